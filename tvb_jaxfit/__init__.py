@@ -1,0 +1,45 @@
+"""Fit TVB simulators by gradients: the same numbers as TVB, differentiable, and back in your own TVB objects.
+
+TVB Simulator ──prepare──▶ (simulate, state) ──simulate──▶ monitor samples ──compute_fc──▶ FC ──loss──▶ fit ──write_back──▶ TVB Simulator
+"""
+
+import importlib
+
+_HOMES = {
+    "prepare": "translate.simulator",
+    "certify": "certify",
+    "Certificate": "certify",
+    "compute_fc": "observation",
+    "fc_corr": "loss",
+    "rmse": "loss",
+    "Parameter": "parameters",
+    "BoundedParameter": "parameters",
+    "State": "state",
+    "OptaxOptimizer": "fitting.optimizer",
+    "History": "fitting.optimizer",
+    "fit": "fitting.fit",
+    "FitResult": "fitting.fit",
+    "resample": "fitting.evaluate",
+    "write_back": "write_back",
+    "load_connectivity": "data",
+    "load_functional_connectivity": "data",
+    "load_structural_connectivity": "data",
+    "UnsupportedComponent": "errors",
+    "PeriodWarning": "errors",
+    "DomainWarning": "errors",
+}
+__all__ = sorted(_HOMES)
+__version__ = "0.1.0"
+
+
+def __getattr__(name):
+    # Found when first asked for: JAX and TVB take seconds to import.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,164 @@
+"""Connectivity and functional connectivity to try things on."""
+
+import importlib.resources
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["load_connectivity", "load_functional_connectivity", "load_structural_connectivity"]
+
+_DK_AVERAGE = "dk_average"
+
+
+def load_structural_connectivity(name="dk_average"):
+    """Load a structural connectivity: weights, tract lengths and region labels.
+
+    Parameters
+    ----------
+    name : {"dk_average"}
+        ``"dk_average"`` is the average over subjects of the 84 regions of the Desikan-Killiany parcellation, as
+        distributed with TVB-Optim. Its data files are read; TVB-Optim itself is not imported.
+
+    Returns
+    -------
+    weights : numpy.ndarray of shape (n_node, n_node)
+        Connection strengths, ``weights[target, source]``, as in the file: not scaled.
+    lengths : numpy.ndarray of shape (n_node, n_node)
+        Tract lengths [mm].
+    region_labels : list of str
+        Names of the regions.
+
+    Raises
+    ------
+    ValueError
+        There is no such data set.
+    ModuleNotFoundError
+        The package that has the files, tvboptim, is not installed.
+    FileNotFoundError
+        It is installed, but without the files.
+
+    Examples
+    --------
+    >>> from tvb_jaxfit.data import load_structural_connectivity
+    >>> weights, lengths, region_labels = load_structural_connectivity()
+    >>> weights.shape, lengths.shape, region_labels[0]
+    ((84, 84), (84, 84), 'L.BSTS')
+    """
+    _refuse_unknown(name)
+    with np.load(_tvboptim_file("connectivity", name), allow_pickle=False) as data:
+        weights, lengths = (np.ascontiguousarray(data[key], dtype=np.float64) for key in ("weights", "lengths"))
+        return weights, lengths, data["region_labels"].tolist()
+
+
+def load_functional_connectivity(name="dk_average"):
+    """Load an empirical functional connectivity, whose regions are those of the structural one of the same name.
+
+    Parameters
+    ----------
+    name : {"dk_average"}
+        See `load_structural_connectivity`.
+
+    Returns
+    -------
+    fc : numpy.ndarray of shape (n_node, n_node)
+        Correlations of the BOLD signals, with a diagonal of zeros.
+
+    Raises
+    ------
+    ValueError
+        There is no such data set.
+    ModuleNotFoundError
+        The package that has the files, tvboptim, is not installed.
+    FileNotFoundError
+        It is installed, but without the files.
+
+    Examples
+    --------
+    >>> from tvb_jaxfit.data import load_functional_connectivity
+    >>> load_functional_connectivity().shape
+    (84, 84)
+    """
+    _refuse_unknown(name)
+    with np.load(_tvboptim_file("functional", name), allow_pickle=False) as data:
+        return np.ascontiguousarray(data["fc"], dtype=np.float64)
+
+
+def load_connectivity(name="dk_average"):
+    """Load a TVB Connectivity, for a Simulator.
+
+    Parameters
+    ----------
+    name : str, default "dk_average"
+        ``"dk_average"``, see `load_structural_connectivity`, or a file of tvb-data: ``"connectivity_76.zip"``, or
+        ``"connectivity_76"`` or ``"76"`` for short.
+
+    Returns
+    -------
+    connectivity : tvb.datatypes.connectivity.Connectivity
+        A new instance. The weights are as in the file; scale them where the model needs it:
+        ``connectivity.weights /= connectivity.weights.max()``.
+
+    Raises
+    ------
+    ValueError
+        There is no such connectivity.
+    ModuleNotFoundError
+        ``"dk_average"``: the package that has the files, tvboptim, is not installed.
+    FileNotFoundError
+        It is installed, but without the files.
+
+    Notes
+    -----
+    TVB requires the centres of the regions, but those of ``"dk_average"`` are not known: they are zeros. A simulation
+    without a surface does not use them; a plot in space would be meaningless. Areas, orientations and the cortical
+    mask are not known either and are left out.
+
+    Examples
+    --------
+    >>> from tvb_jaxfit.data import load_connectivity
+    >>> load_connectivity("76").weights.shape
+    (76, 76)
+    """
+    # TVB takes seconds to import.
+    from tvb.datatypes.connectivity import Connectivity
+
+    if name != _DK_AVERAGE:
+        files = {_short(file): file for file in _tvb_data_files()}
+        _refuse_unknown(_short(name), files, shown=[_DK_AVERAGE, *files.values()])
+        return Connectivity.from_file(files[_short(name)])
+    weights, lengths, region_labels = load_structural_connectivity(name)
+    return Connectivity(
+        weights=weights,
+        tract_lengths=lengths,
+        region_labels=np.array(region_labels),
+        centres=np.zeros((len(region_labels), 3)),
+    )
+
+
+def _tvb_data_files():
+    """Return the names of the connectivity files of tvb-data."""
+    folder = importlib.resources.files("tvb_data.connectivity")
+    return sorted(file.name for file in folder.iterdir() if file.name.endswith(".zip"))
+
+
+def _short(name):
+    """Return what tells one file of tvb-data from another: "76" for "connectivity_76.zip" and "connectivity_76"."""
+    return name.removeprefix("connectivity_").removesuffix(".zip")
+
+
+def _tvboptim_file(kind, name):
+    """Return the path of a data file of TVB-Optim, found without importing it: it would configure JAX."""
+    spec = importlib.util.find_spec("tvboptim")
+    if spec is None:
+        raise ModuleNotFoundError(
+            f'the data set {name!r} is read from the package tvboptim, which is not installed: pip install "tvb-jaxfit'
+            '[demos]".',
+            name="tvboptim",
+        )
+    path = Path(spec.submodule_search_locations[0], "data", kind, name, "data.npz")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{path} is missing from the installed tvboptim. Install 0.4 or later: pip install "tvb-jaxfit[demos]".'
+        )
+    return path

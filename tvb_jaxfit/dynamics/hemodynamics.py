@@ -1,0 +1,187 @@
+"""BOLD kernels, and their application at the sampling times alone."""
+
+import jax.numpy as jnp
+import jax.scipy.special as special
+import numpy as np
+
+
+def first_order_volterra(t, tau_s, tau_f, k_1, V_0):
+    r"""First-order Volterra kernel of the balloon model.
+
+    Parameters
+    ----------
+    t : Array, shape (n,)
+        Time [s].
+    tau_s, tau_f : Array, scalar
+        Decay [s] and oscillation [s^2] of the kernel.
+    k_1, V_0 : Array, scalar
+        Scale of the BOLD signal: they act after the convolution, not here.
+
+    Returns
+    -------
+    Array, shape (n,)
+
+    Notes
+    -----
+    TVB class: ``tvb.datatypes.equations.FirstOrderVolterra``. NaN, as there, where 1/tau_f < 1/(4 tau_s^2).
+
+    .. math:: G(t) = \tfrac13 e^{-t / 2 \tau_s} \sin(\omega t) / \omega, \quad \omega^2 = 1/\tau_f - 1/(4 \tau_s^2)
+
+    References
+    ----------
+    Friston, K. et al. (2000). NeuroImage 12, 466-477.
+    """
+    omega = jnp.sqrt(1.0 / tau_f - 1.0 / (4.0 * tau_s**2))
+    return 1.0 / 3.0 * jnp.exp(-0.5 * (t / tau_s)) * jnp.sin(omega * t) / omega
+
+
+def gamma(t, tau, n, a):
+    r"""Gamma kernel, scaled to the peak ``a``: t^(n-1) exp(-t / tau).
+
+    Parameters
+    ----------
+    t : Array, shape (n_time,)
+        Time [s].
+    tau, n, a : Array, scalar
+        Time constant [s], order, peak.
+
+    Returns
+    -------
+    Array, shape (n_time,)
+
+    Notes
+    -----
+    TVB class: ``tvb.datatypes.equations.Gamma``. Its factorial cancels in the scaling, and is no parameter.
+
+    References
+    ----------
+    Boynton, G. M. et al. (1996). J. Neurosci. 16, 4207-4221.
+    """
+    return a * _to_peak(_power(t / tau, n - 1.0) * jnp.exp(-(t / tau)))
+
+
+def double_exponential(t, tau_1, f_1, amp_1, tau_2, f_2, amp_2, a, pi):
+    """Difference of two damped sines, scaled to the peak ``a``.
+
+    Parameters
+    ----------
+    t : Array, shape (n_time,)
+        Time [s].
+    tau_1, f_1, amp_1, tau_2, f_2, amp_2 : Array, scalar
+        Time constants [s], frequencies [Hz] and amplitudes.
+    a, pi : Array, scalar
+        Peak; and pi, which TVB keeps among the parameters.
+
+    Returns
+    -------
+    Array, shape (n_time,)
+
+    Notes
+    -----
+    TVB class: ``tvb.datatypes.equations.DoubleExponential``.
+
+    References
+    ----------
+    Polonsky, A. et al. (2000). Nat. Neurosci. 3, 1153-1159.
+    """
+    first = amp_1 * jnp.exp(-t / tau_1) * jnp.sin(2.0 * pi * f_1 * t)
+    return a * _to_peak(first - amp_2 * jnp.exp(-t / tau_2) * jnp.sin(2.0 * pi * f_2 * t))
+
+
+def mixture_of_gammas(t, a_1, a_2, l, c):  # noqa: E741 (TVB's name)
+    """Difference of two gamma densities.
+
+    Parameters
+    ----------
+    t : Array, shape (n_time,)
+        Time [s].
+    a_1, a_2, l, c : Array, scalar
+        Two shapes, rate [1/s], and the weight of the undershoot.
+
+    Returns
+    -------
+    Array, shape (n_time,)
+
+    Notes
+    -----
+    TVB class: ``tvb.datatypes.equations.MixtureOfGammas``. Its gamma_a_1 and gamma_a_2 follow from a_1 and a_2.
+
+    References
+    ----------
+    Glover, G. (1999). NeuroImage 9, 416-429.
+    """
+    decay = jnp.exp(-l * t)
+    first = _power(l * t, a_1 - 1.0) * decay / jnp.exp(special.gammaln(a_1))
+    return first - c * _power(l * t, a_2 - 1.0) * decay / jnp.exp(special.gammaln(a_2))
+
+
+def _power(x, exponent):
+    """x ** exponent for x >= 0, its derivative in the exponent 0 at x = 0."""
+    positive = x > 0.0
+    return jnp.where(positive, jnp.where(positive, x, 1.0) ** exponent, jnp.where(exponent == 0.0, 1.0, 0.0))
+
+
+def _to_peak(pattern):
+    return pattern / jnp.max(pattern)
+
+
+def filter_at(kernel, signal, ends):
+    """Causal filter of a signal, evaluated at some of its samples only.
+
+    out[s] = sum over d of kernel[d] signal[ends[s] - d]
+
+    Parameters
+    ----------
+    kernel : Array, shape (n_lag,)
+    signal : Array, shape (n_time, n)
+    ends : ndarray of int, shape (n_sample,), increasing, each >= n_lag - 1
+        Known before tracing.
+
+    Returns
+    -------
+    Array, shape (n_sample, n)
+
+    Notes
+    -----
+    The signal is cut into blocks of half a kernel length; each block of samples is a sum of three small matrix
+    products. Where samples are evenly spaced, as they nearly always are, all blocks share one matrix.
+    """
+    n_lag = kernel.shape[0]
+    lags, rows, n_blocks, back = _bands(n_lag, tuple(int(end) for end in ends))
+    size = lags.shape[-1]
+    needed = (n_blocks + back) * size
+    signal = signal[: ends[-1] + 1][-needed:]
+    signal = jnp.pad(signal, ((needed - signal.shape[0], 0), (0, 0))).reshape(n_blocks + back, size, -1)
+    band = jnp.where((lags >= 0) & (lags < n_lag), kernel[np.clip(lags, 0, n_lag - 1)], 0.0)
+    past = [signal[back - j : back - j + n_blocks] for j in range(back + 1)]
+    if band.shape[0] == 1:
+        out = sum(jnp.einsum("rq,bqf->brf", band[0, j], blocks) for j, blocks in enumerate(past))
+    else:
+        out = sum(jnp.einsum("brq,bqf->brf", band[:, j], blocks) for j, blocks in enumerate(past))
+    return out.reshape(-1, signal.shape[-1])[rows]
+
+
+def _bands(n_lag, ends):
+    """Lag of every (block, blocks back, sample in block, time in block), and the rows that are real samples."""
+    ends = np.asarray(ends)
+    spacing = np.diff(ends)
+    even = bool(np.all(spacing == spacing[0])) if spacing.size else True
+    size = max(1, -(-n_lag // 2))
+    if even:
+        period = int(spacing[0]) if spacing.size else size
+        size = period * -(-size // period)
+    back = -(-(n_lag - 1) // size)
+    n_blocks = -(-(int(ends[-1] - ends[0]) + 1) // size)
+    # The last sample sits at the end of the last block.
+    place = ends - ends[-1] + (back + n_blocks) * size - 1
+    if even:
+        slots = np.arange(period - 1, size, period)[None]
+        rows = np.arange(n_blocks * slots.size)[-ends.size :]
+    else:
+        block, counts = place // size, np.bincount(place // size - back, minlength=n_blocks)
+        slots = np.full((n_blocks, counts.max()), -n_lag - size * (back + 1))
+        column = np.concatenate([np.arange(count) for count in counts])
+        slots[block - back, column] = place % size
+        rows = (block - back) * slots.shape[1] + column
+    lags = slots[:, None, :, None] + size * np.arange(back + 1)[None, :, None, None] - np.arange(size)
+    return lags, rows, n_blocks, back

@@ -1,0 +1,88 @@
+"""Random streams: where the draws of a run come from, and where the next run goes on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class NumpyStream:
+    """TVB's own stream, replayed: legacy numpy normals, in the order in which TVB takes them.
+
+    Parameters
+    ----------
+    random_state : numpy.random.RandomState
+        Standing where the first step takes its draws; copied.
+    first_step : int
+        The simulator's current_step there.
+    """
+
+    def __init__(self, random_state, first_step):
+        self._standing = {first_step: random_state.get_state()}
+
+    def draws(self, step, n_steps, shape):
+        """Standard normals of n_steps steps after ``step``.
+
+        Parameters
+        ----------
+        step, n_steps : int
+        shape : tuple of int
+            (n_var, n_node, n_mode).
+
+        Returns
+        -------
+        ndarray, shape (n_steps, n_var, n_node, n_mode)
+
+        Raises
+        ------
+        ValueError
+            Where no run of this stream ended at ``step``.
+        """
+        random = np.random.RandomState()
+        random.set_state(self.at(step))
+        draws = random.normal(size=(n_steps, *shape))
+        self._standing[step + n_steps] = random.get_state()
+        return draws
+
+    def at(self, step):
+        """State of the numpy stream (as of RandomState.get_state) after ``step``."""
+        if step not in self._standing:
+            raise ValueError(
+                f"the random stream stood at steps {sorted(self._standing)}, not at {step}: go on from the final_state "
+                "of a run of this simulator, or call prepare() again."
+            )
+        return self._standing[step]
+
+
+class KeyStream:
+    """Fresh noise from a JAX key, without TVB: each run folds in the step where it starts.
+
+    Parameters
+    ----------
+    key : Array
+        A JAX random key.
+    """
+
+    def __init__(self, key):
+        self.key = key
+
+    def draws(self, step, n_steps, shape):
+        """As `NumpyStream.draws`."""
+        return jax.random.normal(jax.random.fold_in(self.key, step), (n_steps, *shape), jnp.result_type(float))
+
+
+def amplitude(nsig, dt):
+    """Standard deviation of the noise of one step, sqrt(2 nsig dt); its derivative is 0, not infinite, at nsig = 0.
+
+    Parameters
+    ----------
+    nsig : Array
+        Dispersion D.
+    dt : float
+        Step [ms].
+
+    Returns
+    -------
+    Array
+    """
+    noisy = nsig > 0.0
+    return jnp.where(noisy, jnp.sqrt(2.0 * dt * jnp.where(noisy, nsig, 1.0)), jnp.where(nsig == 0.0, 0.0, jnp.nan))

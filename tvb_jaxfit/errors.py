@@ -1,0 +1,28 @@
+"""Errors and warnings that carry all their reasons at once."""
+
+
+class UnsupportedComponent(ValueError):
+    """A simulator that would not be translated without loss.
+
+    Parameters
+    ----------
+    reasons : sequence of str
+        Each names the attribute, what was found, what is allowed, and the remedy.
+
+    Attributes
+    ----------
+    reasons : tuple of str
+    """
+
+    def __init__(self, reasons):
+        self.reasons = tuple(reasons)
+        count = "1 reason" if len(self.reasons) == 1 else f"{len(self.reasons)} reasons"
+        super().__init__(f"not translated, for {count}:\n" + "\n".join(f"  - {reason}" for reason in self.reasons))
+
+
+class PeriodWarning(UserWarning):
+    """A monitor's period is not a multiple of dt: TVB rounds it, and so does the translation."""
+
+
+class DomainWarning(UserWarning):
+    """A value written back lies outside the domain that TVB declares for it."""

@@ -1,0 +1,255 @@
+"""What is to be fitted: a value in the state, marked, with its bounds.
+
+A `Parameter` holds the value itself, in physical units; what the optimiser moves is its unconstrained image. The state
+that a simulation sees holds plain arrays (`plain`).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .state import State
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Parameter:
+    """A value to be fitted, without bounds.
+
+    Parameters
+    ----------
+    value : array_like or Parameter, optional
+        Start value. None (in `fit` only): the simulator's own.
+    regional : bool, optional
+        One value for each node: the start value is repeated where it is a single one.
+
+    Attributes
+    ----------
+    value : Array
+        The value, in physical units. ``state.model.w = state.model.w.value`` freezes it.
+    shape : tuple of int
+        Settable: ``state.model.w.shape = (n_nodes,)`` makes a single value regional.
+
+    Examples
+    --------
+    >>> from tvb_jaxfit import Parameter
+    >>> w = Parameter(0.3)
+    >>> w.shape = (3,)
+    >>> w
+    Parameter(0.3 x 3)
+    """
+
+    def __init__(self, value=None, regional=False):
+        value = value.value if isinstance(value, Parameter) else value
+        self.value = None if value is None else jnp.asarray(value, jnp.result_type(float))
+        self.regional = bool(regional)
+
+    @property
+    def shape(self):
+        """Shape of the value."""
+        return None if self.value is None else self.value.shape
+
+    @shape.setter
+    def shape(self, shape):
+        shape = tuple(shape)
+        if self.value.size != 1 and self.value.size != int(np.prod(shape)):
+            raise ValueError(
+                f"{type(self).__name__}.shape: a value of shape {self.value.shape} does not become {shape}; "
+                "a single value can be repeated, others keep their number."
+            )
+        value = jnp.ravel(self.value)
+        self.value = jnp.broadcast_to(value, shape) if value.size == 1 else value.reshape(shape)
+
+    def to_unconstrained(self):
+        """Image of the value that an optimiser moves freely: here the value."""
+        return self.value
+
+    def from_unconstrained(self, image):
+        """Value of an image; the inverse of `to_unconstrained`."""
+        return image
+
+    def with_value(self, value):
+        """Copy of this parameter (bounds and all) with another value."""
+        return self.tree_unflatten(self._facts(), (value,))
+
+    def _facts(self):
+        return (self.regional,)
+
+    def __jax_array__(self):
+        return self.value
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.value, dtype)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self._described()})"
+
+    def _described(self):
+        if self.value is None:
+            return "the simulator's own" + (", regional" if self.regional else "")
+        if isinstance(self.value, jax.core.Tracer) or not hasattr(self.value, "size"):
+            return str(self.value)
+        array = np.asarray(self.value).ravel()
+        if array.size and np.all(array == array[0]):
+            return f"{array[0]:.6g}" + (f" x {array.size}" if array.size > 1 else "")
+        return f"{array.min():.6g} .. {np.median(array):.6g} .. {array.max():.6g}, shape {self.value.shape}"
+
+    def tree_flatten_with_keys(self):
+        """The value, for JAX."""
+        return [(jax.tree_util.GetAttrKey("value"), self.value)], self._facts()
+
+    @classmethod
+    def tree_unflatten(cls, facts, children):
+        """Parameter from JAX's flat form."""
+        new = object.__new__(cls)
+        (new.value,) = children
+        new._take(*facts)
+        return new
+
+    def _take(self, regional):
+        self.regional = regional
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class BoundedParameter(Parameter):
+    r"""A value to be fitted, kept between bounds at every step.
+
+    Parameters
+    ----------
+    value : array_like or Parameter, optional
+        Start value, within the bounds.
+    lower_bound, upper_bound : float, optional
+        Either may be infinite.
+    regional : bool, optional
+        As for `Parameter`.
+
+    Raises
+    ------
+    ValueError
+        Where the bounds are not in order or exclude the start value.
+
+    Notes
+    -----
+    The optimiser moves u, with x = lower + (upper - lower) sigmoid(4 u / (upper - lower)), or a softplus where one bound
+    is infinite. dx/du is at most 1, and 1 in the middle, so learning rates keep the scale of the value. At a bound the
+    image is infinite: a start value on a bound is taken 0.1 % of the range (or of 1) inside it.
+
+    Examples
+    --------
+    >>> from tvb_jaxfit import BoundedParameter
+    >>> BoundedParameter(0.3, 0.0, 1.0)
+    BoundedParameter(0.3, in [0, 1])
+    """
+
+    def __init__(self, value=None, lower_bound=-np.inf, upper_bound=np.inf, regional=False):
+        super().__init__(value, regional)
+        self._take(regional, float(lower_bound), float(upper_bound))
+        if not self.lower_bound < self.upper_bound:
+            raise ValueError(f"BoundedParameter: bounds [{lower_bound}, {upper_bound}] are not in order.")
+        if self.value is not None:
+            self.check()
+
+    def check(self):
+        """Raise ValueError where the value lies outside the bounds."""
+        value = np.asarray(self.value)
+        outside = ~((value >= self.lower_bound) & (value <= self.upper_bound))
+        if outside.any():
+            raise ValueError(
+                f"BoundedParameter: {outside.sum()} of {value.size} start values lie outside "
+                f"[{self.lower_bound:g}, {self.upper_bound:g}] (found {value[outside].min():g} to "
+                f"{value[outside].max():g}). Widen the bounds or move the start."
+            )
+
+    def to_unconstrained(self):
+        """Image of the value (see Notes of the class)."""
+        low, high, x = self.lower_bound, self.upper_bound, self.value
+        if np.isinf(low) and np.isinf(high):
+            return x
+        margin = 1e-3 * (high - low if np.isfinite(high - low) else 1.0)
+        x = jnp.clip(x, low + margin, high - margin)
+        if np.isfinite(low) and np.isfinite(high):
+            p = (x - low) / (high - low)
+            return (high - low) / 4.0 * (jnp.log(p) - jnp.log1p(-p))
+        distance = x - low if np.isfinite(low) else high - x
+        image = distance + jnp.log(-jnp.expm1(-distance))
+        return image if np.isfinite(low) else -image
+
+    def from_unconstrained(self, image):
+        """Value of an image (see Notes of the class)."""
+        low, high = self.lower_bound, self.upper_bound
+        if np.isinf(low) and np.isinf(high):
+            return image
+        if np.isfinite(low) and np.isfinite(high):
+            return jnp.clip(low + (high - low) * jax.nn.sigmoid(4.0 * image / (high - low)), low, high)
+        return low + jax.nn.softplus(image) if np.isfinite(low) else high - jax.nn.softplus(-image)
+
+    def _facts(self):
+        return (self.regional, self.lower_bound, self.upper_bound)
+
+    def _take(self, regional, lower_bound, upper_bound):
+        super()._take(regional)
+        self.lower_bound, self.upper_bound = lower_bound, upper_bound
+
+    def _described(self):
+        return f"{super()._described()}, in [{self.lower_bound:g}, {self.upper_bound:g}]"
+
+
+def is_parameter(node):
+    """Whether a node of the tree is a `Parameter`."""
+    return isinstance(node, Parameter)
+
+
+def plain(state):
+    """State with every `Parameter` replaced by its value: what a simulation sees.
+
+    Parameters
+    ----------
+    state : State
+        Not modified.
+
+    Returns
+    -------
+    State
+    """
+    return jax.tree.map(lambda node: node.value if is_parameter(node) else node, state, is_leaf=is_parameter)
+
+
+def parameters_of(state):
+    """Every `Parameter` of a state, by path.
+
+    Returns
+    -------
+    dict of str to Parameter
+    """
+    found = jax.tree_util.tree_flatten_with_path(state, is_leaf=is_parameter)[0]
+    return {path_name(path): node for path, node in found if is_parameter(node)}
+
+
+def path_name(path):
+    """JAX key path as the attribute path of the simulator: ``monitors[0].period``."""
+    return jax.tree_util.keystr(path).lstrip(".")
+
+
+def with_values(state, values):
+    """State with the parameters at some paths given new values, staying parameters.
+
+    Parameters
+    ----------
+    state : State
+        Not modified.
+    values : dict of str to Array
+
+    Returns
+    -------
+    State
+    """
+
+    def place(path, node):
+        name = path_name(path)
+        if name not in values:
+            return node
+        return node.with_value(values[name]) if is_parameter(node) else values[name]
+
+    return jax.tree_util.tree_map_with_path(place, state, is_leaf=is_parameter)
+
+
+__all__ = ["BoundedParameter", "Parameter", "State", "parameters_of", "plain", "with_values"]

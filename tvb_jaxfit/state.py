@@ -1,0 +1,178 @@
+"""The state: one tree of plain arrays whose paths are the simulator's own attribute paths."""
+
+import difflib
+import re
+
+import jax
+import numpy as np
+
+_STEP_OF_PATH = re.compile(r"([A-Za-z_]\w*)|\[(\d+)\]")
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class State:
+    """A node of the tree: named children, reached as attributes.
+
+    Parameters
+    ----------
+    static : tuple of (str, object), optional
+        Facts that are no arrays and that no transformation touches: part of the tree's structure.
+    **children
+        Arrays, `Parameter`s, other nodes, or lists of nodes.
+
+    Raises
+    ------
+    AttributeError
+        When an attribute that the tree does not have is read or set: nothing is added by a slip of the pen.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from tvb_jaxfit.state import State
+    >>> state = State(model=State(w=jnp.asarray([0.3])))
+    >>> state.model.w = jnp.asarray([0.5])
+    >>> state.model.W
+    Traceback (most recent call last):
+        ...
+    AttributeError: no 'W' here; there is: w. Did you mean 'w'?
+    """
+
+    def __init__(self, static=(), **children):
+        object.__setattr__(self, "_static", tuple(static))
+        object.__setattr__(self, "_children", dict(children))
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self._children:
+            return self._children[name]
+        for fact, value in self._static:
+            if fact == name:
+                return value
+        raise AttributeError(self._unknown(name))
+
+    def __setattr__(self, name, value):
+        if name not in self._children:
+            raise AttributeError(self._unknown(name))
+        self._children[name] = value
+
+    def _unknown(self, name):
+        names = list(self._children) + [fact for fact, _ in self._static]
+        near = difflib.get_close_matches(name, names, 1) or [n for n in names if n.lower() == name.lower()]
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"no {name!r} here; there is: {', '.join(names)}.{hint}"
+
+    def __dir__(self):
+        return [*super().__dir__(), *self._children, *(fact for fact, _ in self._static)]
+
+    def __contains__(self, name):
+        return name in self._children
+
+    def items(self):
+        """Names and values of the children, in order."""
+        return self._children.items()
+
+    def replace(self, static=None, **children):
+        """Copy of this node with some children (and static facts) replaced."""
+        for name in children:
+            if name not in self._children:
+                raise AttributeError(self._unknown(name))
+        facts = dict(self._static) | dict(static or ())
+        return State(tuple(facts.items()), **(self._children | children))
+
+    def __copy__(self):
+        return self.replace()
+
+    def __deepcopy__(self, memo):
+        # Arrays are immutable: a new tree around the same leaves is a full copy.
+        leaves, treedef = jax.tree.flatten(self)
+        return jax.tree.unflatten(treedef, leaves)
+
+    def tree_flatten_with_keys(self):
+        """Children with their keys, for JAX."""
+        keyed = [(jax.tree_util.GetAttrKey(name), child) for name, child in self._children.items()]
+        return keyed, (tuple(self._children), self._static)
+
+    @classmethod
+    def tree_unflatten(cls, aux, children):
+        """Node from JAX's flat form."""
+        names, static = aux
+        node = cls(static)
+        node._children.update(zip(names, children, strict=True))
+        return node
+
+    def __repr__(self):
+        return "\n".join(_lines("State", self))
+
+
+def _summary(value):
+    if not hasattr(value, "dtype"):
+        return repr(value)
+    kind = f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, jax.core.Tracer) or value.size == 0:
+        return kind
+    array = np.asarray(value)
+    if array.size == 1:
+        return f"{array.item():.6g}  {kind}"
+    return f"{array.min():.6g} .. {np.median(array):.6g} .. {array.max():.6g}  {kind}"
+
+
+def _lines(name, node, indent=""):
+    if isinstance(node, State):
+        facts = ", ".join(f"{fact}={value!r}" for fact, value in node._static)
+        yield f"{indent}{name}" + (f"  ({facts})" if facts else "")
+        for child_name, child in node.items():
+            yield from _lines(child_name, child, indent + "  ")
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _lines(f"{name}[{index}]", child, indent)
+    else:
+        yield f"{indent}{name} = {_summary(node)}"
+
+
+def _steps(path):
+    steps = [(name or int(index)) for name, index in _STEP_OF_PATH.findall(path)]
+    if not steps or isinstance(steps[0], int):
+        raise AttributeError(f"{path!r} is no path; a path looks like 'model.w' or 'monitors[0].hrf_kernel.tau_s'.")
+    return steps
+
+
+def _descend(node, step, path):
+    try:
+        return node[step] if isinstance(step, int) else getattr(node, step)
+    except (IndexError, TypeError, AttributeError) as error:
+        raise AttributeError(f"the state has no {path!r}: {error}") from None
+
+
+def get_path(state, path):
+    """Child at a path such as ``monitors[0].hrf_kernel.tau_s``.
+
+    Raises
+    ------
+    AttributeError
+        Where the state has no such path; names what there is.
+    """
+    node = state
+    for step in _steps(path):
+        node = _descend(node, step, path)
+    return node
+
+
+def with_path(state, path, value):
+    """Copy of the state with the child at ``path`` replaced; the state itself is not touched.
+
+    Raises
+    ------
+    AttributeError
+        As `get_path`.
+    """
+
+    def rebuilt(node, steps):
+        if not steps:
+            return value
+        child = rebuilt(_descend(node, steps[0], path), steps[1:])
+        if isinstance(steps[0], int):
+            return [child if index == steps[0] else other for index, other in enumerate(node)]
+        return node.replace(**{steps[0]: child})
+
+    return rebuilt(state, _steps(path))

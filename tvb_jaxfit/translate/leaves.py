@@ -1,0 +1,81 @@
+"""The table between the state and TVB: which attribute of which object every parameter of the state is.
+
+`prepare` reads it forwards, `write_back` backwards, so reading and writing cannot drift apart.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One parameter of the state and its place in TVB.
+
+    Attributes
+    ----------
+    path : str
+        Path in the state, which is the attribute path in the Simulator.
+    owner : callable
+        Simulator to the object that holds the value.
+    name : str
+        Attribute of the owner; or key, where ``parameters`` is true, in the owner's ``parameters`` dict.
+    native : callable
+        (flat-or-not ndarray, simulator) to the array in TVB's own shape.
+    parameters : bool
+        Whether the value is an item of an equation's parameters, where TVB keeps plain numbers.
+    """
+
+    path: str
+    owner: Callable
+    name: str
+    native: Callable = lambda value, sim: value
+    parameters: bool = False
+
+    def read(self, sim):
+        """TVB's own value, as it is."""
+        owner = self.owner(sim)
+        return owner.parameters[self.name] if self.parameters else getattr(owner, self.name)
+
+    def state_value(self, sim):
+        """Value as a leaf of the state: a JAX array of the default float type."""
+        return jnp.asarray(np.asarray(self.read(sim), dtype=float), jnp.result_type(float))
+
+    def native_value(self, value, sim):
+        """Value of the state in TVB's shape and dtype, ready to be written."""
+        value = np.asarray(value, dtype=float)
+        if self.parameters:
+            return float(value.reshape(()))
+        return np.ascontiguousarray(self.native(value, sim))
+
+    def write(self, sim, native):
+        """Put a native value in place."""
+        owner = self.owner(sim)
+        if self.parameters:
+            owner.parameters[self.name] = native
+        else:
+            setattr(owner, self.name, native)
+
+    def domain(self, sim):
+        """Domain that TVB's trait declares, or None."""
+        return None if self.parameters else getattr(getattr(type(self.owner(sim)), self.name), "domain", None)
+
+
+def node_column(value, n_node, path):
+    """Parameter as a column, (1, 1) global or (n_node, 1) regional, to meet states of (n_node, n_mode).
+
+    Raises
+    ------
+    ValueError
+        Where it is neither.
+    """
+    if value.size == 1:
+        return jnp.reshape(value, (1, 1))
+    if value.shape in ((n_node,), (n_node, 1)):
+        return jnp.reshape(value, (n_node, 1))
+    raise ValueError(
+        f"State.{path}: shape {value.shape} is neither global (one value) nor regional ({n_node},). "
+        f"Give one value, or one for each of the {n_node} regions."
+    )
