@@ -45,7 +45,8 @@ def load_structural_connectivity(name="dk_average"):
     >>> weights.shape, lengths.shape, region_labels[0]
     ((84, 84), (84, 84), 'L.BSTS')
     """
-    _refuse_unknown(name)
+    if name != _DK_AVERAGE:
+        raise _unknown(name, [_DK_AVERAGE])
     with np.load(_tvboptim_file("connectivity", name), allow_pickle=False) as data:
         weights, lengths = (np.ascontiguousarray(data[key], dtype=np.float64) for key in ("weights", "lengths"))
         return weights, lengths, data["region_labels"].tolist()
@@ -79,7 +80,8 @@ def load_functional_connectivity(name="dk_average"):
     >>> load_functional_connectivity().shape
     (84, 84)
     """
-    _refuse_unknown(name)
+    if name != _DK_AVERAGE:
+        raise _unknown(name, [_DK_AVERAGE])
     with np.load(_tvboptim_file("functional", name), allow_pickle=False) as data:
         return np.ascontiguousarray(data["fc"], dtype=np.float64)
 
@@ -125,7 +127,8 @@ def load_connectivity(name="dk_average"):
 
     if name != _DK_AVERAGE:
         files = {_short(file): file for file in _tvb_data_files()}
-        _refuse_unknown(_short(name), files, shown=[_DK_AVERAGE, *files.values()])
+        if _short(name) not in files:
+            raise _unknown(name, [_DK_AVERAGE, *files.values()])
         return Connectivity.from_file(files[_short(name)])
     weights, lengths, region_labels = load_structural_connectivity(name)
     return Connectivity(
@@ -147,8 +150,15 @@ def _short(name):
     return name.removeprefix("connectivity_").removesuffix(".zip")
 
 
+def _unknown(name, available):
+    return ValueError(f"there is no data set {name!r}. Available: {', '.join(available)}.")
+
+
 def _tvboptim_file(kind, name):
-    """Return the path of a data file of TVB-Optim, found without importing it: it would configure JAX."""
+    """Return the path of a data file of TVB-Optim, found without importing it.
+
+    Importing it would take seconds and need all of its dependencies, for a file.
+    """
     spec = importlib.util.find_spec("tvboptim")
     if spec is None:
         raise ModuleNotFoundError(

@@ -140,10 +140,15 @@ def _back(step, weights, adjoint, arrays):
     return before, adjoint
 
 
+def _block_size(n_time, most):
+    """Largest size up to ``most`` that leaves no odd piece, which would be compiled by itself; or ``most``."""
+    return next((size for size in range(most, most // 2, -1) if n_time % size == 0), most)
+
+
 def _scan_blocks_in_reverse(block, carry, arrays):
-    """Scan `block` over the time axis in cache-sized blocks, last to first; the odd piece is the last in time."""
+    """Scan `block` over the time axis in cache-sized blocks, last to first; an odd piece is the last in time."""
     n_time = arrays[2].shape[0]
-    size = max(1, min(n_time, BLOCK_ELEMENTS // max(1, arrays[2][0].size)))
+    size = _block_size(n_time, max(1, min(n_time, BLOCK_ELEMENTS // max(1, arrays[2][0].size))))
     whole = n_time - n_time % size
     outputs = []
     if whole < n_time:

@@ -125,6 +125,10 @@ def _to_peak(pattern):
     return pattern / jnp.max(pattern)
 
 
+# Pieces that a kernel is cut into: enough for little waste at its end, few enough for large matrix products.
+_PIECES = 20
+
+
 def filter_at(kernel, signal, ends):
     """Causal filter of a signal, evaluated at some of its samples only.
 
@@ -143,8 +147,9 @@ def filter_at(kernel, signal, ends):
 
     Notes
     -----
-    The signal is cut into blocks of half a kernel length; each block of samples is a sum of three small matrix
-    products. Where samples are evenly spaced, as they nearly always are, all blocks share one matrix.
+    Signal and kernel are cut into blocks, and samples are sums of products of a piece of the kernel and a block of the
+    signal. Where samples are evenly spaced, as they nearly always are, blocks are whole sampling periods, and one
+    matrix product does it all.
     """
     n_lag = kernel.shape[0]
     lags, rows, n_blocks, back = _bands(n_lag, tuple(int(end) for end in ends))
@@ -153,10 +158,12 @@ def filter_at(kernel, signal, ends):
     signal = signal[: ends[-1] + 1][-needed:]
     signal = jnp.pad(signal, ((needed - signal.shape[0], 0), (0, 0))).reshape(n_blocks + back, size, -1)
     band = jnp.where((lags >= 0) & (lags < n_lag), kernel[np.clip(lags, 0, n_lag - 1)], 0.0)
-    past = [signal[back - j : back - j + n_blocks] for j in range(back + 1)]
     if band.shape[0] == 1:
-        out = sum(jnp.einsum("rq,bqf->brf", band[0, j], blocks) for j, blocks in enumerate(past))
+        # All blocks share one band: every piece of the kernel meets every block of the signal in one matrix product.
+        pieces = jnp.einsum("jrq,bqf->jrbf", band[0], signal)
+        out = jnp.moveaxis(sum(pieces[j, :, back - j : back + n_blocks - j] for j in range(back + 1)), 0, 1)
     else:
+        past = (signal[back - j : back + n_blocks - j] for j in range(back + 1))
         out = sum(jnp.einsum("brq,bqf->brf", band[:, j], blocks) for j, blocks in enumerate(past))
     return out.reshape(-1, signal.shape[-1])[rows]
 
@@ -166,7 +173,7 @@ def _bands(n_lag, ends):
     ends = np.asarray(ends)
     spacing = np.diff(ends)
     even = bool(np.all(spacing == spacing[0])) if spacing.size else True
-    size = max(1, -(-n_lag // 2))
+    size = max(1, -(-n_lag // _PIECES))
     if even:
         period = int(spacing[0]) if spacing.size else size
         size = period * -(-size // period)

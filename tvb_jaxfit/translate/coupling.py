@@ -50,7 +50,8 @@ def leaves(sim):
         return value.reshape(-1, 1) if value.size > 1 else value.reshape(1)
 
     return [
-        Leaf(f"coupling.{name}", lambda sim: sim.coupling, name, native) for name in _POSTS[type(sim.coupling)][1]
+        Leaf(f"coupling.{name}", lambda sim: sim.coupling, name, native, np.ravel)
+        for name in _POSTS[type(sim.coupling)][1]
     ]
 
 
@@ -64,10 +65,7 @@ def constants(coupling, n_node):
     names = _POSTS[type(coupling)][1]
 
     def columns(node):
-        return {name: node_column(_flat(getattr(node, name)), n_node, f"coupling.{name}")[None] for name in names}
+        return {name: node_column(getattr(node, name), n_node, f"coupling.{name}")[None] for name in names}
 
     return columns
 
-
-def _flat(value):
-    return value[0] if value.ndim == 3 else value

@@ -65,7 +65,10 @@ def leaves(sim):
 
     if not is_stochastic(sim.integrator):
         return []
-    return [Leaf("integrator.noise.nsig", lambda sim: sim.integrator.noise, "nsig", native)]
+    def shaped(value):
+        return value.ravel() if value.ndim == 3 and value.shape[0] == value.shape[2] == 1 else value
+
+    return [Leaf("integrator.noise.nsig", lambda sim: sim.integrator.noise, "nsig", native, shaped)]
 
 
 def local_map(sim):

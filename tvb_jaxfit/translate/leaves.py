@@ -23,7 +23,9 @@ class Leaf:
     name : str
         Attribute of the owner; or key, where ``parameters`` is true, in the owner's ``parameters`` dict.
     native : callable
-        (flat-or-not ndarray, simulator) to the array in TVB's own shape.
+        (ndarray, simulator) to the array in TVB's own shape.
+    shaped : callable
+        ndarray as TVB holds it to the shape that the state shows: (1,) global, (n_node,) regional.
     parameters : bool
         Whether the value is an item of an equation's parameters, where TVB keeps plain numbers.
     """
@@ -32,6 +34,7 @@ class Leaf:
     owner: Callable
     name: str
     native: Callable = lambda value, sim: value
+    shaped: Callable = lambda value: value
     parameters: bool = False
 
     def read(self, sim):
@@ -41,7 +44,7 @@ class Leaf:
 
     def state_value(self, sim):
         """Value as a leaf of the state: a JAX array of the default float type."""
-        return jnp.asarray(np.asarray(self.read(sim), dtype=float), jnp.result_type(float))
+        return jnp.asarray(self.shaped(np.asarray(self.read(sim), dtype=float)), jnp.result_type(float))
 
     def native_value(self, value, sim):
         """Value of the state in TVB's shape and dtype, ready to be written."""

@@ -55,7 +55,7 @@ def leaves(sim):
     def native(value, sim):
         return value.reshape(-1)
 
-    return [Leaf(f"model.{name}", lambda sim: sim.model, name, native) for name in parameter_names(sim.model)]
+    return [Leaf(f"model.{name}", lambda sim: sim.model, name, native, np.ravel) for name in parameter_names(sim.model)]
 
 
 def vector_field(model):

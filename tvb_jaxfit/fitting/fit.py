@@ -1,0 +1,233 @@
+"""fit: a simulator, a target and what is free, in one call."""
+
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+import optax
+
+from ..dynamics.monitors import Bold, Monitor
+from ..dynamics.simulate import Simulate
+from ..loss import fc_corr, rmse
+from ..observation import compute_fc
+from ..parameters import Parameter, parameters_of, plain
+from ..state import State, get_path, with_path
+from ..translate.simulator import checked_clone, leaves, prepare
+from .evaluate import resample
+from .optimizer import History, OptaxOptimizer
+from .target import match_target
+
+
+@dataclass
+class FitResult:
+    """A fit, and how it came about.
+
+    Attributes
+    ----------
+    fitted, best : State
+        After the last good step, and of the smallest loss; fitted values are `Parameter`s in them.
+    initial : State
+        Where it began.
+    history : History
+        Loss and, in ``history.aux["r"]``, correlation after each step, why it stopped, wall time.
+    target : ndarray, shape (n_node, n_node)
+        As it was compared: in the order of the regions, zero diagonal.
+    simulate : Simulate
+    skip_t : int
+        BOLD samples left out before FC is computed.
+    """
+
+    fitted: State
+    best: State
+    initial: State
+    history: History
+    target: np.ndarray
+    simulate: Simulate
+    skip_t: int
+    monitor: int = field(default=0)
+
+    @property
+    def loss(self):
+        """Loss after each step."""
+        return self.history.loss
+
+    @property
+    def r(self):
+        """Correlation (off-diagonal) with the target after each step."""
+        return self.history.aux["r"]
+
+    def fc(self, state=None, key=None):
+        """FC of a state (the best by default), on the training noise or, with a JAX key, on fresh noise.
+
+        Returns
+        -------
+        Array, shape (n_node, n_node)
+        """
+        state = plain(self.best if state is None else state)
+        state = state if key is None else resample(state, key)
+        return compute_fc(self.simulate(state).data[self.monitor], self.skip_t)
+
+    def score(self, state=None, key=None):
+        """r (off-diagonal) of a state's FC with the target; see `fc`."""
+        return float(fc_corr(self.fc(state, key), self.target))
+
+    def write_back(self, sim, state=None):
+        """Put the best state's values (or another's) into a simulator; see `write_back`."""
+        from ..write_back import write_back
+
+        return write_back(self.best if state is None else state, sim)
+
+    def __repr__(self):
+        h = self.history
+        lines = [f"FitResult: {self.simulate.description}"]
+        if h.loss.size:
+            lines.append(f"  loss {h.loss[0]:.5f} -> {h.loss[h.best_step]:.5f}, r {self.r[0]:.4f} -> {self.r[h.best_step]:.4f}")
+        lines.append(f"  {max(0, h.loss.size - 1)} steps, best at {h.best_step}, {h.wall_time:.1f} s; {h.stop_reason}")
+        began = parameters_of(self.initial)
+        for path, parameter in parameters_of(self.best).items():
+            lines.append(f"  {path}: {began[path]} -> {parameter}")
+        return "\n".join(lines)
+
+
+def fit(
+    sim,
+    target,
+    free,
+    *,
+    loss=rmse,
+    optimizer=None,
+    max_steps=100,
+    skip_t=None,
+    monitor=None,
+    simulation_length=None,
+    noise="tvb",
+    callback=None,
+    progress=True,
+):
+    """Fit parameters of a TVB simulator to an empirical FC, by gradients through its simulation.
+
+    Parameters
+    ----------
+    sim : tvb.simulator.simulator.Simulator
+        Not modified; `FitResult.write_back` does that.
+    target : array_like or pandas.DataFrame, shape (n_node, n_node)
+        Empirical FC; a labelled one is matched to ``connectivity.region_labels``.
+    free : dict of str to Parameter
+        What to fit, by attribute path: ``{"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0,
+        upper_bound=1, regional=True)}``. A value left out (None) starts from the simulator's own.
+    loss : callable, optional
+        (fc, target) to a scalar.
+    optimizer : optax.GradientTransformation, optional
+        Adam with a learning rate of 0.01 by default.
+    max_steps : int, optional
+    skip_t : int, optional
+        Samples to leave out before FC. By default as many as the hemodynamic response is long where the BOLD stock is
+        still empty, else none.
+    monitor : int, optional
+        Which monitor's signal FC is computed from; by default the only Bold, or the only one.
+    simulation_length, noise
+        As for `prepare`.
+    callback, progress
+        As for `OptaxOptimizer`.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    ValueError
+        A target that does not fit the regions, a path that the simulator does not have, bounds that exclude the start.
+    UnsupportedComponent
+        As `prepare`.
+    """
+    connectivity = checked_clone(sim).connectivity
+    target = match_target(target, connectivity.region_labels)
+    simulate, state = prepare(sim, simulation_length, noise)
+    monitor = choose_monitor(simulate.monitors, monitor)
+    if skip_t is None:
+        skip_t = _transient(simulate.monitors[monitor], state.monitors[monitor])
+    state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(connectivity.region_labels))
+
+    def objective(state):
+        fc = compute_fc(simulate(state).data[monitor], skip_t)
+        return loss(fc, target), {"r": fc_corr(fc, target)}
+
+    optimizer = optax.adam(0.01) if optimizer is None else optimizer
+    loop = OptaxOptimizer(objective, optimizer, callback=callback, has_aux=True, progress=progress)
+    fitted, history = loop.run(state, max_steps)
+    return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor)
+
+
+def choose_monitor(monitors: tuple[Monitor, ...], wanted=None):
+    """Index of the monitor that FC is computed from.
+
+    Raises
+    ------
+    ValueError
+        Where it is not clear which.
+    """
+    if wanted is not None:
+        if not 0 <= wanted < len(monitors):
+            raise ValueError(f"monitor: {wanted}; the simulator has monitors 0 to {len(monitors) - 1}.")
+        return wanted
+    bold = [index for index, monitor in enumerate(monitors) if isinstance(monitor, Bold)]
+    candidates = bold or list(range(len(monitors)))
+    if len(candidates) != 1:
+        names = ", ".join(f"{index}: {type(monitors[index]).__name__}" for index in candidates)
+        raise ValueError(f"monitor: which one FC is computed from is not clear ({names}); name its index.")
+    return candidates[0]
+
+
+def _transient(monitor, leaves):
+    """Samples of a Bold monitor that see its empty stock."""
+    if not isinstance(monitor, Bold) or bool(np.any(np.asarray(leaves.stock))):
+        return 0
+    return -(-monitor.kernel_time.size * monitor.interim_istep // monitor.istep)
+
+
+def mark(state, free, paths, n_node):
+    """State with the free values marked as parameters.
+
+    Parameters
+    ----------
+    state : State
+        Not modified.
+    free : dict of str to Parameter
+    paths : list of str
+        Paths that can be fitted.
+    n_node : int
+
+    Raises
+    ------
+    ValueError
+        Unknown paths, things that are no `Parameter`, bounds that exclude a start value: all at once.
+    """
+    if not free:
+        raise ValueError('free: empty; name what to fit, e.g. {"coupling.a": Parameter()}.')
+    problems = []
+    for path, parameter in free.items():
+        if path not in paths:
+            problems.append(f"{path!r}: no such parameter (there is: {', '.join(paths)})")
+        elif not isinstance(parameter, Parameter):
+            problems.append(f"{path!r}: {parameter!r} is no Parameter; give Parameter() or BoundedParameter(...)")
+        else:
+            try:
+                state = with_path(state, path, _started(parameter, get_path(state, path), n_node))
+            except ValueError as error:
+                problems.append(f"{path!r}: {error}")
+    if problems:
+        raise ValueError("free: " + "; ".join(problems))
+    return state
+
+
+def _started(parameter, own, n_node):
+    """Parameter with a start value: its own, or else the simulator's; repeated where it is to be regional."""
+    new = parameter.with_value(jax.numpy.asarray(own if parameter.value is None else parameter.value, own.dtype))
+    if new.regional:
+        new.shape = (n_node,)
+    elif new.value.size == 1:
+        new.shape = own.shape if own.size == 1 else (1,)
+    if hasattr(new, "check"):
+        new.check()
+    return new
