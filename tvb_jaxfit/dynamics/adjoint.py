@@ -83,34 +83,35 @@ def _backward(step, n_steps, treedef, residuals, cotangents):
     want_weights, _, want_draws, *want_leaves = (w is not None for w in wanted)
     chosen = [leaf for leaf, want in zip(leaves, want_leaves, strict=True) if want]
 
-    def theta_with(chosen):
-        chosen = iter(chosen)
-        return jax.tree.unflatten(
-            treedef, [next(chosen) if want else leaf for leaf, want in zip(leaves, want_leaves, strict=True)]
-        )
-
     def advance(chosen, x, gx, z):
-        return jax.vmap(partial(step.from_sum, theta_with(chosen)))(x, gx, z)
+        chosen = iter(chosen)
+        theta = [next(chosen) if want else leaf for leaf, want in zip(leaves, want_leaves, strict=True)]
+        return step.from_sum(jax.tree.unflatten(treedef, theta), x, gx, z)
 
     def block(carry, arrays):
-        adjoint, totals = carry
+        adjoint, *totals = carry
         x, z, g = arrays
         y = step.afferent(x)
         gx = jax.vmap(partial(weighted_sum, weights))(y)
-        _, pull = jax.vjp(advance, chosen, x, gx, z)
-        jacobians = [pull(row)[1:3] for row in _unit_rows(x)]
-        by_state, by_sum = (jnp.stack(rows, axis=1) for rows in zip(*jacobians, strict=True))
-        adjoint, through = jax.lax.scan(partial(_back, step, weights), adjoint, (by_state, by_sum, g), reverse=True)
-        d_chosen, _, d_sum, d_draws = pull(through)
-        d_weights = jnp.einsum("tcim,tcjm->ij", d_sum, y) if want_weights else None
-        totals = jax.tree.map(jnp.add, totals, (d_chosen, d_weights))
-        return (adjoint, totals), d_draws if want_draws else None
+        # A value of its own for each step and node: what comes back is a local Jacobian, not yet a sum.
+        each = [jnp.broadcast_to(leaf, (x.shape[0], *leaf.shape)) for leaf in wide]
+        _, pull = jax.vjp(jax.vmap(advance), each, x, gx, z)
+        of_each, of_state, of_sum, of_draws = _stacked([pull(row) for row in _unit_rows(x)])
+        adjoint, through = jax.lax.scan(partial(_back, step, weights), adjoint, (of_state, of_sum, g), reverse=True)
+        totals[0] = [total + _weighted(rows, through) for total, rows in zip(totals[0], of_each, strict=True)]
+        if want_weights:
+            totals[1] = totals[1] + jnp.einsum("tcim,tcjm->ij", _weighted(of_sum, through), y)
+        return (adjoint, *totals), _weighted(of_draws, through) if want_draws else None
 
+    # A global parameter is spread over the nodes, so that the loop adds elementwise and sums once, at its end.
+    wide = [jnp.broadcast_to(leaf, (*leaf.shape[:-2], x0.shape[1], leaf.shape[-1])) for leaf in chosen]
+    size = _block_size(n_steps, x0.size)
+    zeros = [jnp.zeros((size, *leaf.shape), leaf.dtype) for leaf in wide]
     before = jnp.concatenate([x0[None], states[:-1]])
-    zeros = jax.tree.map(jnp.zeros_like, (chosen, weights if want_weights else None))
-    carry = (jnp.zeros_like(x0), zeros)
-    (adjoint, (d_chosen, d_weights)), d_draws = _scan_blocks_in_reverse(block, carry, (before, draws, cotangents))
-    d_chosen = iter(d_chosen)
+    carry = (jnp.zeros_like(x0), zeros, jnp.zeros_like(weights) if want_weights else None)
+    carry, d_draws = _scan_blocks_in_reverse(block, carry, (before, draws, cotangents), size)
+    adjoint, totals, d_weights = carry
+    d_chosen = iter(_summed_to(jnp.sum(total, axis=0), leaf.shape) for total, leaf in zip(totals, chosen, strict=True))
     return (d_weights, adjoint, d_draws, *(next(d_chosen) if want else None for want in want_leaves))
 
 
@@ -125,13 +126,28 @@ def _unit_rows(x):
             yield jnp.zeros_like(x).at[..., variable, :, mode].set(1.0)
 
 
+def _stacked(rows):
+    """Rows of Jacobians, one tree a row, as one tree of (n_time, n_row, ...)."""
+    return jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *rows)
+
+
+def _weighted(rows, adjoint):
+    """Sum of Jacobian rows (n_time, n_row, ..., n_node, k), each times its adjoint (n_time, n_var, n_node, n_mode)."""
+    n_time, _, n_node, _ = adjoint.shape
+    weight = jnp.moveaxis(adjoint, 2, 3).reshape(n_time, -1, *(1,) * (rows.ndim - 4), n_node, 1)
+    return jnp.sum(rows * weight, axis=1)
+
+
+def _summed_to(total, shape):
+    """Sum over the nodes where the parameter is global."""
+    return total if total.shape == shape else jnp.sum(total, axis=-2, keepdims=True)
+
+
 def _back(step, weights, adjoint, arrays):
     """One step of the reverse recursion: (n_var, n_node, n_mode) adjoint of the state after to that before."""
     by_state, by_sum, g = arrays
     adjoint = adjoint + g
-    rows = jnp.moveaxis(adjoint, 1, 2).reshape(-1, 1, adjoint.shape[1], 1)
-    d_sum = jnp.sum(by_sum * rows, axis=0)
-    before = jnp.sum(by_state * rows, axis=0)
+    before, d_sum = (_weighted(rows[None], adjoint[None])[0] for rows in (by_state, by_sum))
     d_afferent = jnp.einsum("ij,cim->cjm", weights, d_sum)
     if step.cvar == tuple(range(before.shape[0])):
         before = before + d_afferent
@@ -140,21 +156,27 @@ def _back(step, weights, adjoint, arrays):
     return before, adjoint
 
 
-def _block_size(n_time, most):
-    """Largest size up to ``most`` that leaves no odd piece, which would be compiled by itself; or ``most``."""
+def _block_size(n_time, n_element):
+    """Steps a block: what stays in cache; of such sizes one that leaves no odd piece, to be compiled by itself."""
+    most = max(1, min(n_time, BLOCK_ELEMENTS // n_element))
     return next((size for size in range(most, most // 2, -1) if n_time % size == 0), most)
 
 
-def _scan_blocks_in_reverse(block, carry, arrays):
-    """Scan `block` over the time axis in cache-sized blocks, last to first; an odd piece is the last in time."""
-    n_time = arrays[2].shape[0]
-    size = _block_size(n_time, max(1, min(n_time, BLOCK_ELEMENTS // max(1, arrays[2][0].size))))
-    whole = n_time - n_time % size
-    outputs = []
-    if whole < n_time:
-        carry, out = block(carry, jax.tree.map(lambda a: a[whole:], arrays))
-        outputs.append(out)
-    blocks = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), arrays)
-    carry, out = jax.lax.scan(block, carry, blocks, reverse=True)
-    outputs.insert(0, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), out))
-    return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs)
+def _scan_blocks_in_reverse(block, carry, arrays, size):
+    """Scan `block` over blocks of ``size`` steps, last to first.
+
+    An odd piece is filled up behind the last step, with states that occur and cotangents of zero: the adjoint enters
+    the real steps as zero, as it should.
+    """
+    states, draws, cotangents = arrays
+    n_time = cotangents.shape[0]
+    fill = -n_time % size
+
+    def blocked(array, filling):
+        filled = jnp.concatenate([array, filling]) if fill else array
+        return filled.reshape(-1, size, *array.shape[1:])
+
+    repeated = jax.tree.map(lambda array: blocked(array, jnp.repeat(array[-1:], fill, axis=0)), (states, draws))
+    cotangents = blocked(cotangents, jnp.zeros((fill, *cotangents.shape[1:]), cotangents.dtype))
+    carry, out = jax.lax.scan(block, carry, (*repeated, cotangents), reverse=True)
+    return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n_time], out)
