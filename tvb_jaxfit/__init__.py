@@ -1,14 +1,15 @@
 """Fit TVB simulators by gradients: the same numbers as TVB, differentiable, and back in your own TVB objects.
 
-TVB Simulator ──prepare──▶ (simulate, state) ──simulate──▶ monitor samples ──compute_fc──▶ FC ──loss──▶ fit ──write_back──▶ TVB Simulator
+TVB Simulator ──prepare──▶ (simulate, state) ──simulate──▶ monitor samples ──compute_fc──▶ FC
+FC ──loss──▶ fit ──write_back──▶ TVB Simulator
 """
 
 import importlib
 
 _HOMES = {
     "prepare": "translate.simulator",
-    "certify": "certify",
-    "Certificate": "certify",
+    "certify": "certificate",
+    "Certificate": "certificate",
     "compute_fc": "observation",
     "fc_corr": "loss",
     "rmse": "loss",
@@ -20,7 +21,7 @@ _HOMES = {
     "fit": "fitting.fit",
     "FitResult": "fitting.fit",
     "resample": "fitting.evaluate",
-    "write_back": "write_back",
+    "write_back": "writeback",
     "load_connectivity": "data",
     "load_functional_connectivity": "data",
     "load_structural_connectivity": "data",

@@ -1,7 +1,7 @@
 """What TVB's monitors make of a trajectory: pure functions of the observed states of a run.
 
-Each monitor has ``steps(start, n_steps)``, the integration steps at which it samples, ``times(start, n_steps)`` [ms], and
-``sample(leaves, observed, start)``, which returns its samples and the leaves of its state that a next run goes on from.
+Each monitor has ``steps(start, n_steps)``, the integration steps at which it samples, ``times(start, n_steps)`` [ms],
+and ``sample(leaves, observed, start)``, which returns its samples and the leaves that a next run goes on from.
 ``observed`` is (n_steps, n_voi, n_node, n_mode); ``start`` is the simulator's current_step before the run.
 """
 
@@ -64,6 +64,7 @@ class Monitor:
         if self.voi == tuple(range(observed.shape[1])):
             return observed
         return observed[:, np.asarray(self.voi)]
+
 
 class Raw(Monitor):
     """Every step (TVB: Raw)."""

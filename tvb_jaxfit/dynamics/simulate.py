@@ -128,8 +128,8 @@ class Simulate:
         draws = state.integrator.noise.draws if "noise" in state.integrator else None
         if draws is not None and draws.shape[0] != self.n_steps:
             raise ValueError(
-                f"State.integrator.noise.draws: {draws.shape[0]} steps of noise for {self.n_steps} steps of simulation. "
-                "Use the state that came with this simulate."
+                f"State.integrator.noise.draws: {draws.shape[0]} steps of noise for {self.n_steps} steps of "
+                "simulation. Use the state that came with this simulate."
             )
         states = trajectory(
             self.step,
@@ -146,9 +146,7 @@ class Simulate:
         after = state.replace(
             static={"current_step": start + self.n_steps},
             initial_conditions=states[-1:],
-            monitors=[
-                leaves.replace(**new) for leaves, (_, new) in zip(state.monitors, samples, strict=True)
-            ],
+            monitors=[leaves.replace(**new) for leaves, (_, new) in zip(state.monitors, samples, strict=True)],
         )
         return tuple(data for data, _ in samples), after
 

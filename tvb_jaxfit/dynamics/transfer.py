@@ -78,9 +78,7 @@ def _rectifier_jvp(primals, tangents):
     positive = s * r
     negative = positive * q
     y2 = y0 * y0
-    value = jnp.where(
-        near, 1.0 + 0.5 * y0 + y2 * _horner(_SERIES, y2), jnp.where(y > 0.0, positive, negative)
-    )
+    value = jnp.where(near, 1.0 + 0.5 * y0 + y2 * _horner(_SERIES, y2), jnp.where(y > 0.0, positive, negative))
     series = tuple((2 * k + 2) * coefficient for k, coefficient in enumerate(_SERIES))
     slope = jnp.where(
         near,

@@ -73,7 +73,7 @@ class FitResult:
 
     def write_back(self, sim, state=None):
         """Put the best state's values (or another's) into a simulator; see `write_back`."""
-        from ..write_back import write_back
+        from ..writeback import write_back
 
         return write_back(self.best if state is None else state, sim)
 
@@ -81,7 +81,9 @@ class FitResult:
         h = self.history
         lines = [f"FitResult: {self.simulate.description}"]
         if h.loss.size:
-            lines.append(f"  loss {h.loss[0]:.5f} -> {h.loss[h.best_step]:.5f}, r {self.r[0]:.4f} -> {self.r[h.best_step]:.4f}")
+            lines.append(
+                f"  loss {h.loss[0]:.5f} -> {h.loss[h.best_step]:.5f}, r {self.r[0]:.4f} -> {self.r[h.best_step]:.4f}"
+            )
         lines.append(f"  {max(0, h.loss.size - 1)} steps, best at {h.best_step}, {h.wall_time:.1f} s; {h.stop_reason}")
         began = parameters_of(self.initial)
         for path, parameter in parameters_of(self.best).items():

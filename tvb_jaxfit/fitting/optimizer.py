@@ -45,7 +45,8 @@ class History:
             return f"History: nothing fitted; {self.stop_reason}"
         return (
             f"History: loss {self.loss[0]:.6g} -> {self.loss[-1]:.6g} in {self.loss.size - 1} steps "
-            f"(best {self.loss[self.best_step]:.6g} at step {self.best_step}), {self.wall_time:.1f} s; {self.stop_reason}"
+            f"(best {self.loss[self.best_step]:.6g} at step {self.best_step}), {self.wall_time:.1f} s; "
+            f"{self.stop_reason}"
         )
 
 
@@ -107,7 +108,8 @@ class OptaxOptimizer:
         parameters = parameters_of(state)
         if not parameters:
             raise ValueError(
-                "nothing to fit: no value of the state is marked. Mark one, e.g. state.model.w = Parameter(state.model.w)."
+                "nothing to fit: no value of the state is marked. "
+                "Mark one, e.g. state.model.w = Parameter(state.model.w)."
             )
         for parameter in parameters.values():
             if hasattr(parameter, "check"):
@@ -183,7 +185,11 @@ class _Loop:
         """Record an evaluation; False ends the fit."""
         bad = [path for path, g in gradients.items() if not bool(jnp.all(jnp.isfinite(g)))]
         if not np.isfinite(value) or bad:
-            what = f"the loss was {value}" if not np.isfinite(value) else f"the gradient in {', '.join(bad)} was not finite"
+            what = (
+                f"the loss was {value}"
+                if not np.isfinite(value)
+                else f"the gradient in {', '.join(bad)} was not finite"
+            )
             self.reason = f"{what} after {step} updates; the last good state is kept"
             return False
         if step == 0:

@@ -76,9 +76,7 @@ def clone(value, memo=None):
 
 def with_weights(past, weights):
     """A TVB history with other weights and the same buffer."""
-    new = history.SparseHistory(
-        np.asarray(weights, dtype=float), past.delays.astype(int), past.cvars, past.n_mode
-    )
+    new = history.SparseHistory(np.asarray(weights, dtype=float), past.delays.astype(int), past.cvars, past.n_mode)
     new.initialize(past.buffer)
     return new
 
@@ -94,6 +92,7 @@ def configured_clone(sim):
     Returns
     -------
     Simulator
+        Its history holds the current state as precisely as it can: where `lifted_history` is in force, exactly.
     """
     copy_of = clone(sim)
     if copy_of.history is None:
@@ -102,4 +101,14 @@ def configured_clone(sim):
             copy_of.configure()
         finally:
             np.random.set_state(global_stream)
+    elif holds_current_state(copy_of):
+        past = copy_of.history
+        past.buffer[copy_of.current_step % past.n_time] = copy_of.current_state[past.cvars]
     return copy_of
+
+
+def holds_current_state(sim):
+    """Whether the newest sample of a simulator's history is its current state, to the precision of a history."""
+    newest = np.asarray(sim.history.buffer[sim.current_step % sim.history.n_time], dtype="f")
+    current = np.asarray(sim.current_state[sim.model.cvar], dtype="f")
+    return newest.shape == current.shape and np.array_equal(newest, current, equal_nan=True)

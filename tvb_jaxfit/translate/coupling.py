@@ -68,4 +68,3 @@ def constants(coupling, n_node):
         return {name: node_column(getattr(node, name), n_node, f"coupling.{name}")[None] for name in names}
 
     return columns
-

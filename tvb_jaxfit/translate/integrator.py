@@ -65,6 +65,7 @@ def leaves(sim):
 
     if not is_stochastic(sim.integrator):
         return []
+
     def shaped(value):
         return value.ravel() if value.ndim == 3 and value.shape[0] == value.shape[2] == 1 else value
 

@@ -109,15 +109,14 @@ def disagreement(sim, seed=0):
     x = random.uniform(ranges[:, :1, None], ranges[:, 1:, None], size=shape)
     coupling = random.uniform(-0.5, 2.0, size=(len(model.cvar), *shape[1:]))
     theirs = model.dfun(x, coupling)
-    columns = {
-        name: np.asarray(getattr(model, name), dtype=float).reshape(-1, 1) for name in _FIELDS[type(model)][1]
-    }
+    columns = {name: np.asarray(getattr(model, name), dtype=float).reshape(-1, 1) for name in _FIELDS[type(model)][1]}
     ours = np.asarray(_in_double(vector_field(model), columns, x, coupling))
     worst = np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs))
     if not worst <= _TOLERANCE:
         yield (
             f"Simulator.model: the translated vector field differs from {type(model).__name__}.dfun by {worst:.1e} of "
-            "its maximum: TVB's model is not the one that this version knows. Please report it with tvb-library's version."
+            "its maximum: it is not the model that this version of tvb_jaxfit knows. Please report it, with the version "
+            "of tvb-library."
         )
 
 

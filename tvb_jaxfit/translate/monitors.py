@@ -100,8 +100,8 @@ def _bold_refusals(sim, monitor, path):
     time, n_lag = _kernel_time(monitor.hrf_length)
     if not np.isfinite(monitor.hrf_length) or n_lag < 1 or time.size != n_lag:
         yield (
-            f"{path}.hrf_length: {monitor.hrf_length} ms makes TVB sample a kernel of {time.size} values for a stock of "
-            f"{n_lag}, and fail. Take a multiple of {_INTERIM_PERIOD:g} ms near it."
+            f"{path}.hrf_length: {monitor.hrf_length} ms makes TVB sample a kernel of {time.size} values for a stock "
+            f"of {n_lag}, and fail. Take a multiple of {_INTERIM_PERIOD:g} ms near it."
         )
     elif not np.all(np.isfinite(_in_double(type(kernel), time, values))):
         yield f"{path}.hrf_kernel.parameters: the kernel is not finite with {values}. Give others."
@@ -138,8 +138,8 @@ def stale(sim):
             scale = np.max(np.abs(held))
             if held.shape != fresh.shape or not np.max(np.abs(held - fresh)) <= _KERNEL_TOLERANCE * scale:
                 yield (
-                    f"{path}.hrf_kernel: the kernel that TVB holds is not the one of its parameters; they changed since "
-                    "configure(). Call sim.configure() again."
+                    f"{path}.hrf_kernel: the kernel that TVB holds is not the one of its parameters; they changed "
+                    "since configure(). Call sim.configure() again."
                 )
 
 
@@ -190,8 +190,8 @@ def warn_of_rounding(sim):
         for what, (asked, has) in periods.items():
             if not np.isclose(asked, has, rtol=1e-9, atol=0.0):
                 warnings.warn(
-                    f"Simulator.monitors[{index}] ({type(monitor).__name__}): dt = {dt:g} ms does not divide the {what} "
-                    f"of {asked:g} ms; TVB rounds it to {has:g} ms, and so does the translation.",
+                    f"Simulator.monitors[{index}] ({type(monitor).__name__}): dt = {dt:g} ms does not divide the "
+                    f"{what} of {asked:g} ms; TVB rounds it to {has:g} ms, and so does the translation.",
                     PeriodWarning,
                     stacklevel=3,
                 )

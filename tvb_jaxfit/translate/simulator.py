@@ -14,7 +14,7 @@ from ..dynamics.step import Step
 from ..errors import UnsupportedComponent
 from ..state import State, with_path
 from . import coupling, integrator, model, monitors
-from .clone import configured_clone
+from .clone import configured_clone, holds_current_state
 from .leaves import Leaf
 
 
@@ -167,9 +167,7 @@ def _later_refusals(reference):
         yield "Simulator.connectivity.weights: changed since configure(), which TVB keeps. Call sim.configure() again."
     if integrator.is_stochastic(reference.integrator) and reference.integrator.noise.dt != dt:
         yield "Simulator.integrator.dt: changed since configure(). Call sim.configure() again."
-    held = reference.history.buffer[reference.current_step % reference.history.n_time]
-    current = reference.current_state[reference.model.cvar].astype(held.dtype)
-    if held.shape != current.shape or not np.array_equal(held, current, equal_nan=True):
+    if not holds_current_state(reference):
         yield (
             "Simulator.current_state: is not the newest sample of the history, as after a run that was broken off. "
             "Call sim.configure() again."

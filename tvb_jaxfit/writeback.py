@@ -65,9 +65,9 @@ def write_back(state, sim, position=False):
 
     Notes
     -----
-    After it ``prepare(sim)`` gives the state back exactly, and a run of TVB on the same draws gives its BOLD. A configured
-    simulator stays configured: what TVB works out from a changed value (its copy of the weights, the kernel of the
-    hemodynamic response) is worked out anew.
+    After it ``prepare(sim)`` gives the state back exactly, and a run of TVB on the same draws gives its BOLD. A
+    configured simulator stays configured: what TVB works out from a changed value (its copy of the weights, the kernel
+    of the hemodynamic response) is worked out anew.
     """
     state = plain(state)
     problems = [*_foreign(state, sim)]
