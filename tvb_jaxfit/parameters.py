@@ -130,8 +130,8 @@ class BoundedParameter(Parameter):
     Notes
     -----
     The optimiser moves u, with x = lower + (upper - lower) sigmoid(4 u / (upper - lower)), or a softplus where one
-    bound is infinite. dx/du is at most 1, and 1 in the middle, so learning rates keep the scale of the value. At a bound the
-    image is infinite: a start value on a bound is taken 0.1 % of the range (or of 1) inside it.
+    bound is infinite. dx/du is at most 1, and 1 in the middle, so learning rates keep the scale of the value. At a
+    bound the image is infinite: a start value on a bound is taken 0.1 % of the range (or of 1) inside it.
 
     Examples
     --------

@@ -92,7 +92,8 @@ def configured_clone(sim):
     Returns
     -------
     Simulator
-        Its history holds the current state as precisely as it can: where `lifted_history` is in force, exactly.
+        Its history holds weights and current state as precisely as it can: where `lifted_history` is in force,
+        exactly.
     """
     copy_of = clone(sim)
     if copy_of.history is None:
@@ -101,10 +102,19 @@ def configured_clone(sim):
             copy_of.configure()
         finally:
             np.random.set_state(global_stream)
-    elif holds_current_state(copy_of):
+        return copy_of
+    if holds_weights(copy_of):
+        copy_of.history = with_weights(copy_of.history, copy_of.connectivity.weights)
+    if holds_current_state(copy_of):
         past = copy_of.history
         past.buffer[copy_of.current_step % past.n_time] = copy_of.current_state[past.cvars]
     return copy_of
+
+
+def holds_weights(sim):
+    """Whether the weights that a simulator's history holds are its connectivity's, to the precision of a history."""
+    held, weights = (np.asarray(array, dtype="f") for array in (sim.history.weights, sim.connectivity.weights))
+    return np.array_equal(held, weights)
 
 
 def holds_current_state(sim):

@@ -115,8 +115,8 @@ def disagreement(sim, seed=0):
     if not worst <= _TOLERANCE:
         yield (
             f"Simulator.model: the translated vector field differs from {type(model).__name__}.dfun by {worst:.1e} of "
-            "its maximum: it is not the model that this version of tvb_jaxfit knows. Please report it, with the version "
-            "of tvb-library."
+            "its maximum: it is not the model that this version of tvb_jaxfit knows. Please report it, with "
+            "the version of tvb-library."
         )
 
 

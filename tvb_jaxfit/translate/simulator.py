@@ -14,7 +14,7 @@ from ..dynamics.step import Step
 from ..errors import UnsupportedComponent
 from ..state import State, with_path
 from . import coupling, integrator, model, monitors
-from .clone import configured_clone, holds_current_state
+from .clone import configured_clone, holds_current_state, holds_weights
 from .leaves import Leaf
 
 
@@ -163,7 +163,7 @@ def _later_refusals(reference):
     delays = np.rint(connectivity.tract_lengths / connectivity.speed / dt).astype(np.int32)
     if not np.array_equal(delays, connectivity.idelays):
         yield "Simulator.connectivity: lengths or speed changed since configure(). Call sim.configure() again."
-    if not np.array_equal(reference.history.weights, connectivity.weights.astype(reference.history.weights.dtype)):
+    if not holds_weights(reference):
         yield "Simulator.connectivity.weights: changed since configure(), which TVB keeps. Call sim.configure() again."
     if integrator.is_stochastic(reference.integrator) and reference.integrator.noise.dt != dt:
         yield "Simulator.integrator.dt: changed since configure(). Call sim.configure() again."

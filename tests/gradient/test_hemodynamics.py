@@ -1,0 +1,82 @@
+"""HRF kernels are TVB's own, and their gradients those of central differences, at t = 0 too."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tvb.datatypes import equations
+
+from tvb_jaxfit.dynamics import hemodynamics
+
+# TVB's own sampling of 20 s at 250 Hz; its first sample is at 0.
+TIME = np.arange(0.0, 20.0, 0.004)
+KERNELS = {
+    "volterra": (equations.FirstOrderVolterra, hemodynamics.first_order_volterra, {}),
+    "volterra, slow": (equations.FirstOrderVolterra, hemodynamics.first_order_volterra, {"tau_s": 1.3, "tau_f": 0.9}),
+    "gamma": (equations.Gamma, hemodynamics.gamma, {}),
+    "gamma, others": (equations.Gamma, hemodynamics.gamma, {"tau": 0.8, "n": 4.0, "a": 0.7}),
+    "gamma, first order": (equations.Gamma, hemodynamics.gamma, {"n": 1.0}),
+    "gamma, broken order": (equations.Gamma, hemodynamics.gamma, {"n": 2.5}),
+    "double exponential": (equations.DoubleExponential, hemodynamics.double_exponential, {}),
+    "double exponential, others": (
+        equations.DoubleExponential,
+        hemodynamics.double_exponential,
+        {"tau_1": 5.0, "f_1": 0.05, "amp_2": 0.3, "a": 0.4},
+    ),
+    "mixture of gammas": (equations.MixtureOfGammas, hemodynamics.mixture_of_gammas, {}),
+    "mixture of gammas, others": (
+        equations.MixtureOfGammas,
+        hemodynamics.mixture_of_gammas,
+        {"a_1": 5.5, "a_2": 10.0, "l": 1.2, "c": 0.5},
+    ),
+}
+WORKED_OUT = {"factorial", "gamma_a_1", "gamma_a_2"}
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request):
+    """(TVB's equation, our function, its parameters)."""
+    kind, function, changed = KERNELS[request.param]
+    equation = kind()
+    equation.parameters = equation.parameters | changed
+    parameters = {name: jnp.asarray(float(v)) for name, v in equation.parameters.items() if name not in WORKED_OUT}
+    return equation, jax.jit(partial(function, jnp.asarray(TIME))), parameters
+
+
+def test_kernel_is_tvbs_own(kernel):
+    equation, function, parameters = kernel
+    theirs = equation.evaluate(TIME.copy())
+    np.testing.assert_allclose(function(**parameters), theirs, rtol=0, atol=1e-14 * np.max(np.abs(theirs)))
+
+
+def test_gradient_in_every_parameter_equals_central_differences(kernel):
+    _, function, parameters = kernel
+    jacobian = jax.jacfwd(lambda p: function(**p))(parameters)
+    for name, value in parameters.items():
+
+        def difference(h, name=name, value=value):
+            return (function(**parameters | {name: value + h}) - function(**parameters | {name: value - h})) / (2 * h)
+
+        h = 1e-3 * float(value)
+        numeric = (64 * difference(h / 4) - 20 * difference(h / 2) + difference(h)) / 45
+        scale = max(np.max(np.abs(numeric)), 1e-3)
+        np.testing.assert_allclose(jacobian[name], numeric, rtol=0, atol=1e-9 * scale, err_msg=name)
+
+
+def test_gradient_is_finite_at_time_zero_in_both_modes(kernel):
+    _, function, parameters = kernel
+    for gradient in (jax.jacfwd, jax.jacrev):
+        at_zero = gradient(lambda p: function(**p)[0])(parameters)
+        assert all(np.isfinite(g) for g in at_zero.values()), at_zero
+
+
+def test_a_gamma_kernel_that_is_infinite_at_zero_is_so_here_too():
+    """Of an order below 1: TVB's pattern is infinite at 0, which prepare() must see to refuse it."""
+    equation = equations.Gamma()
+    equation.parameters = equation.parameters | {"n": 0.5}
+    with np.errstate(all="ignore"):
+        assert not np.all(np.isfinite(equation.evaluate(TIME.copy())))
+    ours = hemodynamics.gamma(jnp.asarray(TIME), tau=jnp.asarray(1.08), n=jnp.asarray(0.5), a=jnp.asarray(0.1))
+    assert not np.all(np.isfinite(ours))
