@@ -10,6 +10,7 @@ from tvb_jaxfit.dynamics.adjoint import scan_steps, trajectory
 from tvb_jaxfit.dynamics.step import Step
 
 N_VAR, N_NODE, N_MODE = 2, 5, 2
+N_STEPS = 22
 RTOL = 1e-12
 
 
@@ -33,7 +34,7 @@ def _post(theta, gx):
 STEP = Step(_local, _post, cvar=(1,))
 
 
-def _problem(n_steps, stochastic=True, seed=0):
+def _problem(n_steps=N_STEPS, stochastic=True, seed=0):
     draw = np.random.default_rng(seed).normal
 
     def near(mean, *shape):
@@ -55,112 +56,118 @@ def _problem(n_steps, stochastic=True, seed=0):
     return arguments, jnp.asarray(draw(size=(n_steps, N_VAR, N_NODE, N_MODE)))
 
 
-def _loss(run, n_steps, cotangent):
-    return lambda *arguments: jnp.sum(cotangent * jnp.sin(run(STEP, n_steps, *arguments)))
+def _loss(run, n_steps=N_STEPS):
+    def loss(theta, weights, x0, draws, cotangent):
+        return jnp.sum(cotangent * jnp.sin(run(STEP, n_steps, theta, weights, x0, draws)))
+
+    return loss
 
 
 def _assert_same(got, expected):
     assert jax.tree.structure(got) == jax.tree.structure(expected)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
-        ours = dict(jax.tree_util.tree_leaves_with_path(got))[path]
+    for (path, leaf), ours in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(got), strict=True):
         error = np.max(np.abs(ours - leaf)) / np.max(np.abs(leaf))
         assert error <= RTOL, (jax.tree_util.keystr(path), error)
 
 
-def _argnums(arguments):
-    return tuple(index for index, argument in enumerate(arguments) if argument is not None)
+@pytest.fixture(scope="module")
+def reference():
+    """Gradients in everything by plain autodiff, compiled once."""
+    return jax.jit(jax.grad(_loss(scan_steps), (0, 1, 2, 3)))
 
 
-def _gradients(run, n_steps, arguments, cotangent, transform=jax.jit):
-    return transform(jax.grad(_loss(run, n_steps, cotangent), _argnums(arguments)))(*arguments)
+@pytest.fixture(scope="module")
+def structured():
+    """Gradients in everything by the structured reverse pass, in one block."""
+    return jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))
+
+
+def test_states_are_those_of_the_plain_scan():
+    arguments, _ = _problem()
+    np.testing.assert_array_equal(trajectory(STEP, N_STEPS, *arguments), scan_steps(STEP, N_STEPS, *arguments))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_in_everything_equal_plain_autodiff(seed, structured, reference):
+    arguments, cotangent = _problem(seed=seed)
+    _assert_same(structured(*arguments, cotangent), reference(*arguments, cotangent))
 
 
 @pytest.mark.parametrize(
-    "n_steps,steps_a_block",
-    [(24, 100), (24, 6), (23, 4), (7, 5), (5, 0), (1, 100)],
-    ids=["one block", "blocks that divide", "an odd piece", "one block and more", "a step a block", "a single step"],
+    "most,used",
+    [(11, 11), (9, 9), (0, 1)],
+    ids=["two blocks that divide", "an odd piece of four", "a step a block"],
 )
-def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(n_steps, steps_a_block, monkeypatch):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", steps_a_block * N_VAR * N_NODE * N_MODE)
-    problem = _problem(n_steps)
-    _assert_same(_gradients(trajectory, n_steps, *problem), _gradients(scan_steps, n_steps, *problem))
+def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(most, used, monkeypatch, reference):
+    n_element = N_VAR * N_NODE * N_MODE
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", most * n_element)
+    assert adjoint._block_size(N_STEPS, n_element) == used
+    arguments, cotangent = _problem()
+    got = jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))(*arguments, cotangent)
+    _assert_same(got, reference(*arguments, cotangent))
+
+
+def test_gradients_of_a_single_step_equal_plain_autodiff():
+    arguments, cotangent = _problem(n_steps=1)
+    ours, expected = (jax.jit(jax.grad(_loss(run, 1), (0, 1, 2, 3))) for run in (trajectory, scan_steps))
+    _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))
 
 
 def test_gradients_of_a_deterministic_step_equal_plain_autodiff(monkeypatch):
     monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_VAR * N_NODE * N_MODE)
-    problem = _problem(11, stochastic=False)
-    _assert_same(_gradients(trajectory, 11, *problem), _gradients(scan_steps, 11, *problem))
+    arguments, cotangent = _problem(11, stochastic=False)
+    ours, expected = (jax.jit(jax.grad(_loss(run, 11), (0, 1, 2))) for run in (trajectory, scan_steps))
+    _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))
 
 
-def test_states_are_those_of_the_plain_scan():
-    arguments, _ = _problem(9)
-    np.testing.assert_array_equal(trajectory(STEP, 9, *arguments), scan_steps(STEP, 9, *arguments))
+def test_a_cotangent_on_the_last_state_alone_reaches_the_first(structured, reference):
+    arguments, cotangent = _problem()
+    cotangent = cotangent.at[:-1].set(0.0)
+    expected = reference(*arguments, cotangent)
+    assert np.all(expected[2] != 0.0)
+    _assert_same(structured(*arguments, cotangent), expected)
 
 
-def test_without_jit_the_gradients_are_the_same():
-    problem = _problem(6)
-    plain = _gradients(trajectory, 6, *problem, transform=lambda f: f)
-    _assert_same(plain, _gradients(scan_steps, 6, *problem))
-
-
-def test_a_cotangent_on_the_last_state_alone_reaches_the_first():
-    arguments, _ = _problem(10)
-
-    def last(run):
-        return jax.jit(jax.grad(lambda x0: jnp.sum(run(STEP, 10, *arguments[:2], x0, arguments[3])[-1] ** 2)))
-
-    _assert_same(last(trajectory)(arguments[2]), last(scan_steps)(arguments[2]))
-
-
-@pytest.fixture(scope="module")
-def full():
-    """A problem and its gradients in everything."""
-    problem = _problem(12)
-    return problem, _gradients(trajectory, 12, *problem)
-
-
-@pytest.mark.parametrize("wanted", ["rate", "drive", "coupling", "noise", "weights", "x0", "draws"])
-def test_a_gradient_in_one_argument_is_the_same_as_among_all(wanted, full):
-    (arguments, cotangent), expected = full
-    theta, *others = arguments
+@pytest.mark.parametrize("wanted", ["drive", "noise", "weights", "x0", "draws"])
+def test_a_gradient_in_one_argument_alone_is_the_same_as_among_all(wanted, reference):
+    (theta, *others), cotangent = _problem()
+    among_all = reference(theta, *others, cotangent)
     place = {"weights": 0, "x0": 1, "draws": 2}
 
     def loss(value):
         if wanted in theta:
-            return _loss(trajectory, 12, cotangent)(theta | {wanted: value}, *others)
-        return _loss(trajectory, 12, cotangent)(theta, *(value if i == place[wanted] else o for i, o in enumerate(others)))
+            return _loss(trajectory)(theta | {wanted: value}, *others, cotangent)
+        replaced = [value if index == place[wanted] else other for index, other in enumerate(others)]
+        return _loss(trajectory)(theta, *replaced, cotangent)
 
     value = theta[wanted] if wanted in theta else others[place[wanted]]
-    among_all = expected[0][wanted] if wanted in theta else expected[1 + place[wanted]]
-    _assert_same(jax.jit(jax.grad(loss))(value), among_all)
+    expected = among_all[0][wanted] if wanted in theta else among_all[1 + place[wanted]]
+    _assert_same(jax.jit(jax.grad(loss))(value), expected)
 
 
-def test_under_vmap_each_gradient_is_the_one_by_itself():
-    problems = [_problem(8, seed=seed) for seed in range(3)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(arguments for arguments, _ in problems))
-    cotangent = problems[0][1]
-    gradient = jax.grad(_loss(trajectory, 8, cotangent), (0, 1, 2, 3))
-    together = jax.jit(jax.vmap(gradient))(*stacked)
-    alone = jax.jit(gradient)
-    for index, (arguments, _) in enumerate(problems):
-        _assert_same(jax.tree.map(lambda leaf, index=index: leaf[index], together), alone(*arguments))
+def test_under_vmap_each_gradient_is_the_one_by_itself(reference):
+    problems = [(*arguments, cotangent) for arguments, cotangent in (_problem(seed=seed) for seed in range(3))]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *problems)
+    together = jax.jit(jax.vmap(jax.grad(_loss(trajectory), (0, 1, 2, 3))))(*stacked)
+    for index, problem in enumerate(problems):
+        _assert_same(jax.tree.map(lambda leaf, index=index: leaf[index], together), reference(*problem))
 
 
-def test_under_vmap_over_the_noise_alone_the_gradients_are_those_of_each_noise():
-    (theta, weights, x0, _), cotangent = _problem(8)
-    noises = jnp.stack([_problem(8, seed=seed)[0][3] for seed in range(3)])
-    gradient = jax.grad(_loss(trajectory, 8, cotangent), (0, 1))
-    together = jax.jit(jax.vmap(gradient, in_axes=(None, None, None, 0)))(theta, weights, x0, noises)
+def test_under_vmap_over_the_noise_alone_the_gradients_are_those_of_each_noise(reference):
+    (theta, weights, x0, _), cotangent = _problem()
+    noises = jnp.stack([_problem(seed=seed)[0][3] for seed in range(3)])
+    gradient = jax.vmap(jax.grad(_loss(trajectory), (0, 1)), in_axes=(None, None, None, 0, None))
+    together = jax.jit(gradient)(theta, weights, x0, noises, cotangent)
     for index, draws in enumerate(noises):
-        expected = _gradients(scan_steps, 8, (theta, weights, x0, draws), cotangent)
-        _assert_same(jax.tree.map(lambda leaf, index=index: leaf[index], together), expected[:2])
+        expected = reference(theta, weights, x0, draws, cotangent)[:2]
+        _assert_same(jax.tree.map(lambda leaf, index=index: leaf[index], together), expected)
 
 
-def test_forward_mode_of_the_plain_scan_is_the_transpose_of_the_reverse_pass():
-    (theta, weights, x0, draws), cotangent = _problem(10)
-    direction = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=float)).reshape(leaf.shape), theta)
-    _, forward = jax.jvp(lambda theta: scan_steps(STEP, 10, theta, weights, x0, draws), (theta,), (direction,))
-    _, pull = jax.vjp(lambda theta: trajectory(STEP, 10, theta, weights, x0, draws), theta)
-    (reverse,) = pull(cotangent)
-    products = [jnp.sum(a * b) for a, b in zip(jax.tree.leaves(reverse), jax.tree.leaves(direction), strict=True)]
-    np.testing.assert_allclose(sum(products), jnp.sum(forward * cotangent), rtol=RTOL)
+def test_forward_mode_of_the_plain_scan_is_the_transpose_of_the_reverse_pass(structured):
+    arguments, cotangent = _problem()
+    direction = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=float)).reshape(leaf.shape), arguments)
+    loss = _loss(scan_steps)
+    _, forward = jax.jit(lambda v: jax.jvp(lambda *a: loss(*a, cotangent), arguments, v))(direction)
+    reverse = structured(*arguments, cotangent)
+    products = jax.tree.map(lambda a, b: jnp.sum(a * b), reverse, direction)
+    np.testing.assert_allclose(sum(jax.tree.leaves(products)), forward, rtol=RTOL)

@@ -55,12 +55,15 @@ def test_gradient_in_every_parameter_equals_central_differences(kernel):
     _, function, parameters = kernel
     jacobian = jax.jacfwd(lambda p: function(**p))(parameters)
     for name, value in parameters.items():
+        if name == "n" and value == 1.0:
+            continue  # 0^(n - 1) jumps there: TVB's kernel has no derivative in n
 
         def difference(h, name=name, value=value):
             return (function(**parameters | {name: value + h}) - function(**parameters | {name: value - h})) / (2 * h)
 
-        h = 1e-3 * float(value)
-        numeric = (64 * difference(h / 4) - 20 * difference(h / 2) + difference(h)) / 45
+        # So small that the sample of the peak, by which TVB scales, stays the same one.
+        h = 1e-4 * float(value)
+        numeric = (4 * difference(h / 2) - difference(h)) / 3
         scale = max(np.max(np.abs(numeric)), 1e-3)
         np.testing.assert_allclose(jacobian[name], numeric, rtol=0, atol=1e-9 * scale, err_msg=name)
 

@@ -118,7 +118,8 @@ def mixture_of_gammas(t, a_1, a_2, l, c):  # noqa: E741 (TVB's name)
 def _power(x, exponent):
     """x ** exponent for x >= 0, its derivative in the exponent 0 at x = 0."""
     positive = x > 0.0
-    return jnp.where(positive, jnp.where(positive, x, 1.0) ** exponent, jnp.where(exponent == 0.0, 1.0, 0.0))
+    at_zero = jnp.where(exponent == 0.0, 1.0, jnp.where(exponent > 0.0, 0.0, jnp.inf))
+    return jnp.where(positive, jnp.where(positive, x, 1.0) ** exponent, at_zero)
 
 
 def _to_peak(pattern):

@@ -1,0 +1,463 @@
+"""What would be lost or changed is refused: with the attribute, the remedy, and the simulator left as it was."""
+
+import warnings
+
+import numpy as np
+import pytest
+from tvb.datatypes import equations, patterns
+from tvb.datatypes.connectivity import Connectivity
+from tvb.datatypes.cortex import Cortex
+from tvb.simulator import coupling, integrators, models, monitors, noise
+from tvb.simulator.simulator import Simulator
+
+import tvb_jaxfit as tj
+
+
+@pytest.fixture
+def refused(snapshot):
+    """Function: prepare refuses with these words, one reason (or as many as asked), and changes nothing."""
+
+    def check(sim, *words, count=1):
+        before = snapshot(sim)
+        with pytest.raises(tj.UnsupportedComponent) as caught:
+            tj.prepare(sim)
+        for word in words:
+            assert word in str(caught.value), f"{word!r} is not in: {caught.value}"
+        assert len(caught.value.reasons) == count, str(caught.value)
+        assert snapshot(sim) == before
+        return caught.value
+
+    return check
+
+
+def test_the_simulator_that_these_tests_spoil_is_itself_accepted(build_small):
+    simulate, state = tj.prepare(build_small())
+    assert np.isfinite(simulate(state).data[0]).all()
+
+
+class OtherWongWang(models.ReducedWongWang):
+    pass
+
+
+class OtherLinear(coupling.Linear):
+    pass
+
+
+class OtherRaw(monitors.Raw):
+    pass
+
+
+class OtherHeun(integrators.HeunStochastic):
+    pass
+
+
+class OtherGamma(equations.Gamma):
+    pass
+
+
+class OtherAdditive(noise.Additive):
+    pass
+
+
+class OtherSimulator(Simulator):
+    pass
+
+
+class OtherConnectivity(Connectivity):
+    pass
+
+
+@pytest.mark.parametrize(
+    "model", [models.JansenRit, models.Generic2dOscillator, models.ReducedWongWangExcInh, OtherWongWang]
+)
+def test_other_models_are_refused(build_small, refused, model):
+    sim = build_small()
+    sim.model = model()
+    refused(sim, f"Simulator.model: {model.__name__} is not supported", "supported: ReducedWongWang")
+
+
+@pytest.mark.parametrize("function", [coupling.Sigmoidal, coupling.Kuramoto, coupling.Difference, OtherLinear])
+def test_other_couplings_are_refused(build_small, refused, function):
+    sim = build_small()
+    sim.coupling = function()
+    refused(sim, f"Simulator.coupling: {function.__name__} is not supported", "supported: Linear, Scaling")
+
+
+@pytest.mark.parametrize(
+    "integrator",
+    [integrators.RungeKutta4thOrderDeterministic, integrators.Dopri5, integrators.Identity, OtherHeun],
+)
+def test_other_integrators_are_refused(build_small, refused, integrator):
+    sim = build_small()
+    sim.integrator = integrator(dt=4.0)
+    refused(sim, f"Simulator.integrator: {integrator.__name__} is not supported", "HeunStochastic")
+
+
+@pytest.mark.parametrize("source", [noise.Multiplicative, OtherAdditive])
+def test_other_noise_is_refused(build_small, refused, source):
+    sim = build_small()
+    sim.integrator.noise = source()
+    refused(sim, f"Simulator.integrator.noise: {source.__name__} is not supported", "supported: Additive")
+
+
+def test_coloured_noise_is_refused(build_small, refused):
+    sim = build_small()
+    sim.integrator.noise.ntau = 10.0
+    refused(sim, "Simulator.integrator.noise.ntau: 10.0", "ntau = 0")
+
+
+@pytest.mark.parametrize(
+    "monitor", [monitors.GlobalAverage, monitors.EEG, monitors.AfferentCoupling, monitors.ProgressLogger, OtherRaw]
+)
+def test_other_monitors_are_refused(build_small, refused, monitor):
+    sim = build_small()
+    sim.monitors = [monitors.Raw(), monitor()]
+    refused(sim, f"Simulator.monitors[1]: {monitor.__name__} is not supported", "Remove it before prepare()")
+
+
+def test_other_hemodynamic_responses_are_refused(build_small, refused):
+    sim = build_small(monitors=[monitors.Bold(hrf_kernel=OtherGamma())])
+    refused(sim, "Simulator.monitors[0].hrf_kernel: OtherGamma is not supported", "supported: FirstOrderVolterra")
+
+
+def test_surfaces_are_refused(build_small, refused):
+    refused(build_small(surface=Cortex()), "Simulator.surface: surfaces are not supported", "Set sim.surface = None")
+
+
+def test_stimuli_are_refused(build_small, refused, weights_6):
+    sim = build_small()
+    sim.stimulus = patterns.StimuliRegion(
+        temporal=equations.PulseTrain(), connectivity=sim.connectivity, weight=np.ones(6)
+    )
+    refused(sim, "Simulator.stimulus: StimuliRegion is not supported", "Set sim.stimulus = None")
+
+
+def test_clamped_variables_are_refused(build_small, refused):
+    sim = build_small()
+    sim.integrator.clamped_state_variable_indices = np.array([0])
+    sim.integrator.clamped_state_variable_values = np.zeros((1, 6, 1))
+    refused(sim, "Simulator.integrator.clamped_state_variable_values: clamping", "Remove it")
+
+
+def test_delays_are_refused_before_and_after_configure(build_small, refused, connectivity_of, weights_6):
+    sim = build_small(connectivity=connectivity_of(weights_6, speed=2.0))
+    words = "Simulator.connectivity: delays of up to 1 steps (4 ms)", "speed = numpy.array([numpy.inf])"
+    refused(sim, *words)
+    sim.configure()
+    refused(sim, *words)
+
+
+def test_subclasses_of_simulator_and_connectivity_are_refused(build_small, refused, connectivity_of, weights_6):
+    sim = build_small()
+    other = OtherSimulator(
+        connectivity=sim.connectivity, model=sim.model, coupling=sim.coupling, integrator=sim.integrator
+    )
+    refused(other, "OtherSimulator is not tvb.simulator.simulator.Simulator itself")
+    plain = connectivity_of(weights_6)
+    sim.connectivity = OtherConnectivity(
+        weights=plain.weights,
+        tract_lengths=plain.tract_lengths,
+        centres=plain.centres,
+        region_labels=plain.region_labels,
+        speed=plain.speed,
+    )
+    refused(sim, "Simulator.connectivity: OtherConnectivity is not TVB's Connectivity itself")
+
+
+@pytest.mark.parametrize(
+    "path, owner, method",
+    [
+        ("Simulator.model.dfun", lambda sim: sim.model, "dfun"),
+        ("Simulator.coupling.post", lambda sim: sim.coupling, "post"),
+        ("Simulator.integrator.scheme", lambda sim: sim.integrator, "scheme"),
+        ("Simulator.integrator.noise.gfun", lambda sim: sim.integrator.noise, "gfun"),
+        ("Simulator.monitors[0].sample", lambda sim: sim.monitors[0], "sample"),
+        ("Simulator._loop_update_history", lambda sim: sim, "_loop_update_history"),
+    ],
+)
+def test_methods_replaced_on_an_instance_are_refused(build_small, refused, path, owner, method):
+    sim = build_small()
+    vars(owner(sim))[method] = lambda *arguments: None
+    refused(sim, f"{path}: replaced on the instance", "Remove it")
+
+
+def test_the_replaced_evaluate_of_a_hemodynamic_response_is_refused(build_small, refused):
+    sim = build_small(monitors=[monitors.Bold(period=400.0)])
+    vars(sim.monitors[0].hrf_kernel)["evaluate"] = lambda time: np.ones_like(time)
+    refused(sim, "Simulator.monitors[0].hrf_kernel.evaluate: replaced on the instance", "Remove it")
+
+
+def test_all_reasons_come_in_one_error(build_small, refused):
+    sim = build_small(surface=Cortex())
+    sim.model = models.JansenRit()
+    sim.coupling = coupling.Sigmoidal()
+    sim.integrator.noise = noise.Multiplicative()
+    sim.monitors = [monitors.EEG(), monitors.Raw(), monitors.GlobalAverage()]
+    sim.connectivity.weights[0, 1] = np.nan
+    words = ["surface", "model", "coupling", "integrator.noise", "monitors[0]", "monitors[2]", "connectivity.weights"]
+    error = refused(sim, "for 7 reasons", *(f"Simulator.{word}" for word in words), count=7)
+    assert isinstance(error, ValueError)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(build_small, refused, value):
+    sim = build_small()
+    sim.connectivity.weights[2, 3] = value
+    refused(sim, "Simulator.connectivity.weights: 1 are not finite", "Give finite ones")
+
+
+@pytest.mark.parametrize("name", ["w", "sigma_noise"])
+def test_parameters_that_are_not_finite_are_refused(build_small, refused, name):
+    sim = build_small(model={name: np.array([0.1, 0.2, np.nan, 0.3, np.inf, 0.4])})
+    refused(sim, f"Simulator.model.{name}: 2 values are not finite", "Give finite ones")
+
+
+def test_coupling_parameters_that_are_not_finite_are_refused(build_small, refused):
+    sim = build_small(coupling=coupling.Linear(a=np.array([np.nan])))
+    refused(sim, "Simulator.coupling.a: 1 values are not finite", "Give finite ones")
+
+
+def test_initial_conditions_that_are_not_finite_are_refused(build_small, refused):
+    given = np.full((1, 1, 6, 1), 0.5)
+    given[0, 0, 3] = np.nan
+    refused(build_small(initial_conditions=given), "Simulator.initial_conditions", "not finite")
+
+
+def test_initial_conditions_of_a_wrong_shape_are_refused(build_small, refused):
+    refused(build_small(initial_conditions=np.full((1, 1, 5, 1), 0.5)), "configure() fails", "Incorrect history sample")
+
+
+def test_a_current_state_that_is_not_finite_is_refused(build_small, refused):
+    sim = build_small()
+    sim.configure()
+    sim.current_state[0, 2] = np.nan
+    sim.history.buffer[0, 0, 2] = np.nan
+    refused(sim, "Simulator.current_state: holds values that are not finite")
+
+
+@pytest.mark.parametrize("nsig", [-1e-6, np.nan])
+def test_noise_amplitudes_that_are_negative_or_not_finite_are_refused(build_small, refused, nsig):
+    refused(build_small(nsig=nsig), "Simulator.integrator.noise.nsig", "negative or not finite", "at least 0")
+
+
+@pytest.mark.parametrize("shape", [(2,), (6, 1), (5,), (2, 6)])
+def test_noise_amplitudes_of_a_wrong_shape_are_refused(build_small, refused, shape):
+    refused(
+        build_small(nsig=np.full(shape, 1e-6)), f"Simulator.integrator.noise.nsig: shape {shape}", "TVB takes (1,), (6,)"
+    )
+
+
+def test_a_noise_amplitude_that_was_made_regional_after_configure_is_refused(build_small, refused):
+    """TVB would broadcast (6,) against (1, 6, 1) and run a state of 6 x 6."""
+    sim = build_small()
+    sim.configure()
+    sim.integrator.noise.nsig = np.full(6, 1e-6)
+    refused(sim, "Simulator.integrator.noise.nsig", "configure()")
+
+
+@pytest.mark.parametrize("size", [2, 5, 7])
+def test_parameters_of_a_wrong_size_are_refused(build_small, refused, size):
+    sim = build_small(model={"w": np.full(size, 0.5)})
+    refused(sim, f"Simulator.model.w: {size} values for 6 regions", "one for each region")
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 6), (3,)])
+def test_coupling_parameters_of_a_shape_that_tvb_would_broadcast_wrongly_are_refused(build_small, refused, shape):
+    sim = build_small(coupling=coupling.Linear(a=np.full(shape, 0.1)))
+    refused(sim, f"Simulator.coupling.a: shape {shape}", "(6, 1)", "Reshape it")
+
+
+@pytest.mark.parametrize("dt", [8.0, 10.0])
+def test_bold_at_steps_that_are_too_long_for_its_interim_average_is_refused(build_small, refused, dt):
+    sim = build_small(dt=dt, monitors=[monitors.Bold(period=1000.0)])
+    refused(sim, "Simulator.monitors[0]: Bold averages over 4 ms", "dt below 8 ms")
+
+
+def test_a_simulation_that_is_shorter_than_a_period_is_refused_naming_the_monitor(build_small, snapshot):
+    sim = build_small(steps=100, monitors=[monitors.Raw(), monitors.Bold(period=2000.0)])
+    before = snapshot(sim)
+    with pytest.raises(ValueError, match=r"simulation_length: 400 ms is too short for monitors\[1\] \(Bold.*one period"):
+        tj.prepare(sim)
+    with pytest.raises(ValueError, match="simulation_length: 40 ms is too short"):
+        tj.prepare(sim, simulation_length=40.0)
+    tj.prepare(sim, simulation_length=2000.0)
+    assert snapshot(sim) == before
+
+
+@pytest.mark.parametrize("length", [0.0, -4.0, np.nan, np.inf])
+def test_a_length_that_is_no_length_is_refused(build_small, length):
+    with pytest.raises(ValueError, match="simulation_length: .* give a positive length"):
+        tj.prepare(build_small(), simulation_length=length)
+
+
+def lengths_that_tvb_fails_with():
+    """hrf_lengths for which numpy.arange gives TVB's kernel one sample too many, by rounding."""
+    found = []
+    for length in np.arange(4.0, 30000.0, 4.0):
+        n_lag = int(np.ceil(length / 4.0))
+        if np.arange(0.0, length / 1000.0, length / 1000.0 / n_lag).size != n_lag:
+            found.append(length)
+    return found
+
+
+def test_an_hrf_length_for_which_tvb_makes_one_sample_too_many_is_refused(build_small, refused, stock):
+    length = lengths_that_tvb_fails_with()[0]
+    sim = build_small(monitors=[monitors.Bold(period=400.0, hrf_length=length)])
+    refused(sim, f"Simulator.monitors[0].hrf_length: {length} ms", "a multiple of 4 ms near it")
+    with pytest.raises(ValueError):
+        stock(sim).run()
+
+
+def test_hemodynamic_parameters_that_give_nan_are_refused(build_small, refused):
+    kernel = equations.FirstOrderVolterra()
+    kernel.parameters["tau_f"] = 10.0
+    sim = build_small(monitors=[monitors.Bold(period=400.0, hrf_kernel=kernel)])
+    refused(sim, "Simulator.monitors[0].hrf_kernel.parameters: the kernel is not finite", "Give others")
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown"])
+def test_hemodynamic_parameters_that_are_missing_or_unknown_are_refused(build_small, refused, change):
+    kernel = equations.Gamma()
+    if change == "missing":
+        del kernel.parameters["tau"]
+    else:
+        kernel.parameters["delay"] = 1.0
+    sim = build_small(monitors=[monitors.Bold(period=400.0, hrf_kernel=kernel)])
+    refused(sim, "Simulator.monitors[0].hrf_kernel.parameters: found", "Gamma takes ['a', 'n', 'tau']")
+
+
+@pytest.mark.parametrize("kind", [monitors.SubSample, monitors.TemporalAverage, monitors.Bold])
+def test_variables_of_interest_out_of_range_are_refused(build_small, refused, kind):
+    sim = build_small(monitors=[kind(period=400.0, variables_of_interest=np.array([0, 1]))])
+    refused(sim, "Simulator.monitors[0].variables_of_interest: [1]", "Give indices from 0 to 0")
+
+
+def test_the_same_monitor_twice_is_refused(build_small, refused):
+    monitor = monitors.TemporalAverage(period=40.0)
+    refused(build_small(monitors=[monitor, monitor]), "monitors[1]: the same object as monitors[0]", "two instances")
+
+
+def test_no_monitors_are_refused(build_small, refused):
+    refused(build_small(monitors=[]), "Simulator.monitors: none", "give at least one")
+
+
+@pytest.mark.parametrize("period", [0.0, 1.9, -4.0, np.nan])
+def test_periods_of_no_step_are_refused(build_small, refused, period):
+    sim = build_small(monitors=[monitors.SubSample(period=period)])
+    refused(sim, "Simulator.monitors[0].period", "no step of dt = 4.0 ms", "at least one step")
+
+
+@pytest.mark.parametrize("dt", [0.0, -1.0, np.nan])
+def test_steps_that_are_no_steps_are_refused(build_small, refused, dt):
+    sim = build_small()
+    sim.integrator.dt = dt
+    refused(sim, "Simulator.integrator.dt", "give a positive step")
+
+
+def changed(sim, what):
+    if what == "period":
+        sim.monitors[0].period = 80.0
+    elif what == "weights":
+        sim.connectivity.weights = 2.0 * sim.connectivity.weights
+    elif what == "weights in place":
+        sim.connectivity.weights[0, 1] += 0.5
+    elif what == "hrf parameter":
+        sim.monitors[1].hrf_kernel.parameters["tau_s"] = 0.9
+    elif what == "hrf_length":
+        sim.monitors[1].hrf_length = 10_000.0
+    elif what == "hrf kernel":
+        sim.monitors[1].hrf_kernel = equations.Gamma()
+    elif what == "dt":
+        sim.integrator.dt = 2.0
+    elif what == "speed":
+        sim.connectivity.speed = np.array([1.0])
+
+
+@pytest.mark.parametrize("scheme", ["HeunStochastic", "HeunDeterministic"])
+@pytest.mark.parametrize(
+    "what, path",
+    [
+        ("period", "Simulator.monitors[0].period"),
+        ("weights", "Simulator.connectivity.weights"),
+        ("weights in place", "Simulator.connectivity.weights"),
+        ("hrf parameter", "Simulator.monitors[1].hrf_kernel"),
+        ("hrf_length", "Simulator.monitors[1].hrf_"),
+        ("hrf kernel", "Simulator.monitors[1].hrf_kernel"),
+        ("dt", "Simulator."),
+        ("speed", "Simulator.connectivity"),
+    ],
+)
+def test_what_changed_since_configure_is_refused_until_configured_again(
+    build_small, snapshot, connectivity_of, what, path, scheme
+):
+    def make():
+        sim = build_small(
+            scheme=scheme, monitors=[monitors.TemporalAverage(period=40.0), monitors.Bold(period=400.0)]
+        )
+        sim.connectivity.tract_lengths[:] = 10.0
+        return sim
+
+    sim = make()
+    sim.configure()
+    tj.prepare(sim)
+    changed(sim, what)
+    before = snapshot(sim)
+    with pytest.raises(tj.UnsupportedComponent) as caught:
+        tj.prepare(sim)
+    assert path in str(caught.value) and "Call sim.configure() again" in str(caught.value)
+    assert snapshot(sim) == before
+    if what == "speed":
+        sim.connectivity.speed = np.array([np.inf])
+    sim.configure()
+    tj.prepare(sim)
+    # Before configure() the same change is no reason to refuse.
+    fresh = make()
+    changed(fresh, what if what != "speed" else None)
+    tj.prepare(fresh)
+
+
+def test_a_run_that_was_broken_off_is_refused(build_small, refused):
+    sim = build_small()
+    sim.configure()
+    run = sim()
+    for _ in range(3):
+        next(run)
+    run.close()
+    refused(sim, "Simulator.current_state: is not the newest sample", "broken off", "Call sim.configure() again")
+
+
+@pytest.mark.parametrize("which", ["rows", "pattern"])
+@pytest.mark.parametrize("standing", ["unconfigured", "configured"])
+def test_a_coupling_that_has_run_with_another_connectivity_is_refused(
+    build_small, refused, connectivity_of, weights_6, which, standing
+):
+    """TVB's coupling keeps the row indices of its first connectivity, and errs with another one's."""
+    function = coupling.Linear(a=np.array([0.05]))
+    build_small(coupling=function, steps=3).configure().run()
+    tj.prepare(build_small(coupling=function))
+    other = np.array(weights_6)
+    if which == "rows":
+        other[2] = 0.0
+    else:
+        # The same rows have inputs, but not as many.
+        source = np.flatnonzero(other[0])[0]
+        other[0, source] = 0.0
+        assert other[0].any()
+    sim = build_small(other, coupling=function)
+    if standing == "configured":
+        sim.configure()
+    refused(sim, "Simulator.coupling: this instance has run with another connectivity", "Make a new instance")
+
+
+def test_weights_that_are_not_square_are_refused(build_small, refused):
+    sim = build_small()
+    vars(sim.connectivity)["weights"] = np.ones((6, 5))
+    refused(sim, "Simulator.connectivity.weights: shape (6, 5)", "square matrix [target, source]")
+
+
+def test_refusing_gives_no_warnings(build_small):
+    sim = build_small(monitors=[monitors.EEG()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(tj.UnsupportedComponent):
+            tj.prepare(sim)
