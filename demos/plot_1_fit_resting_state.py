@@ -142,6 +142,7 @@ tj.write_back(regional_fit.best, sim, position=True)
 # against the strength of its connections.
 
 upper = np.triu_indices(n_nodes, 1)
+lowest = min(matrix[upper].min() for matrix in (fc_target, fc["global"], fc["regional"])) - 0.05
 hidden = np.where(np.eye(n_nodes, dtype=bool), np.nan, 0.0)
 figure, axes = plt.subplots(2, 3, figsize=(11.5, 7.4), layout="constrained")
 for axis, (title, matrix) in zip(
@@ -152,9 +153,9 @@ for axis, (title, matrix) in zip(
     axis.set(title=f"{title} FC{r}", xticks=[], yticks=[])
 figure.colorbar(image, ax=axes[0], label="FC", shrink=0.85)
 for axis, name in zip(axes[1], ("global", "regional"), strict=False):
-    axis.plot([0, 1], [0, 1], "k--", linewidth=1)
+    axis.plot([lowest, 1], [lowest, 1], "k--", linewidth=1)
     axis.scatter(fc_target[upper], fc[name][upper], s=4, alpha=0.3, color="tab:blue", edgecolors="none")
-    axis.set(xlabel="Empirical FC", ylabel=f"Simulated FC, {name}", xlim=(-0.1, 1), ylim=(-0.1, 1), aspect="equal")
+    axis.set(xlabel="Empirical FC", ylabel=f"Simulated FC, {name}", xlim=(lowest, 1), ylim=(lowest, 1), aspect="equal")
 w = np.asarray(regional_fit.best.model.w.value)
 axes[1, 2].axhline(float(np.ravel(global_fit.best.model.w.value)[0]), color="tab:red", linestyle="--", label="global w")
 axes[1, 2].scatter(white_matter.weights.sum(axis=1), w, s=18, color="tab:blue", label="regional w")

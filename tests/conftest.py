@@ -11,7 +11,7 @@ from tvb.simulator import coupling, integrators, models, monitors, noise
 from tvb.simulator.history import BaseHistory, DenseHistory, SparseHistory
 from tvb.simulator.simulator import Simulator
 
-from tvb_jaxfit.translate.clone import clone, configured_clone, lifted_history
+from tvb_jaxfit.translate.clone import configured_clone, lifted_history
 
 # TVB's Additive noise at the amplitude of Deco et al. (2013).
 NSIG = 0.00283**2 / 2
@@ -158,6 +158,12 @@ def _plain(value, seen):
         if id(value) in seen:
             return ("seen", seen[id(value)])
         seen[id(value)] = len(seen)
+        for name in getattr(type(value), "declarative_attrs", ()):
+            # Reading a trait puts its default on the instance: done here, so that it is no difference.
+            try:
+                getattr(value, name)
+            except Exception:  # required and not given
+                continue
         content = {name: _plain(item, seen) for name, item in vars(value).items()}
         if isinstance(value, BaseHistory):
             # TVB keeps these in its descriptors, not on the instance.
@@ -191,12 +197,5 @@ def connectivity_of():
 
 @pytest.fixture
 def copy_of():
-    """Function: a full copy of a TVB object, history in the precision that it has now."""
-
-    def full_copy(sim):
-        if sim.history is not None and sim.history.buffer.dtype == np.float64:
-            with lifted_history():
-                return clone(sim)
-        return clone(sim)
-
-    return full_copy
+    """Function: a full copy of a simulator as it would start; under `lifted_history` in double precision."""
+    return configured_clone

@@ -10,6 +10,9 @@ import numpy as np
 
 from .state import State
 
+# How far inside a value on its bound is taken, as a part of the range (or of 1): at the bound its image is infinite.
+_INSIDE = 1e-3
+
 
 @jax.tree_util.register_pytree_with_keys_class
 class Parameter:
@@ -164,12 +167,12 @@ class BoundedParameter(Parameter):
         low, high, x = self.lower_bound, self.upper_bound, self.value
         if np.isinf(low) and np.isinf(high):
             return x
-        margin = 1e-3 * (high - low if np.isfinite(high - low) else 1.0)
-        x = jnp.clip(x, low + margin, high - margin)
         if np.isfinite(low) and np.isfinite(high):
             p = (x - low) / (high - low)
+            p = jnp.where(p <= 0.0, _INSIDE, jnp.where(p >= 1.0, 1.0 - _INSIDE, p))
             return (high - low) / 4.0 * (jnp.log(p) - jnp.log1p(-p))
         distance = x - low if np.isfinite(low) else high - x
+        distance = jnp.where(distance <= 0.0, _INSIDE, distance)
         image = distance + jnp.log(-jnp.expm1(-distance))
         return image if np.isfinite(low) else -image
 

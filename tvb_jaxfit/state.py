@@ -1,5 +1,6 @@
 """The state: one tree of plain arrays whose paths are the simulator's own attribute paths."""
 
+import copy
 import difflib
 import re
 
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 
 _STEP_OF_PATH = re.compile(r"([A-Za-z_]\w*)|\[(\d+)\]")
+_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*|\[\d+\])*")
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -57,6 +59,8 @@ class State:
         self._children[name] = value
 
     def _unknown(self, name):
+        if name in dict(self._static):
+            return f"{name!r} is a fact of the simulation, not a value to set."
         names = list(self._children) + [fact for fact, _ in self._static]
         near = difflib.get_close_matches(name, names, 1) or [n for n in names if n.lower() == name.lower()]
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -84,9 +88,8 @@ class State:
         return self.replace()
 
     def __deepcopy__(self, memo):
-        # Arrays are immutable: a new tree around the same leaves is a full copy.
-        leaves, treedef = jax.tree.flatten(self)
-        return jax.tree.unflatten(treedef, leaves)
+        # JAX's arrays are immutable: a new tree around them is a full copy.
+        return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else copy.deepcopy(leaf, memo), self)
 
     def tree_flatten_with_keys(self):
         """Children with their keys, for JAX."""
@@ -131,10 +134,9 @@ def _lines(name, node, indent=""):
 
 
 def _steps(path):
-    steps = [(name or int(index)) for name, index in _STEP_OF_PATH.findall(path)]
-    if not steps or isinstance(steps[0], int):
+    if not _PATH.fullmatch(path):
         raise AttributeError(f"{path!r} is no path; a path looks like 'model.w' or 'monitors[0].hrf_kernel.tau_s'.")
-    return steps
+    return [(name or int(index)) for name, index in _STEP_OF_PATH.findall(path)]
 
 
 def _descend(node, step, path):

@@ -10,8 +10,8 @@ from .errors import DomainWarning
 from .parameters import plain
 from .state import get_path
 from .translate import monitors
-from .translate.clone import configured_clone, with_weights
-from .translate.simulator import leaves, refusals
+from .translate.clone import clone, configured_clone, with_weights
+from .translate.simulator import components, leaves, refusals
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,22 @@ def write_back(state, sim, position=False):
     state = plain(state)
     problems = [*_foreign(state, sim)]
     pending = {} if problems else _differences(state, sim, problems)
+    if not problems:
+        problems += _refused_with(pending, sim)
     if problems:
         raise ValueError("write_back: " + "; ".join(problems) + ". Nothing was changed.")
     moves, notes = _moves(state, sim, position)
     _warn_of_domains(pending, sim)
-    done = []
+    held = [(attributes, dict(attributes)) for attributes in _attributes(sim)]
     try:
-        for leaf, old, new in pending.values():
-            done.append((leaf, old))
-            leaf.write(sim, new)
+        _write(pending, sim)
         if sim.history is not None:
             _work_out_anew(sim, pending)
     except BaseException:
-        for leaf, old in done:
-            leaf.write(sim, old)
-        if sim.history is not None:
-            _work_out_anew(sim, pending)
+        # Values are replaced, never changed in place: the attributes as they were are all there is to undo.
+        for attributes, before in held:
+            attributes.clear()
+            attributes.update(before)
         raise
     for move in moves:
         move()
@@ -126,6 +126,49 @@ def _differences(state, sim, problems):
     return pending
 
 
+def _refused_with(pending, sim):
+    """Reasons why `prepare` would not take the simulator with the new values."""
+    trial = clone(sim)
+    try:
+        _write(pending, trial)
+    except (ValueError, TypeError) as error:
+        return [str(error)]
+    return list(refusals(trial))
+
+
+def _write(pending, sim):
+    """Put the new values in place."""
+    _own_kernels(sim, pending)
+    if "connectivity.weights" in pending:
+        for cached in ("_cached_lri", "_cached_nzr"):
+            vars(sim.coupling).pop(cached, None)
+    for leaf, _, new in pending.values():
+        leaf.write(sim, new)
+
+
+def _attributes(sim):
+    """What a simulator and its components hold, as the dicts that hold it."""
+    for _, component in components(sim):
+        yield vars(component)
+        if hasattr(component, "parameters"):
+            yield component.parameters
+
+
+def _own_kernels(sim, pending):
+    """Give a monitor a hemodynamic response of its own where TVB shares one: its default is one object for all."""
+    for index in _monitors_of(pending):
+        monitor = sim.monitors[index]
+        kernel = monitor.hrf_kernel
+        users = [other for other in sim.monitors if getattr(other, "hrf_kernel", None) is kernel]
+        if len(users) > 1 or kernel is type(monitor).hrf_kernel.default:
+            monitor.hrf_kernel = clone(kernel)
+
+
+def _monitors_of(pending):
+    """Indices of the monitors whose hemodynamic response changes."""
+    return sorted({int(path.split("]")[0].split("[")[1]) for path in pending if path.startswith("monitors[")})
+
+
 def _warn_of_domains(pending, sim):
     for path, (leaf, _, new) in pending.items():
         domain = leaf.domain(sim)
@@ -144,10 +187,8 @@ def _work_out_anew(sim, pending):
     """What configure() derived from a changed value."""
     if "connectivity.weights" in pending:
         sim.history = with_weights(sim.history, sim.connectivity.weights)
-        for cached in ("_cached_lri", "_cached_nzr"):
-            vars(sim.coupling).pop(cached, None)
-    for index in {path.split("]")[0].split("[")[1] for path in pending if path.startswith("monitors[")}:
-        sim.monitors[int(index)].compute_hrf()
+    for index in _monitors_of(pending):
+        sim.monitors[index].compute_hrf()
 
 
 def _moves(state, sim, position):
@@ -167,14 +208,16 @@ def _moves(state, sim, position):
             "Nothing was changed."
         )
 
+    stream = state.stream.at(state.current_step) if isinstance(state.stream, NumpyStream) else None
+
     def move():
         sim.current_step = state.current_step
-        sim.current_state = np.asarray(state.initial_conditions[-1], dtype=float)
+        sim.current_state = np.array(state.initial_conditions[-1], dtype=float)
         buffer = sim.history.buffer
         buffer[state.current_step % sim.history.n_time] = sim.current_state[sim.model.cvar]
         for index, node in enumerate(state.monitors):
             monitors.put_stocks(sim, index, node, state.current_step)
-        if isinstance(state.stream, NumpyStream):
-            sim.integrator.noise.random_stream.set_state(state.stream.at(state.current_step))
+        if stream is not None:
+            sim.integrator.noise.random_stream.set_state(stream)
 
     return [move], ()

@@ -7,6 +7,7 @@ import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
+from tvb_jaxfit.dynamics.adjoint import scan_steps
 from tvb_jaxfit.parameters import path_name
 from tvb_jaxfit.state import get_path, with_path
 
@@ -22,7 +23,7 @@ def _simulator():
         connectivity=white_matter,
         model=models.ReducedWongWang(w=np.array([0.6]), I_o=np.array([0.32])),
         coupling=coupling.Linear(a=np.array([0.02])),
-        integrator=integrators.HeunStochastic(dt=4.0, noise=noise.Additive(nsig=np.array([1e-5]))),
+        integrator=integrators.HeunStochastic(dt=4.0, noise=noise.Additive(nsig=np.array([1e-6]))),
         monitors=[monitors.Bold(period=1000.0)],
         simulation_length=24000.0,
     )
@@ -40,9 +41,14 @@ def _loss(simulate):
 
 
 @pytest.fixture(scope="module")
-def whole():
+def prepared():
+    return tj.prepare(_simulator())
+
+
+@pytest.fixture(scope="module")
+def whole(prepared):
     """(loss, state, gradient in the whole state), parameters global."""
-    simulate, state = tj.prepare(_simulator())
+    simulate, state = prepared
     loss = _loss(simulate)
     return jax.jit(loss), state, jax.jit(jax.grad(loss))(state)
 
@@ -51,12 +57,12 @@ REGIONAL = ("model.w", "model.I_o", "coupling.a", "integrator.noise.nsig")
 
 
 @pytest.fixture(scope="module")
-def regional():
+def regional(prepared):
     """(loss, state, gradients by path as a function of the state), four parameters with a value for each region."""
-    simulate, state = tj.prepare(_simulator())
+    simulate, state = prepared
     random = np.random.default_rng(1)
     for path in REGIONAL:
-        value = get_path(state, path) * jnp.asarray(random.uniform(0.8, 1.2, N_NODE))
+        value = get_path(state, path) * jnp.asarray(random.uniform(0.95, 1.05, N_NODE))
         state = with_path(state, path, value)
     loss = _loss(simulate)
 
@@ -93,7 +99,7 @@ SCALES = {
     "coupling.a": 0.02,
     "coupling.b": 0.1,
     "connectivity.weights": 1.0,
-    "integrator.noise.nsig": 1e-5,
+    "integrator.noise.nsig": 1e-6,
     "integrator.noise.draws": 1.0,
     "monitors[0].stock": 1.0,
     "monitors[0].hrf_kernel.tau_s": 0.8,
@@ -102,7 +108,19 @@ SCALES = {
 }
 # Shift and scale of BOLD, which FC does not see; and a parameter that enters no equation.
 NO_EFFECT = {"monitors[0].hrf_kernel.k_1": 5.6, "monitors[0].hrf_kernel.V_0": 0.02, "model.sigma_noise": 1e-9}
-RELATIVE_STEP = 3e-4
+RELATIVE_STEP = 1e-4
+# What rounding leaves of central differences; the gradients themselves are better.
+RTOL = 1e-7
+
+
+def test_no_state_is_at_a_bound_here_which_would_put_kinks_into_the_loss(prepared):
+    simulate, state = prepared
+    draws = state.integrator.noise.draws
+    start = state.initial_conditions[-1]
+    arguments = (simulate.constants(state), state.connectivity.weights, start, draws)
+    states = scan_steps(simulate.step, simulate.n_steps, *arguments)
+    assert np.min(states) > 0.0
+    assert np.max(states) < 1.0
 
 
 @pytest.mark.parametrize("path", SCALES)
@@ -111,7 +129,7 @@ def test_gradient_in_a_direction_equals_central_differences(path, whole):
     ours = np.asarray(get_path(gradient, path))
     direction = np.random.default_rng(2).normal(size=ours.shape) if ours.size > 1 else np.ones(ours.shape)
     numeric = _central(loss, state, path, direction, RELATIVE_STEP * SCALES[path])
-    np.testing.assert_allclose(np.sum(ours * direction), numeric, rtol=1e-5)
+    np.testing.assert_allclose(np.sum(ours * direction), numeric, rtol=RTOL)
 
 
 @pytest.mark.parametrize("path,entry", [("connectivity.weights", (3, 40)), ("initial_conditions", (0, 0, 17, 0))])
@@ -120,7 +138,7 @@ def test_gradient_in_one_entry_equals_central_differences(path, entry, whole):
     direction = np.zeros(get_path(state, path).shape)
     direction[entry] = 1.0
     numeric = _central(loss, state, path, direction, 10 * RELATIVE_STEP * SCALES[path])
-    np.testing.assert_allclose(get_path(gradient, path)[entry], numeric, rtol=1e-5)
+    np.testing.assert_allclose(get_path(gradient, path)[entry], numeric, rtol=RTOL)
 
 
 def test_every_float_of_the_state_is_covered_here(whole):
@@ -159,7 +177,7 @@ def test_regional_gradient_equals_central_differences_in_a_direction_and_at_one_
     one_node[11] = 1.0
     for direction, size in ((np.random.default_rng(3).normal(size=N_NODE), 1), (one_node, 10)):
         numeric = _central(loss, state, path, direction, size * RELATIVE_STEP * SCALES[path])
-        np.testing.assert_allclose(np.sum(ours * direction), numeric, rtol=1e-5)
+        np.testing.assert_allclose(np.sum(ours * direction), numeric, rtol=RTOL)
 
 
 def test_the_global_gradient_is_the_sum_of_the_regional_ones(whole, regional):
@@ -182,7 +200,16 @@ def test_nodes_without_noise_have_finite_gradients_and_the_others_right_ones(reg
     for path in REGIONAL:
         direction = np.random.default_rng(4).normal(size=N_NODE) * ~silent
         numeric = _central(loss, state, path, direction, RELATIVE_STEP * SCALES[path])
-        np.testing.assert_allclose(np.sum(np.asarray(gradient[path]) * direction), numeric, rtol=1e-5, err_msg=path)
+        np.testing.assert_allclose(np.sum(np.asarray(gradient[path]) * direction), numeric, rtol=RTOL, err_msg=path)
+
+
+def test_where_trajectories_run_into_their_bounds_the_gradient_is_that_between_the_kinks(whole):
+    """Ten times the noise: S is clipped at 0 now and then; between two such events the loss is smooth."""
+    loss, state, _ = whole
+    state = with_path(state, "integrator.noise.nsig", 10.0 * state.integrator.noise.nsig)
+    gradient = jax.jit(jax.grad(lambda I_o: loss(with_path(state, "model.I_o", I_o))))(state.model.I_o)
+    numeric = _central(loss, state, "model.I_o", np.ones(1), 1e-7 * SCALES["model.I_o"])
+    np.testing.assert_allclose(gradient[0], numeric, rtol=1e-6)
 
 
 def test_single_precision_gives_the_gradient_to_three_digits(whole):
@@ -193,5 +220,6 @@ def test_single_precision_gives_the_gradient_to_three_digits(whole):
         gradient = jax.jit(jax.grad(_loss(simulate)))(state)
         gradient = jax.tree.map(np.asarray, gradient)
     for path in SCALES:
+        # To the largest of a leaf: what is left of a small entry among large ones is not its own rounding.
         ours, theirs = get_path(gradient, path), np.asarray(get_path(expected, path))
         assert np.max(np.abs(ours - theirs)) <= 1e-3 * np.max(np.abs(theirs)), path

@@ -10,6 +10,7 @@ from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.dynamics.hemodynamics import _bands, filter_at
+from tvb_jaxfit.state import get_path, with_path
 
 
 def bold(period, **facts):
@@ -78,7 +79,9 @@ def test_several_bold_monitors_at_even_and_uneven_periods_equal_tvb(build_small,
     sim = build_small(
         dt=dt,
         steps=1203 if max(periods) > 100 else 210,
-        monitors=[bold(period, hrf_kernel=kernels[index % 4]()) for index, period in enumerate(periods)],
+        monitors=[
+            bold(period, hrf_kernel=kernels[index % 4](), hrf_length=10_000.0) for index, period in enumerate(periods)
+        ],
     )
     simulate, state = tj.prepare(sim)
     equal_runs(simulate(state), lifted(sim).run(), kinds=sim.monitors)
@@ -95,33 +98,48 @@ def test_bold_samples_that_all_fall_into_one_interim_average_equal_tvb(build_sma
     equal_runs(simulate(ours.final_state), reference.run(), kinds=sim.monitors)
 
 
-@pytest.mark.parametrize("kernel", ["FirstOrderVolterra", "Gamma", "DoubleExponential", "MixtureOfGammas"])
-@pytest.mark.parametrize("hrf_length", [16000.0, 4.0, 1234.0])
-def test_bold_equals_tvb_with_another_hrf_length_and_other_parameters(
-    build_small, lifted, equal_runs, difference, kernel, hrf_length
-):
-    parameters = {
-        "FirstOrderVolterra": {"tau_s": 0.7, "tau_f": 0.5, "k_1": 5.0, "V_0": 0.03},
-        "Gamma": {"tau": 1.2, "n": 3.0, "a": 0.2},
-        "DoubleExponential": {"tau_1": 6.0, "f_1": 0.02, "amp_2": 0.5, "a": 0.2},
-        "MixtureOfGammas": {"a_1": 5.0, "a_2": 11.0, "l": 1.1, "c": 0.4},
-    }[kernel]
+OTHER_PARAMETERS = {
+    "FirstOrderVolterra": {"tau_s": 0.7, "tau_f": 0.5, "k_1": 5.0, "V_0": 0.03},
+    "Gamma": {"tau": 1.2, "n": 3.0, "a": 0.2},
+    "DoubleExponential": {"tau_1": 6.0, "f_1": 0.02, "amp_2": 0.5, "a": 0.2},
+    "MixtureOfGammas": {"a_1": 5.0, "a_2": 11.0, "l": 1.1, "c": 0.4},
+}
+
+
+def bold_with_other_parameters(kernel, hrf_length):
     equation = getattr(equations, kernel)()
-    equation.parameters.update(parameters)
-    sim = build_small(steps=1000, monitors=[bold(200.0, hrf_kernel=equation, hrf_length=hrf_length)])
-    if hrf_length == 4.0 and kernel in ("Gamma", "DoubleExponential"):
-        # One sample of the kernel, at zero, where it is zero: TVB divides 0 by 0.
-        with pytest.raises(tj.UnsupportedComponent, match="not finite"):
-            tj.prepare(sim)
-        return
+    equation.parameters.update(OTHER_PARAMETERS[kernel])
+    return bold(200.0, hrf_kernel=equation, hrf_length=hrf_length)
+
+
+def test_bold_equals_tvb_with_another_hrf_length_and_other_parameters(build_small, lifted, equal_runs, difference):
+    sim = build_small(
+        steps=1000,
+        monitors=[
+            *(bold_with_other_parameters(kernel, 16_000.0) for kernel in OTHER_PARAMETERS),
+            bold_with_other_parameters("FirstOrderVolterra", 1234.0),
+            bold_with_other_parameters("Gamma", 1234.0),
+            bold_with_other_parameters("MixtureOfGammas", 4.0),
+        ],
+    )
     simulate, state = tj.prepare(sim)
     theirs = lifted(sim).run()
     equal_runs(simulate(state), theirs, kinds=sim.monitors)
-    if hrf_length == 16000.0:
+    for index, (kernel, parameters) in enumerate(OTHER_PARAMETERS.items()):
         for name in parameters:
-            other = state.monitors[0].hrf_kernel.replace(**{name: 1.01 * getattr(state.monitors[0].hrf_kernel, name)})
-            wrong = state.replace(monitors=[state.monitors[0].replace(hrf_kernel=other)])
-            assert difference(simulate(wrong), theirs)[0] > 1e-5, name
+            path = f"monitors[{index}].hrf_kernel.{name}"
+            wrong = simulate(with_path(state, path, 1.01 * get_path(state, path)))
+            assert difference(wrong, theirs)[index] > 1e-5, (kernel, name)
+
+
+@pytest.mark.parametrize("kernel", ["Gamma", "DoubleExponential"])
+def test_a_response_that_is_cut_before_it_rises_is_refused_where_tvb_gives_nan(build_small, stock, kernel):
+    """The only sample is at time 0, where the response is 0: scaled to its peak that is 0 / 0."""
+    sim = build_small(steps=100, monitors=[bold_with_other_parameters(kernel, 4.0)])
+    with pytest.raises(tj.UnsupportedComponent, match="not finite"):
+        tj.prepare(sim)
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(stock(sim).run()[0][1]).all()
 
 
 def test_a_single_monitor_that_is_in_no_list_is_taken_as_in_tvb(build_small, lifted, equal_runs):

@@ -139,7 +139,7 @@ def filter_at(kernel, signal, ends):
     ----------
     kernel : Array, shape (n_lag,)
     signal : Array, shape (n_time, n)
-    ends : ndarray of int, shape (n_sample,), increasing, each >= n_lag - 1
+    ends : ndarray of int, shape (n_sample,), not decreasing, each >= n_lag - 1
         Known before tracing.
 
     Returns
@@ -173,7 +173,7 @@ def _bands(n_lag, ends):
     """Lag of every (block, blocks back, sample in block, time in block), and the rows that are real samples."""
     ends = np.asarray(ends)
     spacing = np.diff(ends)
-    even = bool(np.all(spacing == spacing[0])) if spacing.size else True
+    even = bool(np.all(spacing == max(1, spacing[0]))) if spacing.size else True
     size = max(1, -(-n_lag // _PIECES))
     if even:
         period = int(spacing[0]) if spacing.size else size

@@ -54,7 +54,7 @@ class FitResult:
     @property
     def r(self):
         """Correlation (off-diagonal) with the target after each step."""
-        return self.history.aux["r"]
+        return self.history.aux.get("r", np.array([]))
 
     def fc(self, state=None, key=None):
         """FC of a state (the best by default), on the training noise or, with a JAX key, on fresh noise.
@@ -123,8 +123,8 @@ def fit(
         Adam with a learning rate of 0.01 by default.
     max_steps : int, optional
     skip_t : int, optional
-        Samples to leave out before FC. By default as many as the hemodynamic response is long where the BOLD stock is
-        still empty, else none.
+        Samples to leave out before FC. By default as many as see the part of the BOLD stock that is still empty: as the
+        hemodynamic response is long before a first run, none after a long one.
     monitor : int, optional
         Which monitor's signal FC is computed from; by default the only Bold, or the only one.
     simulation_length, noise
@@ -182,10 +182,13 @@ def choose_monitor(monitors: tuple[Monitor, ...], wanted=None):
 
 
 def _transient(monitor, leaves):
-    """Samples of a Bold monitor that see its empty stock."""
-    if not isinstance(monitor, Bold) or bool(np.any(np.asarray(leaves.stock))):
+    """Samples of a Bold monitor that see the empty part of its stock, the oldest: all of it before a first run."""
+    if not isinstance(monitor, Bold):
         return 0
-    return -(-monitor.kernel_time.size * monitor.interim_istep // monitor.istep)
+    stock = np.asarray(leaves.stock)
+    filled = np.flatnonzero(np.any(stock != 0.0, axis=(1, 2, 3)))
+    empty = int(filled[0]) if filled.size else len(stock)
+    return -(-empty * monitor.interim_istep // monitor.istep)
 
 
 def mark(state, free, paths, n_node):
@@ -230,6 +233,8 @@ def _started(parameter, own, n_node):
         new.shape = (n_node,)
     elif new.value.size == 1:
         new.shape = own.shape if own.size == 1 else (1,)
+    if new.shape != own.shape and (own.shape not in ((1,), (n_node,)) or new.shape not in ((1,), (n_node,))):
+        raise ValueError(f"shape {new.shape}; the simulator's own is {own.shape}, and a global value may be regional")
     if hasattr(new, "check"):
         new.check()
     return new

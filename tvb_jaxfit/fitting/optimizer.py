@@ -117,7 +117,7 @@ class OptaxOptimizer:
         images = {path: parameter.to_unconstrained() for path, parameter in parameters.items()}
         loop = _Loop(self, state, images)
         advance = jax.jit(self._step(parameters))
-        rest, optimizer_state = plain(state), self.optimizer.init(images)
+        rest, optimizer_state = plain(state), _as_before(self.optimizer.init(images))
         with tqdm(total=max_steps, desc="fit", unit="step", disable=not self.progress) as bar:
             try:
                 for step in range(max_steps + 1):
@@ -146,7 +146,7 @@ class OptaxOptimizer:
             out = self.loss(with_values(rest, physical(images)))
             return out[0] if self.has_aux else out
 
-        def advance(images, optimizer_state, rest):
+        def advance(images, before, rest):
             values, pull = jax.vjp(physical, images)
             out, gradients = value_and_grad(values, rest)
             value, aux = out if self.has_aux else (out, {})
@@ -155,15 +155,22 @@ class OptaxOptimizer:
             with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
                 updates, optimizer_state = self.optimizer.update(
                     of_images,
-                    optimizer_state,
+                    before,
                     images,
                     value=value,
                     grad=of_images,
                     value_fn=lambda candidate: value_of(candidate, rest),
                 )
-            return value, aux, gradients, optax.apply_updates(images, updates), optimizer_state
+            following = _as_before(optax.apply_updates(images, updates), images)
+            return value, aux, gradients, following, _as_before(optimizer_state, before)
 
         return advance
+
+
+def _as_before(tree, before=None):
+    """Arrays with the dtypes of another tree (or their own), none of them weak: the next step compiles nothing anew."""
+    before = tree if before is None else before
+    return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.asarray(old).dtype), tree, before)
 
 
 class _Loop:

@@ -35,8 +35,10 @@ def refusals(sim):
             )
         elif not np.all(np.isfinite(value)):
             yield f"Simulator.coupling.{name}: {np.sum(~np.isfinite(value))} values are not finite. Give finite ones."
-    cached = getattr(coupling, "_cached_nzr", None)
-    if cached is not None and not np.array_equal(cached, np.unique(np.nonzero(sim.connectivity.weights)[0])):
+    cached = getattr(coupling, "_cached_lri", None)
+    targets = np.nonzero(sim.connectivity.weights)[0]
+    rows = np.unique(targets, return_index=True)
+    if cached is not None and not all(map(np.array_equal, (coupling._cached_nzr, cached), rows)):
         yield (
             "Simulator.coupling: this instance has run with another connectivity and keeps its row indices; TVB would "
             "fail or err with it. Make a new instance."

@@ -48,7 +48,8 @@ class Leaf:
 
     def native_value(self, value, sim):
         """Value of the state in TVB's shape and dtype, ready to be written."""
-        value = np.asarray(value, dtype=float)
+        # A copy: what JAX hands out is read-only, and TVB and its users write in place.
+        value = np.array(value, dtype=float)
         if self.parameters:
             return float(value.reshape(()))
         return np.ascontiguousarray(self.native(value, sim))

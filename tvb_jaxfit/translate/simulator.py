@@ -148,6 +148,8 @@ def components(sim):
         yield "Simulator.integrator.noise", sim.integrator.noise
     for index, monitor in enumerate(sim.monitors if isinstance(sim.monitors, (list, tuple)) else [sim.monitors]):
         yield f"Simulator.monitors[{index}]", monitor
+        if hasattr(monitor, "hrf_kernel"):
+            yield f"Simulator.monitors[{index}].hrf_kernel", monitor.hrf_kernel
 
 
 def _later_refusals(reference):
@@ -167,6 +169,13 @@ def _later_refusals(reference):
         yield "Simulator.connectivity.weights: changed since configure(), which TVB keeps. Call sim.configure() again."
     if integrator.is_stochastic(reference.integrator) and reference.integrator.noise.dt != dt:
         yield "Simulator.integrator.dt: changed since configure(). Call sim.configure() again."
+    if integrator.is_stochastic(reference.integrator) and np.ndim(reference.integrator.noise.nsig) != 3:
+        nsig = reference.integrator.noise.nsig
+        if nsig.shape != (1,):
+            yield (
+                f"Simulator.integrator.noise.nsig: shape {nsig.shape}, set since configure(), which TVB would broadcast "
+                "wrongly. Call sim.configure() again."
+            )
     if not holds_current_state(reference):
         yield (
             "Simulator.current_state: is not the newest sample of the history, as after a run that was broken off. "
@@ -236,6 +245,11 @@ def _constants(sim):
     of_noise = integrator.constants(sim) if integrator.is_stochastic(sim.integrator) else None
 
     def constants(state):
+        shape = state.connectivity.weights.shape
+        if shape != (n_node, n_node):
+            raise ValueError(
+                f"State.connectivity.weights: shape {shape}. Give [target, source] of shape ({n_node}, {n_node})."
+            )
         theta = {"model": of_model(state.model), "coupling": of_coupling(state.coupling)}
         if of_noise:
             theta["noise"] = of_noise(state.integrator.noise)

@@ -1,0 +1,193 @@
+"""The certificate passes where the translation is right, fails where it is wrong, and touches nothing."""
+
+import jax
+import numpy as np
+import pytest
+from tvb.datatypes import equations
+from tvb.simulator import coupling, monitors
+
+import tvb_jaxfit as tj
+from tvb_jaxfit import certificate as module
+from tvb_jaxfit.dynamics import schemes
+from tvb_jaxfit.translate import coupling as translate_coupling
+from tvb_jaxfit.translate import integrator as translate_integrator
+from tvb_jaxfit.translate import model as translate_model
+
+CONTROLS = ["coupling removed", "weights transposed", "noise shifted by one step", "BOLD kernel shifted by one sample"]
+
+
+def all_monitors():
+    return [
+        monitors.Raw(),
+        monitors.TemporalAverage(period=40.0),
+        monitors.SubSample(period=20.0),
+        monitors.Bold(period=200.0, hrf_length=2000.0),
+        monitors.Bold(period=240.0, hrf_length=2000.0, hrf_kernel=equations.MixtureOfGammas()),
+    ]
+
+
+@pytest.mark.parametrize("standing", ["unconfigured", "configured", "run"])
+@pytest.mark.parametrize("scheme", ["HeunStochastic", "EulerDeterministic"])
+def test_it_passes_with_every_control_noticed_wherever_the_simulator_stands_and_modifies_nothing(
+    build_small, snapshot, standing, scheme
+):
+    sim = build_small(scheme=scheme, monitors=all_monitors())
+    if standing != "unconfigured":
+        sim.configure()
+    if standing == "run":
+        sim.simulation_length = 4.0 * 43
+        sim.run()
+        sim.simulation_length = 4.0 * 300
+    before = snapshot(sim)
+    certificate = tj.certify(sim)
+    assert snapshot(sim) == before
+    assert certificate.passed is True and bool(certificate) is True, print(certificate)
+    assert certificate.n_steps == 300
+    assert [c.samples for c in certificate.lifted] == [c.samples for c in certificate.stock]
+    assert all(c.times_equal for c in (*certificate.lifted, *certificate.stock))
+    assert max(c.relative for c in certificate.lifted) < 1e-13
+    assert 1e-11 < max(c.relative for c in certificate.stock) < 1e-6
+    assert list(certificate.controls) == CONTROLS
+    for name, noticed in certificate.controls.items():
+        if name == "noise shifted by one step" and scheme == "EulerDeterministic":
+            assert noticed == "the integrator is deterministic"
+        else:
+            assert noticed > 1e-4, name
+
+
+def test_it_passes_with_regional_parameters_on_76_regions(build):
+    random = np.random.RandomState(0)
+    sim = build(
+        model={"w": random.uniform(0.3, 0.9, 76)},
+        coupling=coupling.Linear(a=random.uniform(0.03, 0.08, (76, 1)), b=np.array([0.01])),
+        nsig=random.uniform(1e-6, 1e-5, 76),
+        monitors=[monitors.TemporalAverage(period=40.0)],
+    )
+    assert tj.certify(sim)
+
+
+def test_controls_that_say_nothing_are_not_applicable_with_the_reason(build_small, weights_6):
+    symmetric = build_small(weights_6 + weights_6.T, nsig=0.0, steps=30)
+    certificate = tj.certify(symmetric)
+    assert certificate.passed
+    assert certificate.controls["weights transposed"] == "the weights are symmetric"
+    assert certificate.controls["noise shifted by one step"] == "nsig is zero"
+    assert certificate.controls["BOLD kernel shifted by one sample"] == "there is no Bold monitor"
+    assert certificate.controls["coupling removed"] > 1e-3
+    text = repr(certificate)
+    assert "not applicable: the weights are symmetric" in text and "not applicable: nsig is zero" in text
+
+
+def test_a_simulator_without_connections_has_no_control_of_the_coupling(build_small):
+    certificate = tj.certify(build_small(np.zeros((6, 6)), steps=30))
+    assert certificate.passed
+    assert certificate.controls["coupling removed"] == "there are no connections"
+
+
+def test_a_control_that_goes_unnoticed_makes_it_fail_and_the_text_says_so(build_small):
+    """Directed weights that no coupling carries (a = 0): their orientation cannot be told."""
+    certificate = tj.certify(build_small(coupling=coupling.Linear(a=np.array([0.0])), steps=30))
+    assert not certificate
+    assert certificate.controls["weights transposed"] < 1e-15
+    assert all(c.agrees(1e-12) for c in certificate.lifted)
+    assert "FAILED" in repr(certificate) and "GOES UNNOTICED" in repr(certificate)
+
+
+def wrong_field(monkeypatch):
+    field, parameters = translate_model._FIELDS[translate_model.models.ReducedWongWang]
+
+    def wrong(p, state, coupling):
+        return field(p, state, coupling) * (1.0 + 1e-7)
+
+    monkeypatch.setitem(translate_model._FIELDS, translate_model.models.ReducedWongWang, (wrong, parameters))
+    # prepare itself would refuse this one: here the certificate has to find it.
+    monkeypatch.setattr(translate_model, "disagreement", lambda sim: ())
+
+
+def wrong_coupling(monkeypatch):
+    key = translate_coupling.tvb_coupling.Linear
+    monkeypatch.setitem(translate_coupling._POSTS, key, (lambda theta, gx: theta["a"] * (gx + theta["b"]), ("a", "b")))
+
+
+def wrong_scheme(monkeypatch):
+    key = translate_integrator.integrators.HeunStochastic
+    monkeypatch.setitem(translate_integrator._SCHEMES, key, schemes.euler)
+
+
+def wrong_noise(monkeypatch):
+    monkeypatch.setattr(translate_integrator, "amplitude", lambda nsig, dt: (nsig * dt) ** 0.5)
+
+
+def wrong_times(monkeypatch):
+    from tvb_jaxfit.dynamics import monitors as jax_monitors
+
+    monkeypatch.setattr(
+        jax_monitors.TemporalAverage, "times", lambda self, start, n: self.steps(start, n) * self.dt
+    )
+
+
+@pytest.mark.parametrize("mistake", [wrong_field, wrong_coupling, wrong_scheme, wrong_noise, wrong_times])
+def test_a_translation_that_is_wrong_makes_it_fail(build_small, monkeypatch, mistake):
+    sim = build_small(
+        monitors=[monitors.TemporalAverage(period=40.0)], coupling=coupling.Linear(a=np.array([0.07]), b=np.array([0.1]))
+    )
+    assert tj.certify(sim)
+    mistake(monkeypatch)
+    certificate = tj.certify(sim)
+    assert not certificate
+    text = repr(certificate)
+    assert text.startswith("Certificate: FAILED") and "DIFFER" in text
+
+
+def test_prepare_itself_refuses_a_vector_field_that_is_not_tvbs(build_small, monkeypatch):
+    check = translate_model.disagreement
+    wrong_field(monkeypatch)
+    monkeypatch.setattr(translate_model, "disagreement", check)
+    with pytest.raises(tj.UnsupportedComponent, match="Simulator.model: the translated vector field differs"):
+        tj.prepare(build_small())
+
+
+def test_it_fails_on_results_that_are_not_finite(build_small, monkeypatch):
+    import jax.numpy as jnp
+
+    signals = module._signals
+    monkeypatch.setattr(module, "_signals", lambda *a: [(t, np.asarray(d) * jnp.nan) for t, d in signals(*a)])
+    assert not tj.certify(build_small(steps=30))
+
+
+def test_a_tolerance_below_rounding_makes_it_fail(build_small):
+    sim = build_small()
+    certificate = tj.certify(sim, tolerance=0.0, stock_tolerance=1e-6)
+    assert not certificate
+    assert not tj.certify(sim, stock_tolerance=1e-12)
+
+
+def test_its_length_is_the_one_asked_for(build_small):
+    assert tj.certify(build_small(), simulation_length=41.0).n_steps == 11
+
+
+def test_print_says_what_was_compared_and_how_far_it_was(build_small, capsys):
+    print(tj.certify(build_small(monitors=all_monitors())))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == (
+        "Certificate: PASSED   ReducedWongWang, 6 regions, Linear coupling, HeunStochastic, dt 4 ms, 300 steps"
+    )
+    for title in ("history in float64", "history in float32", "Negative controls"):
+        assert sum(title in line for line in lines) == 1
+    assert sum("agrees" in line for line in lines) == 10
+    assert sum("noticed" in line for line in lines) == 4
+    assert any("monitors[3] Bold, 200 ms" in line for line in lines)
+    assert max(map(len, lines)) <= 120
+
+
+def test_without_double_precision_it_says_what_to_set(build_small, snapshot):
+    sim = build_small()
+    before = snapshot(sim)
+    with jax.enable_x64(False), pytest.raises(RuntimeError, match=r'jax.config.update\("jax_enable_x64", True\)'):
+        tj.certify(sim)
+    assert snapshot(sim) == before
+
+
+def test_what_prepare_refuses_it_refuses(build_small):
+    with pytest.raises(tj.UnsupportedComponent, match=r"Simulator.monitors\[0\]: EEG"):
+        tj.certify(build_small(monitors=[monitors.EEG()]))

@@ -1,0 +1,277 @@
+"""fit(): a real simulator, a real loss, in one call; and what it is judged by."""
+
+import copy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+import pytest
+from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
+
+import tvb_jaxfit as tj
+from tvb_jaxfit import BoundedParameter, History, OptaxOptimizer, Parameter, fit, resample
+from tvb_jaxfit.parameters import parameters_of, plain
+from tvb_jaxfit.translate.clone import clone
+
+N_NODE = 6
+LABELS = np.array([f"r{i}" for i in range(N_NODE)])
+HRF_LENGTH, PERIOD = 1000.0, 100.0
+
+
+def _simulator(stochastic=True, recorders=None, length=6000.0, **model):
+    random = np.random.default_rng(5)
+    weights = random.uniform(size=(N_NODE, N_NODE)) * ~np.eye(N_NODE, dtype=bool)
+    white = noise.Additive(nsig=np.array([1e-6]))
+    white.noise_seed = 3
+    return simulator.Simulator(
+        connectivity=connectivity.Connectivity(
+            weights=weights,
+            tract_lengths=np.zeros((N_NODE, N_NODE)),
+            centres=np.zeros((N_NODE, 3)),
+            region_labels=LABELS,
+            speed=np.array([np.inf]),
+        ),
+        model=models.ReducedWongWang(**({"w": np.array([0.6]), "I_o": np.array([0.3])} | model)),
+        coupling=coupling.Linear(a=np.array([0.02])),
+        integrator=integrators.HeunStochastic(dt=4.0, noise=white)
+        if stochastic
+        else integrators.HeunDeterministic(dt=4.0),
+        monitors=[monitors.Bold(period=PERIOD, hrf_length=HRF_LENGTH)] if recorders is None else recorders,
+        initial_conditions=np.full((1, 1, N_NODE, 1), 0.05),
+        simulation_length=length,
+    )
+
+
+def _target():
+    random = np.random.default_rng(7)
+    return np.corrcoef(random.normal(size=(N_NODE, 40)) + random.normal(size=40))
+
+
+FREE = {"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0.0, upper_bound=1.0, regional=True)}
+
+
+def _fit(sim=None, target=None, free=FREE, **options):
+    options = {"max_steps": 8, "progress": False, "optimizer": optax.adam(0.02)} | options
+    return fit(_simulator() if sim is None else sim, _target() if target is None else target, free, **options)
+
+
+@pytest.fixture
+def prepared_alone(monkeypatch):
+    """fit() up to where the loop would begin, which takes seconds to compile."""
+    nothing = {"loss": np.array([]), "aux": {}, "best_step": 0, "stop_reason": "not run", "wall_time": 0.0}
+    monkeypatch.setattr(OptaxOptimizer, "run", lambda self, state, max_steps: (state, History(best=state, **nothing)))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """(result, what the callback saw, the simulator, and a copy of it from before)."""
+    sim, seen = _simulator(), []
+    before = clone(sim)
+    result = _fit(sim, callback=lambda step, state, loss, gradients: seen.append(state))
+    return result, seen, sim, before
+
+
+def test_a_real_fit_reduces_its_loss_and_raises_r(fitted):
+    result, *_ = fitted
+    assert result.loss.shape == result.r.shape == (9,)
+    assert result.loss.min() < 0.95 * result.loss[0]
+    assert result.r[result.history.best_step] > result.r[0]
+
+
+def test_r_and_loss_of_each_step_are_those_of_its_state(fitted):
+    result, seen, *_ = fitted
+    for step in (0, 4, 8):
+        fc = result.fc(seen[step])
+        np.testing.assert_allclose(tj.rmse(fc, _target() * ~np.eye(N_NODE, dtype=bool)), result.loss[step], rtol=1e-9)
+        np.testing.assert_allclose(tj.fc_corr(fc, _target()), result.r[step], rtol=1e-9)
+        np.testing.assert_allclose(result.score(seen[step]), result.r[step], rtol=1e-9)
+
+
+def test_values_left_out_start_from_the_simulators_own(fitted):
+    result, seen, *_ = fitted
+    np.testing.assert_array_equal(result.initial.coupling.a.value, [0.02])
+    np.testing.assert_array_equal(result.initial.model.w.value, np.full(N_NODE, 0.6))
+    np.testing.assert_allclose(seen[0].model.w.value, np.full(N_NODE, 0.6), rtol=1e-14)
+
+
+def test_regional_values_part_and_stay_within_their_bounds(fitted):
+    result, seen, *_ = fitted
+    assert np.ptp(result.fitted.model.w.value) > 0.0
+    assert result.fitted.coupling.a.shape == (1,)
+    for state in seen:
+        assert np.all((state.model.w.value >= 0.0) & (state.model.w.value <= 1.0))
+
+
+def test_the_simulator_is_not_modified(fitted):
+    *_, sim, before = fitted
+
+    def parts(sim):
+        return sim, sim.model, sim.coupling, sim.connectivity, sim.integrator, sim.integrator.noise, sim.monitors[0]
+
+    for part, was in zip(parts(sim), parts(before), strict=True):
+        # Reading a trait that nobody set puts its default among the attributes: nothing else may be new.
+        assert all(hasattr(type(part), name) for name in set(vars(part)) - set(vars(was)))
+        for name, value in vars(was).items():
+            if isinstance(value, (np.ndarray, float, int, str, type(None))):
+                np.testing.assert_array_equal(getattr(part, name), value, err_msg=f"{type(part).__name__}.{name}")
+    for now, then in zip(*(s.integrator.noise.random_stream.get_state() for s in (sim, before)), strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_the_best_state_is_the_one_of_the_smallest_loss(fitted):
+    result, seen, *_ = fitted
+    best = seen[int(np.argmin(result.loss))]
+    for path, parameter in parameters_of(result.best).items():
+        np.testing.assert_array_equal(parameter.value, parameters_of(best)[path].value)
+    np.testing.assert_array_equal(result.fc(), result.fc(best))
+
+
+def test_repr_tells_loss_r_steps_and_every_fitted_value(fitted):
+    text = repr(fitted[0])
+    assert text.startswith("FitResult: ReducedWongWang, 6 regions")
+    for said in ("loss ", " r ", "8 steps", "all 8 steps done", "coupling.a: Parameter(0.02)", "model.w: Bounded"):
+        assert said in text
+
+
+def test_fresh_noise_gives_another_fc_of_the_same_parameters(fitted):
+    result, *_ = fitted
+    key = jax.random.key(1)
+    fresh = resample(result.best, key)
+    assert np.all(fresh.integrator.noise.draws != result.best.integrator.noise.draws)
+    assert parameters_of(fresh) == {}
+    for ours, theirs in zip(
+        jax.tree.leaves(_without_draws(fresh)), jax.tree.leaves(_without_draws(result.best)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(result.fc(key=key), result.fc(fresh))
+    assert not np.allclose(result.fc(key=key), result.fc())
+    assert result.score(key=key) == pytest.approx(float(tj.fc_corr(result.fc(fresh), _target())), rel=1e-12)
+    assert result.score(key=key) != result.score(key=jax.random.key(2))
+    assert parameters_of(result.best), "resample() does not modify"
+
+
+def _without_draws(state):
+    state = plain(copy.deepcopy(state))
+    state.integrator.noise.draws = jnp.zeros(())
+    return state
+
+
+def test_noise_of_a_deterministic_simulator_cannot_be_resampled():
+    _, state = tj.prepare(_simulator(stochastic=False))
+    with pytest.raises(ValueError, match="deterministic; there is no noise to draw"):
+        resample(state, jax.random.key(0))
+
+
+def test_by_default_what_sees_an_empty_stock_is_left_out(fitted):
+    assert fitted[0].skip_t == HRF_LENGTH / PERIOD
+
+
+@pytest.mark.parametrize("ran,left", [(1000.0, 0), (2000.0, 0), (600.0, 4), (596.0, 5)])
+def test_of_a_warm_stock_only_what_is_still_empty_is_left_out(ran, left, prepared_alone):
+    sim = _simulator()
+    sim.configure()
+    sim.run(simulation_length=ran)
+    assert _fit(sim).skip_t == left
+
+
+def test_skip_t_can_be_chosen(prepared_alone):
+    assert _fit(skip_t=3).skip_t == 3
+
+
+def test_a_labelled_target_in_another_order_gives_the_same_fit(fitted, prepared_alone):
+    order = [3, 1, 5, 0, 2, 4]
+    frame = pd.DataFrame(_target(), index=LABELS, columns=LABELS).iloc[order, order]
+    with pytest.warns(UserWarning, match="put into the order"):
+        result = _fit(target=frame)
+    # The loop sees of the target what is in the result.
+    np.testing.assert_array_equal(result.target, fitted[0].target)
+
+
+def test_the_only_bold_is_chosen_and_others_by_index(prepared_alone):
+    recorders = [monitors.TemporalAverage(period=PERIOD), monitors.Bold(period=PERIOD, hrf_length=HRF_LENGTH)]
+    sim = _simulator(recorders=recorders)
+    by_itself, chosen = _fit(sim), _fit(sim, monitor=0)
+    assert (by_itself.monitor, by_itself.skip_t) == (1, 10)
+    assert (chosen.monitor, chosen.skip_t) == (0, 0)
+    for result in (by_itself, chosen):
+        expected = tj.compute_fc(result.simulate(result.initial).data[result.monitor], result.skip_t)
+        np.testing.assert_array_equal(result.fc(), expected)
+    assert not np.allclose(by_itself.fc(), chosen.fc())
+
+
+def test_an_unclear_choice_of_monitor_is_refused():
+    recorders = [monitors.Raw(), monitors.TemporalAverage(period=PERIOD)]
+    with pytest.raises(ValueError, match="monitor: which one .* not clear .*0: Raw, 1: TemporalAverage"):
+        _fit(_simulator(recorders=recorders))
+    with pytest.raises(ValueError, match="monitor: 2; the simulator has monitors 0 to 1"):
+        _fit(_simulator(recorders=recorders), monitor=2)
+
+
+def test_all_faults_of_what_is_free_come_in_one_error():
+    free = {
+        "model.q": Parameter(),
+        "model.w": 0.3,
+        "model.I_o": BoundedParameter(lower_bound=0.5, upper_bound=1.0),
+        "model.J_N": Parameter(np.ones(N_NODE + 1), regional=True),
+        "model.a": Parameter(np.ones(N_NODE - 1)),
+        "monitors[0].hrf_kernel.tau_s": Parameter(regional=True),
+        "connectivity.weights": Parameter(1.0),
+    }
+    with pytest.raises(ValueError) as caught:
+        _fit(free=free)
+    message = str(caught.value)
+    for path in free:
+        assert f"{path!r}: " in message
+    for said in ("no such parameter (there is: model.a,", "0.3 is no Parameter", "outside [0.5, 1]", "(7,)", "(5,)"):
+        assert said in message
+
+
+def test_nothing_free_is_refused():
+    with pytest.raises(ValueError, match="free: empty; name what to fit"):
+        _fit(free={})
+
+
+def test_a_target_of_another_parcellation_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"target: shape \(5, 5\) for 6 regions"):
+        _fit(target=np.eye(5))
+
+
+def test_an_unsupported_simulator_is_refused_as_by_prepare():
+    with pytest.raises(tj.UnsupportedComponent, match="EEG|Wilson"):
+        sim = _simulator()
+        sim.model = models.WilsonCowan()
+        _fit(sim)
+
+
+def test_start_values_and_a_single_value_for_all_regions_can_be_given(prepared_alone):
+    sim = _simulator(w=np.linspace(0.5, 0.6, N_NODE))
+    free = {"model.w": Parameter(0.55), "model.I_o": Parameter(np.linspace(0.29, 0.3, N_NODE))}
+    start = _fit(sim, free=free).initial
+    np.testing.assert_array_equal(start.model.w.value, [0.55])
+    np.testing.assert_array_equal(start.model.I_o.value, np.linspace(0.29, 0.3, N_NODE))
+    own = _fit(sim, free={"model.w": Parameter()}).initial
+    np.testing.assert_array_equal(own.model.w.value, np.linspace(0.5, 0.6, N_NODE))
+
+
+def test_small_values_near_their_bound_are_fitted_from_where_they_are(prepared_alone):
+    """A noise dispersion of 1e-6, bounded below by 0."""
+    result = _fit(free={"integrator.noise.nsig": BoundedParameter(lower_bound=0.0)})
+    start = result.initial.integrator.noise.nsig
+    np.testing.assert_allclose(start.from_unconstrained(start.to_unconstrained()), [1e-6], rtol=1e-12)
+
+
+def test_a_fit_that_fails_at_its_start_returns_the_start_and_says_so():
+    result = _fit(loss=lambda fc, target: jnp.sum(fc) * jnp.nan, free={"coupling.a": Parameter()})
+    assert result.loss.shape == result.r.shape == (0,)
+    np.testing.assert_array_equal(result.best.coupling.a.value, [0.02])
+    assert "the loss was nan after 0 updates" in repr(result)
+
+
+def test_noise_from_a_key_and_another_length_can_be_asked_for(prepared_alone):
+    one, two = (_fit(noise=jax.random.key(seed), simulation_length=4000.0) for seed in (0, 1))
+    assert one.simulate.n_steps == 1000
+    ours, others = (result.initial.integrator.noise.draws for result in (one, two))
+    assert ours.shape == others.shape == (1000, 1, N_NODE, 1)
+    assert np.all(ours != others)
