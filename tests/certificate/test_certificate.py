@@ -26,8 +26,16 @@ def all_monitors():
     ]
 
 
-@pytest.mark.parametrize("standing", ["unconfigured", "configured", "run"])
-@pytest.mark.parametrize("scheme", ["HeunStochastic", "EulerDeterministic"])
+@pytest.mark.parametrize(
+    "standing, scheme",
+    [
+        ("unconfigured", "EulerDeterministic"),
+        ("configured", "HeunStochastic"),
+        ("run", "HeunStochastic"),
+        pytest.param("unconfigured", "HeunStochastic", marks=pytest.mark.slow),
+        pytest.param("run", "EulerDeterministic", marks=pytest.mark.slow),
+    ],
+)
 def test_it_passes_with_every_control_noticed_wherever_the_simulator_stands_and_modifies_nothing(
     build_small, snapshot, standing, scheme
 ):
@@ -121,15 +129,14 @@ def wrong_noise(monkeypatch):
 def wrong_times(monkeypatch):
     from tvb_jaxfit.dynamics import monitors as jax_monitors
 
-    monkeypatch.setattr(
-        jax_monitors.TemporalAverage, "times", lambda self, start, n: self.steps(start, n) * self.dt
-    )
+    monkeypatch.setattr(jax_monitors.TemporalAverage, "times", lambda self, start, n: self.steps(start, n) * self.dt)
 
 
 @pytest.mark.parametrize("mistake", [wrong_field, wrong_coupling, wrong_scheme, wrong_noise, wrong_times])
 def test_a_translation_that_is_wrong_makes_it_fail(build_small, monkeypatch, mistake):
     sim = build_small(
-        monitors=[monitors.TemporalAverage(period=40.0)], coupling=coupling.Linear(a=np.array([0.07]), b=np.array([0.1]))
+        monitors=[monitors.TemporalAverage(period=40.0)],
+        coupling=coupling.Linear(a=np.array([0.07]), b=np.array([0.1])),
     )
     assert tj.certify(sim)
     mistake(monkeypatch)

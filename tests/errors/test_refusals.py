@@ -243,7 +243,9 @@ def test_noise_amplitudes_that_are_negative_or_not_finite_are_refused(build_smal
 @pytest.mark.parametrize("shape", [(2,), (6, 1), (5,), (2, 6)])
 def test_noise_amplitudes_of_a_wrong_shape_are_refused(build_small, refused, shape):
     refused(
-        build_small(nsig=np.full(shape, 1e-6)), f"Simulator.integrator.noise.nsig: shape {shape}", "TVB takes (1,), (6,)"
+        build_small(nsig=np.full(shape, 1e-6)),
+        f"Simulator.integrator.noise.nsig: shape {shape}",
+        "TVB takes (1,), (6,)",
     )
 
 
@@ -276,7 +278,9 @@ def test_bold_at_steps_that_are_too_long_for_its_interim_average_is_refused(buil
 def test_a_simulation_that_is_shorter_than_a_period_is_refused_naming_the_monitor(build_small, snapshot):
     sim = build_small(steps=100, monitors=[monitors.Raw(), monitors.Bold(period=2000.0)])
     before = snapshot(sim)
-    with pytest.raises(ValueError, match=r"simulation_length: 400 ms is too short for monitors\[1\] \(Bold.*one period"):
+    with pytest.raises(
+        ValueError, match=r"simulation_length: 400 ms is too short for monitors\[1\] \(Bold.*one period"
+    ):
         tj.prepare(sim)
     with pytest.raises(ValueError, match="simulation_length: 40 ms is too short"):
         tj.prepare(sim, simulation_length=40.0)
@@ -396,9 +400,7 @@ def test_what_changed_since_configure_is_refused_until_configured_again(
     build_small, snapshot, connectivity_of, what, path, scheme
 ):
     def make():
-        sim = build_small(
-            scheme=scheme, monitors=[monitors.TemporalAverage(period=40.0), own_bold()]
-        )
+        sim = build_small(scheme=scheme, monitors=[monitors.TemporalAverage(period=40.0), own_bold()])
         sim.connectivity.tract_lengths[:] = 10.0
         return sim
 

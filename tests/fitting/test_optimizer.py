@@ -29,14 +29,12 @@ def _run(loss, optimizer=None, steps=10, state=None, **options):
 @pytest.mark.parametrize(
     "optimizer,steps",
     [
-        (optax.adam(0.1), 200),
+        (optax.adam(optax.cosine_decay_schedule(0.3, 200)), 200),
         (optax.sgd(0.2), 60),
-        (optax.adamaxw(0.1, weight_decay=0.0), 300),
-        (optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)), 200),
-        (optax.adam(optax.cosine_decay_schedule(0.2, 200)), 200),
+        (optax.adamaxw(optax.cosine_decay_schedule(0.3, 200), weight_decay=0.0), 200),
         (optax.lbfgs(), 15),
     ],
-    ids=["adam", "sgd", "adamaxw", "chain", "schedule", "lbfgs"],
+    ids=["adam", "sgd", "adamaxw", "lbfgs"],
 )
 def test_every_kind_of_optimiser_finds_the_minimum(optimizer, steps):
     fitted, history = _run(_bowl, optimizer, steps)

@@ -35,7 +35,7 @@ KERNELS = {
 WORKED_OUT = {"factorial", "gamma_a_1", "gamma_a_2"}
 
 
-@pytest.fixture(params=KERNELS)
+@pytest.fixture(scope="module", params=KERNELS)
 def kernel(request):
     """(TVB's equation, our function, its parameters)."""
     kind, function, changed = KERNELS[request.param]

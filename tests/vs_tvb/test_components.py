@@ -43,8 +43,7 @@ def test_coupling_equals_tvb(build, lifted, equal_runs, difference, function, wr
     assert getattr(state.coupling, wrong).shape == (size,)
 
 
-@pytest.mark.parametrize("shape", [(76,), (76, 1), (1, 76)])
-@pytest.mark.parametrize("configured", [False, True])
+@pytest.mark.parametrize("shape, configured", [((76,), False), ((76, 1), True), ((1, 76), False)])
 def test_regional_parameter_equals_tvb_in_every_shape(build, lifted, equal_runs, difference, shape, configured):
     sim = build(model={"w": REGIONAL_W.reshape(shape)})
     if configured:
@@ -64,14 +63,20 @@ def test_every_parameter_of_the_model_equals_tvb_away_from_its_default(build, li
         assert difference(simulate(wrong), theirs)[0] > 1e-5, name
 
 
-@pytest.mark.parametrize("scheme", ["HeunStochastic", "EulerStochastic"])
-@pytest.mark.parametrize("shape", [(1,), (76,), (1, 76), (1, 76, 1), (1, 1, 1)])
+@pytest.mark.parametrize(
+    "scheme, shape",
+    [
+        ("HeunStochastic", (76,)),
+        ("EulerStochastic", (76,)),
+        ("HeunStochastic", (1, 76)),
+        ("EulerStochastic", (1, 76, 1)),
+        ("HeunStochastic", (1, 1, 1)),
+    ],
+)
 def test_noise_amplitude_equals_tvb_in_every_shape(build, lifted, equal_runs, difference, scheme, shape):
     nsig = REGIONAL_NSIG[: np.prod(shape)].reshape(shape)
     sim = build(scheme=scheme, nsig=nsig, steps=150)
-    state = assert_equal_and_sensitive(
-        sim, "integrator.noise.nsig", lambda v: 1.1 * v, lifted, equal_runs, difference
-    )
+    state = assert_equal_and_sensitive(sim, "integrator.noise.nsig", lambda v: 1.1 * v, lifted, equal_runs, difference)
     np.testing.assert_array_equal(state.integrator.noise.nsig, nsig.ravel())
 
 
@@ -80,7 +85,9 @@ def test_no_noise_amplitude_at_all_equals_tvb(build, lifted, equal_runs, differe
     assert_equal_and_sensitive(sim, "integrator.noise.nsig", lambda v: v + 1e-6, lifted, equal_runs, difference)
 
 
-@pytest.mark.parametrize("kind", ["empty rows", "negative", "self-connections", "no connections", "sparse", "asymmetric"])
+@pytest.mark.parametrize(
+    "kind", ["empty rows", "negative", "self-connections", "no connections", "sparse", "asymmetric"]
+)
 def test_weights_of_every_kind_equal_tvb(build, lifted, equal_runs, difference, weights_76, kind):
     weights = np.array(weights_76)
     if kind == "empty rows":
@@ -127,7 +134,5 @@ def test_values_of_the_state_act_as_the_simulators_own(build, lifted, equal_runs
     state.model.w = jnp.asarray(REGIONAL_W)
     state.coupling.a = jnp.asarray([0.05])
     state.integrator.noise.nsig = jnp.asarray(REGIONAL_NSIG)
-    sim = build(
-        model={"w": REGIONAL_W}, coupling=coupling.Linear(a=np.array([0.05])), nsig=REGIONAL_NSIG
-    )
+    sim = build(model={"w": REGIONAL_W}, coupling=coupling.Linear(a=np.array([0.05])), nsig=REGIONAL_NSIG)
     equal_runs(simulate(state), lifted(sim).run())

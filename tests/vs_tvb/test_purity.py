@@ -15,7 +15,9 @@ def three_monitors():
 
 def shifted(state, steps=1):
     noise = state.integrator.noise
-    return state.replace(integrator=state.integrator.replace(noise=noise.replace(draws=jnp.roll(noise.draws, steps, 0))))
+    return state.replace(
+        integrator=state.integrator.replace(noise=noise.replace(draws=jnp.roll(noise.draws, steps, 0)))
+    )
 
 
 def with_weights(state, weights):
@@ -57,15 +59,13 @@ def test_same_state_same_result_and_the_state_is_not_changed(build_small):
     simulate, state = tj.prepare(build_small(monitors=three_monitors()))
     before = jax.tree.map(np.array, state)
     first, second = simulate(state), simulate(state)
-    first.final_state  # draws the noise of a next run
+    assert first.final_state.current_step == 300  # draws the noise of a next run
     third = simulate(state)
     for a, b, c in zip(first.data, second.data, third.data, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a, c)
     jax.tree.map(np.testing.assert_array_equal, before, state)
-    np.testing.assert_array_equal(
-        first.final_state.integrator.noise.draws, second.final_state.integrator.noise.draws
-    )
+    np.testing.assert_array_equal(first.final_state.integrator.noise.draws, second.final_state.integrator.noise.draws)
 
 
 def test_two_prepares_give_the_same_state(build_small):
@@ -140,7 +140,7 @@ def test_single_precision_agrees_with_double_to_single_precision(build, scheme):
         simulate, state = tj.prepare(sim)
         assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {np.dtype("float32")}
         single = simulate(state)
-        single.final_state.initial_conditions
+        assert single.final_state.initial_conditions.dtype == np.float32
     for (time, data), (time_double, data_double) in zip(single, double, strict=True):
         assert data.dtype == np.float32
         np.testing.assert_array_equal(time, time_double)

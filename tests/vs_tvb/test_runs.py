@@ -40,8 +40,16 @@ def assert_moves(data):
     assert np.max(np.abs(data[-1] - data[0])) > 0.01
 
 
-@pytest.mark.parametrize("steps", [525, pytest.param(30_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    "scheme, steps",
+    [
+        ("HeunDeterministic", 525),
+        ("EulerStochastic", 525),
+        # The other two have shorter runs in test_start.py, and one of 30,000 steps below.
+        *(pytest.param(scheme, 525, marks=pytest.mark.slow) for scheme in ("HeunStochastic", "EulerDeterministic")),
+        *(pytest.param(scheme, 30_000, marks=pytest.mark.slow) for scheme in SCHEMES),
+    ],
+)
 def test_two_runs_of_every_scheme_and_monitor_equal_tvb(build, lifted, stock, equal_runs, difference, scheme, steps):
     """To rounding with a double-precision history, and to single precision with the history that TVB has."""
     sim = build(scheme=scheme, steps=steps, monitors=all_monitors())

@@ -45,7 +45,9 @@ def changes(draw):
     found = {}
     for path in draw(st.lists(st.sampled_from(REGIONAL), unique=True, max_size=6)):
         size = draw(st.sampled_from([1, 6]))
-        found[path] = np.array(draw(st.lists(positive, min_size=size, max_size=size)))
+        # With d near 0 TVB's own field loses the digits that prepare compares it in.
+        values = st.floats(1.0, 1e3) if path == "model.d" else positive
+        found[path] = np.array(draw(st.lists(values, min_size=size, max_size=size)))
     if draw(st.booleans()):
         seed = draw(st.integers(0, 99))
         weights = np.random.RandomState(seed).uniform(-1.0, 1.0, (6, 6))
@@ -83,7 +85,9 @@ def assert_same_state(one, two):
 
 
 @pytest.mark.parametrize("standing", ["unconfigured", "configured", "run"])
-@settings(max_examples=6, phases=[Phase.explicit, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=6, phases=[Phase.explicit, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(first=changes(), second=changes())
 def test_prepare_gives_the_written_state_back_exactly(build_small, standing, first, second):
     """Values, shapes, draws, stocks and position; twice, so that regional becomes global again."""
@@ -98,7 +102,9 @@ def test_prepare_gives_the_written_state_back_exactly(build_small, standing, fir
 
 
 @pytest.mark.parametrize("standing", ["unconfigured", "configured", "run"])
-@settings(max_examples=4, phases=[Phase.explicit, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=4, phases=[Phase.explicit, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(values=changes())
 def test_writing_back_what_was_there_before_restores_every_value_that_tvb_reads(build_small, standing, values):
     sim = stand(build_small(steps=60, monitors=every_stock()), standing)
@@ -122,8 +128,17 @@ FITTED = {
 }
 
 
-@pytest.mark.parametrize("standing", ["unconfigured", "configured", "run"])
-@pytest.mark.parametrize("precision", ["lifted", "stock"])
+@pytest.mark.parametrize(
+    "standing, precision",
+    [
+        ("unconfigured", "lifted"),
+        ("configured", "stock"),
+        ("run", "lifted"),
+        ("run", "stock"),
+        pytest.param("unconfigured", "stock", marks=pytest.mark.slow),
+        pytest.param("configured", "lifted", marks=pytest.mark.slow),
+    ],
+)
 def test_tvbs_own_run_afterwards_equals_simulate(build_small, equal_runs, difference, copy_of, standing, precision):
     def all_of_it():
         sim = stand(build_small(monitors=every_stock()), standing)
@@ -147,11 +162,16 @@ def test_tvbs_own_run_afterwards_equals_simulate(build_small, equal_runs, differ
     assert min(difference(before, theirs)) > 1e-3
 
 
-@pytest.mark.parametrize("scheme", ["HeunStochastic", "HeunDeterministic"])
-@pytest.mark.parametrize("precision", ["lifted", "stock"])
-def test_position_moves_the_simulator_to_where_the_state_stands(
-    build_small, equal_runs, difference, scheme, precision
-):
+@pytest.mark.parametrize(
+    "scheme, precision",
+    [
+        ("HeunStochastic", "lifted"),
+        pytest.param("HeunStochastic", "stock", marks=pytest.mark.slow),
+        pytest.param("HeunDeterministic", "lifted", marks=pytest.mark.slow),
+        ("HeunDeterministic", "stock"),
+    ],
+)
+def test_position_moves_the_simulator_to_where_the_state_stands(build_small, equal_runs, difference, scheme, precision):
     """Odd lengths: stocks and interim stock are part-way; the next run equals simulate(final_state)."""
 
     def all_of_it():
@@ -202,15 +222,17 @@ def test_position_of_a_simulator_that_is_not_configured_is_refused(build_small, 
 def test_the_report_names_what_changed_and_from_what_to_what(build_small):
     sim = build_small()
     _, state = tj.prepare(sim)
-    report = tj.write_back(with_values(state, {"model.w": np.linspace(0.4, 0.8, 6), "coupling.a": np.array([0.05])}), sim)
+    report = tj.write_back(
+        with_values(state, {"model.w": np.linspace(0.4, 0.8, 6), "coupling.a": np.array([0.05])}), sim
+    )
     assert list(report.changes) == ["model.w", "coupling.a"]
     old, new = report.changes["model.w"]
     np.testing.assert_array_equal(old, [0.5])
     np.testing.assert_array_equal(new, np.linspace(0.4, 0.8, 6))
     assert repr(report).splitlines() == ["model.w: 0.5 -> [0.4 .. 0.6 .. 0.8] (6,)", "coupling.a: 0.07 -> 0.05"]
-    assert repr(tj.write_back(state.replace(model=tj.prepare(sim)[1].model, coupling=tj.prepare(sim)[1].coupling), sim)) == (
-        "nothing to change"
-    )
+    assert repr(
+        tj.write_back(state.replace(model=tj.prepare(sim)[1].model, coupling=tj.prepare(sim)[1].coupling), sim)
+    ) == ("nothing to change")
 
 
 def test_values_are_written_in_tvbs_own_shapes_and_dtypes(build_small):

@@ -173,8 +173,8 @@ def _later_refusals(reference):
         nsig = reference.integrator.noise.nsig
         if nsig.shape != (1,):
             yield (
-                f"Simulator.integrator.noise.nsig: shape {nsig.shape}, set since configure(), which TVB would broadcast "
-                "wrongly. Call sim.configure() again."
+                f"Simulator.integrator.noise.nsig: shape {nsig.shape}, set since configure(), which TVB would "
+                "broadcast wrongly. Call sim.configure() again."
             )
     if not holds_current_state(reference):
         yield (
