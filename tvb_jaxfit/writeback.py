@@ -89,9 +89,11 @@ def write_back(state, sim, position=False):
             attributes.clear()
             attributes.update(before)
         raise
+    changes = {path: (old, new) for path, (_, old, new) in pending.items()}
     for move in moves:
+        changes["current_step, and all that stands there"] = (sim.current_step, state.current_step)
         move()
-    return WrittenBack({path: (old, new) for path, (_, old, new) in pending.items()}, notes)
+    return WrittenBack(changes, notes)
 
 
 def _foreign(state, sim):

@@ -62,11 +62,10 @@ def rectifier(y):
     >>> float(rectifier(jnp.asarray(0.0))), float(jax.grad(rectifier)(jnp.asarray(0.0)))
     (1.0, 0.5)
     """
-    near, y0, s = _split(y)
-    q = jnp.exp(-s)
-    far = s / (1.0 - q)
-    y2 = y0 * y0
-    return jnp.where(near, 1.0 + 0.5 * y0 + y2 * _horner(_SERIES, y2), jnp.where(y > 0.0, far, far * q))
+    # No safe arguments here, as the derivative is its own: this is the inner loop of every simulation.
+    y2 = y * y
+    near = 1.0 + 0.5 * y + y2 * _horner(_SERIES, y2)
+    return jnp.where(jnp.abs(y) < _SERIES_RADIUS, near, y / (1.0 - jnp.exp(-y)))
 
 
 @rectifier.defjvp

@@ -108,19 +108,18 @@ def disagreement(sim, seed=0):
     shape = (model.nvar, n_node, model.number_of_modes)
     x = random.uniform(ranges[:, :1, None], ranges[:, 1:, None], size=shape)
     coupling = random.uniform(-0.5, 2.0, size=(len(model.cvar), *shape[1:]))
-    nudge = 1.0 + 4.0 * np.finfo(float).eps
     with np.errstate(over="ignore"):  # exp in TVB's formula, far from the singular point: the value is right
-        theirs = model.dfun(x, coupling)
-        floor = np.max(np.abs(model.dfun(x * nudge, coupling * nudge) - theirs)) / np.max(np.abs(theirs))
+        theirs, above, below = (model.dfun(x * nudge, coupling * nudge) for nudge in (1.0, 1.0 + 1e-8, 1.0 - 1e-8))
+    # A second difference this small leaves only the digits that TVB's formula loses near its singular point.
+    floor = np.max(np.abs(above + below - 2.0 * theirs)) / np.max(np.abs(theirs))
     columns = {name: np.asarray(getattr(model, name), dtype=float).reshape(-1, 1) for name in _FIELDS[type(model)][1]}
     ours = np.asarray(_in_double(vector_field(model), columns, x, coupling))
     worst = np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs))
-    # What a last digit of the arguments does to TVB's own value: near its singular point that is more than rounding.
-    if not worst <= max(_TOLERANCE, 100.0 * floor):
+    if not worst <= max(_TOLERANCE, 4.0 * floor):
         yield (
             f"Simulator.model: the translated vector field differs from {type(model).__name__}.dfun by {worst:.1e} of "
-            "its maximum: it is not the model that this version of tvb_jaxfit knows. Please report it, with "
-            "the version of tvb-library."
+            "its maximum. Either it is not the model that this version of tvb_jaxfit knows (please report it, with the "
+            "version of tvb-library), or TVB's formula loses these digits with its parameters."
         )
 
 
