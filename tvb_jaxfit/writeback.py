@@ -16,13 +16,16 @@ from .translate.simulator import components, leaves, refusals
 
 @dataclass(frozen=True)
 class WrittenBack:
-    """What `write_back` changed, by path: values before and after, in TVB's own shapes."""
+    """What `write_back` changed: by path, values before and after in TVB's own shapes; and the steps it moved between."""
 
     changes: dict
     notes: tuple[str, ...] = ()
+    moved: tuple[int, int] | None = None
 
     def __repr__(self):
         lines = [f"{path}: {_short(old)} -> {_short(new)}" for path, (old, new) in self.changes.items()]
+        if self.moved:
+            lines.append(f"position: step {self.moved[0]} -> step {self.moved[1]}")
         return "\n".join([*(lines or ["nothing to change"]), *self.notes])
 
 
@@ -90,10 +93,10 @@ def write_back(state, sim, position=False):
             attributes.update(before)
         raise
     changes = {path: (old, new) for path, (_, old, new) in pending.items()}
+    moved = (sim.current_step, state.current_step) if moves else None
     for move in moves:
-        changes["current_step, and all that stands there"] = (sim.current_step, state.current_step)
         move()
-    return WrittenBack(changes, notes)
+    return WrittenBack(changes, notes, moved)
 
 
 def _foreign(state, sim):
