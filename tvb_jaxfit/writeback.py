@@ -16,7 +16,7 @@ from .translate.simulator import components, leaves, refusals
 
 @dataclass(frozen=True)
 class WrittenBack:
-    """What `write_back` changed: by path, values before and after in TVB's own shapes; and the steps it moved between."""
+    """What `write_back` changed: by path, values before and after in TVB's own shapes; and the steps of a move."""
 
     changes: dict
     notes: tuple[str, ...] = ()
