@@ -79,7 +79,7 @@ def write_back(state, sim, position=False):
         problems += _refused_with(pending, sim)
     if problems:
         raise ValueError("write_back: " + "; ".join(problems) + ". Nothing was changed.")
-    moves, notes = _moves(state, sim, position)
+    move, notes = _move(state, sim, position)
     _warn_of_domains(pending, sim)
     held = [(attributes, dict(attributes)) for attributes in _attributes(sim)]
     try:
@@ -93,8 +93,9 @@ def write_back(state, sim, position=False):
             attributes.update(before)
         raise
     changes = {path: (old, new) for path, (_, old, new) in pending.items()}
-    moved = (sim.current_step, state.current_step) if moves else None
-    for move in moves:
+    moved = None
+    if move:
+        moved = (sim.current_step, state.current_step)
         move()
     return WrittenBack(changes, notes, moved)
 
@@ -196,17 +197,17 @@ def _work_out_anew(sim, pending):
         sim.monitors[index].compute_hrf()
 
 
-def _moves(state, sim, position):
-    """What puts the simulator where the state stands, as thunks; and notes where it is not put there."""
+def _move(state, sim, position):
+    """What puts the simulator where the state stands (or None), and notes where it is not put there."""
     standing = sim if sim.history is not None else configured_clone(sim)
     same = standing.current_step == state.current_step and np.array_equal(
         np.asarray(standing.current_state, state.initial_conditions.dtype), state.initial_conditions[-1]
     )
     if same:
-        return [], ()
+        return None, ()
     if not position:
         where = f"the simulator stands at step {standing.current_step}, the state at step {state.current_step}"
-        return [], (f"({where}: parameters were written, the simulator was not moved)",)
+        return None, (f"({where}: parameters were written, the simulator was not moved)",)
     if sim.history is None:
         raise ValueError(
             "write_back: a simulator that is not configured has no position. Call sim.configure() first. "
@@ -225,4 +226,4 @@ def _moves(state, sim, position):
         if stream is not None:
             sim.integrator.noise.random_stream.set_state(stream)
 
-    return [move], ()
+    return move, ()

@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -83,3 +84,10 @@ def node_column(value, n_node, path):
         f"State.{path}: shape {value.shape} is neither global (one value) nor regional ({n_node},). "
         f"Give one value, or one for each of the {n_node} regions."
     )
+
+
+def in_double(function, *arguments, **named):
+    """A translated function's value in double precision, whatever mode the user chose, to compare with TVB's own."""
+    with jax.enable_x64(True):
+        arguments, named = jax.tree.map(jnp.asarray, (arguments, named))
+        return np.asarray(function(*arguments, **named))

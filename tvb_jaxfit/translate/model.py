@@ -4,7 +4,7 @@ import numpy as np
 from tvb.simulator import models
 
 from ..dynamics import vector_fields
-from .leaves import Leaf, node_column
+from .leaves import Leaf, in_double, node_column
 
 # Hand-written fields, for models whose formula is numerically singular, with the parameters that enter them.
 _FIELDS = {
@@ -113,7 +113,7 @@ def disagreement(sim, seed=0):
     # A second difference this small leaves only the digits that TVB's formula loses near its singular point.
     floor = np.max(np.abs(above + below - 2.0 * theirs)) / np.max(np.abs(theirs))
     columns = {name: np.asarray(getattr(model, name), dtype=float).reshape(-1, 1) for name in _FIELDS[type(model)][1]}
-    ours = np.asarray(_in_double(vector_field(model), columns, x, coupling))
+    ours = in_double(vector_field(model), columns, x, coupling)
     worst = np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs))
     if not worst <= max(_TOLERANCE, 4.0 * floor):
         yield (
@@ -121,11 +121,3 @@ def disagreement(sim, seed=0):
             "its maximum. Either it is not the model that this version of tvb_jaxfit knows (please report it, with the "
             "version of tvb-library), or TVB's formula loses these digits with its parameters."
         )
-
-
-def _in_double(field, *arguments):
-    """The field in double precision, whatever mode the user chose."""
-    import jax
-
-    with jax.enable_x64(True):
-        return field(*jax.tree.map(jax.numpy.asarray, arguments))

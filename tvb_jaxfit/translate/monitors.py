@@ -11,7 +11,7 @@ from ..dynamics import hemodynamics
 from ..dynamics import monitors as jax_monitors
 from ..errors import PeriodWarning
 from ..state import State
-from .leaves import Leaf
+from .leaves import Leaf, in_double
 
 _KINDS = {
     tvb_monitors.Raw: jax_monitors.Raw,
@@ -96,15 +96,14 @@ def _bold_refusals(sim, monitor, path):
             f"{path}.hrf_kernel.parameters: found {sorted(found)}, where {type(kernel).__name__} takes {sorted(known)}."
         )
         return
-    values = {name: float(kernel.parameters[name]) for name in known}
     time, n_lag = _kernel_time(monitor.hrf_length)
     if not np.isfinite(monitor.hrf_length) or n_lag < 1 or time.size != n_lag:
         yield (
             f"{path}.hrf_length: {monitor.hrf_length} ms makes TVB sample a kernel of {time.size} values for a stock "
             f"of {n_lag}, and fail. Take a multiple of {_INTERIM_PERIOD:g} ms near it."
         )
-    elif not np.all(np.isfinite(_in_double(type(kernel), time, values))):
-        yield f"{path}.hrf_kernel.parameters: the kernel is not finite with {values}. Give others."
+    elif not np.all(np.isfinite(_sampled(kernel, time))):
+        yield f"{path}.hrf_kernel.parameters: the kernel is not finite with {_values(kernel)}. Give others."
 
 
 def _kernel_time(hrf_length):
@@ -114,11 +113,14 @@ def _kernel_time(hrf_length):
     return np.arange(0.0, longest, longest / n_lag) if n_lag > 0 else np.zeros(0), n_lag
 
 
-def _in_double(kind, time, values):
-    import jax
+def _values(kernel):
+    """Parameters that enter a kernel."""
+    return {name: float(kernel.parameters[name]) for name in _KERNELS[type(kernel)][1]}
 
-    with jax.enable_x64(True):
-        return np.asarray(_KERNELS[kind][0](jnp.asarray(time), **{k: jnp.asarray(v) for k, v in values.items()}))
+
+def _sampled(kernel, time):
+    """The translated kernel at some times [s]."""
+    return in_double(_KERNELS[type(kernel)][0], time, **_values(kernel))
 
 
 def stale(sim):
@@ -130,10 +132,7 @@ def stale(sim):
             yield f"{path}.period: changed since configure(), which TVB does not notice. Call sim.configure() again."
         if type(monitor) is tvb_monitors.Bold:
             time, _ = _kernel_time(monitor.hrf_length)
-            kernel = monitor.hrf_kernel
-            fresh = _in_double(
-                type(kernel), time, {name: float(kernel.parameters[name]) for name in _KERNELS[type(kernel)][1]}
-            )
+            fresh = _sampled(monitor.hrf_kernel, time)
             held = monitor.hemodynamic_response_function[0, ::-1]
             scale = np.max(np.abs(held))
             if held.shape != fresh.shape or not np.max(np.abs(held - fresh)) <= _KERNEL_TOLERANCE * scale:
