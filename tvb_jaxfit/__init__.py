@@ -28,6 +28,7 @@ _HOMES = {
     "UnsupportedComponent": "errors",
     "PeriodWarning": "errors",
     "DomainWarning": "errors",
+    "HistoryWarning": "errors",
 }
 __all__ = sorted(_HOMES)
 __version__ = "0.1.0"

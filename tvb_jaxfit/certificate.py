@@ -128,13 +128,13 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
             "certify compares to rounding, which takes double precision: "
             'call jax.config.update("jax_enable_x64", True) before any other use of JAX.'
         )
-    simulator.checked_clone(sim)
+    parts = simulator.translated(sim)
     global_stream = np.random.get_state()
     with lifted_history():
         lifted = simulator.configured_clone(sim)
     np.random.set_state(global_stream)
     stock = simulator.configured_clone(sim)
-    simulate, state = simulator.assemble(clone(lifted), simulation_length)
+    simulate, state = simulator.assemble(parts, simulation_length, reference=clone(lifted))
     state = plain(state)
     length = simulate.n_steps * simulate.dt
     ours = _signals(simulate, state)

@@ -26,3 +26,7 @@ class PeriodWarning(UserWarning):
 
 class DomainWarning(UserWarning):
     """A value written back lies outside the domain that TVB declares for it."""
+
+
+class HistoryWarning(UserWarning):
+    """TVB starts from another sample of the initial conditions than the last: so does the translation."""

@@ -66,6 +66,11 @@ class State:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"no {name!r} here; there is: {', '.join(names)}.{hint}"
 
+    @property
+    def static(self):
+        """Facts that are no arrays, by name."""
+        return dict(self._static)
+
     def __dir__(self):
         return [*super().__dir__(), *self._children, *(fact for fact, _ in self._static)]
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .dynamics.noise import NumpyStream
 from .errors import DomainWarning
 from .parameters import plain
 from .state import get_path
-from .translate import monitors
+from .translate import history, model, monitors, noise
 from .translate.clone import clone, configured_clone, with_weights
 from .translate.simulator import components, leaves, refusals
 
@@ -193,15 +192,22 @@ def _work_out_anew(sim, pending):
     """What configure() derived from a changed value."""
     if "connectivity.weights" in pending:
         sim.history = with_weights(sim.history, sim.connectivity.weights)
+    if any(path.startswith("model.") for path in pending):
+        model.derive_anew(sim)
+    if "stimulus.weight" in pending or any(path.startswith("stimulus.spatial") for path in pending):
+        sim.stimulus.configure_space()
+    if "integrator.noise.ntau" in pending:
+        noise.derive_anew(sim.integrator.noise)
     for index in _monitors_of(pending):
-        sim.monitors[index].compute_hrf()
+        monitors.derive_anew(sim.monitors[index])
 
 
 def _move(state, sim, position):
     """What puts the simulator where the state stands (or None), and notes where it is not put there."""
     standing = sim if sim.history is not None else configured_clone(sim)
+    own = history.of(standing)
     same = standing.current_step == state.current_step and np.array_equal(
-        np.asarray(standing.current_state, state.initial_conditions.dtype), state.initial_conditions[-1]
+        np.asarray(own, state.initial_conditions.dtype), state.initial_conditions
     )
     if same:
         return None, ()
@@ -214,16 +220,16 @@ def _move(state, sim, position):
             "Nothing was changed."
         )
 
-    stream = state.stream.at(state.current_step) if isinstance(state.stream, NumpyStream) else None
-
     def move():
-        sim.current_step = state.current_step
+        step = state.current_step
+        sim.current_step = step
         sim.current_state = np.array(state.initial_conditions[-1], dtype=float)
-        buffer = sim.history.buffer
-        buffer[state.current_step % sim.history.n_time] = sim.current_state[sim.model.cvar]
+        past, horizon = sim.history, sim.history.n_time
+        slots = (step + 1 + np.arange(horizon)) % horizon
+        past.buffer[slots] = np.asarray(state.initial_conditions, dtype=float)[:, sim.model.cvar]
         for index, node in enumerate(state.monitors):
-            monitors.put_stocks(sim, index, node, state.current_step)
-        if stream is not None:
-            sim.integrator.noise.random_stream.set_state(stream)
+            monitors.put_stocks(sim, index, node, step)
+        if "noise" in state.integrator:
+            noise.put_stream(sim.integrator.noise, state.integrator.noise, step)
 
     return move, ()

@@ -1,4 +1,4 @@
-"""What TVB's monitors make of a trajectory: pure functions of the observed states of a run.
+"""What TVB's monitors make of a trajectory: pure functions of what is observed over a run.
 
 Each monitor has ``steps(start, n_steps)``, the integration steps at which it samples, ``times(start, n_steps)`` [ms],
 and ``sample(leaves, observed, start)``, which returns its samples and the leaves that a next run goes on from.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
+from . import noise
 from .hemodynamics import filter_at
 
 
@@ -45,11 +46,21 @@ def window_means(pending, signal, size):
 
 @dataclass(frozen=True, eq=False)
 class Monitor:
-    """What all monitors have: the rows that they watch, their sampling period in steps, and dt [ms]."""
+    """What all monitors have: the rows that they watch, their sampling period in steps, and dt [ms].
+
+    Attributes
+    ----------
+    voi : tuple of int
+    istep : int
+    dt : float
+    of_coupling : bool
+        Whether it watches the coupling instead of the states.
+    """
 
     voi: tuple[int, ...]
     istep: int
     dt: float
+    of_coupling: bool = False
 
     def steps(self, start, n_steps):
         """Integration steps at which the monitor samples."""
@@ -65,13 +76,29 @@ class Monitor:
             return observed
         return observed[:, np.asarray(self.voi)]
 
+    def at_steps(self, observed, start):
+        """Watched rows at the sampling steps."""
+        return self.watch(observed)[self.steps(start, observed.shape[0]) - start - 1]
+
 
 class Raw(Monitor):
-    """Every step (TVB: Raw)."""
+    """Every step (TVB: Raw, RawVoi, AfferentCoupling)."""
 
     def sample(self, leaves, observed, start):
         """Observed states as they are."""
         return self.watch(observed), {}
+
+
+class Silent(Monitor):
+    """Records nothing (TVB: ProgressLogger)."""
+
+    def steps(self, start, n_steps):
+        """None."""
+        return np.zeros(0)
+
+    def sample(self, leaves, observed, start):
+        """Nothing; of the shape that TVB gives to it."""
+        return jnp.zeros((0,), observed.dtype), {}
 
 
 class SubSample(Monitor):
@@ -79,7 +106,23 @@ class SubSample(Monitor):
 
     def sample(self, leaves, observed, start):
         """Observed states at the sampling steps."""
-        return self.watch(observed)[self.steps(start, observed.shape[0]) - start - 1], {}
+        return self.at_steps(observed, start), {}
+
+
+@dataclass(frozen=True, eq=False)
+class SpatialAverage(Monitor):
+    """Every istep-th step, averaged over groups of nodes (TVB: SpatialAverage, GlobalAverage).
+
+    Attributes
+    ----------
+    mean : ndarray, shape (n_group, n_node)
+    """
+
+    mean: np.ndarray = None
+
+    def sample(self, leaves, observed, start):
+        """Means over each group at the sampling steps."""
+        return jnp.einsum("gn,tvnm->tvgm", jnp.asarray(self.mean, observed.dtype), self.at_steps(observed, start)), {}
 
 
 class TemporalAverage(Monitor):
@@ -93,6 +136,55 @@ class TemporalAverage(Monitor):
         """Means of the windows that end in this run."""
         means, pending = window_means(leaves.stock, self.watch(observed), self.istep)
         return means, {"stock": pending}
+
+
+@dataclass(frozen=True, eq=False)
+class Projection(Monitor):
+    """Means over each period of what sensors see of the regions, modes summed (TVB: EEG, MEG, iEEG).
+
+    Attributes
+    ----------
+    gain : ndarray, shape (n_sensor, n_node)
+        Lead field.
+    reference : ndarray, shape (n_sensor,), or None
+        Weights of the sensors whose signal is subtracted from all.
+    coloured : bool or None
+        Whether the observation noise has a memory; None where there is none.
+    """
+
+    gain: np.ndarray = None
+    reference: np.ndarray | None = None
+    coloured: bool | None = None
+
+    def times(self, start, n_steps):
+        """Middle of each window [ms]."""
+        return (self.steps(start, n_steps) - self.istep / 2.0) * self.dt
+
+    def sample(self, leaves, observed, start):
+        """Sensor signals, (n_time, n_voi, n_sensor, 1); the stock is the sum over a window that is not full yet."""
+        gain = jnp.asarray(self.gain, observed.dtype)
+        seen = jnp.sum(self.watch(observed), axis=3)
+        seen = jnp.concatenate([jnp.zeros((start % self.istep, *seen.shape[1:]), seen.dtype), seen])
+        whole = seen.shape[0] - seen.shape[0] % self.istep
+        windows = jnp.sum(seen[:whole].reshape(-1, self.istep, *seen.shape[1:]), axis=1)
+        windows = jnp.concatenate([windows, jnp.sum(seen[whole:], axis=0)[None]])
+        sums = jnp.einsum("sn,tvn->tsv", gain, windows).at[0].add(leaves.stock)
+        signal, after = sums[:-1] / self.istep, {"stock": sums[-1]}
+        if self.coloured is not None:
+            series, after["obsnoise"] = self._noise(leaves.obsnoise)
+            signal = signal + series
+        if self.reference is not None:
+            reference = jnp.asarray(self.reference, signal.dtype)
+            signal = signal - jnp.einsum("s,tsv->tv", reference, signal)[:, None]
+        return jnp.swapaxes(signal, 1, 2)[..., None], after
+
+    def _noise(self, node):
+        """Observation noise of a run; TVB's ignores nsig."""
+        if not self.coloured:
+            return self.dt**0.5 * node.draws, node
+        eta = jnp.broadcast_to(node.eta, node.draws.shape[1:])
+        series, eta = noise.coloured(eta, jnp.reshape(node.ntau, ()), node.draws, self.dt)
+        return series, node.replace(eta=eta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +210,10 @@ class Bold(Monitor):
     the weight G[-1], the one d before it G[d - 1].
     """
 
-    interim_istep: int
-    kernel_time: np.ndarray
-    kernel: Callable
-    volterra: bool
+    interim_istep: int = 1
+    kernel_time: np.ndarray = None
+    kernel: Callable = None
+    volterra: bool = False
     shift: int = 0
 
     def sample(self, leaves, observed, start):

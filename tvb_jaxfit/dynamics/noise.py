@@ -19,18 +19,18 @@ class NumpyStream:
     def __init__(self, random_state, first_step):
         self._standing = {first_step: random_state.get_state()}
 
-    def draws(self, step, n_steps, shape):
-        """Standard normals of n_steps steps after ``step``.
+    def draws(self, step, stop, shape):
+        """Standard normals of a run from one step to another.
 
         Parameters
         ----------
-        step, n_steps : int
+        step, stop : int
         shape : tuple of int
-            (n_var, n_node, n_mode).
+            (n_time, ...), as many draws in time as are taken between these steps.
 
         Returns
         -------
-        ndarray, shape (n_steps, n_var, n_node, n_mode)
+        ndarray, of this shape
 
         Raises
         ------
@@ -39,8 +39,8 @@ class NumpyStream:
         """
         random = np.random.RandomState()
         random.set_state(self.at(step))
-        draws = random.normal(size=(n_steps, *shape))
-        self._standing[step + n_steps] = random.get_state()
+        draws = random.normal(size=shape)
+        self._standing[stop] = random.get_state()
         return draws
 
     def at(self, step):
@@ -65,9 +65,9 @@ class KeyStream:
     def __init__(self, key):
         self.key = key
 
-    def draws(self, step, n_steps, shape):
+    def draws(self, step, stop, shape):
         """As `NumpyStream.draws`."""
-        return jax.random.normal(jax.random.fold_in(self.key, step), (n_steps, *shape), jnp.result_type(float))
+        return jax.random.normal(jax.random.fold_in(self.key, step), shape, jnp.result_type(float))
 
 
 def amplitude(nsig, dt):
@@ -86,3 +86,41 @@ def amplitude(nsig, dt):
     """
     noisy = nsig > 0.0
     return jnp.where(noisy, jnp.sqrt(2.0 * dt * jnp.where(noisy, nsig, 1.0)), jnp.where(nsig == 0.0, 0.0, jnp.nan))
+
+
+def coloured(eta, ntau, draws, dt):
+    r"""Exponentially correlated noise of a run from standard normal draws, and where it stands after it.
+
+    Parameters
+    ----------
+    eta : Array, shape (n_var, n_node, n_mode)
+        Where it stands before.
+    ntau : Array, shape ()
+        Correlation time [ms].
+    draws : Array, shape (n_steps, n_var, n_node, n_mode)
+    dt : float
+        [ms]
+
+    Returns
+    -------
+    noise : Array, like draws
+    eta : Array, like eta
+
+    Notes
+    -----
+    As TVB: :math:`\eta' = \eta E + \sqrt{1 - E^2} N` with :math:`E = \exp(-dt / \tau)`, and the noise is
+    :math:`dt \sqrt{1 / \tau} \eta'`.
+
+    References
+    ----------
+    Fox, R. F. et al. (1988). Phys. Rev. A 38(11), 5938-5940.
+    """
+    kept = jnp.exp(-dt / ntau)
+    fresh = jnp.sqrt(1.0 - kept**2)
+
+    def body(eta, normal):
+        eta = eta * kept + fresh * normal
+        return eta, eta
+
+    eta, series = jax.lax.scan(body, eta, draws)
+    return dt * jnp.sqrt(1.0 / ntau) * series, eta

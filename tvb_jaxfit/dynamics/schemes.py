@@ -1,4 +1,9 @@
-"""TVB's integration schemes as node-local maps: state, frozen coupling and noise to the next state."""
+"""TVB's integration schemes as node-local maps: state, frozen coupling, noise and stimulus to the next state.
+
+Every scheme is made by ``scheme(dfun, project, dt)``, with ``dfun(theta, x, coupling)`` the vector field [1/ms] and
+``project`` the bounds and clamps, applied after every stage; and is called as ``(theta, x, coupling, noise, stimulus)``.
+Noise and stimulus are arrays, or 0.0. The order of operations is TVB's.
+"""
 
 import jax.numpy as jnp
 
@@ -25,54 +30,82 @@ def clip(bounds):
     return project
 
 
-def euler(dfun, project, dt):
-    """Euler(-Maruyama): x' = x + dt f(x, c) + z.
+def euler_deterministic(dfun, project, dt):
+    """Euler: x' = P(x + dt (f(x, c) + s))."""
 
-    Parameters
-    ----------
-    dfun : callable
-        (parameters, x, coupling) to dx/dt [1/ms].
-    project : callable
-        Bounds, applied to the result.
-    dt : float
-        Step [ms].
-
-    Returns
-    -------
-    callable
-        (parameters, x, coupling, noise) to the next x; noise is 0.0 for a deterministic scheme.
-    """
-
-    def scheme(parameters, x, coupling, noise):
-        return project(x + dt * dfun(parameters, x, coupling) + noise)
+    def scheme(theta, x, coupling, noise, stimulus):
+        return project(x + dt * (dfun(theta, x, coupling) + stimulus))
 
     return scheme
 
 
-def heun(dfun, project, dt):
+def euler_stochastic(dfun, project, dt):
+    """Euler-Maruyama: x' = P(x + dt f(x, c) + z + dt s).
+
+    References
+    ----------
+    Kloeden, P. E., Platen, E. (1995). Numerical solution of stochastic differential equations, Springer, p. 305.
+    """
+
+    def scheme(theta, x, coupling, noise, stimulus):
+        return project(x + dt * dfun(theta, x, coupling) + noise + dt * stimulus)
+
+    return scheme
+
+
+def heun_deterministic(dfun, project, dt):
+    """Heun: x~ = P(x + dt (f(x) + s)), x' = P(x + dt (f(x) + f(x~)) / 2 + dt s); the coupling the same in both."""
+
+    def scheme(theta, x, coupling, noise, stimulus):
+        first = dfun(theta, x, coupling)
+        predicted = project(x + dt * (first + stimulus))
+        second = dfun(theta, predicted, coupling)
+        return project(x + (first + second) * (dt / 2.0) + dt * stimulus)
+
+    return scheme
+
+
+def heun_stochastic(dfun, project, dt):
     """Stochastic Heun, the coupling and the noise the same in both stages.
 
-    x~ = P(x + dt f(x) + z),  x' = P(x + dt (f(x) + f(x~)) / 2 + z), with P the bounds.
-
-    Parameters
-    ----------
-    dfun, project, dt
-        As for `euler`.
-
-    Returns
-    -------
-    callable
-        (parameters, x, coupling, noise) to the next x.
+    x~ = P(x + dt f(x) + z + dt s),  x' = P(x + dt (f(x) + f(x~)) / 2 + z + dt s).
 
     References
     ----------
     Mannella, R. (2002). Int. J. Mod. Phys. C 13(9), 1177-1194.
     """
 
-    def scheme(parameters, x, coupling, noise):
-        first = dfun(parameters, x, coupling)
-        predicted = project(x + dt * first + noise)
-        second = dfun(parameters, predicted, coupling)
-        return project(x + (first + second) * (dt / 2.0) + noise)
+    def scheme(theta, x, coupling, noise, stimulus):
+        first = dfun(theta, x, coupling)
+        predicted = project(x + dt * first + noise + dt * stimulus)
+        second = dfun(theta, predicted, coupling)
+        return project(x + (first + second) * (dt / 2.0) + noise + dt * stimulus)
+
+    return scheme
+
+
+def runge_kutta_4(dfun, project, dt):
+    """Classical Runge-Kutta; as in TVB the stimulus is absent from the stages and added once, at the end.
+
+    References
+    ----------
+    Kloeden, P. E., Platen, E. (1995). Numerical solution of stochastic differential equations, Springer, p. 289.
+    """
+
+    def scheme(theta, x, coupling, noise, stimulus):
+        k1 = dfun(theta, x, coupling)
+        k2 = dfun(theta, project(x + (dt / 2.0) * k1), coupling)
+        k3 = dfun(theta, project(x + (dt / 2.0) * k2), coupling)
+        k4 = dfun(theta, project(x + dt * k3), coupling)
+        return project(x + (dt / 6.0) * (k1 + 2.0 * k2 + 2.0 * k3 + k4) + dt * stimulus)
+
+    return scheme
+
+
+def identity(dfun, project, dt):
+    """A map instead of a flow: x' = P(f(x, c) + z + s)."""
+
+    def scheme(theta, x, coupling, noise, stimulus):
+        return project(dfun(theta, x, coupling) + noise + stimulus)
 
     return scheme

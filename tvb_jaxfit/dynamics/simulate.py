@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from ..parameters import plain
 from .adjoint import trajectory
 from .monitors import Monitor
-from .step import Step
+from .step import Step, coupling_series
 
 
 @jax.tree_util.register_pytree_node_class
@@ -76,12 +76,14 @@ class Simulate:
     step : Step
     constants : callable
         State to what the step needs of it, worked out once a run.
+    inputs : callable
+        State to what enters at each step, (n_steps, ...) arrays, and to the leaves that a next run goes on from.
     monitors : tuple of Monitor
     n_steps : int
     dt : float
         [ms]
-    observed : tuple of int
-        State variables that monitors see.
+    observed : callable
+        States (n_steps, n_var, n_node, n_mode) to what monitors see of them.
     description : str
         One line for people.
 
@@ -92,10 +94,11 @@ class Simulate:
 
     step: Step
     constants: Callable
+    inputs: Callable
     monitors: tuple[Monitor, ...]
     n_steps: int
     dt: float
-    observed: tuple[int, ...]
+    observed: Callable
     description: str = field(repr=False)
 
     def __call__(self, state):
@@ -125,42 +128,49 @@ class Simulate:
 
     def _run_plain(self, state):
         start = state.current_step
-        draws = state.integrator.noise.draws if "noise" in state.integrator else None
-        if draws is not None and draws.shape[0] != self.n_steps:
-            raise ValueError(
-                f"State.integrator.noise.draws: {draws.shape[0]} steps of noise for {self.n_steps} steps of "
-                "simulation. Use the state that came with this simulate."
-            )
-        states = trajectory(
-            self.step,
-            self.n_steps,
-            self.constants(state),
-            state.connectivity.weights,
-            state.initial_conditions[-1],
-            draws,
-        )
-        seen = states if self.observed == tuple(range(states.shape[1])) else states[:, np.asarray(self.observed)]
+        weights, past = state.connectivity.weights, state.initial_conditions
+        theta = self.constants(state)
+        inputs, integrator = self.inputs(state)
+        states = trajectory(self.step, self.n_steps, theta, weights, past, inputs)
+        seen = self.observed(states)
+        coupling = None
+        if any(monitor.of_coupling for monitor in self.monitors):
+            coupling = coupling_series(self.step, theta, weights, past, states)
         samples = [
-            monitor.sample(leaves, seen, start) for monitor, leaves in zip(self.monitors, state.monitors, strict=True)
+            monitor.sample(leaves, coupling if monitor.of_coupling else seen, start)
+            for monitor, leaves in zip(self.monitors, state.monitors, strict=True)
         ]
+        horizon = past.shape[0]
         after = state.replace(
             static={"current_step": start + self.n_steps},
-            initial_conditions=states[-1:],
+            initial_conditions=jnp.concatenate([past, states[-horizon:]])[-horizon:],
+            integrator=integrator,
             monitors=[leaves.replace(**new) for leaves, (_, new) in zip(state.monitors, samples, strict=True)],
         )
         return tuple(data for data, _ in samples), after
 
     def go_on(self, state):
         """State after a run with the draws of the next one in place."""
-        if "noise" not in state.integrator:
-            return state
-        draws = state.stream.draws(state.current_step, self.n_steps, state.integrator.noise.draws.shape[1:])
-        dtype = state.integrator.noise.draws.dtype
-        noise = state.integrator.noise.replace(draws=jax.numpy.asarray(draws, dtype))
-        return state.replace(integrator=state.integrator.replace(noise=noise))
+        start = state.current_step
+        if "noise" in state.integrator:
+            noise = drawn(state.integrator.noise, start, start + self.n_steps, self.n_steps)
+            state = state.replace(integrator=state.integrator.replace(noise=noise))
+        monitors = list(state.monitors)
+        for index, (monitor, node) in enumerate(zip(self.monitors, monitors, strict=True)):
+            if "obsnoise" in node:
+                n_samples = monitor.steps(start, self.n_steps).size
+                noise = drawn(node.obsnoise, start, start + self.n_steps, n_samples)
+                monitors[index] = node.replace(obsnoise=noise)
+        return state.replace(monitors=monitors)
 
     def __repr__(self):
         lines = [self.description, f"{self.n_steps} steps of {self.dt:g} ms"]
         for index, monitor in enumerate(self.monitors):
             lines.append(f"monitors[{index}]: {type(monitor).__name__} every {monitor.istep * monitor.dt:g} ms")
         return "simulate: " + "\n  ".join(lines)
+
+
+def drawn(node, start, stop, n_time):
+    """Noise's node of a state with the draws of the next run."""
+    draws = node.stream.draws(start, stop, (n_time, *node.draws.shape[1:]))
+    return node.replace(draws=jnp.asarray(draws, node.draws.dtype))

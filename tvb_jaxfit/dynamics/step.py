@@ -4,24 +4,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 Theta = Any  # a pytree of arrays: what the step needs of the parameters, worked out once before the loop
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """x' = local(theta, x, post(theta, W x[cvar]), z), nodes meeting in W alone.
+    """x' = local(theta, x, c, u), c = post(theta, sum over sources of W y(t - delay), x[cvar]).
 
     Attributes
     ----------
     local : callable
-        (theta, x, c, z) to x': states (n_var, n_node, n_mode), coupling (n_cvar, n_node, n_mode), standard normal
-        draws like x (None for a deterministic step). No node looks at another.
-    post : callable
-        (theta, gx) to c, both (n_cvar, n_node, n_mode): the coupling function after the weighted sum.
+        (theta, x, c, u) to x': states (n_var, n_node, n_mode), coupling (n_cvar, n_node, n_mode), and what enters at
+        each step (noise, stimulus) as a dict of arrays with the node axis second to last. No node looks at another.
     cvar : tuple of int
         The coupling variables: rows of the state that other nodes see.
+    post : callable
+        (theta, s, y) to c: the coupling function after the weighted sum s (n_channel, n_node, n_mode), with a node's
+        own coupling variables y (n_cvar, n_node, n_mode).
+    channels : callable or None
+        (theta, y) to what each node sends, (n_channel, n_node, n_mode); None where it sends y as it is.
+    pairs : callable or None
+        (theta, weights, y_i, y_j) to s, for couplings that do not split into channels: y_j (target, n_cvar, source,
+        n_mode) is what each target sees of each source.
+    delays : ndarray of int, shape (n_node, n_node), or None
+        Steps from source to target, [target, source]; None where there are none.
 
     Notes
     -----
@@ -30,24 +40,140 @@ class Step:
     """
 
     local: Callable[[Theta, Any, Any, Any], Any]
-    post: Callable[[Theta, Any], Any]
     cvar: tuple[int, ...]
+    post: Callable[[Theta, Any, Any], Any]
+    channels: Callable[[Theta, Any], Any] | None = None
+    pairs: Callable[[Theta, Any, Any, Any], Any] | None = None
+    delays: np.ndarray | None = None
 
-    def afferent(self, x):
+    @property
+    def horizon(self):
+        """Number of samples that the coupling looks back on, the present one included."""
+        return 1 if self.delays is None else int(self.delays.max()) + 1
+
+    def own(self, x):
         """Coupling variables of the state x, (..., n_var, n_node, n_mode) to (..., n_cvar, n_node, n_mode)."""
         if self.cvar == tuple(range(x.shape[-3])):
             return x
         return jnp.take(x, jnp.asarray(self.cvar), axis=-3)
 
-    def from_sum(self, theta, x, gx, z):
-        """Next state from the weighted sum gx = W x[cvar]."""
-        return self.local(theta, x, self.post(theta, gx), z)
+    def sent(self, theta, x):
+        """What each node sends of itself at state x: its channels."""
+        y = self.own(x)
+        return y if self.channels is None else self.channels(theta, y)
 
-    def __call__(self, theta, weights, x, z):
-        """Next state; weights (n_node, n_node) are [target, source]."""
-        return self.from_sum(theta, x, weighted_sum(weights, self.afferent(x)), z)
+    def from_sum(self, theta, x, s, u):
+        """Next state from the sums s."""
+        return self.local(theta, x, self.post(theta, s, self.own(x)), u)
 
 
-def weighted_sum(weights, y):
-    """Sum over sources: weights[target, source] times y (n_cvar, source, n_mode)."""
-    return jnp.einsum("ij,cjm->cim", weights, y)
+class Network:
+    """Sums over sources of what was sent a delay ago: a ring of the samples that are still on their way.
+
+    Parameters
+    ----------
+    weights : Array, shape (n_node, n_node)
+        [target, source].
+    delays : ndarray of int or None
+        As in `Step`.
+    forward : bool
+        False for the reverse pass, in which targets send to sources, from later to earlier.
+
+    Notes
+    -----
+    The ring has the layout (n_channel, n_mode, horizon * n_node): one gather reads all pairs, and the sum over
+    sources runs along memory.
+    """
+
+    def __init__(self, weights, delays, forward=True):
+        self.weights = weights if forward else weights.T
+        self.n_node = weights.shape[0]
+        if delays is None:
+            self.delays, self.horizon = None, 1
+        else:
+            self.delays = jnp.asarray(delays if forward else -delays.T, jnp.result_type(int))
+            self.horizon = int(np.max(delays)) + 1
+
+    def ring(self, sent):
+        """Ring of samples (horizon, n_channel, n_node, n_mode), in order of time, the newest that of time 0."""
+        if self.delays is None:
+            return sent[-1]
+        # The sample of time k lies at k modulo the horizon.
+        turned = jnp.roll(sent, 1, axis=0)
+        return jnp.moveaxis(turned, (1, 3), (0, 1)).reshape(*sent.shape[1::2], -1)
+
+    def put(self, ring, time, sent):
+        """Ring with the sample of one more time, in place of the one that nobody waits for."""
+        if self.delays is None:
+            return sent
+        start = jnp.mod(time, self.horizon) * self.n_node
+        return jax.lax.dynamic_update_slice_in_dim(ring, jnp.swapaxes(sent, 1, 2), start, axis=2)
+
+    def seen(self, ring, time):
+        """What each target sees of each source at a time, (n_channel, n_mode, target, source)."""
+        index = jnp.mod(time - self.delays, self.horizon) * self.n_node + jnp.arange(self.n_node)[None]
+        return ring.at[:, :, index].get(mode="promise_in_bounds")
+
+    def sum(self, ring, time):
+        """Weighted sum over sources, (n_channel, n_node, n_mode)."""
+        if self.delays is None:
+            return jnp.einsum("ij,cjm->cim", self.weights, ring)
+        return jnp.swapaxes(jnp.einsum("cmij,ij->cmi", self.seen(ring, time), self.weights), 1, 2)
+
+    def pairs(self, ring, time):
+        """What each target sees of each source at a time, (target, n_channel, source, n_mode)."""
+        if self.delays is None:
+            return jnp.broadcast_to(ring, (self.n_node, *ring.shape))
+        return jnp.transpose(self.seen(ring, time), (2, 0, 3, 1))
+
+
+def sums(step, theta, weights, network, ring, x, time):
+    """What the coupling makes of the network at a time: s of `Step`."""
+    if step.pairs is None:
+        return network.sum(ring, time)
+    return step.pairs(theta, weights, step.own(x), network.pairs(ring, time))
+
+
+def start(step, theta, weights, past):
+    """Network, and the ring that a run starts from: past (horizon, n_var, n_node, n_mode) in order of time."""
+    network = Network(weights, step.delays)
+    sent = step.own(past) if step.pairs is not None else jax.vmap(lambda x: step.sent(theta, x))(past)
+    return network, network.ring(sent)
+
+
+def send(step, theta, x):
+    """What a node puts on its way: its channels; its coupling variables where pairs are looked at."""
+    return step.own(x) if step.pairs is not None else step.sent(theta, x)
+
+
+def one_step(step, theta, weights, past, inputs):
+    """State one step after the last of ``past``; ``inputs`` those of a run, of which the first are taken."""
+    network, ring = start(step, theta, weights, past)
+    s = sums(step, theta, weights, network, ring, past[-1], 0)
+    return step.from_sum(theta, past[-1], s, jax.tree.map(lambda entering: entering[0], inputs))
+
+
+def coupling_series(step, theta, weights, past, states):
+    """Coupling after each step, as the next step will see it (TVB's AfferentCoupling monitors).
+
+    Parameters
+    ----------
+    step : Step
+    theta : pytree of Array
+    weights : Array, shape (n_node, n_node)
+    past : Array, shape (horizon, n_var, n_node, n_mode)
+        The samples before the first of ``states``.
+    states : Array, shape (n_steps, n_var, n_node, n_mode)
+
+    Returns
+    -------
+    Array, shape (n_steps, n_cvar, n_node, n_mode)
+    """
+    network, ring = start(step, theta, weights, past)
+
+    def body(ring, at):
+        time, x = at
+        ring = network.put(ring, time, send(step, theta, x))
+        return ring, step.post(theta, sums(step, theta, weights, network, ring, x, time), step.own(x))
+
+    return jax.lax.scan(body, ring, (1 + jnp.arange(states.shape[0]), states))[1]

@@ -43,3 +43,77 @@ def reduced_wong_wang(parameters, state, coupling):
     x = p["w"] * p["J_N"] * S + p["I_o"] + p["J_N"] * coupling[0]
     H = rectifier(p["d"] * (p["a"] * x - p["b"])) / p["d"]
     return jnp.expand_dims(-(S / p["tau_s"]) + (1.0 - S) * H * p["gamma"], 0)
+
+
+def reduced_wong_wang_exc_inh(parameters, state, coupling):
+    r"""Time derivative of the reduced Wong-Wang model with excitatory and inhibitory populations.
+
+    Parameters
+    ----------
+    parameters : mapping of str to Array
+        ``a_e``, ``b_e``, ``d_e``, ``gamma_e``, ``tau_e``, ``w_p``, ``W_e``, ``J_N``, ``a_i``, ``b_i``, ``d_i``,
+        ``gamma_i``, ``tau_i``, ``W_i``, ``J_i``, ``G``, ``lamda``, ``I_o`` and ``I_ext``, each of shape
+        (n_node or 1, 1); units as in TVB.
+    state : Array, shape (2, n_node, n_mode)
+        Synaptic gating variables S_e and S_i.
+    coupling : Array, shape (1, n_node, n_mode)
+
+    Returns
+    -------
+    Array, shape (2, n_node, n_mode)
+        [1/ms]
+
+    Notes
+    -----
+    TVB class: ``tvb.simulator.models.wong_wang_exc_inh.ReducedWongWangExcInh``.
+
+    .. math::
+        x_e &= a_e (w_p J_N S_e - J_i S_i + W_e I_o + G J_N c + I_{ext}) - b_e \\
+        x_i &= a_i (J_N S_e - S_i + W_i I_o + \lambda G J_N c) - b_i \\
+        \dot S_e &= -S_e / \tau_e + (1 - S_e) \gamma_e H(x_e), \quad
+        \dot S_i = -S_i / \tau_i + \gamma_i H(x_i)
+
+    with H(x) = x / (1 - exp(-d x)). Deliberate difference: H is finite and accurate where x = 0.
+
+    References
+    ----------
+    Deco, G. et al. (2014). J. Neurosci. 34(23), 7886-7898.
+    """
+    return _exc_inh(parameters, state, coupling, 1.0)
+
+
+def deco_balanced_exc_inh(parameters, state, coupling):
+    """Time derivative of the balanced excitation-inhibition model with neuromodulation.
+
+    Parameters
+    ----------
+    parameters, state, coupling
+        As `reduced_wong_wang_exc_inh`, and ``M_i``, which multiplies the input of both transfer functions.
+
+    Returns
+    -------
+    Array, shape (2, n_node, n_mode)
+        [1/ms]
+
+    Notes
+    -----
+    TVB class: ``tvb.simulator.models.wong_wang_exc_inh.DecoBalancedExcInh``. Deliberate difference: as there.
+
+    References
+    ----------
+    Deco, G. et al. (2021). Sci. Adv. 7(29), eabf4752.
+    """
+    return _exc_inh(parameters, state, coupling, parameters["M_i"])
+
+
+def _exc_inh(p, state, coupling, gain):
+    S_e, S_i = state[0], state[1]
+    c = p["G"] * p["J_N"] * coupling[0]
+    through_nmda = p["J_N"] * S_e
+    I_e = p["w_p"] * through_nmda - p["J_i"] * S_i + p["W_e"] * p["I_o"] + c + p["I_ext"]
+    I_i = through_nmda - S_i + p["W_i"] * p["I_o"] + p["lamda"] * c
+    H_e = rectifier(p["d_e"] * (gain * (p["a_e"] * I_e - p["b_e"]))) / p["d_e"]
+    H_i = rectifier(p["d_i"] * (gain * (p["a_i"] * I_i - p["b_i"]))) / p["d_i"]
+    dS_e = -(S_e / p["tau_e"]) + (1.0 - S_e) * H_e * p["gamma_e"]
+    dS_i = -(S_i / p["tau_i"]) + H_i * p["gamma_i"]
+    return jnp.stack([dS_e, dS_i])

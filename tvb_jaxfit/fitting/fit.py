@@ -12,7 +12,7 @@ from ..loss import fc_corr, rmse
 from ..observation import compute_fc
 from ..parameters import Parameter, parameters_of, plain
 from ..state import State, get_path, with_path
-from ..translate.simulator import checked_clone, leaves, prepare
+from ..translate.simulator import leaves, prepare
 from .evaluate import resample
 from .optimizer import History, OptaxOptimizer
 from .target import match_target
@@ -143,13 +143,13 @@ def fit(
     UnsupportedComponent
         As `prepare`.
     """
-    connectivity = checked_clone(sim).connectivity
-    target = match_target(target, connectivity.region_labels)
     simulate, state = prepare(sim, simulation_length, noise)
+    labels = sim.connectivity.region_labels
+    target = match_target(target, labels)
     monitor = choose_monitor(simulate.monitors, monitor)
     if skip_t is None:
         skip_t = _transient(simulate.monitors[monitor], state.monitors[monitor])
-    state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(connectivity.region_labels))
+    state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
 
     def objective(state):
         fc = compute_fc(simulate(state).data[monitor], skip_t)

@@ -1,40 +1,59 @@
-"""Coupling: what acts after the weighted sum."""
+"""Coupling: what nodes send, what acts after the weighted sum, and how it compares with TVB's own."""
 
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 from tvb.simulator import coupling as tvb_coupling
 
-from .leaves import Leaf, node_column
+from ..dynamics.step import Step, start, sums
+from ..state import State
+from . import traits
+from .clone import clone, lifted_history, with_weights
+from .compare import in_double, worst_by_row
+from .leaves import Leaf
+from .source import Untranslatable, follow
+
+_TOLERANCE = 1e-11
+_SPARSE, _DENSE = tvb_coupling.SparseCoupling, tvb_coupling.Coupling
 
 
-def _linear(theta, gx):
-    return theta["a"] * gx + theta["b"]
+@dataclass(eq=False)
+class Translated:
+    """One coupling as pure functions; see `Step` for what each does.
 
+    Attributes
+    ----------
+    post, channels, pairs : callable or None
+    single : frozenset of str
+        Parameters that act before the sum, where TVB takes one value for all regions.
+    """
 
-def _scaling(theta, gx):
-    return theta["a"] * gx
-
-
-_POSTS = {tvb_coupling.Linear: (_linear, ("a", "b")), tvb_coupling.Scaling: (_scaling, ("a",))}
-
-SUPPORTED = ", ".join(cls.__name__ for cls in _POSTS)
+    post: object
+    channels: object = None
+    pairs: object = None
+    single: frozenset = frozenset()
 
 
 def refusals(sim):
-    """Reasons why the coupling of a simulator is not translated."""
+    """Reasons why the coupling of a simulator is not translated, as far as they show before configure()."""
     coupling = sim.coupling
-    if type(coupling) not in _POSTS:
-        yield f"Simulator.coupling: {type(coupling).__name__} is not supported yet (supported: {SUPPORTED})."
-        return
     n_node = sim.connectivity.weights.shape[0]
-    for name in _POSTS[type(coupling)][1]:
-        value = np.asarray(getattr(coupling, name))
-        if value.size != 1 and value.shape[-2:] != (n_node, 1) or value.size not in (1, n_node):
+    name = type(coupling).__name__
+    for parameter in traits.parameters(coupling):
+        value = np.asarray(parameter.read(coupling))
+        shapes = _regional_shapes(coupling, n_node)
+        if value.size != 1 and value.shape not in shapes:
             yield (
-                f"Simulator.coupling.{name}: shape {value.shape} is neither one value nor ({n_node}, 1), one for each "
-                "region, which is what TVB broadcasts against its (n_cvar, n_node, n_mode). Reshape it."
+                f"Simulator.coupling.{parameter.name}: shape {value.shape} is neither one value nor {shapes[0]}, one for "
+                f"each region, which is what TVB broadcasts against {name}'s sum. Reshape it."
             )
         elif not np.all(np.isfinite(value)):
-            yield f"Simulator.coupling.{name}: {np.sum(~np.isfinite(value))} values are not finite. Give finite ones."
+            yield (
+                f"Simulator.coupling.{parameter.name}: {np.sum(~np.isfinite(value))} values are not finite. "
+                "Give finite ones."
+            )
     cached = getattr(coupling, "_cached_lri", None)
     targets = np.nonzero(sim.connectivity.weights)[0]
     rows = np.unique(targets, return_index=True)
@@ -45,28 +64,283 @@ def refusals(sim):
         )
 
 
+def _is_dense(coupling):
+    """Whether TVB sums over all pairs, laid out (target, n_cvar, source, n_mode), or over those that are connected."""
+    return type(coupling).__call__ is not _SPARSE.__call__
+
+
+def _regional_shapes(coupling, n_node):
+    """Shapes of a regional parameter that TVB broadcasts against the sum: one value a target."""
+    return [(n_node, 1, 1)] if _is_dense(coupling) else [(n_node, 1), (1, n_node, 1)]
+
+
 def leaves(sim):
     """Table of the coupling's parameters."""
+    n_node = np.shape(sim.connectivity.weights)[0]
 
     def native(value, sim):
-        return value.reshape(-1, 1) if value.size > 1 else value.reshape(1)
+        return value.reshape(_regional_shapes(sim.coupling, n_node)[0]) if value.size > 1 else value.reshape(1)
 
     return [
-        Leaf(f"coupling.{name}", lambda sim: sim.coupling, name, native, np.ravel)
-        for name in _POSTS[type(sim.coupling)][1]
+        Leaf(f"coupling.{p.name}", lambda sim: sim.coupling, p.name, native, np.ravel, number=p.scalar)
+        for p in traits.parameters(sim.coupling)
     ]
 
 
-def post(coupling):
-    """(theta, gx) to the coupling, theta as `constants` gives it."""
-    return _POSTS[type(coupling)][0]
-
-
-def constants(coupling, n_node):
-    """Function from the coupling's node of the state to what `post` needs, shaped (1, n_node or 1, 1)."""
-    names = _POSTS[type(coupling)][1]
+def constants(coupling, n_node, single=frozenset()):
+    """Function from the coupling's node of the state to its parameters, each (1, n_node or 1, 1)."""
 
     def columns(node):
-        return {name: node_column(getattr(node, name), n_node, f"coupling.{name}")[None] for name in names}
+        columns = {p.name: _column(getattr(node, p.name), n_node, p.name) for p in traits.parameters(coupling)}
+        for name in single:
+            if columns[name].size > 1:
+                raise ValueError(
+                    f"State.coupling.{name}: {columns[name].size} values; it acts before the sum over regions, where TVB's "
+                    f"{type(coupling).__name__} takes one value. Give one."
+                )
+        return columns
 
     return columns
+
+
+def _column(value, n_node, name):
+    if value.size == 1:
+        return jnp.reshape(value, (1, 1, 1))
+    if value.shape in ((n_node,), (n_node, 1), (1, n_node, 1)):
+        return jnp.reshape(value, (1, n_node, 1))
+    raise ValueError(
+        f"State.coupling.{name}: shape {value.shape} is neither global (one value) nor regional ({n_node},). "
+        f"Give one value, or one for each of the {n_node} regions."
+    )
+
+
+def _values(coupling, theta, regional):
+    """Parameters as TVB's code sees them: single values as they are declared, others by ``regional``."""
+    scalars = {p.name for p in traits.parameters(coupling) if p.scalar}
+
+    def seen(name, value):
+        if name in scalars:
+            return value.reshape(())
+        return value.reshape(1) if value.size == 1 else regional(value)
+
+    return {name: seen(name, value) for name, value in theta["coupling"].items()}
+
+
+def translate(sim):
+    """Coupling of a configured simulator.
+
+    Returns
+    -------
+    Translated
+
+    Raises
+    ------
+    Untranslatable
+        Where TVB's code cannot be followed.
+    """
+    coupling, n_cvar = sim.coupling, len(sim.model.cvar)
+    call = type(coupling).__call__
+    if call not in (_SPARSE.__call__, _DENSE.__call__):
+        every = frozenset(p.name for p in traits.parameters(coupling))
+        return Translated(lambda theta, s, y: s, pairs=_followed_call(coupling), single=every)
+    post = _followed_post(coupling, n_cvar)
+    pre = type(coupling).pre
+    if pre is _DENSE.pre:
+        return Translated(post)
+    if pre is tvb_coupling.Difference.pre:
+        return _split(post, _sent_with_one, lambda y, s: s[:-1] - s[-1:] * y)
+    if pre is tvb_coupling.Kuramoto.pre:
+        return _split(post, _sent_on_circle, _turned_back)
+    needed = _needed_by_pre(coupling, sim)
+    single = frozenset(needed - {"x_i", "x_j"})
+    if "x_i" in needed:
+        return Translated(post, pairs=_followed_pairs(coupling), single=single)
+    return Translated(post, channels=_followed_pre(coupling), single=single)
+
+
+def _split(post, channels, together):
+    """Coupling whose pre(x_i, x_j) is a sum of products: one factor is sent, the other is the target's own."""
+    return Translated(lambda theta, s, y: post(theta, together(y, s), y), channels)
+
+
+def _sent_with_one(theta, y):
+    """x_j - x_i: x_j, and 1 to count what arrives."""
+    return jnp.concatenate([y, jnp.ones_like(y[:1])])
+
+
+def _sent_on_circle(theta, y):
+    """sin(x_j - x_i) = sin x_j cos x_i - cos x_j sin x_i."""
+    return jnp.concatenate([jnp.sin(y), jnp.cos(y)])
+
+
+def _turned_back(y, s):
+    sines, cosines = jnp.split(s, 2)
+    return sines * jnp.cos(y) - cosines * jnp.sin(y)
+
+
+def _followed_post(coupling, n_cvar):
+    own = type(coupling).post
+    if own is _DENSE.post:
+        return lambda theta, s, y: jnp.broadcast_to(s, (max(n_cvar, s.shape[0]), *s.shape[1:]))
+    if _is_dense(coupling):
+
+        def post(theta, s, y):
+            # TVB's layout is (target, n_cvar, n_mode), each row of the weights repeated for each variable.
+            gx = jnp.swapaxes(jnp.broadcast_to(s, (max(n_cvar, s.shape[0]), *s.shape[1:])), 0, 1)
+            values = _values(coupling, theta, lambda value: jnp.swapaxes(value, 0, 1))
+            return jnp.swapaxes(follow(coupling, "post", values, gx)[0], 0, 1)
+    else:
+
+        def post(theta, s, y):
+            return follow(coupling, "post", _values(coupling, theta, lambda value: value), s)[0]
+
+    return post
+
+
+def _followed_pre(coupling):
+    """What a node sends, where pre does not look at the target."""
+    dense = _is_dense(coupling)
+
+    def channels(theta, y):
+        values = _values(coupling, theta, lambda value: value)
+        if dense:
+            return follow(coupling, "pre", values, y[None, :, :1], y[None])[0][0]
+        return follow(coupling, "pre", values, y, y)[0]
+
+    return channels
+
+
+def _needed_by_pre(coupling, sim):
+    """Which of x_i, x_j and the parameters enter pre."""
+    shape = (len(sim.model.cvar), 2, sim.model.number_of_modes)
+    x = jax.ShapeDtypeStruct((2, *shape) if _is_dense(coupling) else shape, jnp.result_type(float))
+    one = jax.ShapeDtypeStruct((1, 1, 1), x.dtype)
+    names = [p.name for p in traits.parameters(coupling)]
+
+    def pre(x_i, x_j, *parameters):
+        values = _values(coupling, {"coupling": dict(zip(names, parameters, strict=True))}, lambda value: value)
+        return follow(coupling, "pre", values, x_i, x_j)[0]
+
+    traced = jax.make_jaxpr(pre)(x, x, *[one] * len(names)).jaxpr
+    needed = {id(v) for v in traced.outvars}
+    for equation in reversed(traced.eqns):
+        if any(id(v) in needed for v in equation.outvars):
+            needed |= {id(v) for v in equation.invars}
+    return {name for name, v in zip(["x_i", "x_j", *names], traced.invars, strict=True) if id(v) in needed}
+
+
+def _followed_pairs(coupling):
+    """pre(x_i, x_j) for every pair, and the weighted sum."""
+    dense = _is_dense(coupling)
+
+    def pairs(theta, weights, y_i, y_j):
+        values = _values(coupling, theta, lambda value: value)
+        n_target, n_cvar, n_source, n_mode = y_j.shape
+        if dense:
+            pre, _ = follow(coupling, "pre", values, jnp.swapaxes(y_i[None], 0, 2).reshape(n_target, n_cvar, 1, n_mode), y_j)
+        else:
+            x_i = jnp.repeat(y_i, n_source, axis=1)
+            x_j = jnp.swapaxes(y_j, 0, 1).reshape(n_cvar, -1, n_mode)
+            pre, _ = follow(coupling, "pre", values, x_i, x_j)
+            pre = jnp.swapaxes(pre.reshape(-1, n_target, n_source, n_mode), 0, 1)
+        # Pairs that are not connected do not enter, whatever their value.
+        pre = jnp.where((weights != 0.0)[:, None, :, None], pre, 0.0)
+        return jnp.einsum("ij,icjm->cim", weights, pre)
+
+    return pairs
+
+
+class _History:
+    """What a coupling's own __call__ sees of TVB's history."""
+
+    def __init__(self, weights, y_i, y_j):
+        n_target, n_cvar, n_source, n_mode = y_j.shape
+        connected = (weights != 0.0)[:, None, :, None]
+        self.es_weights = jnp.broadcast_to(weights[:, None, :, None], y_j.shape)
+        self.n_node, self.n_cvar, self.n_mode = n_target, n_cvar, n_mode
+        # TVB fills in the connected pairs alone.
+        self._seen = y_i, jnp.where(connected, y_j, 0.0)
+
+    def query(self, step):
+        """Current state of the targets, and what they see of the sources."""
+        from .boxes import boxed
+
+        return tuple(boxed(value) for value in self._seen)
+
+
+def _followed_call(coupling):
+    """A coupling with a __call__ of its own, as TVB's PreSigmoidal."""
+
+    def pairs(theta, weights, y_i, y_j):
+        from .boxes import Box
+
+        values = _values(coupling, theta, lambda value: jnp.swapaxes(value, 0, 1))
+        past = _History(weights, y_i, y_j)
+        past.es_weights = Box(past.es_weights)
+        return follow(coupling, type(coupling).__call__, values, 0, past)[0]
+
+    return pairs
+
+
+def disagreement(sim, translated, seed=0):
+    """Why the translated coupling is not TVB's on a random history, or nothing.
+
+    Yields
+    ------
+    str
+    """
+    coupling, past, name = sim.coupling, sim.history, type(sim.coupling).__name__
+    random = np.random.RandomState(seed)
+    model = sim.model
+    ranges = np.array([model.state_variable_range[model.state_variables[i]] for i in model.cvar])
+    shape = (past.n_time, past.n_cvar, past.n_node, past.n_mode)
+    samples = random.uniform(ranges[:, :1, None], ranges[:, 1:, None], size=shape)
+    with lifted_history():
+        history = with_weights(past, sim.connectivity.weights)
+    history.buffer = samples
+    own = clone(coupling)
+    for cached in ("_cached_lri", "_cached_nzr"):
+        vars(own).pop(cached, None)
+    try:
+        with np.errstate(all="ignore"):
+            theirs = np.array(own(1, history), dtype=float)
+            rows = np.array(model.dfun(sim.current_state.copy(), theirs))
+    except Exception as error:
+        yield (
+            f"Simulator.coupling: TVB's own {name} fails with {type(model).__name__}, which has {len(model.cvar)} coupling "
+            f"variables: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}."
+        )
+        return
+    if rows.shape != sim.current_state.shape:
+        yield f"Simulator.coupling: {name} gives shape {theirs.shape}, with which TVB's dfun gives {rows.shape}."
+        return
+    # The newest sample lies at index 0, the one before it at the end.
+    ordered = np.roll(samples, -1, axis=0)
+    try:
+        ours = _in_double(sim, translated, ordered)
+    except (Untranslatable, ValueError, TypeError) as error:
+        yield f"Simulator.coupling: {name} is not translated: {error}."
+        return
+    worst = worst_by_row(ours, theirs)
+    if not worst <= _TOLERANCE:
+        yield f"Simulator.coupling: the translated {name} differs from TVB's by {worst:.1e} of its maximum."
+
+
+def _in_double(sim, translated, ordered):
+    n_node = sim.connectivity.weights.shape[0]
+    step = Step(None, tuple(range(ordered.shape[1])), translated.post, translated.channels, translated.pairs, delays(sim))
+
+    def coupled(values, weights, past):
+        theta = {"coupling": constants(sim.coupling, n_node)(State(**values))}
+        network, ring = start(step, theta, weights, past)
+        s = sums(step, theta, weights, network, ring, past[-1], 0)
+        return step.post(theta, s, step.own(past[-1]))
+
+    values = {p.name: np.ravel(np.asarray(p.read(sim.coupling), float)) for p in traits.parameters(sim.coupling)}
+    return in_double(coupled, values, np.asarray(sim.connectivity.weights, float), ordered)
+
+
+def delays(sim):
+    """Delays of a configured simulator [steps], or None where there are none."""
+    steps = np.asarray(sim.connectivity.idelays, dtype=int)
+    return steps if steps.any() else None

@@ -1,19 +1,25 @@
-"""Integrator and its noise: the node-local map of one step."""
+"""Integrator: scheme, bounds and clamps, as the node-local map of one step."""
 
+import jax.numpy as jnp
 import numpy as np
-from tvb.simulator import integrators, noise
+from tvb.simulator import integrators
+from tvb.simulator.models.base import Model
 
 from ..dynamics import schemes
-from ..dynamics.noise import amplitude
-from . import model as translate_model
+from . import noise
 from .leaves import Leaf
+from .source import follow
 
 _SCHEMES = {
-    integrators.HeunDeterministic: schemes.heun,
-    integrators.HeunStochastic: schemes.heun,
-    integrators.EulerDeterministic: schemes.euler,
-    integrators.EulerStochastic: schemes.euler,
+    integrators.HeunDeterministic: schemes.heun_deterministic,
+    integrators.HeunStochastic: schemes.heun_stochastic,
+    integrators.EulerDeterministic: schemes.euler_deterministic,
+    integrators.EulerStochastic: schemes.euler_stochastic,
+    integrators.RungeKutta4thOrderDeterministic: schemes.runge_kutta_4,
+    integrators.Identity: schemes.identity,
+    integrators.IdentityStochastic: schemes.identity,
 }
+_HOOKS = ("update_state_variables_before_integration", "update_state_variables_after_integration")
 
 SUPPORTED = ", ".join(cls.__name__ for cls in _SCHEMES)
 
@@ -27,80 +33,157 @@ def refusals(sim):
     """Reasons why the integrator of a simulator is not translated."""
     integrator = sim.integrator
     if type(integrator) not in _SCHEMES:
-        yield f"Simulator.integrator: {type(integrator).__name__} is not supported yet (supported: {SUPPORTED})."
+        why = "it adapts its own step, which has no fixed map" if _is_scipy(integrator) else "its scheme is not followed"
+        yield f"Simulator.integrator: {type(integrator).__name__} is not supported: {why}. Use one of {SUPPORTED}."
         return
     if not (np.isfinite(integrator.dt) and integrator.dt > 0.0):
         yield f"Simulator.integrator.dt: {integrator.dt} ms; give a positive step."
-    if integrator.clamped_state_variable_values is not None:
-        yield "Simulator.integrator.clamped_state_variable_values: clamping is not supported yet. Remove it."
+    values = integrator.clamped_state_variable_values
+    if values is not None and not np.all(np.isfinite(values)):
+        yield "Simulator.integrator.clamped_state_variable_values: hold values that are not finite. Give finite ones."
+    if (values is None) != (integrator.clamped_state_variable_indices is None):
+        yield (
+            "Simulator.integrator: clamping takes both clamped_state_variable_indices and "
+            "clamped_state_variable_values. Give both, or neither."
+        )
     if is_stochastic(integrator):
-        yield from _noise_refusals(sim)
+        yield from noise.refusals(sim)
 
 
-def _noise_refusals(sim):
-    source = sim.integrator.noise
-    path = "Simulator.integrator.noise"
-    if type(source) is not noise.Additive:
-        yield f"{path}: {type(source).__name__} is not supported yet (supported: Additive)."
-        return
-    if source.ntau > 0.0:
-        yield f"{path}.ntau: {source.ntau}; coloured noise is not supported yet (supported: ntau = 0, white)."
-    nsig = np.asarray(source.nsig)
-    if not np.all(np.isfinite(nsig)) or np.any(nsig < 0.0):
-        yield f"{path}.nsig: holds values that are negative or not finite; give dispersions of at least 0."
-    n_node, n_var = sim.connectivity.weights.shape[0], len(sim.model.state_variables)
-    shapes = [(1,), (n_var,), (n_node,), (n_var, n_node), (n_var, n_node, 1), (n_var, 1, 1), (1, n_node, 1)]
-    if nsig.shape not in shapes:
-        yield f"{path}.nsig: shape {nsig.shape}; TVB takes {', '.join(map(str, dict.fromkeys(shapes)))}."
+def _is_scipy(integrator):
+    return isinstance(integrator, integrators.SciPyODEBase)
+
+
+def later_refusals(sim):
+    """Reasons that show in a configured simulator only."""
+    integrator = sim.integrator
+    if is_stochastic(integrator):
+        yield from noise.later_refusals(sim)
+    if integrator.clamped_state_variable_values is not None:
+        try:
+            _clamped_shape(sim)
+        except ValueError as error:
+            yield f"Simulator.integrator.clamped_state_variable_values: {error}. Give shape (n_clamped, n_node, n_mode)."
+
+
+def _clamped_shape(sim):
+    """Shape of the clamped values with all three axes, once they fit."""
+    integrator = sim.integrator
+    shape = np.shape(integrator.clamped_state_variable_values)
+    n_clamped = np.size(integrator.clamped_state_variable_indices)
+    np.broadcast_to(np.zeros(shape), (n_clamped, *sim.current_state.shape[1:]))
+    return (1,) * (3 - len(shape)) + shape
 
 
 def leaves(sim):
-    """Table of the noise's parameters."""
-
-    def native(value, sim):
-        if value.size == 1:
-            return value.reshape(1)
-        n_node = sim.connectivity.weights.shape[0]
-        return value.reshape((1, n_node, 1)) if value.shape == (n_node,) else value
-
-    if not is_stochastic(sim.integrator):
-        return []
-
-    def shaped(value):
-        return value.ravel() if value.ndim == 3 and value.shape[0] == value.shape[2] == 1 else value
-
-    return [Leaf("integrator.noise.nsig", lambda sim: sim.integrator.noise, "nsig", native, shaped)]
+    """Table of the parameters of the integrator and its noise."""
+    table = noise.leaves(sim) if is_stochastic(sim.integrator) else []
+    if sim.integrator.clamped_state_variable_values is not None:
+        table.append(
+            Leaf(
+                "integrator.clamped_state_variable_values",
+                lambda sim: sim.integrator,
+                "clamped_state_variable_values",
+                lambda value, sim: value.reshape(np.shape(sim.integrator.clamped_state_variable_values)),
+            )
+        )
+    return table
 
 
-def local_map(sim):
-    """(theta, x, coupling, draws) to the next x, for a configured simulator."""
-    integrator = sim.integrator
-    scheme = _SCHEMES[type(integrator)](
-        translate_model.vector_field(sim.model),
-        schemes.clip(translate_model.bounds(integrator)),
-        float(integrator.dt),
+def bounds(integrator):
+    """(state variable, lower, upper) of each bounded state variable of a configured integrator."""
+    return _pairs(integrator.bounded_state_variable_indices, integrator.state_variable_boundaries)
+
+
+def _pairs(indices, boundaries):
+    if boundaries is None:
+        return ()
+    return tuple((int(i), float(low), float(high)) for i, (low, high) in zip(indices, boundaries, strict=True))
+
+
+def local_map(sim, field):
+    """(theta, x, coupling, inputs) to the next x, for a configured simulator and its vector field."""
+    integrator, model = sim.integrator, sim.model
+    integrated = np.flatnonzero(model.state_variable_mask)
+    every = integrated.size == model.nvar
+    # What acts on the integrated variables, and what acts on all: the same but for models that update some themselves.
+    inner_clip = schemes.clip(
+        _pairs(
+            integrator._bounded_integration_state_variable_indices, integrator._integration_state_variable_boundaries
+        )
     )
-    if is_stochastic(integrator):
-        return lambda theta, x, c, z: scheme(theta["model"], x, c, theta["noise"] * z)
-    return lambda theta, x, c, z: scheme(theta["model"], x, c, 0.0)
+    outer_clip = schemes.clip(bounds(integrator))
+    clamped, inner_rows = _clamped(sim, integrated)
+    scheme = _SCHEMES[type(integrator)]
+    diffusion = noise.diffusion(sim) if is_stochastic(integrator) else None
+    dt = float(integrator.dt)
+
+    def clamp(theta, x, rows):
+        for row, index in rows:
+            values = theta["clamped"]
+            x = x.at[index].set(jnp.broadcast_to(values[row if values.shape[0] > 1 else 0], x.shape[1:]))
+        return x
+
+    def advance(theta, x, coupling, inputs):
+        take_noise = diffusion(theta, x) * inputs["noise"] if diffusion else 0.0
+        step = scheme(
+            lambda theta, x, c: field(theta["model"], x, c), lambda x: clamp(theta, inner_clip(x), inner_rows), dt
+        )
+        return step(theta, x, coupling, take_noise, _stimulus(sim, theta, inputs))
+
+    if every and not _has_hooks(model):
+        return advance
+
+    def updated(theta, x, new):
+        return x if new is None else clamp(theta, outer_clip(new), clamped)
+
+    def with_hooks(theta, x, coupling, inputs):
+        of_model = _model_values(field, theta)
+        x = updated(theta, x, follow(model, _HOOKS[0], of_model, x, coupling, 0.0, 0.0)[0])
+        x = x.at[integrated].set(advance(theta, x[integrated], coupling, inputs))
+        return updated(theta, x, follow(model, _HOOKS[1], of_model, x)[0])
+
+    return with_hooks
+
+
+def _model_values(field, theta):
+    return field.values(theta["model"])
+
+
+def _has_hooks(model):
+    """Whether TVB calls the model's own updates around the integration: for models with variables not integrated."""
+    return model.has_nonint_vars and any(getattr(type(model), name) is not getattr(Model, name) for name in _HOOKS)
+
+
+def _clamped(sim, integrated):
+    """(row of the values, state variable) of each clamp: of all variables, and of the integrated ones."""
+    indices = sim.integrator.clamped_state_variable_indices
+    if sim.integrator.clamped_state_variable_values is None:
+        return (), ()
+    rows = [(row, int(index)) for row, index in enumerate(np.ravel(indices))]
+    place = {int(index): position for position, index in enumerate(integrated)}
+    return rows, [(row, place[index]) for row, index in rows if index in place]
+
+
+def _stimulus(sim, theta, inputs):
+    """The stimulus on the variables that it is given to; 0.0 where there is none."""
+    if "stimulus" not in inputs:
+        return 0.0
+    shape = (sim.model.nvar, 1, 1)
+    rows = np.zeros(shape)
+    rows[sim.model.stvar] = 1.0
+    return jnp.asarray(rows, inputs["stimulus"].dtype) * inputs["stimulus"]
 
 
 def constants(sim):
-    """Function from the noise's node of the state to the amplitude of a step's noise, (n_var or 1, n_node or 1, 1)."""
-    dt = float(sim.integrator.dt)
-    n_node, n_var = sim.connectivity.weights.shape[0], sim.model.nvar
+    """Function from the state to what the step needs of the integrator."""
+    of_noise = noise.constants(sim) if is_stochastic(sim.integrator) else None
+    shape = None if sim.integrator.clamped_state_variable_values is None else _clamped_shape(sim)
 
-    def standard_deviation(node):
-        nsig = node.nsig
-        if nsig.size == 1:
-            nsig = nsig.reshape((1, 1, 1))
-        elif nsig.shape == (n_node,):
-            nsig = nsig.reshape((1, n_node, 1))
-        elif nsig.ndim != 3 or nsig.shape[0] not in (1, n_var) or nsig.shape[1] not in (1, n_node):
-            raise ValueError(
-                f"State.integrator.noise.nsig: shape {nsig.shape} is neither global (one value) nor regional "
-                f"({n_node},). Give one value, or one for each of the {n_node} regions."
-            )
-        return amplitude(nsig, dt)
+    def gather(state):
+        theta = {} if of_noise is None else {"noise": of_noise(state.integrator.noise)}
+        if shape is not None:
+            theta["clamped"] = jnp.reshape(state.integrator.clamped_state_variable_values, shape)
+        return theta
 
-    return standard_deviation
+    return gather

@@ -6,7 +6,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -29,6 +28,8 @@ class Leaf:
         ndarray as TVB holds it to the shape that the state shows: (1,) global, (n_node,) regional.
     parameters : bool
         Whether the value is an item of an equation's parameters, where TVB keeps plain numbers.
+    number : bool
+        Whether TVB keeps a plain number, not an array.
     """
 
     path: str
@@ -37,6 +38,7 @@ class Leaf:
     native: Callable = lambda value, sim: value
     shaped: Callable = lambda value: value
     parameters: bool = False
+    number: bool = False
 
     def read(self, sim):
         """TVB's own value, as it is."""
@@ -45,13 +47,14 @@ class Leaf:
 
     def state_value(self, sim):
         """Value as a leaf of the state: a JAX array of the default float type."""
-        return jnp.asarray(self.shaped(np.asarray(self.read(sim), dtype=float)), jnp.result_type(float))
+        value = np.asarray(self.read(sim), dtype=float)
+        return jnp.asarray(self.shaped(value.reshape(1) if self.number else value), jnp.result_type(float))
 
     def native_value(self, value, sim):
         """Value of the state in TVB's shape and dtype, ready to be written."""
         # A copy: what JAX hands out is read-only, and TVB and its users write in place.
         value = np.array(value, dtype=float)
-        if self.parameters:
+        if self.parameters or self.number:
             return float(value.reshape(()))
         return np.ascontiguousarray(self.native(value, sim))
 
@@ -85,9 +88,3 @@ def node_column(value, n_node, path):
         f"Give one value, or one for each of the {n_node} regions."
     )
 
-
-def in_double(function, *arguments, **named):
-    """A translated function's value in double precision, whatever mode the user chose, to compare with TVB's own."""
-    with jax.enable_x64(True):
-        arguments, named = jax.tree.map(jnp.asarray, (arguments, named))
-        return np.asarray(function(*arguments, **named))

@@ -1,123 +1,127 @@
-"""Model: vector field, bounds, observed expressions."""
+"""Model: its parameters in the state, and what monitors see of it."""
 
+import jax
 import numpy as np
-from tvb.simulator import models
+from tvb.simulator.models.base import Model
 
-from ..dynamics import vector_fields
-from .leaves import Leaf, in_double, node_column
+from . import field, traits
+from .clone import configured_clone
+from .compare import in_double, worst_by_row
+from .leaves import Leaf
+from .source import Untranslatable, follow
 
-# Hand-written fields, for models whose formula is numerically singular, with the parameters that enter them.
-_FIELDS = {
-    models.ReducedWongWang: (
-        vector_fields.reduced_wong_wang,
-        ("a", "b", "d", "gamma", "tau_s", "w", "J_N", "I_o"),
-    ),
-}
-# Parameters of a model that enter no equation: in the state, with zero gradient.
-_IDLE = {models.ReducedWongWang: ("sigma_noise",)}
-_TOLERANCE = 1e-11
-
-SUPPORTED = ", ".join(cls.__name__ for cls in _FIELDS)
+_TOLERANCE = 1e-12
 
 
 def refusals(sim):
-    """Reasons why the model of a simulator, configured or not, is not translated."""
+    """Reasons why the model of a simulator is not translated, as far as they show before configure()."""
     model = sim.model
-    if type(model) not in _FIELDS:
-        yield f"Simulator.model: {type(model).__name__} is not supported yet (supported: {SUPPORTED})."
+    if not isinstance(model, Model):
+        yield f"Simulator.model: {type(model).__name__} is no tvb.simulator.models.base.Model."
         return
-    unknown = [name for name in model.variables_of_interest if name not in model.state_variables]
-    if unknown:
-        yield (
-            f"Simulator.model.variables_of_interest: {', '.join(unknown)} is no state variable "
-            f"({', '.join(model.state_variables)}); expressions are not supported yet. Name state variables alone."
-        )
-    n_node = sim.connectivity.weights.shape[0]
-    for name in parameter_names(model):
-        value = np.asarray(getattr(model, name))
-        if value.size not in (1, n_node):
-            yield (
-                f"Simulator.model.{name}: {value.size} values for {n_node} regions. "
-                f"Give one value, or one for each region."
-            )
-        elif not np.all(np.isfinite(value)):
-            yield f"Simulator.model.{name}: {np.sum(~np.isfinite(value))} values are not finite. Give finite ones."
-
-
-def parameter_names(model):
-    """Names of the float parameters of a supported model, those that enter no equation included."""
-    return (*_FIELDS[type(model)][1], *_IDLE[type(model)])
+    n_node = np.shape(sim.connectivity.weights)[0]
+    for parameter in traits.parameters(model):
+        value = np.asarray(parameter.read(model))
+        path = f"Simulator.model.{parameter.name}"
+        if parameter.shape is not None:
+            if value.size != np.prod(parameter.shape):
+                yield f"{path}: shape {value.shape}; {type(model).__name__} declares {parameter.shape}."
+        elif value.size not in (1, n_node):
+            yield f"{path}: {value.size} values for {n_node} regions. Give one value, or one for each region."
+        if not np.all(np.isfinite(value)):
+            yield f"{path}: {np.sum(~np.isfinite(value))} values are not finite. Give finite ones."
+    for name in traits.flags(model):
+        size = np.size(getattr(model, name))
+        if size not in (1, n_node):
+            yield f"Simulator.model.{name}: {size} values for {n_node} regions. Give one value, or one for each region."
 
 
 def leaves(sim):
     """Table of the model's parameters."""
+    return [_leaf(parameter) for parameter in traits.parameters(sim.model)]
 
+
+def _leaf(parameter):
     def native(value, sim):
-        return value.reshape(-1)
+        held = np.shape(parameter.read(sim.model))
+        if parameter.shape is not None or value.size == np.prod(held):
+            return value.reshape(held)
+        if value.size == 1:
+            return value.reshape(1)
+        if not field.derives(sim.model):
+            return value.reshape(sim.model.spatial_param_reshape)
+        configured = configured_clone(sim).model
+        return field.as_raw(value, field.raw_shapes(configured, value.size)[parameter.name])
 
-    return [Leaf(f"model.{name}", lambda sim: sim.model, name, native, np.ravel) for name in parameter_names(sim.model)]
-
-
-def vector_field(model):
-    """(parameters, x, coupling) to dx/dt, parameters as `constants` gives them."""
-    return _FIELDS[type(model)][0]
-
-
-def constants(model, n_node):
-    """Function from the model's node of the state to the parameters of `vector_field`, as columns."""
-    names = _FIELDS[type(model)][1]
-
-    def columns(node):
-        return {name: node_column(getattr(node, name), n_node, f"model.{name}") for name in names}
-
-    return columns
-
-
-def bounds(integrator):
-    """(state variable, lower, upper) of each bounded state variable of a configured integrator."""
-    if integrator.state_variable_boundaries is None:
-        return ()
-    return tuple(
-        (int(index), float(low), float(high))
-        for index, (low, high) in zip(
-            integrator.bounded_state_variable_indices, integrator.state_variable_boundaries, strict=True
-        )
+    return Leaf(
+        f"model.{parameter.name}",
+        lambda sim: sim.model,
+        parameter.name,
+        native,
+        parameter.shaped,
+        number=parameter.scalar,
     )
 
 
+def derive_anew(sim):
+    """What TVB's configure() derives from the parameters of a configured simulator's model."""
+    model = sim.model
+    if not field.derives(model):
+        return
+    n_node = sim.connectivity.number_of_regions
+    raw = field.raw_shapes(configured_clone(sim).model, n_node)
+    for parameter in traits.parameters(model):
+        value = parameter.read(model)
+        if parameter.shape is None and not parameter.scalar and np.size(value) > 1:
+            setattr(model, parameter.name, field.as_raw(value, raw[parameter.name]))
+    model.update_derived_parameters()
+    model._spatialize_model_parameters(sim)
+
+
 def observed(model):
-    """State variables that monitors see, in the order of variables_of_interest."""
-    return tuple(model.state_variables.index(name) for name in model.variables_of_interest)
+    """What monitors see of the states (n_time, n_var, n_node, n_mode): rows of them, or expressions."""
+    names = model.variables_of_interest
+    if all(name in model.state_variables for name in names):
+        rows = tuple(model.state_variables.index(name) for name in names)
+        if rows == tuple(range(model.nvar)):
+            return lambda states: states
+        return lambda states: states[:, np.asarray(rows)]
+    return jax.vmap(lambda state: follow(None, model.observe, {}, state)[0])
 
 
 def disagreement(sim, seed=0):
-    """Reason to refuse where the translated field differs from TVB's own on random states and couplings.
-
-    Parameters
-    ----------
-    sim : Simulator
-        Configured, and nobody else's: TVB's function is called on it.
+    """Why what monitors see is not what TVB's monitors see, or nothing.
 
     Yields
     ------
     str
     """
-    model, n_node = sim.model, sim.connectivity.number_of_regions
-    random = np.random.RandomState(seed)
-    ranges = np.array([model.state_variable_range[name] for name in model.state_variables])
-    shape = (model.nvar, n_node, model.number_of_modes)
-    x = random.uniform(ranges[:, :1, None], ranges[:, 1:, None], size=shape)
-    coupling = random.uniform(-0.5, 2.0, size=(len(model.cvar), *shape[1:]))
-    with np.errstate(over="ignore"):  # exp in TVB's formula, far from the singular point: the value is right
-        theirs, above, below = (model.dfun(x * nudge, coupling * nudge) for nudge in (1.0, 1.0 + 1e-8, 1.0 - 1e-8))
-    # A second difference this small leaves only the digits that TVB's formula loses near its singular point.
-    floor = np.max(np.abs(above + below - 2.0 * theirs)) / np.max(np.abs(theirs))
-    columns = {name: np.asarray(getattr(model, name), dtype=float).reshape(-1, 1) for name in _FIELDS[type(model)][1]}
-    ours = in_double(vector_field(model), columns, x, coupling)
-    worst = np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs))
-    if not worst <= max(_TOLERANCE, 4.0 * floor):
+    model = sim.model
+    path = "Simulator.model.variables_of_interest"
+    state = np.random.RandomState(seed).uniform(0.1, 0.9, size=sim.current_state.shape)
+    names = ", ".join(model.variables_of_interest)
+    try:
+        theirs = np.asarray(model.observe(state))
+    except Exception as error:
         yield (
-            f"Simulator.model: the translated vector field differs from {type(model).__name__}.dfun by {worst:.1e} of "
-            "its maximum. Either it is not the model that this version of tvb_jaxfit knows (please report it, with the "
-            "version of tvb-library), or TVB's formula loses these digits with its parameters."
+            f"{path}: TVB fails with {names}: {type(error).__name__}: {error}. Name state variables "
+            f"({', '.join(model.state_variables)}), or expressions of them."
         )
+        return
+    if theirs.ndim != 3:
+        yield f"{path}: {names} gives shape {theirs.shape}, not (n_voi, n_node, n_mode). Name values at each region."
+        return
+    try:
+        ours = in_double(lambda state: observed(model)(state[None])[0], state)
+    except (Untranslatable, ValueError, TypeError) as error:
+        yield f"{path}: {names} is not translated: {error}."
+        return
+    if not worst_by_row(ours, theirs) <= _TOLERANCE:
+        yield f"{path}: what is translated of {names} differs from TVB's."
+
+
+def n_observed(model):
+    """Number of observed rows."""
+    return len(model.variables_of_interest)
+
+

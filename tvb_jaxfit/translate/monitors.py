@@ -6,19 +6,33 @@ import jax.numpy as jnp
 import numpy as np
 from tvb.datatypes import equations
 from tvb.simulator import monitors as tvb_monitors
+from tvb.simulator import noise as tvb_noise
 
 from ..dynamics import hemodynamics
 from ..dynamics import monitors as jax_monitors
 from ..errors import PeriodWarning
 from ..state import State
-from .leaves import Leaf, in_double
+from . import equation, noise
+from .compare import in_double
+from .leaves import Leaf
+from .source import Untranslatable
 
 _KINDS = {
     tvb_monitors.Raw: jax_monitors.Raw,
+    tvb_monitors.RawVoi: jax_monitors.Raw,
     tvb_monitors.SubSample: jax_monitors.SubSample,
+    tvb_monitors.SpatialAverage: jax_monitors.SpatialAverage,
+    tvb_monitors.GlobalAverage: jax_monitors.SpatialAverage,
     tvb_monitors.TemporalAverage: jax_monitors.TemporalAverage,
+    tvb_monitors.AfferentCoupling: jax_monitors.Raw,
+    tvb_monitors.AfferentCouplingTemporalAverage: jax_monitors.TemporalAverage,
+    tvb_monitors.EEG: jax_monitors.Projection,
+    tvb_monitors.MEG: jax_monitors.Projection,
+    tvb_monitors.iEEG: jax_monitors.Projection,
     tvb_monitors.Bold: jax_monitors.Bold,
+    tvb_monitors.ProgressLogger: jax_monitors.Silent,
 }
+_EVERY_STEP = (tvb_monitors.Raw, tvb_monitors.RawVoi, tvb_monitors.AfferentCoupling)
 # Kernels with the parameters that enter them; what TVB works out from these in `parameters` is no parameter.
 _KERNELS = {
     equations.FirstOrderVolterra: (hemodynamics.first_order_volterra, ("tau_s", "tau_f", "k_1", "V_0")),
@@ -43,11 +57,11 @@ def refusals(sim):
         yield "Simulator.monitors: none; give at least one."
     for index, monitor in enumerate(monitors):
         path = f"Simulator.monitors[{index}]"
+        if type(monitor) is tvb_monitors.BoldRegionROI:
+            yield f"{path}: BoldRegionROI averages over a surface, which this simulator has not, and TVB fails. Use Bold."
+            continue
         if type(monitor) not in _KINDS:
-            yield (
-                f"{path}: {type(monitor).__name__} is not supported yet (supported: {SUPPORTED}). "
-                "Remove it before prepare()."
-            )
+            yield f"{path}: {type(monitor).__name__} is not supported (supported: {SUPPORTED}). Remove it before prepare()."
             continue
         first = next(i for i, other in enumerate(monitors) if other is monitor)
         if first != index:
@@ -56,26 +70,55 @@ def refusals(sim):
         yield from _voi_refusals(sim, monitor, path)
         if type(monitor) is tvb_monitors.Bold:
             yield from _bold_refusals(sim, monitor, path)
+        if isinstance(monitor, tvb_monitors.Projection):
+            yield from _projection_refusals(monitor, path, monitors[:index])
+
+
+def _period_in_steps(monitor, dt):
+    """Steps a period, as TVB rounds it for this kind of monitor."""
+    if type(monitor) in _EVERY_STEP:
+        return 1
+    if isinstance(monitor, (tvb_monitors.Projection, tvb_monitors.ProgressLogger)):
+        return int(monitor.period / dt)
+    return int(round(monitor.period / dt))
 
 
 def _period_refusals(sim, monitor, path):
-    if type(monitor) is tvb_monitors.Raw:
-        return
     dt = sim.integrator.dt
-    if not np.isfinite(monitor.period) or round(monitor.period / dt) < 1:
+    if type(monitor) in _EVERY_STEP:
+        return
+    if not np.isfinite(monitor.period) or not dt > 0.0 or _period_in_steps(monitor, dt) < 1:
         yield f"{path}.period: {monitor.period} ms rounds to no step of dt = {dt} ms. Give at least one step."
 
 
 def _voi_refusals(sim, monitor, path):
-    voi, n_observed = monitor.variables_of_interest, len(sim.model.variables_of_interest)
-    if type(monitor) is tvb_monitors.Raw or voi is None:
+    voi = monitor.variables_of_interest
+    if type(monitor) in (tvb_monitors.Raw, tvb_monitors.ProgressLogger) or voi is None:
         return
-    outside = [int(i) for i in np.ravel(voi) if not -n_observed <= i < n_observed]
+    of_coupling = isinstance(monitor, tvb_monitors.AfferentCoupling)
+    n_row = len(sim.model.cvar) if of_coupling else len(sim.model.variables_of_interest)
+    what = "coupling variables" if of_coupling else "variables_of_interest"
+    outside = [int(i) for i in np.ravel(voi) if not -n_row <= i < n_row]
     if outside:
         yield (
-            f"{path}.variables_of_interest: {outside} are no rows of the model's {n_observed} variables_of_interest. "
-            f"Give indices from 0 to {n_observed - 1}."
+            f"{path}.variables_of_interest: {outside} are no rows of the model's {n_row} {what}. "
+            f"Give indices from 0 to {n_row - 1}."
         )
+
+
+def _projection_refusals(monitor, path, earlier):
+    obsnoise = monitor.obsnoise
+    if obsnoise is None:
+        return
+    if type(obsnoise) not in (tvb_noise.Additive, tvb_noise.Multiplicative):
+        yield f"{path}.obsnoise: {type(obsnoise).__name__} is not supported. Use Additive, or None."
+        return
+    if not (np.isfinite(obsnoise.ntau) and obsnoise.ntau >= 0.0):
+        yield f"{path}.obsnoise.ntau: {obsnoise.ntau} ms; give 0 (white noise) or a positive correlation time."
+    for index, other in enumerate(earlier):
+        theirs = getattr(other, "obsnoise", None)
+        if theirs is not None and theirs.random_stream is obsnoise.random_stream:
+            yield f"{path}.obsnoise: shares its random stream with monitors[{index}]. Give each its own."
 
 
 def _bold_refusals(sim, monitor, path):
@@ -85,13 +128,8 @@ def _bold_refusals(sim, monitor, path):
             f"{path}: Bold averages over {_INTERIM_PERIOD:g} ms, which rounds to no step of dt = {dt} ms; TVB fails. "
             "Use dt below 8 ms."
         )
-    if type(kernel) not in _KERNELS:
-        names = ", ".join(cls.__name__ for cls in _KERNELS)
-        yield f"{path}.hrf_kernel: {type(kernel).__name__} is not supported yet (supported: {names})."
-        return
-    known = set(_KERNELS[type(kernel)][1])
-    found = set(kernel.parameters) - _WORKED_OUT.get(type(kernel), set())
-    if found != known:
+    known, found = set(_kernel_names(kernel)), set(kernel.parameters) - _WORKED_OUT.get(type(kernel), set())
+    if type(kernel) in _KERNELS and found != known:
         yield (
             f"{path}.hrf_kernel.parameters: found {sorted(found)}, where {type(kernel).__name__} takes {sorted(known)}."
         )
@@ -102,7 +140,13 @@ def _bold_refusals(sim, monitor, path):
             f"{path}.hrf_length: {monitor.hrf_length} ms makes TVB sample a kernel of {time.size} values for a stock "
             f"of {n_lag}, and fail. Take a multiple of {_INTERIM_PERIOD:g} ms near it."
         )
-    elif not np.all(np.isfinite(_sampled(kernel, time))):
+        return
+    try:
+        sampled = _sampled(kernel, time)
+    except (Untranslatable, ValueError, TypeError) as error:
+        yield f"{path}.hrf_kernel: {type(kernel).__name__} is not translated: {error}."
+        return
+    if not np.all(np.isfinite(sampled)):
         yield f"{path}.hrf_kernel.parameters: the kernel is not finite with {_values(kernel)}. Give others."
 
 
@@ -113,23 +157,44 @@ def _kernel_time(hrf_length):
     return np.arange(0.0, longest, longest / n_lag) if n_lag > 0 else np.zeros(0), n_lag
 
 
-def _values(kernel):
+def _kernel_names(kernel):
     """Parameters that enter a kernel."""
-    return {name: float(kernel.parameters[name]) for name in _KERNELS[type(kernel)][1]}
+    return _KERNELS[type(kernel)][1] if type(kernel) in _KERNELS else equation.names(kernel)
+
+
+def _kernel(kernel):
+    """(time, **parameters) to the kernel: by hand for TVB's own, its ``evaluate`` followed for others."""
+    if type(kernel) in _KERNELS:
+        return _KERNELS[type(kernel)][0]
+    evaluate = equation.translate(kernel)
+    return lambda time, **parameters: evaluate(parameters, time)
+
+
+def _values(kernel):
+    return {name: float(kernel.parameters[name]) for name in _kernel_names(kernel)}
 
 
 def _sampled(kernel, time):
     """The translated kernel at some times [s]."""
-    return in_double(_KERNELS[type(kernel)][0], time, **_values(kernel))
+    return in_double(_kernel(kernel), time, **_values(kernel))
 
 
 def stale(sim):
     """Reasons why a configured simulator is not what configure() left: TVB would run with the old values."""
     for index, monitor in enumerate(sim.monitors):
         path = f"Simulator.monitors[{index}]"
-        istep = 1 if type(monitor) is tvb_monitors.Raw else int(round(monitor.period / sim.integrator.dt))
-        if monitor.istep != istep or monitor.dt != sim.integrator.dt:
-            yield f"{path}.period: changed since configure(), which TVB does not notice. Call sim.configure() again."
+        changed = f"{path}.period: changed since configure(), which TVB does not notice. Call sim.configure() again."
+        dt = sim.integrator.dt
+        if type(monitor) is tvb_monitors.ProgressLogger:
+            continue
+        if isinstance(monitor, tvb_monitors.Projection):
+            if monitor._period_in_steps != _period_in_steps(monitor, dt) or monitor.dt != dt:
+                yield f"{changed} TVB configures a {type(monitor).__name__} once only: make a new one."
+            if monitor.gain.shape[1] != sim.connectivity.number_of_regions:
+                yield f"{path}.gain: {monitor.gain.shape[1]} columns for {sim.connectivity.number_of_regions} regions."
+            continue
+        if monitor.istep != _period_in_steps(monitor, dt) or monitor.dt != dt:
+            yield changed
         if type(monitor) is tvb_monitors.Bold:
             time, _ = _kernel_time(monitor.hrf_length)
             fresh = _sampled(monitor.hrf_kernel, time)
@@ -143,47 +208,82 @@ def stale(sim):
 
 
 def leaves(sim):
-    """Table of the monitors' parameters: those of the hemodynamic responses."""
-    return [
-        Leaf(
-            f"monitors[{index}].hrf_kernel.{name}",
-            lambda sim, index=index: sim.monitors[index].hrf_kernel,
-            name,
-            parameters=True,
-        )
-        for index, monitor in enumerate(sim.monitors)
-        if type(monitor) is tvb_monitors.Bold
-        for name in _KERNELS[type(monitor.hrf_kernel)][1]
-    ]
+    """Table of the monitors' parameters: hemodynamic responses, correlation times of observation noise."""
+    table = []
+    for index, monitor in enumerate(sim.monitors):
+        path = f"monitors[{index}]"
+        if type(monitor) is tvb_monitors.Bold:
+            table += [
+                Leaf(f"{path}.hrf_kernel.{n}", lambda sim, i=index: sim.monitors[i].hrf_kernel, n, parameters=True)
+                for n in _kernel_names(monitor.hrf_kernel)
+            ]
+        if _has_coloured_noise(monitor):
+            table.append(
+                Leaf(f"{path}.obsnoise.ntau", lambda sim, i=index: sim.monitors[i].obsnoise, "ntau", number=True)
+            )
+    return table
+
+
+def _has_noise(monitor):
+    return isinstance(monitor, tvb_monitors.Projection) and monitor.obsnoise is not None
+
+
+def _has_coloured_noise(monitor):
+    return _has_noise(monitor) and monitor.obsnoise.ntau > 0.0
 
 
 def translate(sim):
     """Monitors of a configured simulator as pure functions."""
-    return tuple(_translate(monitor) for monitor in sim.monitors)
+    return tuple(_translate(sim, monitor) for monitor in sim.monitors)
 
 
-def _translate(monitor):
-    voi = tuple(int(i) for i in np.ravel(monitor.voi))
-    facts = {"voi": voi, "istep": int(monitor.istep), "dt": float(monitor.dt)}
+def _translate(sim, monitor):
     kind = _KINDS[type(monitor)]
+    dt = float(sim.integrator.dt)
+    if kind is jax_monitors.Silent:
+        return kind((), _period_in_steps(monitor, dt), dt)
+    voi = tuple(int(i) for i in np.ravel(monitor.voi))
+    facts = {"voi": voi, "istep": _period_in_steps(monitor, dt), "dt": dt}
+    facts["of_coupling"] = isinstance(monitor, tvb_monitors.AfferentCoupling)
+    if type(monitor) is tvb_monitors.SpatialAverage:
+        return kind(**facts, mean=np.array(monitor.spatial_mean, dtype=float))
+    if type(monitor) is tvb_monitors.GlobalAverage:
+        n_node = sim.connectivity.number_of_regions
+        return kind(**facts, mean=np.full((1, n_node), 1.0 / n_node))
+    if kind is jax_monitors.Projection:
+        return kind(
+            **facts,
+            gain=np.array(monitor.gain, dtype=float),
+            reference=_reference(monitor),
+            coloured=_has_coloured_noise(monitor) if _has_noise(monitor) else None,
+        )
     if kind is not jax_monitors.Bold:
         return kind(**facts)
     return kind(
         **facts,
         interim_istep=int(monitor._interim_istep),
         kernel_time=np.asarray(monitor._stock_time, dtype=float),
-        kernel=_KERNELS[type(monitor.hrf_kernel)][0],
+        kernel=_kernel(monitor.hrf_kernel),
         volterra=isinstance(monitor.hrf_kernel, equations.FirstOrderVolterra),
     )
+
+
+def _reference(monitor):
+    """Weight of each sensor in an EEG's reference; None without one."""
+    if not isinstance(monitor, tvb_monitors.EEG) or not monitor._ref_vec.any():
+        return None
+    weights = np.zeros(monitor.gain.shape[0])
+    weights[monitor._ref_vec_mask] = monitor._ref_vec
+    return weights
 
 
 def warn_of_rounding(sim):
     """Warn where dt does not divide a monitor's period; TVB's rounded period is reproduced."""
     dt = sim.integrator.dt
     for index, monitor in enumerate(sim.monitors):
-        if type(monitor) is tvb_monitors.Raw:
+        if type(monitor) in _EVERY_STEP or type(monitor) is tvb_monitors.ProgressLogger:
             continue
-        periods = {"period": (monitor.period, monitor.istep * dt)}
+        periods = {"period": (monitor.period, _period_in_steps(monitor, dt) * dt)}
         if type(monitor) is tvb_monitors.Bold:
             periods["interim average"] = (_INTERIM_PERIOD, monitor._interim_istep * dt)
         for what, (asked, has) in periods.items():
@@ -199,7 +299,9 @@ def warn_of_rounding(sim):
 def stocks(sim, index, current_step):
     """Leaves of a monitor's stock, in order of time, as TVB holds them."""
     monitor, dtype = sim.monitors[index], jnp.result_type(float)
-    if type(monitor) is tvb_monitors.TemporalAverage:
+    if isinstance(monitor, tvb_monitors.Projection):
+        return {"stock": jnp.asarray(monitor._state, dtype)}
+    if isinstance(monitor, tvb_monitors.TemporalAverage):
         return {"stock": jnp.asarray(monitor._stock[: current_step % monitor.istep], dtype)}
     if type(monitor) is tvb_monitors.Bold:
         newest = current_step // monitor._interim_istep
@@ -215,7 +317,11 @@ def stocks(sim, index, current_step):
 def put_stocks(sim, index, node, current_step):
     """Put the stock of a state into a configured TVB monitor: `stocks` backwards."""
     monitor = sim.monitors[index]
-    if type(monitor) is tvb_monitors.TemporalAverage:
+    if isinstance(monitor, tvb_monitors.Projection):
+        monitor._state[:] = np.asarray(node.stock, dtype=float)
+        if _has_noise(monitor):
+            noise.put_stream(monitor.obsnoise, node.obsnoise, current_step)
+    if isinstance(monitor, tvb_monitors.TemporalAverage):
         pending = np.asarray(node.stock, dtype=float)
         monitor._stock[: pending.shape[0]] = pending
     if type(monitor) is tvb_monitors.Bold:
@@ -227,13 +333,35 @@ def put_stocks(sim, index, node, current_step):
         monitor._interim_stock[: pending.shape[0]] = pending
 
 
-def nodes(sim, current_step):
-    """Monitors' part of the state: parameters of the response, and stocks."""
+def derive_anew(monitor):
+    """What TVB's configure() derives from a monitor's changed parameters."""
+    if type(monitor) is tvb_monitors.Bold:
+        monitor.compute_hrf()
+    if _has_coloured_noise(monitor):
+        noise.derive_anew(monitor.obsnoise)
+
+
+def nodes(sim, current_step, n_steps, translated, key):
+    """Monitors' part of the state: parameters of the response, stocks, and observation noise.
+
+    Parameters
+    ----------
+    sim : Simulator
+    current_step, n_steps : int
+    translated : tuple of Monitor
+    key : callable
+        Index of a monitor to the stream of its noise; None for TVB's own.
+    """
     built = []
     for index, monitor in enumerate(sim.monitors):
         children = dict(stocks(sim, index, current_step))
         if type(monitor) is tvb_monitors.Bold:
-            names = _KERNELS[type(monitor.hrf_kernel)][1]
-            children["hrf_kernel"] = State(**dict.fromkeys(names))
+            children["hrf_kernel"] = State(**dict.fromkeys(_kernel_names(monitor.hrf_kernel)))
+        if _has_noise(monitor):
+            n_samples = translated[index].steps(current_step, n_steps).size
+            shape = (n_samples, monitor.gain.shape[0], len(np.ravel(monitor.voi)))
+            children["obsnoise"] = noise.node(
+                monitor.obsnoise, key and key(index), current_step, current_step + n_steps, shape
+            )
         built.append(State(**children))
     return built

@@ -1,6 +1,9 @@
 """prepare: collects every refusal, then assembles step, monitors and state."""
 
 import math
+import types
+import warnings
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +11,20 @@ import numpy as np
 from tvb.datatypes.connectivity import Connectivity
 from tvb.simulator.simulator import Simulator
 
-from ..dynamics.noise import KeyStream, NumpyStream
+from ..dynamics.monitors import Silent
+from ..dynamics.noise import KeyStream, coloured
 from ..dynamics.simulate import Simulate
-from ..dynamics.step import Step
-from ..errors import UnsupportedComponent
+from ..dynamics.step import Step, one_step
+from ..errors import HistoryWarning, UnsupportedComponent
 from ..state import State, with_path
-from . import coupling, integrator, model, monitors
-from .clone import configured_clone, holds_current_state, holds_weights
+from . import coupling, equation, field, history, integrator, model, monitors, stimulus
+from . import noise as noise_of
+from .clone import clone, configured_clone, holds_current_state, holds_weights, lifted_history
+from .compare import worst_by_row
 from .leaves import Leaf
+from .source import Untranslatable
+
+_STEP_TOLERANCE = 1e-10
 
 
 def prepare(sim, simulation_length=None, noise="tvb"):
@@ -73,13 +82,38 @@ def prepare(sim, simulation_length=None, noise="tvb"):
     >>> data.shape
     (10, 1, 2, 1)
     """
-    reference = checked_clone(sim)
-    monitors.warn_of_rounding(reference)
-    return assemble(reference, simulation_length, noise)
+    parts = translated(sim)
+    monitors.warn_of_rounding(parts.reference)
+    if sim.history is None and history.is_misaligned(parts.reference):
+        warnings.warn(
+            f"Simulator.initial_conditions: {sim.initial_conditions.shape[0]} samples for a history of "
+            f"{parts.reference.connectivity.horizon}; TVB takes another one than the last as the present, and so does the "
+            "translation. Give the last ones alone.",
+            HistoryWarning,
+            stacklevel=2,
+        )
+    return assemble(parts, simulation_length, noise)
 
 
-def checked_clone(sim):
-    """Configured copy of a simulator, once nothing speaks against translating it.
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What of a simulator took work to translate.
+
+    Attributes
+    ----------
+    reference : Simulator
+        Configured copy that stands where ``sim.run()`` would start.
+    field : Field
+    coupling : Translated
+    """
+
+    reference: Simulator
+    field: field.Field
+    coupling: coupling.Translated
+
+
+def translated(sim):
+    """Configured copy of a simulator and its translated parts, each compared with TVB's own.
 
     Raises
     ------
@@ -92,13 +126,25 @@ def checked_clone(sim):
         )
     _refuse(refusals(sim))
     try:
-        reference = configured_clone(sim)
+        # Initial conditions are drawn in double precision; what a stock TVB keeps of them is rounded to single.
+        with lifted_history():
+            reference = configured_clone(sim)
     except Exception as error:
         raise UnsupportedComponent(
             [f"Simulator: TVB's own configure() fails: {type(error).__name__}: {error}"]
         ) from error
-    _refuse(_later_refusals(reference))
-    return reference
+    reasons = list(_later_refusals(reference))
+    _refuse(reasons)
+    vector_field, reasons = field.make(reference)
+    try:
+        of_coupling = coupling.translate(reference)
+        reasons += coupling.disagreement(reference, of_coupling)
+    except Untranslatable as error:
+        reasons.append(f"Simulator.coupling: {type(reference.coupling).__name__} is not translated: {error}.")
+    _refuse(reasons)
+    parts = Parts(reference, vector_field, of_coupling)
+    _refuse(_disagreement(parts))
+    return parts
 
 
 def _refuse(reasons):
@@ -111,8 +157,6 @@ def refusals(sim):
     """Reasons why a simulator, configured or not, is not translated, as far as they show before configure()."""
     if sim.surface is not None:
         yield "Simulator.surface: surfaces are not supported (region level alone). Set sim.surface = None."
-    if sim.stimulus is not None:
-        yield f"Simulator.stimulus: {type(sim.stimulus).__name__} is not supported yet. Set sim.stimulus = None."
     connectivity = getattr(sim, "connectivity", None)
     if connectivity is None:
         yield "Simulator.connectivity: none; give a tvb.datatypes.connectivity.Connectivity."
@@ -129,12 +173,21 @@ def refusals(sim):
     yield from coupling.refusals(sim)
     yield from integrator.refusals(sim)
     yield from monitors.refusals(sim)
+    yield from stimulus.refusals(sim)
     if sim.initial_conditions is not None and not np.all(np.isfinite(sim.initial_conditions)):
         yield "Simulator.initial_conditions: hold values that are not finite. Give finite ones."
     for path, component in components(sim):
-        methods = [name for name in vars(component) if callable(getattr(type(component), name, None))]
+        methods = [name for name in vars(component) if _replaces_method(component, name)]
         if methods:
             yield f"{path}.{methods[0]}: replaced on the instance, which cannot be followed. Remove it."
+
+
+def _replaces_method(component, name):
+    """Whether an attribute hides a method of the class: but for another method of the same object, as in Hopfield."""
+    if not callable(getattr(type(component), name, None)):
+        return False
+    held = vars(component)[name]
+    return not (isinstance(held, types.MethodType) and held.__self__ is component)
 
 
 def components(sim):
@@ -146,36 +199,30 @@ def components(sim):
     yield "Simulator.integrator", sim.integrator
     if integrator.is_stochastic(sim.integrator):
         yield "Simulator.integrator.noise", sim.integrator.noise
+        if hasattr(sim.integrator.noise, "b"):
+            yield "Simulator.integrator.noise.b", sim.integrator.noise.b
     for index, monitor in enumerate(sim.monitors if isinstance(sim.monitors, (list, tuple)) else [sim.monitors]):
         yield f"Simulator.monitors[{index}]", monitor
-        if hasattr(monitor, "hrf_kernel"):
-            yield f"Simulator.monitors[{index}].hrf_kernel", monitor.hrf_kernel
+        for name in ("hrf_kernel", "obsnoise"):
+            if getattr(monitor, name, None) is not None:
+                yield f"Simulator.monitors[{index}].{name}", getattr(monitor, name)
+    if sim.stimulus is not None:
+        yield "Simulator.stimulus", sim.stimulus
+        for name in ("temporal", "spatial"):
+            if getattr(sim.stimulus, name, None) is not None:
+                yield f"Simulator.stimulus.{name}", getattr(sim.stimulus, name)
 
 
 def _later_refusals(reference):
     """Reasons that show in a configured copy only."""
     connectivity, dt = reference.connectivity, reference.integrator.dt
-    longest = int(np.max(connectivity.idelays))
-    if longest:
-        yield (
-            f"Simulator.connectivity: delays of up to {longest} steps ({longest * dt:g} ms) are not supported yet. "
-            "Set connectivity.speed = numpy.array([numpy.inf]), or tract_lengths to zero."
-        )
-        return
     delays = np.rint(connectivity.tract_lengths / connectivity.speed / dt).astype(np.int32)
     if not np.array_equal(delays, connectivity.idelays):
         yield "Simulator.connectivity: lengths or speed changed since configure(). Call sim.configure() again."
     if not holds_weights(reference):
         yield "Simulator.connectivity.weights: changed since configure(), which TVB keeps. Call sim.configure() again."
-    if integrator.is_stochastic(reference.integrator) and reference.integrator.noise.dt != dt:
-        yield "Simulator.integrator.dt: changed since configure(). Call sim.configure() again."
-    if integrator.is_stochastic(reference.integrator) and np.ndim(reference.integrator.noise.nsig) != 3:
-        nsig = reference.integrator.noise.nsig
-        if nsig.shape != (1,):
-            yield (
-                f"Simulator.integrator.noise.nsig: shape {nsig.shape}, set since configure(), which TVB would "
-                "broadcast wrongly. Call sim.configure() again."
-            )
+    yield from integrator.later_refusals(reference)
+    yield from stimulus.later_refusals(reference)
     if not holds_current_state(reference):
         yield (
             "Simulator.current_state: is not the newest sample of the history, as after a run that was broken off. "
@@ -196,53 +243,78 @@ def leaves(sim):
         weights,
         *integrator.leaves(sim),
         *monitors.leaves(sim),
+        *stimulus.leaves(sim),
     ]
 
 
-def assemble(reference, simulation_length=None, noise="tvb"):
-    """(simulate, state) of a configured simulator that nothing speaks against; see `prepare`."""
+def assemble(parts, simulation_length=None, noise="tvb", reference=None):
+    """(simulate, state) of a simulator that nothing speaks against; see `prepare`.
+
+    Parameters
+    ----------
+    parts : Parts
+    simulation_length, noise
+        As for `prepare`.
+    reference : Simulator, optional
+        Another configured copy of the same simulator to start from, such as one with a double-precision history.
+    """
+    reference = parts.reference if reference is None else reference
     length = float(reference.simulation_length if simulation_length is None else simulation_length)
     dt = float(reference.integrator.dt)
     if not (np.isfinite(length) and length > 0.0):
         raise ValueError(f"simulation_length: {length} ms; give a positive length.")
     n_steps = math.ceil(length / dt)
+    simulate, state = _unchecked(parts, length, reference, noise)
+    for index, monitor in enumerate(simulate.monitors):
+        if not isinstance(monitor, Silent) and monitor.steps(reference.current_step, n_steps).size == 0:
+            raise ValueError(
+                f"simulation_length: {length:g} ms is too short for monitors[{index}] ({type(monitor).__name__}, every "
+                f"{monitor.istep * dt:g} ms): it would record nothing. Simulate at least one period."
+            )
+    return simulate, state
+
+
+def _unchecked(parts, length, reference, noise="tvb"):
+    dt = float(reference.integrator.dt)
+    n_steps = math.ceil(length / dt)
     simulate = Simulate(
-        step=Step(integrator.local_map(reference), _post(reference), tuple(int(i) for i in reference.model.cvar)),
-        constants=_constants(reference),
+        step=_step(reference, parts),
+        constants=_constants(reference, parts),
+        inputs=_inputs(reference, length, n_steps),
         monitors=monitors.translate(reference),
         n_steps=n_steps,
         dt=dt,
         observed=model.observed(reference.model),
         description=describe(reference),
     )
-    for index, monitor in enumerate(simulate.monitors):
-        if monitor.steps(reference.current_step, n_steps).size == 0:
-            raise ValueError(
-                f"simulation_length: {length:g} ms is too short for monitors[{index}] ({type(monitor).__name__}, every "
-                f"{monitor.istep * dt:g} ms): it would record nothing. Simulate at least one period."
-            )
-    return simulate, _state(reference, n_steps, noise)
+    return simulate, _state(reference, simulate, noise)
 
 
 def describe(sim):
     """One line on a simulator."""
     scheme = f"{type(sim.integrator).__name__}, dt {sim.integrator.dt:g} ms"
+    delays = f", delays up to {sim.connectivity.idelays.max()} steps" if sim.connectivity.idelays.any() else ""
     return (
         f"{type(sim.model).__name__}, {sim.connectivity.weights.shape[0]} regions, "
-        f"{type(sim.coupling).__name__} coupling, {scheme}"
+        f"{type(sim.coupling).__name__} coupling{delays}, {scheme}"
     )
 
 
-def _post(sim):
-    post = coupling.post(sim.coupling)
-    return lambda theta, gx: post(theta["coupling"], gx)
+def _step(sim, parts):
+    return Step(
+        local=integrator.local_map(sim, parts.field),
+        cvar=tuple(int(i) for i in sim.model.cvar),
+        post=parts.coupling.post,
+        channels=parts.coupling.channels,
+        pairs=parts.coupling.pairs,
+        delays=coupling.delays(sim),
+    )
 
 
-def _constants(sim):
+def _constants(sim, parts):
     n_node = sim.connectivity.weights.shape[0]
-    of_model = model.constants(sim.model, n_node)
-    of_coupling = coupling.constants(sim.coupling, n_node)
-    of_noise = integrator.constants(sim) if integrator.is_stochastic(sim.integrator) else None
+    of_coupling = coupling.constants(sim.coupling, n_node, parts.coupling.single)
+    of_integrator = integrator.constants(sim)
 
     def constants(state):
         shape = state.connectivity.weights.shape
@@ -250,41 +322,120 @@ def _constants(sim):
             raise ValueError(
                 f"State.connectivity.weights: shape {shape}. Give [target, source] of shape ({n_node}, {n_node})."
             )
-        theta = {"model": of_model(state.model), "coupling": of_coupling(state.coupling)}
-        if of_noise:
-            theta["noise"] = of_noise(state.integrator.noise)
-        return theta
+        return {
+            "model": parts.field.constants(state.model),
+            "coupling": of_coupling(state.coupling),
+            **of_integrator(state),
+        }
 
     return constants
 
 
-def _state(sim, n_steps, noise):
-    dtype, step = jnp.result_type(float), int(sim.current_step)
-    stream, source = _stream(sim, noise), State()
-    if stream:
-        draws = stream.draws(step, n_steps, sim.current_state.shape)
-        source = State(noise=State(nsig=None, draws=jnp.asarray(draws, dtype)))
+def _inputs(sim, length, n_steps):
+    """Function from the state to what enters at each step, and to the integrator's node after the run."""
+    drive = None if sim.stimulus is None else stimulus.translate(sim, length, n_steps)
+    dt = float(sim.integrator.dt)
+    has_memory = integrator.is_stochastic(sim.integrator) and noise_of.is_coloured(sim.integrator.noise)
+
+    def inputs(state):
+        enters, after = {}, state.integrator
+        if "noise" in state.integrator:
+            node = state.integrator.noise
+            if node.draws.shape[0] != n_steps:
+                raise ValueError(
+                    f"State.integrator.noise.draws: {node.draws.shape[0]} steps of noise for {n_steps} steps of "
+                    "simulation. Use the state that came with this simulate."
+                )
+            enters["noise"] = node.draws
+            if has_memory:
+                enters["noise"], eta = coloured(node.eta, jnp.reshape(node.ntau, ()), node.draws, dt)
+                after = after.replace(noise=node.replace(eta=eta))
+        if drive is not None:
+            enters["stimulus"] = drive(state.stimulus)
+        return enters, after
+
+    return inputs
+
+
+def _disagreement(parts):
+    """Why a step of the whole is not TVB's, or nothing: what no part shows by itself."""
+    with lifted_history():
+        sim = clone(parts.reference)
+    # The field has been compared, and compiled, by itself.
+    parts = replace(parts, field=_Compared(parts.field))
+    with jax.enable_x64(True):
+        simulate, state = _unchecked(parts, float(sim.integrator.dt), sim)
+        theta, (inputs, _) = simulate.constants(state), simulate.inputs(state)
+        ours = np.asarray(one_step(simulate.step, theta, state.connectivity.weights, state.initial_conditions, inputs))
+    random = np.random.get_state()
+    try:
+        with np.errstate(all="ignore"):
+            for _ in sim(n_steps=1):
+                pass
+    except Exception as error:
+        yield f"Simulator: TVB's own run fails at its first step: {type(error).__name__}: {error}."
+        return
+    finally:
+        np.random.set_state(random)
+    worst = worst_by_row(ours, np.asarray(sim.current_state, dtype=float))
+    if not worst <= _STEP_TOLERANCE:
+        yield f"Simulator: the first step of the translation differs from TVB's by {worst:.1e} of its maximum."
+
+
+class _Compared:
+    """A vector field as it was compared with TVB's: with the model's own parameters, in double precision."""
+
+    def __init__(self, field):
+        self._field, self.values = field, field.values
+
+    def constants(self, node):
+        """Constants of the field; the node is the model's own."""
+        return self._field.constants_in_double()
+
+    def __call__(self, theta, x, coupling):
+        return self._field.in_double(theta, np.asarray(x), np.asarray(coupling))
+
+
+def _state(sim, simulate, noise):
+    dtype, step, n_steps = jnp.result_type(float), int(sim.current_step), simulate.n_steps
+    key = _key(noise)
+    children = {}
+    if integrator.is_stochastic(sim.integrator):
+        stream = key and KeyStream(key)
+        shape = (n_steps, int(sim.model.nintvar), *sim.current_state.shape[1:])
+        node = noise_of.node(sim.integrator.noise, stream, step, step + n_steps, shape)
+        children["noise"] = State(node.static.items(), nsig=None, **dict(node.items()))
+        if hasattr(sim.integrator.noise, "b"):
+            b = State(**dict.fromkeys(equation.names(sim.integrator.noise.b)))
+            children["noise"] = State(node.static.items(), nsig=None, b=b, **dict(node.items()))
+    if sim.integrator.clamped_state_variable_values is not None:
+        children["clamped_state_variable_values"] = None
+    parts = {}
+    if sim.stimulus is not None:
+        equations = {part: State(**dict.fromkeys(names)) for part, names in stimulus.names(sim).items()}
+        parts["stimulus"] = State(weight=None, **equations)
+    streams = key and (lambda index: KeyStream(jax.random.fold_in(key, index)))
     state = State(
-        static={"current_step": step, "stream": stream}.items(),
-        model=State(**dict.fromkeys(model.parameter_names(sim.model))),
+        static={"current_step": step}.items(),
+        model=State(**dict.fromkeys(leaf.name for leaf in model.leaves(sim))),
         coupling=State(**dict.fromkeys(leaf.name for leaf in coupling.leaves(sim))),
         connectivity=State(weights=None),
-        integrator=source,
-        monitors=monitors.nodes(sim, step),
-        initial_conditions=jnp.asarray(sim.current_state[None], dtype),
+        integrator=State(**children),
+        monitors=monitors.nodes(sim, step, n_steps, simulate.monitors, streams),
+        initial_conditions=jnp.asarray(history.of(sim), dtype),
+        **parts,
     )
     for leaf in leaves(sim):
         state = with_path(state, leaf.path, leaf.state_value(sim))
     return state
 
 
-def _stream(sim, noise):
+def _key(noise):
+    """JAX key that the draws come from; None for TVB's own stream."""
     if isinstance(noise, str) and noise == "tvb":
-        if not integrator.is_stochastic(sim.integrator):
-            return None
-        return NumpyStream(sim.integrator.noise.random_stream, int(sim.current_step))
+        return None
     if not isinstance(noise, jax.Array) or not (
         jnp.issubdtype(noise.dtype, jax.dtypes.prng_key) or (noise.dtype == jnp.uint32 and noise.shape == (2,))
     ):
         raise ValueError(f'noise: {noise!r}; give "tvb", for the simulator\'s own draws, or a key of jax.random.key().')
-    return KeyStream(noise) if integrator.is_stochastic(sim.integrator) else None
+    return noise

@@ -1,0 +1,300 @@
+"""Arrays that behave as numpy's do, written in place and seen through views, around JAX's immutable ones.
+
+TVB's methods allocate an array, write its rows, and return it. Traced with these boxes in place of arrays they run as
+they are, aliasing included: a row taken out and written to later changes the whole, as in numpy.
+"""
+
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_BINARY = "add sub mul truediv floordiv mod pow matmul and_ or_ xor lt le gt ge eq ne".split()
+_REFLECTED = "add sub mul truediv floordiv mod pow matmul and_ or_ xor".split()
+_UNARY = "neg pos abs invert".split()
+_BASIC = (int, np.integer, slice, type(None), type(Ellipsis))
+
+
+def plain(value):
+    """The arrays in the boxes of a nested tuple, list or dict."""
+    if isinstance(value, Box):
+        return value.value
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return type(value)(plain(item) for item in value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def boxed(value):
+    """Arrays of a nested tuple or list in boxes of their own; anything else as it is."""
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return Box(value)
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return type(value)(boxed(item) for item in value)
+    return value
+
+
+def is_traced(value):
+    """Whether a JAX array is among the values: what is not is worked out by numpy, once."""
+    return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(plain(value)))
+
+
+def _mask_of(key):
+    """The traced boolean mask that an index is, or None."""
+    key = key[0] if isinstance(key, tuple) and len(key) == 1 else key
+    key = plain(key)
+    return key if isinstance(key, jax.Array) and key.dtype == bool else None
+
+
+def _is_basic(key):
+    return all(isinstance(k, _BASIC) for k in (key if isinstance(key, tuple) else (key,)))
+
+
+def _put(array, key, new):
+    if isinstance(array, jax.Array) or isinstance(new, jax.Array):
+        return jnp.asarray(array).at[key].set(new)
+    array = np.array(array)
+    array[key] = new
+    return array
+
+
+class Box:
+    """An array to write to: of its own, or a view of another box.
+
+    Parameters
+    ----------
+    value : array, optional
+        Its own array.
+    rows : list of array, optional
+        Or the same row by row: new arrays are mostly written so, and are put together when they are read.
+    parent, get, put
+        Or a view: ``get(parent)`` reads it, ``put(parent, new)`` is the parent with the view written.
+    """
+
+    # numpy's own functions must not take a box apart.
+    __array_ufunc__ = None
+    __slots__ = ("_get", "_own", "_parent", "_put", "_rows")
+
+    def __init__(self, value=None, *, rows=None, parent=None, get=None, put=None):
+        self._own, self._rows, self._parent, self._get, self._put = value, rows, parent, get, put
+
+    @property
+    def value(self):
+        """What it holds now."""
+        if self._parent is not None:
+            return self._get(self._parent.value)
+        if self._rows is not None:
+            stack = jnp.stack if is_traced(self._rows) else np.stack
+            return stack(self._rows)
+        return self._own
+
+    def write(self, new):
+        """Replace what it holds, as ``x[...] = new`` does."""
+        old = self if self._rows is None else self._rows[0]
+        shape = np.shape(old) if self._rows is None else (len(self._rows), *np.shape(old))
+        new = _fitted(plain(new), shape, old.dtype)
+        if self._parent is not None:
+            self._parent.write(self._put(self._parent.value, new))
+        elif self._rows is not None:
+            self._rows = list(new)
+        else:
+            self._own = new
+
+    def _view(self, get, put):
+        return Box(parent=self, get=get, put=put)
+
+    def __getitem__(self, key):
+        mask = _mask_of(key)
+        if mask is not None:
+            return Masked(self.value, mask)
+        key = plain(key)
+        if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
+            return self._view(lambda whole: self._rows[key], lambda whole, new: _put(whole, key, new))
+        if _is_basic(key):
+            # Of the values now: an index out of range fails here, as in numpy.
+            _ = np.empty(self.shape, bool)[key]
+            return self._view(lambda whole: whole[key], lambda whole, new: _put(whole, key, new))
+        return Box(self.value[key])
+
+    def __setitem__(self, key, new):
+        mask = _mask_of(key)
+        if mask is not None:
+            new = new.value if isinstance(new, Masked) else plain(new)
+            if np.size(new) != 1 and np.shape(new) != self.shape:
+                raise TypeError("a masked assignment takes one value, or values under a mask of the same shape")
+            if np.size(new) == 1:
+                new = jnp.reshape(new, ())
+            self.write(jnp.where(mask, new, self.value))
+            return
+        key, new = plain(key), plain(new)
+        if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
+            row = self._rows[key]
+            self._rows[key] = _fitted(new, row.shape, row.dtype)
+            return
+        self.write(_put(self.value, key, new))
+
+    @property
+    def shape(self):
+        """As numpy's."""
+        if self._rows is not None:
+            return (len(self._rows), *np.shape(self._rows[0]))
+        return np.shape(self.value)
+
+    @property
+    def dtype(self):
+        """As numpy's."""
+        return self.value.dtype if self._rows is None else np.result_type(*(row.dtype for row in self._rows))
+
+    @property
+    def T(self):
+        """View with the axes reversed."""
+        return self.transpose()
+
+    def transpose(self, *axes):
+        """View with the axes in another order."""
+        axes = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
+        axes = tuple(axes) or tuple(reversed(range(self.ndim)))
+        back = tuple(np.argsort(axes))
+        return self._view(lambda whole: whole.transpose(axes), lambda whole, new: new.transpose(back))
+
+    def reshape(self, *shape, **named):
+        """View in another shape."""
+        shape = plain(shape[0] if len(shape) == 1 else shape)
+        return self._view(
+            lambda whole: whole.reshape(shape, **named), lambda whole, new: new.reshape(np.shape(whole), **named)
+        )
+
+    def ravel(self):
+        """View in one dimension."""
+        return self.reshape(-1)
+
+    def copy(self, *_, **__):
+        """Box of its own."""
+        return Box(self.value)
+
+    def fill(self, new):
+        """Write one value everywhere."""
+        self.write(new)
+
+    @property
+    def ndim(self):
+        """As numpy's."""
+        return len(self.shape)
+
+    @property
+    def size(self):
+        """As numpy's."""
+        return int(np.prod(self.shape))
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = getattr(self.value, name)
+        if not callable(found):
+            return boxed(found)
+        return lambda *args, **named: boxed(found(*plain(args), **plain(named)))
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __iter__(self):
+        return (self[index] for index in range(len(self)))
+
+    def __bool__(self):
+        return bool(self.value)
+
+    def __float__(self):
+        return float(self.value)
+
+    def __int__(self):
+        return int(self.value)
+
+    def __index__(self):
+        return operator.index(self.value)
+
+    def __array__(self, *_, **__):
+        raise TypeError("a numpy function that is not followed was given one of these arrays")
+
+    __hash__ = None
+
+    def __repr__(self):
+        return f"Box({self.value!r})"
+
+
+def _fitted(new, shape, dtype):
+    """A value as numpy would store it in an array of this shape and dtype."""
+    module = jnp if isinstance(new, jax.Array) else np
+    new = module.asarray(new)
+    extra = new.ndim - len(shape)
+    if extra > 0 and new.shape[:extra] == (1,) * extra:
+        new = new.reshape(new.shape[extra:])
+    if np.issubdtype(new.dtype, np.inexact) and not np.issubdtype(dtype, np.inexact):
+        raise TypeError(f"floats would be rounded to {dtype} by an assignment in place")
+    if np.issubdtype(new.dtype, np.complexfloating) and not np.issubdtype(dtype, np.complexfloating):
+        raise TypeError("an assignment in place would drop an imaginary part")
+    # Single precision is a mode of JAX; where numpy would widen to the array's double, the array's is meant.
+    kind = dtype if module is np else jax.dtypes.canonicalize_dtype(dtype)
+    return module.broadcast_to(new, shape).astype(kind)
+
+
+class Masked:
+    """What a traced boolean mask selects, kept in place: arithmetic acts on the whole, assignment on the selection."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, value, mask):
+        self.value, self.mask = value, mask
+
+
+def _binary(name, reflected):
+    function = getattr(operator, name)
+
+    def method(self, other):
+        if isinstance(other, Masked):
+            return NotImplemented
+        a, b = self.value, plain(other)
+        if isinstance(b, (list, tuple)):
+            b = np.asarray(b)
+        return Box(function(b, a) if reflected else function(a, b))
+
+    def masked(self, other):
+        b = other.value if isinstance(other, Masked) else plain(other)
+        if not isinstance(other, Masked) and np.size(b) != 1:
+            raise TypeError("values under a mask meet an array that is not under one")
+        b = jnp.reshape(b, ()) if isinstance(b, jax.Array) and not isinstance(other, Masked) else b
+        return Masked(function(b, self.value) if reflected else function(self.value, b), self.mask)
+
+    return method, masked
+
+
+def _in_place(name):
+    function = getattr(operator, name)
+
+    def method(self, other):
+        self.write(function(self.value, plain(other)))
+        return self
+
+    return method
+
+
+def _unary(name):
+    function = getattr(operator, name)
+    return (lambda self: Box(function(self.value))), (lambda self: Masked(function(self.value), self.mask))
+
+
+for _name in _BINARY:
+    Box_method, Masked_method = _binary(_name, reflected=False)
+    setattr(Box, f"__{_name.strip('_')}__", Box_method)
+    setattr(Masked, f"__{_name.strip('_')}__", Masked_method)
+for _name in _REFLECTED:
+    Box_method, Masked_method = _binary(_name, reflected=True)
+    setattr(Box, f"__r{_name.strip('_')}__", Box_method)
+    setattr(Masked, f"__r{_name.strip('_')}__", Masked_method)
+    setattr(Box, f"__i{_name.strip('_')}__", _in_place(_name))
+for _name in _UNARY:
+    Box_method, Masked_method = _unary(_name)
+    setattr(Box, f"__{_name}__", Box_method)
+    setattr(Masked, f"__{_name}__", Masked_method)
+del Box_method, Masked_method, _name

@@ -1,0 +1,170 @@
+"""Noise: amplitude, diffusion function, colour."""
+
+import jax.numpy as jnp
+import numpy as np
+from tvb.simulator import integrators
+from tvb.simulator import noise as tvb_noise
+
+from ..dynamics.noise import NumpyStream, amplitude
+from ..state import State
+from . import equation
+from .leaves import Leaf
+
+_KINDS = (tvb_noise.Additive, tvb_noise.Multiplicative)
+_PATH = "Simulator.integrator.noise"
+
+
+def refusals(sim):
+    """Reasons why the noise of a simulator is not translated, as far as they show before configure()."""
+    noise = sim.integrator.noise
+    if type(noise) not in _KINDS:
+        names = ", ".join(cls.__name__ for cls in _KINDS)
+        yield f"{_PATH}: {type(noise).__name__} is not supported (supported: {names}). Use one of these."
+        return
+    if not (np.isfinite(noise.ntau) and noise.ntau >= 0.0):
+        yield f"{_PATH}.ntau: {noise.ntau} ms; give 0 (white noise) or a positive correlation time."
+    nsig = np.asarray(noise.nsig)
+    if not np.all(np.isfinite(nsig)) or np.any(nsig < 0.0):
+        yield f"{_PATH}.nsig: holds values that are negative or not finite; give dispersions of at least 0."
+    n_node, n_var, n_mode = np.shape(sim.connectivity.weights)[0], len(sim.model.state_variables), _n_mode(sim)
+    n_integrated = n_var - len(sim.model.non_integrated_variables or ())
+    shapes = [(1,)]
+    for n in dict.fromkeys((n_var, n_integrated)):
+        shapes += [(n,), (n, n_node), (n, n_node, 1), (n, 1, 1), (n, n_node, n_mode)]
+    shapes += [(n_node,), (1, n_node, 1)]
+    if nsig.shape not in shapes:
+        yield f"{_PATH}.nsig: shape {nsig.shape}; TVB takes {', '.join(map(str, dict.fromkeys(shapes)))}."
+        return
+    regional = nsig.shape in ((n_node,), (1, n_node, 1)) and nsig.shape not in ((n_var,), (1,), (n_integrated,))
+    heun = isinstance(sim.integrator, integrators.HeunStochastic)
+    if heun and regional and n_integrated > 1 and type(noise) is tvb_noise.Additive:
+        yield (
+            f"{_PATH}.nsig: one value for each region, with which TVB's HeunStochastic fails where there are "
+            f"{n_integrated} state variables. Give shape ({n_integrated}, {n_node}), or use EulerStochastic."
+        )
+    if type(noise) is tvb_noise.Multiplicative:
+        yield from equation.refusals(noise.b, f"{_PATH}.b")
+
+
+def _n_mode(sim):
+    return sim.model.number_of_modes
+
+
+def later_refusals(sim):
+    """Reasons that show in a configured simulator only."""
+    noise, dt = sim.integrator.noise, sim.integrator.dt
+    if noise.dt != dt:
+        yield "Simulator.integrator.dt: changed since configure(). Call sim.configure() again."
+    if np.ndim(noise.nsig) != 3 and noise.nsig.shape != (1,):
+        yield (
+            f"{_PATH}.nsig: shape {noise.nsig.shape}, set since configure(), which TVB would "
+            "broadcast wrongly. Call sim.configure() again."
+        )
+        return
+    if is_coloured(noise):
+        expected = (np.exp(-dt / noise.ntau), np.shape(sim.current_state[sim.model.state_variable_mask]))
+        if noise._eta is None or noise._E != expected[0] or np.shape(noise._eta) != expected[1]:
+            yield f"{_PATH}.ntau: changed since configure(), which TVB does not notice. Call sim.configure() again."
+    if type(noise) is tvb_noise.Multiplicative:
+        x = np.random.RandomState(0).uniform(-1.0, 1.0, size=(3, 4, 1))
+        yield from equation.disagreement(noise.b, x, f"{_PATH}.b")
+
+
+def is_coloured(noise):
+    """Whether the noise has a memory."""
+    return noise.ntau > 0.0
+
+
+def leaves(sim):
+    """Table of the noise's parameters."""
+
+    def native(value, sim):
+        if value.size == 1:
+            return value.reshape(1)
+        n_node = np.shape(sim.connectivity.weights)[0]
+        return value.reshape((1, n_node, 1)) if value.shape == (n_node,) else value
+
+    def shaped(value):
+        return value.ravel() if value.ndim == 3 and value.shape[0] == value.shape[2] == 1 else value
+
+    def owner(sim):
+        return sim.integrator.noise
+
+    table = [Leaf("integrator.noise.nsig", owner, "nsig", native, shaped)]
+    if is_coloured(sim.integrator.noise):
+        table.append(Leaf("integrator.noise.ntau", owner, "ntau", number=True))
+    if type(sim.integrator.noise) is tvb_noise.Multiplicative:
+        table += equation.leaves("integrator.noise.b", lambda sim: sim.integrator.noise.b, sim)
+    return table
+
+
+def constants(sim):
+    """Function from the noise's node of the state to what the step needs of it."""
+    n_node, n_var = np.shape(sim.connectivity.weights)[0], int(sim.model.nintvar)
+    white = not is_coloured(sim.integrator.noise)
+    dt = float(sim.integrator.dt) if white else 1.0
+    names = equation.names(sim.integrator.noise.b) if hasattr(sim.integrator.noise, "b") else ()
+
+    def gather(node):
+        nsig = node.nsig
+        if nsig.size == 1:
+            nsig = nsig.reshape((1, 1, 1))
+        elif nsig.shape == (n_node,):
+            nsig = nsig.reshape((1, n_node, 1))
+        elif nsig.ndim != 3 or nsig.shape[0] not in (1, n_var) or nsig.shape[1] not in (1, n_node):
+            raise ValueError(
+                f"State.integrator.noise.nsig: shape {nsig.shape} is neither global (one value) nor regional "
+                f"({n_node},). Give one value, or one for each of the {n_node} regions."
+            )
+        theta = {"amplitude": amplitude(nsig, dt)}
+        if names:
+            theta["b"] = {name: jnp.reshape(getattr(node.b, name), (1, 1, 1)) for name in names}
+        return theta
+
+    return gather
+
+
+def node(noise, stream, start, stop, shape):
+    """Noise's part of the state: its draws of a run, its memory, and the stream that they come from.
+
+    Parameters
+    ----------
+    noise : tvb.simulator.noise.Noise
+        Configured.
+    stream : KeyStream or None
+        None for TVB's own.
+    start, stop : int
+        Steps between which the run lies.
+    shape : tuple of int
+        (n_time, ...) of the draws.
+    """
+    dtype = jnp.result_type(float)
+    stream = stream or NumpyStream(noise.random_stream, start)
+    children = {"draws": jnp.asarray(stream.draws(start, stop, shape), dtype)}
+    if is_coloured(noise):
+        children["eta"] = jnp.asarray(np.broadcast_to(noise._eta, shape[1:]), dtype)
+        children["ntau"] = None
+    return State({"stream": stream}.items(), **children)
+
+
+def derive_anew(noise):
+    """What TVB's configure() derives from a changed correlation time; the memory stays."""
+    noise._E = np.exp(-noise.dt / noise.ntau)
+    noise._sqrt_1_E2 = np.sqrt(1.0 - noise._E**2)
+    noise._dt_sqrt_lambda = noise.dt * np.sqrt(1.0 / noise.ntau)
+
+
+def put_stream(noise, node, step):
+    """Put the stream and the memory of a state into a configured TVB noise: `node` backwards."""
+    if is_coloured(noise):
+        noise._eta = np.array(node.eta, dtype=float)
+    if isinstance(node.stream, NumpyStream):
+        noise.random_stream.set_state(node.stream.at(step))
+
+
+def diffusion(sim):
+    """(theta, x) to what multiplies the draws of a step."""
+    if type(sim.integrator.noise) is tvb_noise.Additive:
+        return lambda theta, x: theta["noise"]["amplitude"]
+    b = equation.translate(sim.integrator.noise.b)
+    return lambda theta, x: theta["noise"]["amplitude"] * b(theta["noise"].get("b", {}), x)

@@ -1,0 +1,262 @@
+"""Stand-ins for the modules that a TVB method's code refers to: the same names, for boxes of JAX arrays.
+
+What depends on no JAX array is worked out by numpy itself, so that shapes, flags and fixed tables stay what they are.
+"""
+
+import math
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..dynamics import transfer
+from .boxes import Box, boxed, is_traced, plain
+
+
+class Missing(NotImplementedError):
+    """Something has no counterpart in JAX."""
+
+
+class _Module:
+    """Stand-in for a module: own functions first, then those of a JAX module under the same name."""
+
+    def __init__(self, original, counterpart, own=()):
+        self._original, self._counterpart, self._own = original, counterpart, dict(own)
+
+    def __getattr__(self, name):
+        if name in self._own:
+            return self._own[name]
+        found = getattr(self._original, name)
+        if isinstance(found, types.ModuleType):
+            raise Missing(f"{found.__name__} is not followed")
+        if isinstance(found, type) or not callable(found):
+            return found
+        return function(found, getattr(self._counterpart, name, None))
+
+
+def function(original, counterpart):
+    """A numpy function that takes boxes: numpy's where nothing is traced, its JAX counterpart else."""
+    name = getattr(original, "__name__", str(original))
+
+    def follow(*args, out=None, where=None, **named):
+        args, named, where = plain(args), plain(named), plain(where)
+        if not is_traced((args, named, where)):
+            result = original(*args, **named, **({} if where is None else {"where": where}))
+        elif counterpart is None:
+            raise Missing(f"{name} has no counterpart in JAX")
+        else:
+            if where is not None:
+                # What is not asked for is worked out at 1, which no function of numpy's fails on.
+                args = tuple(jnp.where(where, a, jnp.ones_like(a)) if np.ndim(a) else a for a in args)
+            result = counterpart(*args, **named)
+            if where is not None:
+                result = jnp.where(where, result, plain(out) if out is not None else jnp.nan)
+        if out is None:
+            return boxed(result)
+        out = out[0] if isinstance(out, tuple) else out
+        out.write(result)
+        return out
+
+    follow.__name__ = name
+    return follow
+
+
+def _array(value, dtype=None, **_):
+    value = plain(value)
+    if not is_traced(value):
+        return Box(np.array(value, dtype=dtype))
+    if isinstance(value, (list, tuple)):
+        rows = [_array(item, dtype).value if isinstance(item, (list, tuple)) else item for item in value]
+        return Box(jnp.stack([jnp.asarray(row) for row in rows]) if dtype is None else jnp.stack(rows).astype(dtype))
+    return Box(jnp.asarray(value, dtype))
+
+
+def _filled(make):
+    """Allocation: arrays of one dimension or more are written row by row."""
+
+    def allocate(shape, *args, dtype=float, **named):
+        array = make(plain(shape), *plain(args), dtype=dtype, **named)
+        return Box(rows=list(array)) if array.ndim and len(array) else Box(array)
+
+    return allocate
+
+
+def _like(make):
+    def allocate(model, *args, dtype=None, **named):
+        dtype = dtype or (model.dtype if hasattr(model, "dtype") else np.asarray(model).dtype)
+        fill = plain(args)
+        if is_traced(fill):
+            return Box(jnp.broadcast_to(fill[0], np.shape(plain(model))).astype(dtype))
+        return _filled(make)(np.shape(plain(model)), *fill, dtype=dtype, **named)
+
+    return allocate
+
+
+def _unwritten(shape, dtype=float, **_):
+    """What nobody writes must not pass for a number."""
+    inexact = np.issubdtype(dtype, np.inexact)
+    return np.full(shape, np.nan if inexact else 0, dtype)
+
+
+def _full(shape, fill, dtype=None, **_):
+    if is_traced(fill):
+        return Box(jnp.broadcast_to(plain(fill), plain(shape)))
+    return _filled(np.full)(shape, fill, dtype=np.asarray(plain(fill)).dtype if dtype is None else dtype)
+
+
+def _where(condition, *branches):
+    values = plain((condition, *branches))
+    if not is_traced(values):
+        return boxed(np.where(*values))
+    if not branches:
+        # Indices of what is true: kept as the mask that they stand for.
+        return (Box(values[0]),)
+    return Box(jnp.where(*values))
+
+
+class _Normal:
+    """scipy.stats.norm, frozen or not."""
+
+    def __init__(self, loc=0.0, scale=1.0):
+        self._loc, self._scale = loc, scale
+
+    def __call__(self, loc=0.0, scale=1.0):
+        return _Normal(loc, scale)
+
+    def __getattr__(self, name):
+        import scipy.stats
+
+        def follow(x):
+            values = plain((x, self._loc, self._scale))
+            if not is_traced(values):
+                return boxed(getattr(scipy.stats.norm, name)(*values))
+            if name not in ("pdf", "cdf", "ppf", "sf", "logpdf", "logcdf"):
+                raise Missing(f"scipy.stats.norm.{name} is not followed")
+            return Box(getattr(jax.scipy.stats.norm, name)(*(jnp.asarray(value, float) for value in values)))
+
+        return follow
+
+
+def _evaluate(expression, local_dict=None, global_dict=None, out=None, **_):
+    """numexpr.evaluate: names are those of the dict, or of the caller."""
+    caller = sys._getframe(1)
+    names = dict(_NUMEXPR)
+    names.update(caller.f_globals if global_dict is None else global_dict)
+    names.update({name: getattr(NUMPY, name) for name in _NUMEXPR})
+    names.update(caller.f_locals if local_dict is None else local_dict)
+    result = eval(compile(expression.strip(), "<numexpr>", "eval"), {"__builtins__": {}}, names)
+    if out is None:
+        return result
+    out.write(result)
+    return out
+
+
+def _of_one_or_all(name, pairwise):
+    """A builtin such as max: of one array, or of several values."""
+    builtin = {"max": max, "min": min}[name]
+
+    def follow(*values, **named):
+        if not is_traced(values):
+            return builtin(*(np.asarray(v) if isinstance(v, Box) else v for v in plain(values)), **named)
+        if len(values) == 1 and isinstance(values[0], Box):
+            return Box(getattr(jnp, name)(values[0].value))
+        values = values[0] if len(values) == 1 else values
+        result = plain(values[0])
+        for value in values[1:]:
+            result = pairwise(result, plain(value))
+        return Box(result)
+
+    return follow
+
+
+_OWN = {
+    "array": _array,
+    "asarray": lambda value, *args, **named: value if isinstance(value, Box) else _array(value, *args, **named),
+    "empty": _filled(_unwritten),
+    "zeros": _filled(np.zeros),
+    "ones": _filled(np.ones),
+    "full": _full,
+    "empty_like": _like(_unwritten),
+    "zeros_like": _like(np.zeros),
+    "ones_like": _like(np.ones),
+    "full_like": _like(np.full),
+    "where": _where,
+    "exp": function(np.exp, transfer.exp),
+    "copy": lambda value, **_: value.copy(),
+    "linalg": _Module(np.linalg, jnp.linalg),
+    "isscalar": np.isscalar,
+    "fabs": function(np.fabs, jnp.abs),
+}
+_OWN["asanyarray"] = _OWN["ascontiguousarray"] = _OWN["asarray"]
+NUMPY = _Module(np, jnp, _OWN)
+
+_NUMEXPR = dict.fromkeys(
+    "where exp log log10 log1p expm1 sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh sqrt abs real imag "
+    "conj arcsinh arccosh arctanh floor ceil".split()
+)
+
+
+class _Math:
+    """The math module, for numbers in boxes."""
+
+    def __getattr__(self, name):
+        found = getattr(math, name)
+        if not callable(found):
+            return found
+        numpy_name = {"pow": "power", "fabs": "abs", "atan": "arctan", "asin": "arcsin", "acos": "arccos"}.get(name, name)
+        follow = getattr(NUMPY, numpy_name, None) if hasattr(np, numpy_name) else None
+        return lambda *args: follow(*args) if follow and any(isinstance(a, Box) for a in args) else found(*args)
+
+
+BUILTINS = {
+    "max": _of_one_or_all("max", jnp.maximum),
+    "min": _of_one_or_all("min", jnp.minimum),
+}
+
+
+def stand_in(value):
+    """Counterpart of something that code refers to by a global name, or None where there is none.
+
+    Parameters
+    ----------
+    value : object
+        A module, or a function of numpy, scipy or numexpr.
+    """
+    if isinstance(value, types.ModuleType):
+        return _module(value)
+    module = getattr(value, "__module__", "") or ""
+    name = getattr(value, "__name__", "")
+    if isinstance(value, np.ufunc) and getattr(np, name, None) is value:
+        return getattr(NUMPY, name)
+    if module.split(".")[0] == "numpy" and callable(value) and not isinstance(value, type) and hasattr(np, name):
+        return getattr(NUMPY, name)
+    if module.split(".")[0] == "numexpr" and name == "evaluate":
+        return _evaluate
+    if module.startswith("scipy.stats") and type(value).__name__ == "norm_gen":
+        return _Normal()
+    if module.startswith("scipy.integrate") and name in ("trapezoid", "trapz"):
+        return function(value, jnp.trapezoid)
+    if isinstance(value, np.ufunc) or module.startswith("scipy.special"):
+        return function(value, getattr(jax.scipy.special, name, None))
+    return None
+
+
+def _module(value):
+    if value is np:
+        return NUMPY
+    if value is math:
+        return _Math()
+    if value.__name__ == "scipy.special":
+        return _Module(value, jax.scipy.special)
+    if value.__name__ == "numexpr":
+        return types.SimpleNamespace(evaluate=_evaluate)
+    if value.__name__ == "scipy.stats":
+        return types.SimpleNamespace(norm=_Normal())
+    if value.__name__.split(".")[0] in ("numpy", "scipy", "numba"):
+        raise Missing(f"{value.__name__} is not followed")
+    return None
+
+
+evaluate = _evaluate
