@@ -180,7 +180,7 @@ def _compare(simulate, ours, theirs):
             relative = absolute / float(np.max(np.abs(data))) if absolute else 0.0
         else:
             absolute = relative = np.inf
-        name = f"monitors[{index}] {type(monitor).__name__}, {monitor.istep * monitor.dt:g} ms"
+        name = f"monitors[{index}] {monitor.name}, {monitor.istep * monitor.dt:g} ms"
         comparisons.append(Comparison(name, len(data), np.array_equal(our_time, time), absolute, relative))
     return tuple(comparisons)
 

@@ -109,8 +109,8 @@ def main():
     def of_scan(free, state):
         """States alone, through plain autodiff of the same steps."""
         state = with_path(with_path(state, "model.w", free["model.w"]), "model.I_o", free["model.I_o"])
-        theta, weights, x0 = simulate.constants(state), state.connectivity.weights, state.initial_conditions[-1]
-        return jnp.sum(scan_steps(simulate.step, simulate.n_steps, theta, weights, x0, state.integrator.noise.draws))
+        theta, weights, past = simulate.constants(state), state.connectivity.weights, state.initial_conditions
+        return jnp.sum(scan_steps(simulate.step, simulate.n_steps, theta, weights, past, simulate.inputs(state)[0]))
 
     work = {
         ("loss", "tvb_jaxfit"): (jax.jit(loss), free, state),

@@ -10,8 +10,10 @@ import tvb_jaxfit as tj
 from tvb_jaxfit import certificate as module
 from tvb_jaxfit.dynamics import schemes
 from tvb_jaxfit.translate import coupling as translate_coupling
+from tvb_jaxfit.translate import field as translate_field
 from tvb_jaxfit.translate import integrator as translate_integrator
-from tvb_jaxfit.translate import model as translate_model
+from tvb_jaxfit.translate import noise as translate_noise
+from tvb_jaxfit.translate import simulator as translate_simulator
 
 CONTROLS = ["coupling removed", "weights transposed", "noise shifted by one step", "BOLD kernel shifted by one sample"]
 
@@ -102,28 +104,34 @@ def test_a_control_that_goes_unnoticed_makes_it_fail_and_the_text_says_so(build_
 
 
 def wrong_field(monkeypatch):
-    field, parameters = translate_model._FIELDS[translate_model.models.ReducedWongWang]
-
-    def wrong(p, state, coupling):
-        return field(p, state, coupling) * (1.0 + 1e-7)
-
-    monkeypatch.setitem(translate_model._FIELDS, translate_model.models.ReducedWongWang, (wrong, parameters))
+    own = translate_field.vector_fields.reduced_wong_wang
+    wrong = lambda p, state, coupling: own(p, state, coupling) * (1.0 + 1e-7)  # noqa: E731
+    monkeypatch.setitem(translate_field._BY_HAND, translate_field.models.ReducedWongWang, wrong)
     # prepare itself would refuse this one: here the certificate has to find it.
-    monkeypatch.setattr(translate_model, "disagreement", lambda sim: ())
+    monkeypatch.setattr(translate_field._Trials, "disagreement", lambda self, field: None)
+    monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
 
 
 def wrong_coupling(monkeypatch):
-    key = translate_coupling.tvb_coupling.Linear
-    monkeypatch.setitem(translate_coupling._POSTS, key, (lambda theta, gx: theta["a"] * (gx + theta["b"]), ("a", "b")))
+    own = translate_coupling._followed_post
+
+    def wrong(coupling, n_cvar):
+        return lambda theta, s, y: own(coupling, n_cvar)(theta, s * (1.0 + 1e-7), y)
+
+    monkeypatch.setattr(translate_coupling, "_followed_post", wrong)
+    monkeypatch.setattr(translate_coupling, "disagreement", lambda sim, translated: ())
+    monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
 
 
 def wrong_scheme(monkeypatch):
     key = translate_integrator.integrators.HeunStochastic
-    monkeypatch.setitem(translate_integrator._SCHEMES, key, schemes.euler)
+    monkeypatch.setitem(translate_integrator._SCHEMES, key, schemes.euler_stochastic)
+    monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
 
 
 def wrong_noise(monkeypatch):
-    monkeypatch.setattr(translate_integrator, "amplitude", lambda nsig, dt: (nsig * dt) ** 0.5)
+    monkeypatch.setattr(translate_noise, "amplitude", lambda nsig, dt: (nsig * dt) ** 0.5)
+    monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
 
 
 def wrong_times(monkeypatch):
@@ -146,10 +154,18 @@ def test_a_translation_that_is_wrong_makes_it_fail(build_small, monkeypatch, mis
     assert text.startswith("Certificate: FAILED") and "DIFFER" in text
 
 
-def test_prepare_itself_refuses_a_vector_field_that_is_not_tvbs(build_small, monkeypatch):
-    check = translate_model.disagreement
+def test_a_field_by_hand_that_is_not_tvbs_gives_way_to_the_followed_source(build_small, monkeypatch):
+    check, whole = translate_field._Trials.disagreement, translate_simulator._disagreement
     wrong_field(monkeypatch)
-    monkeypatch.setattr(translate_model, "disagreement", check)
+    monkeypatch.setattr(translate_field._Trials, "disagreement", check)
+    monkeypatch.setattr(translate_simulator, "_disagreement", whole)
+    assert tj.certify(build_small(steps=30))
+
+
+def test_prepare_itself_refuses_a_vector_field_that_is_not_tvbs(build_small, monkeypatch):
+    followed = translate_field.follow
+    monkeypatch.setattr(translate_field, "_BY_HAND", {})
+    monkeypatch.setattr(translate_field, "follow", lambda *a: (followed(*a)[0] * (1.0 + 1e-10), {}))
     with pytest.raises(tj.UnsupportedComponent, match="Simulator.model: the translated vector field differs"):
         tj.prepare(build_small())
 

@@ -14,27 +14,48 @@ N_STEPS = 22
 RTOL = 1e-12
 
 
-def _local(theta, x, c, z):
-    """Two nonlinear variables, modes that mix, a bound, and noise that the state multiplies."""
+def _local(theta, x, c, inputs):
+    """Two nonlinear variables, modes that mix, a bound, noise that the state multiplies, and a stimulus."""
     v, w = x
     other = jnp.mean(v, axis=-1, keepdims=True)
     dv = theta["rate"] * (jnp.sin(2.0 * v) - v - w) + theta["drive"] + c[0] * theta["gain"]
     dw = theta["slow"] * jnp.sin(v + other) - 0.3 * w * theta["of_mode"]
     moved = x + 0.1 * jnp.stack([dv, dw])
-    if z is not None:
-        moved = moved + theta["noise"] * jnp.cos(x) * z
+    if "noise" in inputs:
+        moved = moved + theta["noise"] * jnp.cos(x) * inputs["noise"] + 0.1 * inputs["stimulus"]
     return moved.at[1].set(jnp.clip(moved[1], -0.5, 0.5))
 
 
-def _post(theta, gx):
-    return jnp.tanh(theta["coupling"] * gx)
+def _post(theta, s, y):
+    """The sum and the node's own variable."""
+    return jnp.tanh(theta["coupling"] * s[:1]) + 0.2 * y * s[-1:]
 
+
+def _channels(theta, y):
+    """Two channels, one of which a parameter shapes."""
+    return jnp.concatenate([jnp.sin(theta["sent"] * y), 1.0 + y**2])
+
+
+def _pairs(theta, weights, y_i, y_j):
+    """What a target makes of each source, not to be split."""
+    seen = jnp.tanh(theta["sent"][..., None, :] * (jnp.swapaxes(y_j, 0, 1) - y_i[:, :, None]))
+    return jnp.einsum("ij,cijm->cim", weights, seen)
+
+
+DELAYS = np.array([[0, 3, 1, 7, 0], [2, 0, 0, 1, 4], [0, 0, 0, 0, 0], [5, 1, 2, 0, 7], [1, 1, 6, 3, 2]])
 
 # Node 0's second variable is the only one that others see.
-STEP = Step(_local, _post, cvar=(1,))
+STEPS = {
+    "plain": Step(_local, (1,), _post),
+    "channels": Step(_local, (1,), _post, _channels),
+    "delays": Step(_local, (1,), _post, delays=DELAYS),
+    "channels and delays": Step(_local, (1,), _post, _channels, delays=DELAYS),
+    "pairs": Step(_local, (1,), _post, pairs=_pairs),
+    "pairs and delays": Step(_local, (1,), _post, pairs=_pairs, delays=DELAYS),
+}
 
 
-def _problem(n_steps=N_STEPS, stochastic=True, seed=0):
+def _problem(n_steps=N_STEPS, stochastic=True, seed=0, horizon=1):
     draw = np.random.default_rng(seed).normal
 
     def near(mean, *shape):
@@ -47,18 +68,20 @@ def _problem(n_steps=N_STEPS, stochastic=True, seed=0):
         "of_mode": near(1.0, N_NODE, N_MODE),
         "slow": near(0.4, N_NODE, 1),
         "coupling": near(0.5, 1, N_NODE, 1),  # with an axis of coupling variables
+        "sent": near(0.8, 1, 1, 1),
         "noise": near(0.1, N_VAR, N_NODE, 1),  # local, one a variable
     }
     if not stochastic:
         del theta["noise"]
-    draws = jnp.asarray(draw(size=(n_steps, N_VAR, N_NODE, N_MODE))) if stochastic else None
-    arguments = (theta, near(0.3, N_NODE, N_NODE), near(0.0, N_VAR, N_NODE, N_MODE), draws)
+    inputs = {"noise": near(0.0, n_steps, N_VAR, N_NODE, N_MODE) * 5.0, "stimulus": near(0.0, n_steps, 1, N_NODE, 1)}
+    inputs = inputs if stochastic else {}
+    arguments = (theta, near(0.3, N_NODE, N_NODE), near(0.0, horizon, N_VAR, N_NODE, N_MODE), inputs)
     return arguments, jnp.asarray(draw(size=(n_steps, N_VAR, N_NODE, N_MODE)))
 
 
-def _loss(run, n_steps=N_STEPS):
-    def loss(theta, weights, x0, draws, cotangent):
-        return jnp.sum(cotangent * jnp.sin(run(STEP, n_steps, theta, weights, x0, draws)))
+def _loss(run, n_steps=N_STEPS, kind="plain"):
+    def loss(theta, weights, past, inputs, cotangent):
+        return jnp.sum(cotangent * jnp.sin(run(STEPS[kind], n_steps, theta, weights, past, inputs)))
 
     return loss
 
@@ -66,7 +89,7 @@ def _loss(run, n_steps=N_STEPS):
 def _assert_same(got, expected):
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for (path, leaf), ours in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(got), strict=True):
-        error = np.max(np.abs(ours - leaf)) / np.max(np.abs(leaf))
+        error = np.max(np.abs(ours - leaf)) / (np.max(np.abs(leaf)) or 1.0)
         assert error <= RTOL, (jax.tree_util.keystr(path), error)
 
 
@@ -82,9 +105,53 @@ def structured():
     return jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))
 
 
-def test_states_are_those_of_the_plain_scan():
-    arguments, _ = _problem()
-    np.testing.assert_array_equal(trajectory(STEP, N_STEPS, *arguments), scan_steps(STEP, N_STEPS, *arguments))
+@pytest.mark.parametrize("kind", ["plain", "pairs and delays"])
+def test_states_are_those_of_the_plain_scan(kind):
+    step = STEPS[kind]
+    arguments, _ = _problem(horizon=step.horizon)
+    expected = scan_steps(step, N_STEPS, *arguments)
+    np.testing.assert_allclose(trajectory(step, N_STEPS, *arguments), expected, rtol=0.0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("delays", marks=pytest.mark.slow),
+        "channels and delays",
+        pytest.param("pairs", marks=pytest.mark.slow),
+        "pairs and delays",
+    ],
+)
+def test_gradients_of_every_kind_of_coupling_equal_plain_autodiff(kind, monkeypatch):
+    # Blocks of nine steps, and an odd piece.
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 9 * N_VAR * N_NODE * N_MODE * N_VAR * N_MODE)
+    arguments, cotangent = _problem(horizon=STEPS[kind].horizon)
+    ours, expected = (
+        jax.jit(jax.grad(_loss(run, kind=kind), (0, 1, 2, 3)))(*arguments, cotangent) for run in (trajectory, scan_steps)
+    )
+    # Samples before the start act through what they sent, with every delay that reaches back to them.
+    assert np.any(expected[2][0] != 0.0) or "delays" not in kind
+    _assert_same(ours, expected)
+
+
+@pytest.mark.slow
+def test_gradients_under_channels_equal_plain_autodiff():
+    arguments, cotangent = _problem()
+    ours, expected = (jax.jit(jax.grad(_loss(run, kind="channels"), (0, 1, 2, 3))) for run in (trajectory, scan_steps))
+    _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))
+
+
+def test_gradients_equal_central_differences_through_delays():
+    kind = "channels and delays"
+    (theta, weights, past, inputs), cotangent = _problem(horizon=STEPS[kind].horizon)
+    loss = jax.jit(_loss(trajectory, kind=kind))
+    gradient = jax.jit(jax.grad(_loss(trajectory, kind=kind), (1, 2)))(theta, weights, past, inputs, cotangent)
+    direction = np.random.default_rng(1).normal(size=past.shape)
+    numeric = (
+        loss(theta, weights, past + 1e-5 * direction, inputs, cotangent)
+        - loss(theta, weights, past - 1e-5 * direction, inputs, cotangent)
+    ) / 2e-5
+    np.testing.assert_allclose(np.sum(gradient[1] * direction), numeric, rtol=1e-7)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -99,7 +166,7 @@ def test_gradients_in_everything_equal_plain_autodiff(seed, structured, referenc
     ids=["an odd piece of four", "a step a block"],
 )
 def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(most, used, monkeypatch, reference):
-    n_element = N_VAR * N_NODE * N_MODE
+    n_element = N_VAR * N_NODE * N_MODE * N_VAR * N_MODE  # of a Jacobian
     monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", most * n_element)
     assert adjoint._block_size(N_STEPS, n_element) == used
     arguments, cotangent = _problem()
@@ -114,7 +181,7 @@ def test_gradients_of_a_single_step_equal_plain_autodiff():
 
 
 def test_gradients_of_a_deterministic_step_in_blocks_that_divide_equal_plain_autodiff(monkeypatch):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_VAR * N_NODE * N_MODE)
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_VAR * N_NODE * N_MODE * N_VAR * N_MODE)
     arguments, cotangent = _problem(12, stochastic=False)
     ours, expected = (jax.jit(jax.grad(_loss(run, 12), (0, 1, 2))) for run in (trajectory, scan_steps))
     _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))
@@ -128,11 +195,11 @@ def test_a_cotangent_on_the_last_state_alone_reaches_the_first(structured, refer
     _assert_same(structured(*arguments, cotangent), expected)
 
 
-@pytest.mark.parametrize("wanted", ["drive", "weights", pytest.param("draws", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("wanted", ["drive", "weights", pytest.param("inputs", marks=pytest.mark.slow)])
 def test_a_gradient_in_one_argument_alone_is_the_same_as_among_all(wanted, reference):
     (theta, *others), cotangent = _problem()
     among_all = reference(theta, *others, cotangent)
-    place = {"weights": 0, "x0": 1, "draws": 2}
+    place = {"weights": 0, "past": 1, "inputs": 2}
 
     def loss(value):
         if wanted in theta:
@@ -155,10 +222,10 @@ def test_under_vmap_each_gradient_is_the_one_by_itself(reference):
 
 
 def test_under_vmap_over_the_noise_alone_the_gradients_are_those_of_each_noise(reference):
-    (theta, weights, x0, _), cotangent = _problem()
-    noises = jnp.stack([_problem(seed=seed)[0][3] for seed in range(3)])
-    gradient = jax.vmap(jax.grad(_loss(trajectory), (0, 1)), in_axes=(None, None, None, 0, None))
-    together = jax.jit(gradient)(theta, weights, x0, noises, cotangent)
+    (theta, weights, past, inputs), cotangent = _problem()
+    noises = jnp.stack([_problem(seed=seed)[0][3]["noise"] for seed in range(3)])
+    loss = jax.grad(lambda t, w, p, noise, g: _loss(trajectory)(t, w, p, inputs | {"noise": noise}, g), (0, 1))
+    together = jax.jit(jax.vmap(loss, in_axes=(None, None, None, 0, None)))(theta, weights, past, noises, cotangent)
     for index, draws in enumerate(noises):
-        expected = reference(theta, weights, x0, draws, cotangent)[:2]
+        expected = reference(theta, weights, past, inputs | {"noise": draws}, cotangent)[:2]
         _assert_same(jax.tree.map(lambda leaf, index=index: leaf[index], together), expected)

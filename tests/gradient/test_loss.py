@@ -115,9 +115,8 @@ RTOL = 1e-7
 
 def test_no_state_is_at_a_bound_here_which_would_put_kinks_into_the_loss(prepared):
     simulate, state = prepared
-    draws = state.integrator.noise.draws
-    start = state.initial_conditions[-1]
-    arguments = (simulate.constants(state), state.connectivity.weights, start, draws)
+    inputs, _ = simulate.inputs(state)
+    arguments = (simulate.constants(state), state.connectivity.weights, state.initial_conditions, inputs)
     states = scan_steps(simulate.step, simulate.n_steps, *arguments)
     assert np.min(states) > 0.0
     assert np.max(states) < 1.0

@@ -182,8 +182,10 @@ def _backward(step, n_steps, tree, residuals, cotangents):
     arrays = (before, entering, kept)
     carry, d_entering = _scan_blocks_in_reverse(block, carry, arrays, cotangents, size)
     adjoint, ring, totals, d_weights = carry
-    d_past = jnp.concatenate([_of_the_past(sent, backwards, ring, chosen, past), adjoint[None]])
-    d_chosen = iter(_summed_to(jnp.sum(total, axis=0), leaf.shape) for total, leaf in zip(totals, chosen, strict=True))
+    d_early, d_past = _of_the_past(sent, backwards, ring, chosen, past)
+    d_past = jnp.concatenate([d_past, adjoint[None]])
+    d_chosen = (_summed_to(jnp.sum(total, axis=0), leaf.shape) for total, leaf in zip(totals, chosen, strict=True))
+    d_chosen = iter(later + early for later, early in zip(d_chosen, d_early, strict=True))
     of_constants = (next(d_chosen) if want else None for want in want_constants)
     return (d_weights, d_past, *of_constants, *d_entering)
 
@@ -225,18 +227,22 @@ def _of_weights(network, of_sum, y, was_sent, time):
 
 
 def _of_the_past(sent, backwards, ring, chosen, past):
-    """Gradient of the samples before the start, which act through what they sent alone."""
+    """Gradients of constants and samples before the start, which act through what was sent alone."""
+    zeros = [jnp.zeros_like(leaf) for leaf in chosen]
     if backwards.delays is None:
-        return past[:0]
+        return zeros, past[:0]
 
-    def body(ring, at):
+    def body(carry, at):
+        ring, totals = carry
         time, x = at
-        value, pull = jax.vjp(partial(sent, chosen), x)
+        value, pull = jax.vjp(sent, chosen, x)
         ring = backwards.put(ring, time, jnp.zeros_like(value))
-        return ring, pull(backwards.sum(ring, time))[0]
+        of_chosen, of_x = pull(backwards.sum(ring, time))
+        return (ring, [total + new for total, new in zip(totals, of_chosen, strict=True)]), of_x
 
     times = jnp.arange(-(backwards.horizon - 1), 0)
-    return jax.lax.scan(body, ring, (times, past[:-1]), reverse=True)[1]
+    (_, totals), of_past = jax.lax.scan(body, (ring, zeros), (times, past[:-1]), reverse=True)
+    return totals, of_past
 
 
 def _unit_rows(x):

@@ -55,12 +55,15 @@ class Monitor:
     dt : float
     of_coupling : bool
         Whether it watches the coupling instead of the states.
+    name : str
+        For people: TVB's class.
     """
 
     voi: tuple[int, ...]
     istep: int
     dt: float
     of_coupling: bool = False
+    name: str = ""
 
     def steps(self, start, n_steps):
         """Integration steps at which the monitor samples."""

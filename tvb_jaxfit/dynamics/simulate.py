@@ -52,7 +52,7 @@ class Result:
 
     def __repr__(self):
         shapes = ", ".join(
-            f"{type(monitor).__name__} {data.shape}"
+            f"{monitor.name} {data.shape}"
             for monitor, data in zip(self._simulate.monitors, self.data, strict=True)
         )
         return f"Result({shapes})"
@@ -166,7 +166,7 @@ class Simulate:
     def __repr__(self):
         lines = [self.description, f"{self.n_steps} steps of {self.dt:g} ms"]
         for index, monitor in enumerate(self.monitors):
-            lines.append(f"monitors[{index}]: {type(monitor).__name__} every {monitor.istep * monitor.dt:g} ms")
+            lines.append(f"monitors[{index}]: {monitor.name} every {monitor.istep * monitor.dt:g} ms")
         return "simulate: " + "\n  ".join(lines)
 
 

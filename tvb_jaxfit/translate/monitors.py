@@ -241,10 +241,10 @@ def _translate(sim, monitor):
     kind = _KINDS[type(monitor)]
     dt = float(sim.integrator.dt)
     if kind is jax_monitors.Silent:
-        return kind((), _period_in_steps(monitor, dt), dt)
+        return kind((), _period_in_steps(monitor, dt), dt, name=type(monitor).__name__)
     voi = tuple(int(i) for i in np.ravel(monitor.voi))
     facts = {"voi": voi, "istep": _period_in_steps(monitor, dt), "dt": dt}
-    facts["of_coupling"] = isinstance(monitor, tvb_monitors.AfferentCoupling)
+    facts |= {"of_coupling": isinstance(monitor, tvb_monitors.AfferentCoupling), "name": type(monitor).__name__}
     if type(monitor) is tvb_monitors.SpatialAverage:
         return kind(**facts, mean=np.array(monitor.spatial_mean, dtype=float))
     if type(monitor) is tvb_monitors.GlobalAverage:

@@ -268,7 +268,7 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None):
     for index, monitor in enumerate(simulate.monitors):
         if not isinstance(monitor, Silent) and monitor.steps(reference.current_step, n_steps).size == 0:
             raise ValueError(
-                f"simulation_length: {length:g} ms is too short for monitors[{index}] ({type(monitor).__name__}, every "
+                f"simulation_length: {length:g} ms is too short for monitors[{index}] ({monitor.name}, every "
                 f"{monitor.istep * dt:g} ms): it would record nothing. Simulate at least one period."
             )
     return simulate, state
