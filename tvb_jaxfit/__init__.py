@@ -22,6 +22,7 @@ _HOMES = {
     "FitResult": "fitting.fit",
     "resample": "fitting.evaluate",
     "write_back": "writeback",
+    "JaxBackend": "backend",
     "load_connectivity": "data",
     "load_functional_connectivity": "data",
     "load_structural_connectivity": "data",

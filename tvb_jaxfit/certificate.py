@@ -176,7 +176,7 @@ def _compare(simulate, ours, theirs):
     for index, ((our_time, our_data), (time, data)) in enumerate(zip(ours, theirs, strict=True)):
         monitor = simulate.monitors[index]
         if our_data.shape == data.shape:
-            absolute = float(np.max(np.abs(our_data - data)))
+            absolute = float(np.max(np.abs(our_data - data), initial=0.0))
             relative = absolute / float(np.max(np.abs(data))) if absolute else 0.0
         else:
             absolute = relative = np.inf
@@ -208,6 +208,17 @@ def _controls(simulate, state):
         yield "noise shifted by one step", wrong if noisy else "nsig is zero"
     else:
         yield "noise shifted by one step", "the integrator is deterministic"
+    if simulate.step.delays is not None:
+        at_once = replace(simulate, step=replace(simulate.step, delays=None))
+        yield "delays ignored", (at_once, state.replace(initial_conditions=state.initial_conditions[-1:]))
+    else:
+        yield "delays ignored", "there are none"
+    if "stimulus" in state:
+        silent = state.stimulus.replace(weight=jnp.zeros_like(state.stimulus.weight))
+        applied = bool(jnp.any(state.stimulus.weight != 0.0))
+        yield "stimulus removed", (simulate, state.replace(stimulus=silent)) if applied else "its weights are zero"
+    else:
+        yield "stimulus removed", "there is none"
     if any(isinstance(monitor, Bold) for monitor in simulate.monitors):
         shifted = tuple(replace(m, shift=1) if isinstance(m, Bold) else m for m in simulate.monitors)
         yield "BOLD kernel shifted by one sample", (replace(simulate, monitors=shifted), state)

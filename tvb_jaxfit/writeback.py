@@ -127,7 +127,10 @@ def _differences(state, sim, problems):
         if not np.all(np.isfinite(value)):
             problems.append(f"{leaf.path} holds {np.sum(~np.isfinite(value))} values that are not finite")
             continue
-        pending[leaf.path] = (leaf, leaf.read(sim), leaf.native_value(value, sim))
+        try:
+            pending[leaf.path] = (leaf, leaf.read(sim), leaf.native_value(value, sim))
+        except ValueError:
+            problems.append(f"{leaf.path} has shape {value.shape}, where the simulator's own has {own.shape}")
     return pending
 
 
@@ -205,11 +208,7 @@ def _work_out_anew(sim, pending):
 def _move(state, sim, position):
     """What puts the simulator where the state stands (or None), and notes where it is not put there."""
     standing = sim if sim.history is not None else configured_clone(sim)
-    own = history.of(standing)
-    same = standing.current_step == state.current_step and np.array_equal(
-        np.asarray(own, state.initial_conditions.dtype), state.initial_conditions
-    )
-    if same:
+    if standing.current_step == state.current_step and history.is_at(standing, np.asarray(state.initial_conditions)):
         return None, ()
     if not position:
         where = f"the simulator stands at step {standing.current_step}, the state at step {state.current_step}"

@@ -3,8 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from tvb.datatypes import equations
-from tvb.simulator import coupling, monitors
+from tvb.datatypes import equations, patterns, projections, region_mapping
+from tvb.datatypes.sensors import SensorsEEG, SensorsInternal
+from tvb.simulator import coupling, integrators, models, monitors, noise
+from tvb.simulator.coupling import Linear
+from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import certificate as module
@@ -15,7 +18,14 @@ from tvb_jaxfit.translate import integrator as translate_integrator
 from tvb_jaxfit.translate import noise as translate_noise
 from tvb_jaxfit.translate import simulator as translate_simulator
 
-CONTROLS = ["coupling removed", "weights transposed", "noise shifted by one step", "BOLD kernel shifted by one sample"]
+CONTROLS = [
+    "coupling removed",
+    "weights transposed",
+    "noise shifted by one step",
+    "delays ignored",
+    "stimulus removed",
+    "BOLD kernel shifted by one sample",
+]
 
 
 def all_monitors():
@@ -61,6 +71,8 @@ def test_it_passes_with_every_control_noticed_wherever_the_simulator_stands_and_
     for name, noticed in certificate.controls.items():
         if name == "noise shifted by one step" and scheme == "EulerDeterministic":
             assert noticed == "the integrator is deterministic"
+        elif name in ("delays ignored", "stimulus removed"):
+            assert noticed.startswith("there ")
         else:
             assert noticed > 1e-4, name
 
@@ -119,7 +131,7 @@ def wrong_coupling(monkeypatch):
         return lambda theta, s, y: own(coupling, n_cvar)(theta, s * (1.0 + 1e-7), y)
 
     monkeypatch.setattr(translate_coupling, "_followed_post", wrong)
-    monkeypatch.setattr(translate_coupling, "disagreement", lambda sim, translated: ())
+    monkeypatch.setattr(translate_coupling, "worst_by_row", lambda ours, theirs: 0.0)
     monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
 
 
@@ -131,6 +143,7 @@ def wrong_scheme(monkeypatch):
 
 def wrong_noise(monkeypatch):
     monkeypatch.setattr(translate_noise, "amplitude", lambda nsig, dt: (nsig * dt) ** 0.5)
+    monkeypatch.setattr(translate_noise, "worst_by_row", lambda ours, theirs: 0.0)
     monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
 
 
@@ -212,5 +225,105 @@ def test_without_double_precision_it_says_what_to_set(build_small, snapshot):
 
 
 def test_what_prepare_refuses_it_refuses(build_small):
-    with pytest.raises(tj.UnsupportedComponent, match=r"Simulator.monitors\[0\]: EEG"):
-        tj.certify(build_small(monitors=[monitors.EEG()]))
+    with pytest.raises(tj.UnsupportedComponent, match=r"Simulator.monitors\[0\]: BoldRegionROI"):
+        tj.certify(build_small(monitors=[monitors.BoldRegionROI()]))
+
+
+KINDS = {
+    "JansenRit": {"model": models.JansenRit, "coupling": coupling.SigmoidalJansenRit, "nsig": 1e-4},
+    "Generic2dOscillator": {"model": models.Generic2dOscillator, "coupling": coupling.Difference},
+    "MontbrioPazoRoxin": {"model": models.MontbrioPazoRoxin, "dt": 0.01},
+    "Kuramoto": {"model": models.Kuramoto, "coupling": coupling.Kuramoto},
+    "ReducedWongWangExcInh": {"model": models.ReducedWongWangExcInh},
+    "DecoBalancedExcInh": {"model": models.DecoBalancedExcInh},
+    "ReducedSetFitzHughNagumo": {"model": models.ReducedSetFitzHughNagumo, "a": 1e-3, "dt": 0.01},
+    "coloured noise": {"model": models.Generic2dOscillator, "ntau": 2.0},
+}
+
+
+@pytest.fixture
+def delayed(weights_6, connectivity_of):
+    """Function: a simulator of six regions with delays of up to 1 ms, by the facts that differ from the default."""
+
+    def make(model, coupling=Linear, a=0.01, dt=0.05, nsig=1e-6, ntau=0.0, **parts):
+        tracts = np.random.RandomState(1).uniform(0.0, 4.0, weights_6.shape)
+        function = coupling(a=np.array([a])) if coupling is Linear else coupling()
+        source = noise.Additive(nsig=np.array([nsig]), ntau=ntau)
+        defaults = {
+            "connectivity": connectivity_of(weights_6, tracts, 4.0),
+            "model": model(),
+            "coupling": function,
+            "integrator": integrators.HeunStochastic(dt=dt, noise=source),
+            "monitors": [monitors.Raw(), monitors.TemporalAverage(period=10 * dt)],
+            "simulation_length": 60 * dt,
+        }
+        return Simulator(**(defaults | parts))
+
+    return make
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_simulator_passes_with_its_controls_noticed(kind, delayed):
+    certificate = tj.certify(delayed(**KINDS[kind]))
+    assert certificate, print(certificate)
+    assert max(c.relative for c in certificate.lifted) < 1e-12
+    for name in ("coupling removed", "weights transposed", "noise shifted by one step", "delays ignored"):
+        assert certificate.controls[name] > 1e-9, name
+
+
+def projection(kind, sensors, matrix):
+    """Monitor of three sensors on twelve vertices, two a region."""
+    labels = np.array(["a", "b", "c"])
+    return kind(
+        period=0.5,
+        sensors=sensors(labels=labels, locations=np.eye(3)),
+        projection=matrix(projection_data=np.random.RandomState(3).normal(size=(3, 12))),
+        region_mapping=region_mapping.RegionMapping(array_data=np.repeat(np.arange(6), 2)),
+    )
+
+
+@pytest.mark.parametrize(
+    "model,kind,sensors,matrix",
+    [
+        (models.WilsonCowan, monitors.EEG, SensorsEEG, projections.ProjectionSurfaceEEG),
+        (models.Epileptor, monitors.iEEG, SensorsInternal, projections.ProjectionSurfaceSEEG),
+    ],
+)
+def test_projections_onto_sensors_pass_with_their_observation_noise(model, kind, sensors, matrix, delayed):
+    sim = delayed(model, monitors=[projection(kind, sensors, matrix)])
+    sim.connectivity.cortical, sim.connectivity.orientations = np.ones(6, dtype=bool), np.zeros((6, 3))
+    certificate = tj.certify(sim)
+    assert certificate, print(certificate)
+    assert certificate.lifted[0].monitor.startswith(f"monitors[0] {kind.__name__}, 0.5 ms")
+
+
+class Relaxing(models.Linear):
+    """A model of a user's own, which the package has never seen."""
+
+    def dfun(self, state, coupling, local_coupling=0.0):
+        change = np.zeros_like(state)
+        row = change[0]
+        row[:] = self.gamma * np.tanh(state[0]) + coupling[0]
+        row[state[0] > 0.5] *= 0.5
+        return change
+
+
+def test_a_users_own_model_passes(delayed):
+    assert tj.certify(delayed(Relaxing, nsig=1e-3))
+
+
+def test_a_stimulus_passes_and_its_removal_is_noticed(delayed, weights_6):
+    sim = delayed(models.Generic2dOscillator)
+    sim.stimulus = patterns.StimuliRegion(
+        connectivity=sim.connectivity, weight=np.linspace(0.0, 0.5, 6), temporal=equations.Sinusoid()
+    )
+    certificate = tj.certify(sim)
+    assert certificate, print(certificate)
+    assert certificate.controls["stimulus removed"] > 1e-5
+
+
+def test_what_starts_from_a_history_longer_than_a_step_passes_before_and_after_a_run(delayed):
+    sim = delayed(models.Generic2dOscillator)
+    sim.configure()
+    sim.run()
+    assert tj.certify(sim)

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.linalg
 from tvb.datatypes import equations, patterns
 from tvb.datatypes.connectivity import Connectivity
 from tvb.datatypes.cortex import Cortex
@@ -35,14 +36,6 @@ def test_the_simulator_that_these_tests_spoil_is_itself_accepted(build_small):
     assert np.isfinite(simulate(state).data[0]).all()
 
 
-class OtherWongWang(models.ReducedWongWang):
-    pass
-
-
-class OtherLinear(coupling.Linear):
-    pass
-
-
 class OtherRaw(monitors.Raw):
     pass
 
@@ -52,11 +45,13 @@ class OtherHeun(integrators.HeunStochastic):
 
 
 class OtherGamma(equations.Gamma):
-    pass
+    def evaluate(self, var):
+        return var ** int(self.parameters["n"])
 
 
 class OtherAdditive(noise.Additive):
-    pass
+    def white(self, shape):
+        return np.zeros(shape)
 
 
 class OtherSimulator(Simulator):
@@ -67,84 +62,138 @@ class OtherConnectivity(Connectivity):
     pass
 
 
+class Branching(models.Linear):
+    def dfun(self, state, coupling, local_coupling=0.0):
+        if self.gamma[0] < 0.0:
+            return self.gamma * state + coupling
+        return state
+
+
+class Drawing(models.Linear):
+    def dfun(self, state, coupling, local_coupling=0.0):
+        return np.random.normal(size=state.shape)
+
+
+class InPlace(models.Linear):
+    def dfun(self, state, coupling, local_coupling=0.0):
+        state[0] = 0.5 * state[0]
+        return self.gamma * state
+
+
+class Remembering(models.Linear):
+    """What it returns depends on what was asked before."""
+
+    calls = 0
+
+    def dfun(self, state, coupling, local_coupling=0.0):
+        Remembering.calls += 1
+        return self.gamma * state * Remembering.calls
+
+
+class Foreign(models.Linear):
+    def dfun(self, state, coupling, local_coupling=0.0):
+        return scipy.linalg.expm(np.eye(2)).sum() * state
+
+
 @pytest.mark.parametrize(
-    "model", [models.JansenRit, models.Generic2dOscillator, models.ReducedWongWangExcInh, OtherWongWang]
+    "model, words",
+    [
+        (Branching, ["a branch on a value that is differentiated", "numpy.where", "if self.gamma[0] < 0.0:"]),
+        (Drawing, ["numpy.random is not followed", "return np.random.normal(size=state.shape)"]),
+        (InPlace, ["dfun writes in place into an array that it was given"]),
+        (Foreign, ["scipy is not followed", "scipy.linalg.expm"]),
+    ],
 )
-def test_other_models_are_refused(build_small, refused, model):
+def test_models_that_cannot_be_followed_are_refused_and_the_line_is_named(build_small, refused, model, words):
     sim = build_small()
     sim.model = model()
-    refused(sim, f"Simulator.model: {model.__name__} is not supported", "supported: ReducedWongWang")
+    refused(sim, "Simulator.model: ", model.__name__, *words)
 
 
-@pytest.mark.parametrize("function", [coupling.Sigmoidal, coupling.Kuramoto, coupling.Difference, OtherLinear])
-def test_other_couplings_are_refused(build_small, refused, function):
+def test_a_model_that_depends_on_how_often_it_was_asked_is_refused(build_small, refused):
     sim = build_small()
-    sim.coupling = function()
-    refused(sim, f"Simulator.coupling: {function.__name__} is not supported", "supported: Linear, Scaling")
+    sim.model = Remembering()
+    refused(sim, "differs from")
 
 
-@pytest.mark.parametrize(
-    "integrator",
-    [integrators.RungeKutta4thOrderDeterministic, integrators.Dopri5, integrators.Identity, OtherHeun],
-)
+def test_regional_values_of_which_tvb_uses_the_first_are_refused(build_small, refused):
+    sim = build_small()
+    sim.model = models.EpileptorCodim3(mu1_start=np.linspace(-0.02, -0.03, 6))
+    refused(sim, "Simulator.model.mu1_start: 6 values, of which TVB's EpileptorCodim3 uses the first")
+
+
+class OwnCall(coupling.Linear):
+    def __call__(self, step, history):
+        return history.query_sparse(step)[0]
+
+
+def test_couplings_that_cannot_be_followed_are_refused_and_the_line_is_named(build_small, refused):
+    words = "OwnCall is not translated", "return history.query_sparse(step)[0]"
+    refused(build_small(coupling=OwnCall()), "Simulator.coupling", *words)
+
+
+@pytest.mark.parametrize("function", [coupling.SigmoidalJansenRit, coupling.PreSigmoidal])
+def test_couplings_that_fail_in_tvb_are_refused_in_its_words(build_small, refused, function):
+    sim = build_small(coupling=function())
+    refused(sim, f"TVB's own {function.__name__} fails with ReducedWongWang, which has 1 coupling variables")
+
+
+@pytest.mark.parametrize("integrator", [integrators.Dopri5, integrators.VODEStochastic, OtherHeun])
 def test_other_integrators_are_refused(build_small, refused, integrator):
     sim = build_small()
     sim.integrator = integrator(dt=4.0)
     refused(sim, f"Simulator.integrator: {integrator.__name__} is not supported", "HeunStochastic")
 
 
-@pytest.mark.parametrize("source", [noise.Multiplicative, OtherAdditive])
-def test_other_noise_is_refused(build_small, refused, source):
+def test_noise_that_draws_in_its_own_way_is_refused(build_small, refused):
     sim = build_small()
-    sim.integrator.noise = source()
-    refused(sim, f"Simulator.integrator.noise: {source.__name__} is not supported", "supported: Additive")
+    sim.integrator.noise = OtherAdditive()
+    refused(sim, "Simulator.integrator.noise: OtherAdditive replaces white", "Use Additive or Multiplicative")
 
 
-def test_coloured_noise_is_refused(build_small, refused):
+def test_one_dispersion_a_region_is_refused_where_tvbs_heun_fails_with_it(build_small, refused):
+    sim = build_small(nsig=np.full(6, 1e-3))
+    sim.model = models.Generic2dOscillator()
+    refused(sim, "Simulator.integrator.noise.nsig: one value for each region", "Give shape (2, 6)")
+
+
+def test_other_monitors_are_refused(build_small, refused):
     sim = build_small()
-    sim.integrator.noise.ntau = 10.0
-    refused(sim, "Simulator.integrator.noise.ntau: 10.0", "ntau = 0")
+    sim.monitors = [monitors.Raw(), OtherRaw()]
+    refused(sim, "Simulator.monitors[1]: OtherRaw is not supported", "Remove it before prepare()")
 
 
-@pytest.mark.parametrize(
-    "monitor", [monitors.GlobalAverage, monitors.EEG, monitors.AfferentCoupling, monitors.ProgressLogger, OtherRaw]
-)
-def test_other_monitors_are_refused(build_small, refused, monitor):
-    sim = build_small()
-    sim.monitors = [monitors.Raw(), monitor()]
-    refused(sim, f"Simulator.monitors[1]: {monitor.__name__} is not supported", "Remove it before prepare()")
+def test_monitors_that_fail_in_tvb_are_refused(build_small, refused):
+    sim = build_small(monitors=[monitors.BoldRegionROI(), monitors.AfferentCouplingTemporalAverage()])
+    refused(sim, "monitors[0]: BoldRegionROI averages over a surface", "monitors[1].period: 0.0 ms", count=2)
 
 
-def test_other_hemodynamic_responses_are_refused(build_small, refused):
+def test_hemodynamic_responses_that_cannot_be_followed_are_refused(build_small, refused):
     sim = build_small(monitors=[monitors.Bold(hrf_kernel=OtherGamma())])
-    refused(sim, "Simulator.monitors[0].hrf_kernel: OtherGamma is not supported", "supported: FirstOrderVolterra")
+    refused(sim, "Simulator.monitors[0].hrf_kernel: OtherGamma is not translated", "needed as a plain number")
 
 
 def test_surfaces_are_refused(build_small, refused):
     refused(build_small(surface=Cortex()), "Simulator.surface: surfaces are not supported", "Set sim.surface = None")
 
 
-def test_stimuli_are_refused(build_small, refused, weights_6):
-    sim = build_small()
-    sim.stimulus = patterns.StimuliRegion(
-        temporal=equations.PulseTrain(), connectivity=sim.connectivity, weight=np.ones(6)
-    )
-    refused(sim, "Simulator.stimulus: StimuliRegion is not supported", "Set sim.stimulus = None")
+class OtherStimulus(patterns.StimuliRegion):
+    pass
 
 
-def test_clamped_variables_are_refused(build_small, refused):
+def test_other_stimuli_and_weights_of_a_wrong_shape_are_refused(build_small, refused):
     sim = build_small()
-    sim.integrator.clamped_state_variable_indices = np.array([0])
+    facts = {"temporal": equations.PulseTrain(), "connectivity": sim.connectivity}
+    sim.stimulus = OtherStimulus(weight=np.ones(6), **facts)
+    refused(sim, "Simulator.stimulus: OtherStimulus is not supported", "Set sim.stimulus = None")
+    sim.stimulus = patterns.StimuliRegion(weight=np.ones(5), **facts)
+    refused(sim, "Simulator.stimulus.weight: shape (5,)", "(6,)")
+
+
+def test_clamps_without_values_or_without_indices_are_refused(build_small, refused):
+    sim = build_small()
     sim.integrator.clamped_state_variable_values = np.zeros((1, 6, 1))
-    refused(sim, "Simulator.integrator.clamped_state_variable_values: clamping", "Remove it")
-
-
-def test_delays_are_refused_before_and_after_configure(build_small, refused, connectivity_of, weights_6):
-    sim = build_small(connectivity=connectivity_of(weights_6, speed=2.0))
-    words = "Simulator.connectivity: delays of up to 1 steps (4 ms)", "speed = numpy.array([numpy.inf])"
-    refused(sim, *words)
-    sim.configure()
-    refused(sim, *words)
+    refused(sim, "clamping takes both clamped_state_variable_indices and clamped_state_variable_values")
 
 
 def test_subclasses_of_simulator_and_connectivity_are_refused(build_small, refused, connectivity_of, weights_6):
@@ -188,11 +237,10 @@ def test_the_replaced_evaluate_of_a_hemodynamic_response_is_refused(build_small,
 
 
 def test_all_reasons_come_in_one_error(build_small, refused):
-    sim = build_small(surface=Cortex())
-    sim.model = models.JansenRit()
-    sim.coupling = coupling.Sigmoidal()
-    sim.integrator.noise = noise.Multiplicative()
-    sim.monitors = [monitors.EEG(), monitors.Raw(), monitors.GlobalAverage()]
+    sim = build_small(surface=Cortex(), model={"w": np.array([np.nan])})
+    sim.coupling = coupling.Sigmoidal(a=np.ones(6))
+    sim.integrator.noise = OtherAdditive()
+    sim.monitors = [OtherRaw(), monitors.Raw(), monitors.BoldRegionROI()]
     sim.connectivity.weights[0, 1] = np.nan
     words = ["surface", "model", "coupling", "integrator.noise", "monitors[0]", "monitors[2]", "connectivity.weights"]
     error = refused(sim, "for 7 reasons", *(f"Simulator.{word}" for word in words), count=7)
@@ -468,7 +516,7 @@ def test_weights_that_are_not_square_are_refused(build_small, refused):
 
 
 def test_refusing_gives_no_warnings(build_small):
-    sim = build_small(monitors=[monitors.EEG()])
+    sim = build_small(monitors=[monitors.BoldRegionROI()])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(tj.UnsupportedComponent):

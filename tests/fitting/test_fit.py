@@ -237,9 +237,9 @@ def test_a_target_of_another_parcellation_is_refused_before_anything_runs():
 
 
 def test_an_unsupported_simulator_is_refused_as_by_prepare():
-    with pytest.raises(tj.UnsupportedComponent, match="EEG|Wilson"):
+    with pytest.raises(tj.UnsupportedComponent, match="BoldRegionROI"):
         sim = _simulator()
-        sim.model = models.WilsonCowan()
+        sim.monitors = [monitors.BoldRegionROI()]
         _fit(sim)
 
 

@@ -48,7 +48,7 @@ def _scan(step, n_steps, theta, weights, past, inputs):
 
 
 def _scan_in_pieces(step, n_steps, theta, weights, past, inputs):
-    """As `scan_steps`, for couplings of pairs: the reverse pass runs each piece again and keeps one in memory."""
+    """As `scan_steps`, where Jacobians are not local: the reverse pass runs each piece again and keeps one in memory."""
     network, ring = start(step, theta, weights, past)
 
     def body(carry, at):
@@ -95,7 +95,7 @@ def trajectory(step, n_steps, theta, weights, past, inputs):
     Only what is differentiated is computed in the reverse pass: a gradient in two parameters does not pay for the
     others. Forward-mode differentiation goes through `scan_steps`.
     """
-    if step.pairs is not None:
+    if step.pairs is not None or step.mixes:
         return _scan_in_pieces(step, n_steps, theta, weights, past, inputs)
     leaves, treedef = jax.tree.flatten((theta, inputs))
     n_theta = len(jax.tree.leaves(theta))

@@ -19,7 +19,8 @@ class Step:
     ----------
     local : callable
         (theta, x, c, u) to x': states (n_var, n_node, n_mode), coupling (n_cvar, n_node, n_mode), and what enters at
-        each step (noise, stimulus) as a dict of arrays with the node axis second to last. No node looks at another.
+        each step (noise, stimulus) as a dict of arrays with the node axis second to last. No node looks at another,
+        unless ``mixes``.
     cvar : tuple of int
         The coupling variables: rows of the state that other nodes see.
     post : callable
@@ -32,6 +33,8 @@ class Step:
         n_mode) is what each target sees of each source.
     delays : ndarray of int, shape (n_node, n_node), or None
         Steps from source to target, [target, source]; None where there are none.
+    mixes : bool
+        Whether nodes meet in ``local``, too.
 
     Notes
     -----
@@ -45,6 +48,7 @@ class Step:
     channels: Callable[[Theta, Any], Any] | None = None
     pairs: Callable[[Theta, Any, Any, Any], Any] | None = None
     delays: np.ndarray | None = None
+    mixes: bool = False
 
     @property
     def horizon(self):

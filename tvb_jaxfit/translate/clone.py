@@ -75,9 +75,11 @@ def clone(value, memo=None):
 
 
 def with_weights(past, weights):
-    """A TVB history with other weights and the same buffer."""
-    new = history.SparseHistory(np.asarray(weights, dtype=float), past.delays.astype(int), past.cvars, past.n_mode)
-    new.initialize(past.buffer)
+    """A TVB history with other weights and the same buffer, as precise as the old one at least."""
+    precise = past.buffer.dtype == np.float64
+    with lifted_history() if precise else contextlib.nullcontext():
+        new = history.SparseHistory(np.asarray(weights, dtype=float), past.delays.astype(int), past.cvars, past.n_mode)
+        new.initialize(past.buffer)
     return new
 
 

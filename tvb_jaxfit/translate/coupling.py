@@ -282,13 +282,36 @@ def _followed_call(coupling):
     return pairs
 
 
-def disagreement(sim, translated, seed=0):
-    """Why the translated coupling is not TVB's on a random history, or nothing.
+def make(sim):
+    """Coupling of a configured simulator, and the reasons why there is none.
 
-    Yields
-    ------
-    str
+    Returns
+    -------
+    translated : Translated or None
+    reasons : list of str
     """
+    name = type(sim.coupling).__name__
+    try:
+        samples, theirs = _trial(sim)
+    except _Failure as error:
+        return None, [f"Simulator.coupling: {error}"]
+    try:
+        translated = translate(sim)
+        ours = _in_double(sim, translated, samples)
+    except (Untranslatable, ValueError, TypeError) as error:
+        return None, [f"Simulator.coupling: {name} is not translated: {error}."]
+    worst = worst_by_row(ours, theirs)
+    if not worst <= _TOLERANCE:
+        return None, [f"Simulator.coupling: the translated {name} differs from TVB's by {worst:.1e} of its maximum."]
+    return translated, []
+
+
+class _Failure(Exception):
+    """TVB's own coupling fails."""
+
+
+def _trial(sim, seed=0):
+    """A random past, in order of time, and what TVB's own coupling makes of it."""
     coupling, past, name = sim.coupling, sim.history, type(sim.coupling).__name__
     random = np.random.RandomState(seed)
     model = sim.model
@@ -306,24 +329,14 @@ def disagreement(sim, translated, seed=0):
             theirs = np.array(own(1, history), dtype=float)
             rows = np.array(model.dfun(sim.current_state.copy(), theirs))
     except Exception as error:
-        yield (
-            f"Simulator.coupling: TVB's own {name} fails with {type(model).__name__}, which has {len(model.cvar)} coupling "
-            f"variables: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}."
-        )
-        return
+        raise _Failure(
+            f"TVB's own {name} fails with {type(model).__name__}, which has {len(model.cvar)} coupling variables: "
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}."
+        ) from error
     if rows.shape != sim.current_state.shape:
-        yield f"Simulator.coupling: {name} gives shape {theirs.shape}, with which TVB's dfun gives {rows.shape}."
-        return
+        raise _Failure(f"{name} gives shape {theirs.shape}, with which TVB's dfun gives {rows.shape}.")
     # The newest sample lies at index 0, the one before it at the end.
-    ordered = np.roll(samples, -1, axis=0)
-    try:
-        ours = _in_double(sim, translated, ordered)
-    except (Untranslatable, ValueError, TypeError) as error:
-        yield f"Simulator.coupling: {name} is not translated: {error}."
-        return
-    worst = worst_by_row(ours, theirs)
-    if not worst <= _TOLERANCE:
-        yield f"Simulator.coupling: the translated {name} differs from TVB's by {worst:.1e} of its maximum."
+    return np.roll(samples, -1, axis=0), theirs
 
 
 def _in_double(sim, translated, ordered):

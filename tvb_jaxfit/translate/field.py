@@ -44,12 +44,15 @@ class Field:
     raw : dict of str to str
         By parameter, the shape in which TVB takes a regional value: "column", "flat", "row"; or None where it takes
         one value only.
+    mixes : bool
+        Whether regions meet in it, as they do in none of TVB's own models.
     """
 
     model: Model
     n_node: int
     method: object
     raw: dict
+    mixes: bool = False
 
     def constants(self, node):
         """Parameters and what TVB derives from them, every array with its node axis second to last.
@@ -204,7 +207,7 @@ def make(sim):
     if reasons:
         return None, reasons
     for method in _methods(model):
-        field = Field(model, n_node, method, trials.raw)
+        field = Field(model, n_node, method, trials.raw, trials.mixes)
         reason = trials.disagreement(field)
         if reason is None:
             return field, []
@@ -358,6 +361,25 @@ class _Trials:
             floor = np.abs(nudged[0] + nudged[1] - 2.0 * theirs)
             self.cases.append((values, x, coupling, theirs, floor))
 
+    @cached_property
+    def mixes(self):
+        """Whether what one region is, or has for parameters, changes what another does."""
+        values, x, coupling, theirs, _ = self.cases[-1]
+        if self.n_node == 1:
+            return False
+        x, coupling = x.copy(), coupling.copy()
+        x[:, 0] *= 1.01
+        coupling[:, 0] *= 1.01
+        copy = self.model
+        if values:
+            values = dict(values)
+            for p in traits.parameters(self.model):
+                if p.shape is None and np.size(values[p.name]) > 1:
+                    values[p.name] = np.concatenate([values[p.name][:1] * 1.01, values[p.name][1:]])
+            copy = self._reconfigured(values)
+        other = _dfun(copy, x, coupling)
+        return not np.array_equal(other[:, 1:], theirs[:, 1:], equal_nan=True)
+
     def _near(self, parameter):
         value = spread(parameter, self.model, self.n_node, self.raw)
         reach = 0.05 * np.where(value == 0.0, 1.0, value)
@@ -371,7 +393,7 @@ class _Trials:
             try:
                 theta = field.constants_in_double(values)
                 found = [field.in_double(theta, x, coupling)]
-                if theta["shared"] and not field._groups and widened is None:
+                if theta["shared"] and not (field._groups or field.mixes) and widened is None:
                     widened = {n: np.broadcast_to(v, _widened(v.shape, self.n_node)) for n, v in theta["shared"].items()}
                     found.append(field.in_double({"by_node": theta["by_node"], "shared": widened}, x, coupling))
             except (Untranslatable, ValueError, TypeError) as error:

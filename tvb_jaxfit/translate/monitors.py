@@ -128,8 +128,9 @@ def _bold_refusals(sim, monitor, path):
             f"{path}: Bold averages over {_INTERIM_PERIOD:g} ms, which rounds to no step of dt = {dt} ms; TVB fails. "
             "Use dt below 8 ms."
         )
-    known, found = set(_kernel_names(kernel)), set(kernel.parameters) - _WORKED_OUT.get(type(kernel), set())
-    if type(kernel) in _KERNELS and found != known:
+    known = set(_kernel_names(kernel))
+    found = set(kernel.parameters) - _WORKED_OUT.get(_by_hand(kernel), set())
+    if _by_hand(kernel) is not None and found != known:
         yield (
             f"{path}.hrf_kernel.parameters: found {sorted(found)}, where {type(kernel).__name__} takes {sorted(known)}."
         )
@@ -157,15 +158,22 @@ def _kernel_time(hrf_length):
     return np.arange(0.0, longest, longest / n_lag) if n_lag > 0 else np.zeros(0), n_lag
 
 
+def _by_hand(kernel):
+    """The class of TVB's own whose formula a kernel has; None for a user's."""
+    own = (cls for cls in _KERNELS if type(kernel).evaluate is cls.evaluate and kernel.equation == cls.equation.default)
+    return next((cls for cls in own if isinstance(kernel, cls)), None)
+
+
 def _kernel_names(kernel):
     """Parameters that enter a kernel."""
-    return _KERNELS[type(kernel)][1] if type(kernel) in _KERNELS else equation.names(kernel)
+    cls = _by_hand(kernel)
+    return equation.names(kernel) if cls is None else _KERNELS[cls][1]
 
 
 def _kernel(kernel):
     """(time, **parameters) to the kernel: by hand for TVB's own, its ``evaluate`` followed for others."""
-    if type(kernel) in _KERNELS:
-        return _KERNELS[type(kernel)][0]
+    if _by_hand(kernel) is not None:
+        return _KERNELS[_by_hand(kernel)][0]
     evaluate = equation.translate(kernel)
     return lambda time, **parameters: evaluate(parameters, time)
 

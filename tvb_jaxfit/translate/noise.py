@@ -1,5 +1,6 @@
 """Noise: amplitude, diffusion function, colour."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from tvb.simulator import integrators
@@ -7,19 +8,24 @@ from tvb.simulator import noise as tvb_noise
 
 from ..dynamics.noise import NumpyStream, amplitude
 from ..state import State
-from . import equation
+from . import equation, traits
+from .compare import in_double, worst_by_row
 from .leaves import Leaf
+from .source import Untranslatable, follow
 
-_KINDS = (tvb_noise.Additive, tvb_noise.Multiplicative)
 _PATH = "Simulator.integrator.noise"
+# What a subclass must leave alone, for its draws to be TVB's own.
+_DRAWING = ("generate", "white", "coloured", "configure_white", "configure_coloured")
+_TOLERANCE = 1e-12
 
 
 def refusals(sim):
     """Reasons why the noise of a simulator is not translated, as far as they show before configure()."""
     noise = sim.integrator.noise
-    if type(noise) not in _KINDS:
-        names = ", ".join(cls.__name__ for cls in _KINDS)
-        yield f"{_PATH}: {type(noise).__name__} is not supported (supported: {names}). Use one of these."
+    replaced = [name for name in _DRAWING if getattr(type(noise), name) is not getattr(tvb_noise.Noise, name)]
+    if replaced or not hasattr(noise, "nsig"):
+        what = f"replaces {', '.join(replaced)}" if replaced else "has no nsig"
+        yield f"{_PATH}: {type(noise).__name__} {what}, which is not supported. Use Additive or Multiplicative."
         return
     if not (np.isfinite(noise.ntau) and noise.ntau >= 0.0):
         yield f"{_PATH}.ntau: {noise.ntau} ms; give 0 (white noise) or a positive correlation time."
@@ -28,10 +34,9 @@ def refusals(sim):
         yield f"{_PATH}.nsig: holds values that are negative or not finite; give dispersions of at least 0."
     n_node, n_var, n_mode = np.shape(sim.connectivity.weights)[0], len(sim.model.state_variables), _n_mode(sim)
     n_integrated = n_var - len(sim.model.non_integrated_variables or ())
-    shapes = [(1,)]
-    for n in dict.fromkeys((n_var, n_integrated)):
-        shapes += [(n,), (n, n_node), (n, n_node, 1), (n, 1, 1), (n, n_node, n_mode)]
-    shapes += [(n_node,), (1, n_node, 1)]
+    counts = dict.fromkeys((n_var, n_integrated))
+    shapes = [(1,), *((n,) for n in counts), (n_node,), *((n, n_node) for n in counts)]
+    shapes += [shape for n in counts for shape in ((n, n_node, 1), (n, 1, 1), (n, n_node, n_mode))] + [(1, n_node, 1)]
     if nsig.shape not in shapes:
         yield f"{_PATH}.nsig: shape {nsig.shape}; TVB takes {', '.join(map(str, dict.fromkeys(shapes)))}."
         return
@@ -42,7 +47,7 @@ def refusals(sim):
             f"{_PATH}.nsig: one value for each region, with which TVB's HeunStochastic fails where there are "
             f"{n_integrated} state variables. Give shape ({n_integrated}, {n_node}), or use EulerStochastic."
         )
-    if type(noise) is tvb_noise.Multiplicative:
+    if _has_equation(noise):
         yield from equation.refusals(noise.b, f"{_PATH}.b")
 
 
@@ -65,9 +70,38 @@ def later_refusals(sim):
         expected = (np.exp(-dt / noise.ntau), np.shape(sim.current_state[sim.model.state_variable_mask]))
         if noise._eta is None or noise._E != expected[0] or np.shape(noise._eta) != expected[1]:
             yield f"{_PATH}.ntau: changed since configure(), which TVB does not notice. Call sim.configure() again."
-    if type(noise) is tvb_noise.Multiplicative:
-        x = np.random.RandomState(0).uniform(-1.0, 1.0, size=(3, 4, 1))
+    x = np.random.RandomState(0).uniform(-1.0, 1.0, size=sim.current_state[sim.model.state_variable_mask].shape)
+    if _has_equation(noise):
         yield from equation.disagreement(noise.b, x, f"{_PATH}.b")
+    try:
+        with jax.enable_x64(True):
+            node = State(**{leaf.name: leaf.state_value(sim) for leaf in leaves(sim) if "noise.b." not in leaf.path})
+            if _has_equation(noise):
+                values = {name: np.ones(1) * value for name, value in equation.values(noise.b).items()}
+                node = State(b=State(**values), **dict(node.items()))
+            amplitudes = constants(sim)(node)
+            ours = in_double(lambda theta, x: diffusion(sim)({"noise": theta}, x), amplitudes, x)
+    except (Untranslatable, TypeError, ValueError) as error:
+        yield f"{_PATH}: {type(noise).__name__}.gfun is not translated: {error}."
+        return
+    scale = 1.0 if is_coloured(noise) else np.sqrt(dt)
+    theirs = np.broadcast_to(scale * noise.gfun(x), x.shape)
+    if not worst_by_row(np.broadcast_to(ours, x.shape), theirs) <= _TOLERANCE:
+        yield f"{_PATH}: the translated gfun of {type(noise).__name__} differs from TVB's."
+
+
+def _has_equation(noise):
+    return isinstance(noise, tvb_noise.Multiplicative)
+
+
+def _by_hand(noise):
+    """Whether the diffusion function is TVB's own, which is written by hand: its slope at nsig = 0 is infinite."""
+    return type(noise).gfun in (tvb_noise.Additive.gfun, tvb_noise.Multiplicative.gfun)
+
+
+def _further(noise):
+    """Names of a user's own parameters."""
+    return [p.name for p in traits.parameters(noise) if p.name not in ("nsig", "ntau")]
 
 
 def is_coloured(noise):
@@ -93,8 +127,11 @@ def leaves(sim):
     table = [Leaf("integrator.noise.nsig", owner, "nsig", native, shaped)]
     if is_coloured(sim.integrator.noise):
         table.append(Leaf("integrator.noise.ntau", owner, "ntau", number=True))
-    if type(sim.integrator.noise) is tvb_noise.Multiplicative:
+    if _has_equation(sim.integrator.noise):
         table += equation.leaves("integrator.noise.b", lambda sim: sim.integrator.noise.b, sim)
+    scalars = {p.name for p in traits.parameters(sim.integrator.noise) if p.scalar}
+    for name in _further(sim.integrator.noise):
+        table.append(Leaf(f"integrator.noise.{name}", owner, name, number=name in scalars))
     return table
 
 
@@ -103,7 +140,8 @@ def constants(sim):
     n_node, n_var = np.shape(sim.connectivity.weights)[0], int(sim.model.nintvar)
     white = not is_coloured(sim.integrator.noise)
     dt = float(sim.integrator.dt) if white else 1.0
-    names = equation.names(sim.integrator.noise.b) if hasattr(sim.integrator.noise, "b") else ()
+    noise = sim.integrator.noise
+    names = equation.names(noise.b) if _has_equation(noise) else ()
 
     def gather(node):
         nsig = node.nsig
@@ -117,6 +155,13 @@ def constants(sim):
                 f"({n_node},). Give one value, or one for each of the {n_node} regions."
             )
         theta = {"amplitude": amplitude(nsig, dt)}
+        if not _by_hand(noise):
+            theta = {"nsig": nsig, "scale": jnp.full((1, 1, 1), dt**0.5)}
+            for name in _further(noise):
+                value = getattr(node, name)
+                if value.size > 1:
+                    raise ValueError(f"State.integrator.noise.{name}: shape {value.shape}; give one value.")
+                theta[name] = jnp.reshape(value, (1, 1, 1))
         if names:
             theta["b"] = {name: jnp.reshape(getattr(node.b, name), (1, 1, 1)) for name in names}
         return theta
@@ -164,7 +209,25 @@ def put_stream(noise, node, step):
 
 def diffusion(sim):
     """(theta, x) to what multiplies the draws of a step."""
-    if type(sim.integrator.noise) is tvb_noise.Additive:
+    noise = sim.integrator.noise
+    if not _by_hand(noise):
+        return _followed_gfun(noise)
+    if not _has_equation(noise):
         return lambda theta, x: theta["noise"]["amplitude"]
-    b = equation.translate(sim.integrator.noise.b)
+    b = equation.translate(noise.b)
     return lambda theta, x: theta["noise"]["amplitude"] * b(theta["noise"].get("b", {}), x)
+
+
+def _followed_gfun(noise):
+    scalars = {p.name for p in traits.parameters(noise) if p.scalar}
+
+    def gfun(theta, x):
+        theta = dict(theta["noise"])
+        scale, of_b = theta.pop("scale"), theta.pop("b", {})
+        values = {name: value.reshape(() if name in scalars else 1) if value.size == 1 else value for name, value in theta.items()}
+        if of_b:
+            values["b"] = {"parameters": of_b}
+        g, _ = follow(noise, "gfun", values, x)
+        return jnp.reshape(g, (1, 1, 1)) * scale if jnp.size(g) == 1 else jnp.broadcast_to(g, x.shape) * scale
+
+    return gfun

@@ -22,7 +22,6 @@ from . import noise as noise_of
 from .clone import clone, configured_clone, holds_current_state, holds_weights, lifted_history
 from .compare import worst_by_row
 from .leaves import Leaf
-from .source import Untranslatable
 
 _STEP_TOLERANCE = 1e-10
 
@@ -133,17 +132,17 @@ def translated(sim):
         raise UnsupportedComponent(
             [f"Simulator: TVB's own configure() fails: {type(error).__name__}: {error}"]
         ) from error
-    reasons = list(_later_refusals(reference))
-    _refuse(reasons)
-    vector_field, reasons = field.make(reference)
+    _refuse(_later_refusals(reference))
+    global_stream = np.random.get_state()
     try:
-        of_coupling = coupling.translate(reference)
-        reasons += coupling.disagreement(reference, of_coupling)
-    except Untranslatable as error:
-        reasons.append(f"Simulator.coupling: {type(reference.coupling).__name__} is not translated: {error}.")
-    _refuse(reasons)
-    parts = Parts(reference, vector_field, of_coupling)
-    _refuse(_disagreement(parts))
+        vector_field, reasons = field.make(reference)
+        of_coupling, others = coupling.make(reference)
+        _refuse(reasons + others)
+        parts = Parts(reference, vector_field, of_coupling)
+        _refuse(_disagreement(parts))
+    finally:
+        # A user's model may draw from numpy's global stream.
+        np.random.set_state(global_stream)
     return parts
 
 
@@ -247,7 +246,7 @@ def leaves(sim):
     ]
 
 
-def assemble(parts, simulation_length=None, noise="tvb", reference=None):
+def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps=None):
     """(simulate, state) of a simulator that nothing speaks against; see `prepare`.
 
     Parameters
@@ -257,14 +256,16 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None):
         As for `prepare`.
     reference : Simulator, optional
         Another configured copy of the same simulator to start from, such as one with a double-precision history.
+    n_steps : int, optional
+        Number of steps, in place of ceil(length / dt).
     """
     reference = parts.reference if reference is None else reference
     length = float(reference.simulation_length if simulation_length is None else simulation_length)
     dt = float(reference.integrator.dt)
     if not (np.isfinite(length) and length > 0.0):
         raise ValueError(f"simulation_length: {length} ms; give a positive length.")
-    n_steps = math.ceil(length / dt)
-    simulate, state = _unchecked(parts, length, reference, noise)
+    n_steps = math.ceil(length / dt) if n_steps is None else n_steps
+    simulate, state = _unchecked(parts, length, n_steps, reference, noise)
     for index, monitor in enumerate(simulate.monitors):
         if not isinstance(monitor, Silent) and monitor.steps(reference.current_step, n_steps).size == 0:
             raise ValueError(
@@ -274,9 +275,8 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None):
     return simulate, state
 
 
-def _unchecked(parts, length, reference, noise="tvb"):
+def _unchecked(parts, length, n_steps, reference, noise="tvb"):
     dt = float(reference.integrator.dt)
-    n_steps = math.ceil(length / dt)
     simulate = Simulate(
         step=_step(reference, parts),
         constants=_constants(reference, parts),
@@ -308,6 +308,7 @@ def _step(sim, parts):
         channels=parts.coupling.channels,
         pairs=parts.coupling.pairs,
         delays=coupling.delays(sim),
+        mixes=parts.field.mixes,
     )
 
 
@@ -364,10 +365,9 @@ def _disagreement(parts):
     # The field has been compared, and compiled, by itself.
     parts = replace(parts, field=_Compared(parts.field))
     with jax.enable_x64(True):
-        simulate, state = _unchecked(parts, float(sim.integrator.dt), sim)
+        simulate, state = _unchecked(parts, float(sim.integrator.dt), 1, sim)
         theta, (inputs, _) = simulate.constants(state), simulate.inputs(state)
         ours = np.asarray(one_step(simulate.step, theta, state.connectivity.weights, state.initial_conditions, inputs))
-    random = np.random.get_state()
     try:
         with np.errstate(all="ignore"):
             for _ in sim(n_steps=1):
@@ -375,9 +375,9 @@ def _disagreement(parts):
     except Exception as error:
         yield f"Simulator: TVB's own run fails at its first step: {type(error).__name__}: {error}."
         return
-    finally:
-        np.random.set_state(random)
-    worst = worst_by_row(ours, np.asarray(sim.current_state, dtype=float))
+    theirs = np.asarray(sim.current_state, dtype=float)
+    # At a singular point of TVB's formula, where it gives NaN, a field written by hand is finite.
+    worst = worst_by_row(np.where(np.isnan(theirs), np.nan, ours), theirs)
     if not worst <= _STEP_TOLERANCE:
         yield f"Simulator: the first step of the translation differs from TVB's by {worst:.1e} of its maximum."
 
@@ -386,7 +386,7 @@ class _Compared:
     """A vector field as it was compared with TVB's: with the model's own parameters, in double precision."""
 
     def __init__(self, field):
-        self._field, self.values = field, field.values
+        self._field, self.values, self.mixes = field, field.values, field.mixes
 
     def constants(self, node):
         """Constants of the field; the node is the model's own."""
@@ -401,20 +401,20 @@ def _state(sim, simulate, noise):
     key = _key(noise)
     children = {}
     if integrator.is_stochastic(sim.integrator):
-        stream = key and KeyStream(key)
+        stream = None if key is None else KeyStream(key)
         shape = (n_steps, int(sim.model.nintvar), *sim.current_state.shape[1:])
         node = noise_of.node(sim.integrator.noise, stream, step, step + n_steps, shape)
-        children["noise"] = State(node.static.items(), nsig=None, **dict(node.items()))
+        own = {leaf.name: None for leaf in noise_of.leaves(sim) if leaf.path.count(".") == 2}
         if hasattr(sim.integrator.noise, "b"):
-            b = State(**dict.fromkeys(equation.names(sim.integrator.noise.b)))
-            children["noise"] = State(node.static.items(), nsig=None, b=b, **dict(node.items()))
+            own["b"] = State(**dict.fromkeys(equation.names(sim.integrator.noise.b)))
+        children["noise"] = State(node.static.items(), **own | dict(node.items()))
     if sim.integrator.clamped_state_variable_values is not None:
         children["clamped_state_variable_values"] = None
     parts = {}
     if sim.stimulus is not None:
         equations = {part: State(**dict.fromkeys(names)) for part, names in stimulus.names(sim).items()}
         parts["stimulus"] = State(weight=None, **equations)
-    streams = key and (lambda index: KeyStream(jax.random.fold_in(key, index)))
+    streams = None if key is None else (lambda index: KeyStream(jax.random.fold_in(key, index)))
     state = State(
         static={"current_step": step}.items(),
         model=State(**dict.fromkeys(leaf.name for leaf in model.leaves(sim))),

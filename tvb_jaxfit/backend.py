@@ -1,0 +1,72 @@
+"""The translation as one of TVB's simulator backends."""
+
+import math
+
+import numpy as np
+from tvb.simulator.backend.base import BaseBackend
+
+from .translate import simulator
+
+
+class JaxBackend(BaseBackend):
+    """Runs a simulator as TVB's own backends do, with TVB's numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tvb.simulator.lab import *
+    >>> from tvb_jaxfit import JaxBackend
+    >>> sim = simulator.Simulator(
+    ...     connectivity=connectivity.Connectivity(
+    ...         weights=np.array([[0.0, 1.0], [2.0, 0.0]]), tract_lengths=np.full((2, 2), 10.0),
+    ...         centres=np.zeros((2, 3)), region_labels=np.array(["l", "r"])),
+    ...     model=models.Generic2dOscillator(), integrator=integrators.HeunDeterministic(dt=0.1),
+    ...     monitors=[monitors.TemporalAverage(period=1.0)])
+    >>> (time, data), = JaxBackend().run_sim(sim, nstep=50)
+    >>> data.shape
+    (5, 2, 2, 1)
+    """
+
+    def check_compatibility(self, sim):
+        """Nothing, where the simulator can be translated.
+
+        Raises
+        ------
+        UnsupportedComponent
+            With all reasons why not.
+        """
+        simulator.translated(sim)
+
+    def run_sim(self, sim, nstep=None, simulation_length=None):
+        """Run from where a simulator stands.
+
+        Parameters
+        ----------
+        sim : tvb.simulator.simulator.Simulator
+            Configured or not. Not modified: it does not go on, as it does not in TVB's other backends.
+        nstep : int, optional
+            Integration steps.
+        simulation_length : float, optional
+            [ms], where ``nstep`` is not given; the simulator's own by default.
+
+        Returns
+        -------
+        list of (ndarray, ndarray)
+            (time, data) of each monitor, as ``sim.run()``.
+
+        Raises
+        ------
+        UnsupportedComponent
+            As `prepare`.
+        ValueError
+            Where ``nstep`` is no positive integer.
+        """
+        parts = simulator.translated(sim)
+        dt = parts.reference.integrator.dt
+        if nstep is None:
+            length = parts.reference.simulation_length if simulation_length is None else simulation_length
+            nstep = math.ceil(length / dt)
+        elif int(nstep) != nstep or nstep < 1:
+            raise ValueError(f"nstep: {nstep}; give a positive number of steps.")
+        simulate, state = simulator.assemble(parts, simulation_length, n_steps=int(nstep))
+        return [(time, np.asarray(data)) for time, data in simulate(state)]
