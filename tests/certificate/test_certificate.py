@@ -120,7 +120,7 @@ def wrong_field(monkeypatch):
     wrong = lambda p, state, coupling: own(p, state, coupling) * (1.0 + 1e-7)  # noqa: E731
     monkeypatch.setitem(translate_field._BY_HAND, translate_field.models.ReducedWongWang, wrong)
     # prepare itself would refuse this one: here the certificate has to find it.
-    monkeypatch.setattr(translate_field._Trials, "disagreement", lambda self, field: None)
+    monkeypatch.setattr(translate_field.Trials, "disagreement", lambda self, field: None)
     monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
 
 
@@ -168,9 +168,9 @@ def test_a_translation_that_is_wrong_makes_it_fail(build_small, monkeypatch, mis
 
 
 def test_a_field_by_hand_that_is_not_tvbs_gives_way_to_the_followed_source(build_small, monkeypatch):
-    check, whole = translate_field._Trials.disagreement, translate_simulator._disagreement
+    check, whole = translate_field.Trials.disagreement, translate_simulator._disagreement
     wrong_field(monkeypatch)
-    monkeypatch.setattr(translate_field._Trials, "disagreement", check)
+    monkeypatch.setattr(translate_field.Trials, "disagreement", check)
     monkeypatch.setattr(translate_simulator, "_disagreement", whole)
     assert tj.certify(build_small(steps=30))
 
@@ -282,11 +282,16 @@ def projection(kind, sensors, matrix):
     )
 
 
+def coupled_epileptor():
+    """By default its coupling has no effect at all."""
+    return models.Epileptor(Kvf=np.array([1.0]))
+
+
 @pytest.mark.parametrize(
     "model,kind,sensors,matrix",
     [
         (models.WilsonCowan, monitors.EEG, SensorsEEG, projections.ProjectionSurfaceEEG),
-        (models.Epileptor, monitors.iEEG, SensorsInternal, projections.ProjectionSurfaceSEEG),
+        (coupled_epileptor, monitors.iEEG, SensorsInternal, projections.ProjectionSurfaceSEEG),
     ],
 )
 def test_projections_onto_sensors_pass_with_their_observation_noise(model, kind, sensors, matrix, delayed):

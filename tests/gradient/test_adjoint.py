@@ -126,9 +126,8 @@ def test_gradients_of_every_kind_of_coupling_equal_plain_autodiff(kind, monkeypa
     # Blocks of nine steps, and an odd piece.
     monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 9 * N_VAR * N_NODE * N_MODE * N_VAR * N_MODE)
     arguments, cotangent = _problem(horizon=STEPS[kind].horizon)
-    ours, expected = (
-        jax.jit(jax.grad(_loss(run, kind=kind), (0, 1, 2, 3)))(*arguments, cotangent) for run in (trajectory, scan_steps)
-    )
+    gradients = (jax.jit(jax.grad(_loss(run, kind=kind), (0, 1, 2, 3))) for run in (trajectory, scan_steps))
+    ours, expected = (gradient(*arguments, cotangent) for gradient in gradients)
     # Samples before the start act through what they sent, with every delay that reaches back to them.
     assert np.any(expected[2][0] != 0.0) or "delays" not in kind
     _assert_same(ours, expected)

@@ -335,9 +335,9 @@ def test_a_simulator_with_leaves_that_the_state_does_not_have_is_refused(build_s
 def test_a_simulator_that_prepare_would_not_take_is_refused(build_small, snapshot):
     sim = build_small()
     _, state = tj.prepare(sim)
-    sim.monitors = [monitors.EEG()]
+    sim.monitors = [monitors.BoldRegionROI()]
     before = snapshot(sim)
-    with pytest.raises(ValueError, match=r"Simulator.monitors\[0\]: EEG is not supported.*Nothing was changed"):
+    with pytest.raises(ValueError, match=r"Simulator.monitors\[0\]: BoldRegionROI.*Nothing was changed"):
         tj.write_back(state, sim)
     assert snapshot(sim) == before
 

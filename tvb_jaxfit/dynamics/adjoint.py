@@ -48,7 +48,7 @@ def _scan(step, n_steps, theta, weights, past, inputs):
 
 
 def _scan_in_pieces(step, n_steps, theta, weights, past, inputs):
-    """As `scan_steps`, where Jacobians are not local: the reverse pass runs each piece again and keeps one in memory."""
+    """As `scan_steps`, where Jacobians are not local: the reverse pass runs each piece again, one in memory."""
     network, ring = start(step, theta, weights, past)
 
     def body(carry, at):
@@ -171,13 +171,15 @@ def _backward(step, n_steps, tree, residuals, cotangents):
             totals[0] = [t + _weighted(rows, through_sent) for t, rows in zip(totals[0], of_each_sent, strict=True)]
         if want_weights:
             totals[1] = totals[1] + _of_weights(network, through_sum, y, was_sent, time)
-        d_inputs = [_weighted(rows, through) if want else None for rows, want in zip(of_inputs, want_entering, strict=True)]
+        of_wanted = zip(of_inputs, want_entering, strict=True)
+        d_inputs = [_weighted(rows, through) if want else None for rows, want in of_wanted]
         return (adjoint, ring, *totals), d_inputs
 
     zeros = [jnp.zeros((size, *leaf.shape), leaf.dtype) for leaf in wide]
     n_channel = jax.eval_shape(sent, chosen, past[-1]).shape[0]
     nothing = jnp.zeros((network.horizon, n_channel, *past.shape[2:]), past.dtype)
-    carry = (jnp.zeros_like(past[-1]), backwards.ring(nothing), zeros, jnp.zeros_like(weights) if want_weights else None)
+    no_weights = jnp.zeros_like(weights) if want_weights else None
+    carry = (jnp.zeros_like(past[-1]), backwards.ring(nothing), zeros, no_weights)
     before = jnp.concatenate([past[-1:], states[:-1]])
     arrays = (before, entering, kept)
     carry, d_entering = _scan_blocks_in_reverse(block, carry, arrays, cotangents, size)

@@ -1,7 +1,7 @@
 """TVB's integration schemes as node-local maps: state, frozen coupling, noise and stimulus to the next state.
 
-Every scheme is made by ``scheme(dfun, project, dt)``, with ``dfun(theta, x, coupling)`` the vector field [1/ms] and
-``project`` the bounds and clamps, applied after every stage; and is called as ``(theta, x, coupling, noise, stimulus)``.
+Every scheme is made by ``scheme(dfun, project, dt)``: ``dfun(theta, x, coupling)`` is the vector field [1/ms],
+``project`` the bounds and clamps, applied after every stage. It is called as ``(theta, x, coupling, noise, stimulus)``.
 Noise and stimulus are arrays, or 0.0. The order of operations is TVB's.
 """
 

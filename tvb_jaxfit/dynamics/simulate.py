@@ -52,8 +52,7 @@ class Result:
 
     def __repr__(self):
         shapes = ", ".join(
-            f"{monitor.name} {data.shape}"
-            for monitor, data in zip(self._simulate.monitors, self.data, strict=True)
+            f"{monitor.name} {data.shape}" for monitor, data in zip(self._simulate.monitors, self.data, strict=True)
         )
         return f"Result({shapes})"
 

@@ -36,6 +36,7 @@ class Double:
         self._function, self._traced = function, {}
 
     def __call__(self, *arguments, **named):
+        """Value of the function, a tree of numpy's arrays."""
         with jax.enable_x64(True):
             flat, tree = jax.tree.flatten((arguments, named))
             flat = [jnp.asarray(value) for value in flat]

@@ -46,8 +46,8 @@ def refusals(sim):
         shapes = _regional_shapes(coupling, n_node)
         if value.size != 1 and value.shape not in shapes:
             yield (
-                f"Simulator.coupling.{parameter.name}: shape {value.shape} is neither one value nor {shapes[0]}, one for "
-                f"each region, which is what TVB broadcasts against {name}'s sum. Reshape it."
+                f"Simulator.coupling.{parameter.name}: shape {value.shape} is neither one value nor {shapes[0]}, one "
+                f"for each region, which is what TVB broadcasts against {name}'s sum. Reshape it."
             )
         elif not np.all(np.isfinite(value)):
             yield (
@@ -95,8 +95,8 @@ def constants(coupling, n_node, single=frozenset()):
         for name in single:
             if columns[name].size > 1:
                 raise ValueError(
-                    f"State.coupling.{name}: {columns[name].size} values; it acts before the sum over regions, where TVB's "
-                    f"{type(coupling).__name__} takes one value. Give one."
+                    f"State.coupling.{name}: {columns[name].size} values; it acts before the sum over regions, where "
+                    f"TVB's {type(coupling).__name__} takes one value. Give one."
                 )
         return columns
 
@@ -237,7 +237,7 @@ def _followed_pairs(coupling):
         values = _values(coupling, theta, lambda value: value)
         n_target, n_cvar, n_source, n_mode = y_j.shape
         if dense:
-            pre, _ = follow(coupling, "pre", values, jnp.swapaxes(y_i[None], 0, 2).reshape(n_target, n_cvar, 1, n_mode), y_j)
+            pre, _ = follow(coupling, "pre", values, jnp.swapaxes(y_i[None], 0, 2), y_j)
         else:
             x_i = jnp.repeat(y_i, n_source, axis=1)
             x_j = jnp.swapaxes(y_j, 0, 1).reshape(n_cvar, -1, n_mode)
@@ -341,7 +341,8 @@ def _trial(sim, seed=0):
 
 def _in_double(sim, translated, ordered):
     n_node = sim.connectivity.weights.shape[0]
-    step = Step(None, tuple(range(ordered.shape[1])), translated.post, translated.channels, translated.pairs, delays(sim))
+    cvar, parts = tuple(range(ordered.shape[1])), translated
+    step = Step(None, cvar, parts.post, parts.channels, parts.pairs, delays(sim))
 
     def coupled(values, weights, past):
         theta = {"coupling": constants(sim.coupling, n_node)(State(**values))}

@@ -24,7 +24,7 @@ def of(sim):
 
 
 def is_at(sim, samples):
-    """Whether a configured simulator's past is this one: the present as precisely as given, the rest as TVB keeps it."""
+    """Whether a configured simulator's past is this one: the present exactly, the rest as precisely as TVB keeps it."""
     own = of(sim)
     return (
         own.shape == samples.shape

@@ -33,7 +33,7 @@ def refusals(sim):
     """Reasons why the integrator of a simulator is not translated."""
     integrator = sim.integrator
     if type(integrator) not in _SCHEMES:
-        why = "it adapts its own step, which has no fixed map" if _is_scipy(integrator) else "its scheme is not followed"
+        why = "it adapts its own step" if _is_scipy(integrator) else "its scheme is not followed"
         yield f"Simulator.integrator: {type(integrator).__name__} is not supported: {why}. Use one of {SUPPORTED}."
         return
     if not (np.isfinite(integrator.dt) and integrator.dt > 0.0):
@@ -63,7 +63,7 @@ def later_refusals(sim):
         try:
             _clamped_shape(sim)
         except ValueError as error:
-            yield f"Simulator.integrator.clamped_state_variable_values: {error}. Give shape (n_clamped, n_node, n_mode)."
+            yield f"Simulator.integrator.clamped_state_variable_values: {error}. Give (n_clamped, n_node, n_mode)."
 
 
 def _clamped_shape(sim):

@@ -87,4 +87,3 @@ def node_column(value, n_node, path):
         f"State.{path}: shape {value.shape} is neither global (one value) nor regional ({n_node},). "
         f"Give one value, or one for each of the {n_node} regions."
     )
-

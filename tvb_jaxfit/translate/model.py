@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from tvb.simulator.models.base import Model
 
-from . import field, traits
+from . import traits, trials
 from .clone import configured_clone
 from .compare import in_double, worst_by_row
 from .leaves import Leaf
@@ -48,10 +48,10 @@ def _leaf(parameter):
             return value.reshape(held)
         if value.size == 1:
             return value.reshape(1)
-        if not field.derives(sim.model):
+        if not trials.derives(sim.model):
             return value.reshape(sim.model.spatial_param_reshape)
         configured = configured_clone(sim).model
-        return field.as_raw(value, field.raw_shapes(configured, value.size)[parameter.name])
+        return trials.as_raw(value, trials.raw_shapes(configured, value.size)[parameter.name])
 
     return Leaf(
         f"model.{parameter.name}",
@@ -66,14 +66,14 @@ def _leaf(parameter):
 def derive_anew(sim):
     """What TVB's configure() derives from the parameters of a configured simulator's model."""
     model = sim.model
-    if not field.derives(model):
+    if not trials.derives(model):
         return
     n_node = sim.connectivity.number_of_regions
-    raw = field.raw_shapes(configured_clone(sim).model, n_node)
+    raw = trials.raw_shapes(configured_clone(sim).model, n_node)
     for parameter in traits.parameters(model):
         value = parameter.read(model)
         if parameter.shape is None and not parameter.scalar and np.size(value) > 1:
-            setattr(model, parameter.name, field.as_raw(value, raw[parameter.name]))
+            setattr(model, parameter.name, trials.as_raw(value, raw[parameter.name]))
     model.update_derived_parameters()
     model._spatialize_model_parameters(sim)
 
@@ -123,5 +123,3 @@ def disagreement(sim, seed=0):
 def n_observed(model):
     """Number of observed rows."""
     return len(model.variables_of_interest)
-
-

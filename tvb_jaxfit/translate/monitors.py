@@ -58,10 +58,13 @@ def refusals(sim):
     for index, monitor in enumerate(monitors):
         path = f"Simulator.monitors[{index}]"
         if type(monitor) is tvb_monitors.BoldRegionROI:
-            yield f"{path}: BoldRegionROI averages over a surface, which this simulator has not, and TVB fails. Use Bold."
+            yield f"{path}: BoldRegionROI averages over a surface; without one TVB fails. Use Bold."
             continue
         if type(monitor) not in _KINDS:
-            yield f"{path}: {type(monitor).__name__} is not supported (supported: {SUPPORTED}). Remove it before prepare()."
+            yield (
+                f"{path}: {type(monitor).__name__} is not supported (supported: {SUPPORTED}). "
+                "Remove it before prepare()."
+            )
             continue
         first = next(i for i, other in enumerate(monitors) if other is monitor)
         if first != index:

@@ -224,7 +224,10 @@ def _followed_gfun(noise):
     def gfun(theta, x):
         theta = dict(theta["noise"])
         scale, of_b = theta.pop("scale"), theta.pop("b", {})
-        values = {name: value.reshape(() if name in scalars else 1) if value.size == 1 else value for name, value in theta.items()}
+        values = dict(theta)
+        for name, value in theta.items():
+            if value.size == 1:
+                values[name] = value.reshape(() if name in scalars else 1)
         if of_b:
             values["b"] = {"parameters": of_b}
         g, _ = follow(noise, "gfun", values, x)

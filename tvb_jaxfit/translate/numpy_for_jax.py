@@ -198,6 +198,9 @@ _NUMEXPR = dict.fromkeys(
 )
 
 
+_NUMPY_NAMES = {"pow": "power", "fabs": "abs", "atan": "arctan", "asin": "arcsin", "acos": "arccos"}
+
+
 class _Math:
     """The math module, for numbers in boxes."""
 
@@ -205,7 +208,7 @@ class _Math:
         found = getattr(math, name)
         if not callable(found):
             return found
-        numpy_name = {"pow": "power", "fabs": "abs", "atan": "arctan", "asin": "arcsin", "acos": "arccos"}.get(name, name)
+        numpy_name = _NUMPY_NAMES.get(name, name)
         follow = getattr(NUMPY, numpy_name, None) if hasattr(np, numpy_name) else None
         return lambda *args: follow(*args) if follow and any(isinstance(a, Box) for a in args) else found(*args)
 

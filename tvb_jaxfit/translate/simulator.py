@@ -86,8 +86,8 @@ def prepare(sim, simulation_length=None, noise="tvb"):
     if sim.history is None and history.is_misaligned(parts.reference):
         warnings.warn(
             f"Simulator.initial_conditions: {sim.initial_conditions.shape[0]} samples for a history of "
-            f"{parts.reference.connectivity.horizon}; TVB takes another one than the last as the present, and so does the "
-            "translation. Give the last ones alone.",
+            f"{parts.reference.connectivity.horizon}; TVB takes another one than the last as the present, and so does "
+            "the translation. Give the last ones alone.",
             HistoryWarning,
             stacklevel=2,
         )

@@ -16,7 +16,7 @@ def refusals(sim):
     if stimulus is None:
         return
     if type(stimulus) is not StimuliRegion:
-        yield f"{_PATH}: {type(stimulus).__name__} is not supported (supported: StimuliRegion). Set sim.stimulus = None."
+        yield f"{_PATH}: {type(stimulus).__name__} is not supported. Use StimuliRegion, or set sim.stimulus = None."
         return
     n_node = np.shape(sim.connectivity.weights)[0]
     weight = np.asarray(stimulus.weight)
