@@ -118,7 +118,7 @@ def test_a_control_that_goes_unnoticed_makes_it_fail_and_the_text_says_so(build_
 def wrong_field(monkeypatch):
     own = translate_field.vector_fields.reduced_wong_wang
     wrong = lambda p, state, coupling: own(p, state, coupling) * (1.0 + 1e-7)  # noqa: E731
-    monkeypatch.setitem(translate_field._BY_HAND, translate_field.models.ReducedWongWang, wrong)
+    monkeypatch.setitem(translate_field._BY_HAND, ("wong_wang", "ReducedWongWang"), wrong)
     # prepare itself would refuse this one: here the certificate has to find it.
     monkeypatch.setattr(translate_field.Trials, "disagreement", lambda self, field: None)
     monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())

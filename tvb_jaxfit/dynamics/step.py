@@ -150,13 +150,6 @@ def send(step, theta, x):
     return step.own(x) if step.pairs is not None else step.sent(theta, x)
 
 
-def one_step(step, theta, weights, past, inputs):
-    """State one step after the last of ``past``; ``inputs`` those of a run, of which the first are taken."""
-    network, ring = start(step, theta, weights, past)
-    s = sums(step, theta, weights, network, ring, past[-1], 0)
-    return step.from_sum(theta, past[-1], s, jax.tree.map(lambda entering: entering[0], inputs))
-
-
 def coupling_series(step, theta, weights, past, states):
     """Coupling after each step, as the next step will see it (TVB's AfferentCoupling monitors).
 

@@ -133,6 +133,7 @@ class Box:
             row = self._rows[key]
             self._rows[key] = _fitted(new, row.shape, row.dtype)
             return
+        _allow(np.result_type(new) if not hasattr(new, "dtype") else new.dtype, self.dtype)
         self.write(_put(self.value, key, new))
 
     @property
@@ -230,13 +231,18 @@ def _fitted(new, shape, dtype):
     extra = new.ndim - len(shape)
     if extra > 0 and new.shape[:extra] == (1,) * extra:
         new = new.reshape(new.shape[extra:])
-    if np.issubdtype(new.dtype, np.inexact) and not np.issubdtype(dtype, np.inexact):
-        raise TypeError(f"floats would be rounded to {dtype} by an assignment in place")
-    if np.issubdtype(new.dtype, np.complexfloating) and not np.issubdtype(dtype, np.complexfloating):
-        raise TypeError("an assignment in place would drop an imaginary part")
+    _allow(new.dtype, dtype)
     # Single precision is a mode of JAX; where numpy would widen to the array's double, the array's is meant.
     kind = dtype if module is np else jax.dtypes.canonicalize_dtype(dtype)
     return module.broadcast_to(new, shape).astype(kind)
+
+
+def _allow(new, dtype):
+    """Refuse what numpy does without a word: to round floats, or to drop an imaginary part, in an assignment."""
+    if np.issubdtype(new, np.inexact) and not np.issubdtype(dtype, np.inexact):
+        raise TypeError(f"floats would be rounded to {dtype} by an assignment in place")
+    if np.issubdtype(new, np.complexfloating) and not np.issubdtype(dtype, np.complexfloating):
+        raise TypeError("an assignment in place would drop an imaginary part")
 
 
 class Masked:

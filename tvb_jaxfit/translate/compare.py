@@ -35,6 +35,11 @@ class Double:
     def __init__(self, function):
         self._function, self._traced = function, {}
 
+    @property
+    def is_long(self):
+        """Whether the function, as far as it was traced, is too long to be compiled."""
+        return any(len(traced.eqns) > _LONG for traced, _ in self._traced.values())
+
     def __call__(self, *arguments, **named):
         """Value of the function, a tree of numpy's arrays."""
         with jax.enable_x64(True):

@@ -297,7 +297,7 @@ def make(sim):
         return None, [f"Simulator.coupling: {error}"]
     try:
         translated = translate(sim)
-        ours = _in_double(sim, translated, samples)
+        ours = in_double_of(sim, translated, samples)
     except (Untranslatable, ValueError, TypeError) as error:
         return None, [f"Simulator.coupling: {name} is not translated: {error}."]
     worst = worst_by_row(ours, theirs)
@@ -339,7 +339,16 @@ def _trial(sim, seed=0):
     return np.roll(samples, -1, axis=0), theirs
 
 
-def _in_double(sim, translated, ordered):
+def in_double_of(sim, translated, ordered):
+    """Translated coupling of a simulator's own parameters and weights, in double precision.
+
+    Parameters
+    ----------
+    sim : Simulator
+    translated : Translated
+    ordered : ndarray, shape (horizon, n_cvar, n_node, n_mode)
+        Coupling variables in order of time.
+    """
     n_node = sim.connectivity.weights.shape[0]
     cvar, parts = tuple(range(ordered.shape[1])), translated
     step = Step(None, cvar, parts.post, parts.channels, parts.pairs, delays(sim))

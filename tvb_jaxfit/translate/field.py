@@ -6,7 +6,6 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tvb.simulator import models
 from tvb.simulator.models.base import Model
 
 from ..dynamics import vector_fields
@@ -17,11 +16,12 @@ from .leaves import node_column
 from .source import follow
 from .trials import RAW, Trials, derives, spread
 
-# Written by hand, for models whose formula is numerically singular. They pass the same comparison.
+# Written by hand, for models whose formula is numerically singular: they pass the same comparison. By module and class:
+# to import these modules compiles TVB's own code, which takes seconds.
 _BY_HAND = {
-    models.ReducedWongWang: vector_fields.reduced_wong_wang,
-    models.ReducedWongWangExcInh: vector_fields.reduced_wong_wang_exc_inh,
-    models.DecoBalancedExcInh: vector_fields.deco_balanced_exc_inh,
+    ("wong_wang", "ReducedWongWang"): vector_fields.reduced_wong_wang,
+    ("wong_wang_exc_inh", "ReducedWongWangExcInh"): vector_fields.reduced_wong_wang_exc_inh,
+    ("wong_wang_exc_inh", "DecoBalancedExcInh"): vector_fields.deco_balanced_exc_inh,
 }
 
 
@@ -115,14 +115,14 @@ class Field:
             each = jax.vmap(self._one, ({"by_node": axes, "shared": -2}, 1, 1), 1)
             shared = {n: jnp.broadcast_to(v, (*v.shape[:-2], x.shape[1], v.shape[-1])) for n, v in shared.items()}
             return each({"by_node": by_node, "shared": shared}, x, coupling)
-        if not self._groups:
+        if not self.groups:
             return self._direct(by_node, shared, x, coupling, {})
         # Regional flags: the regions of one kind together, so that no branch is taken that is not meant.
         parts = []
-        for nodes, flags in self._groups:
+        for nodes, flags in self.groups:
             of_these = {name: value[nodes] if value.shape[0] > 1 else value for name, value in by_node.items()}
             parts.append(self._direct(of_these, shared, x[:, nodes], coupling[:, nodes], flags))
-        order = np.argsort(np.concatenate([nodes for nodes, _ in self._groups]))
+        order = np.argsort(np.concatenate([nodes for nodes, _ in self.groups]))
         return jnp.concatenate(parts, axis=1)[:, order]
 
     def _one(self, theta, x, coupling):
@@ -159,7 +159,7 @@ class Field:
         return Double(self.__call__)
 
     @cached_property
-    def _groups(self):
+    def groups(self):
         """Regions by their flags: [(indices, {flag: value})]; empty where no flag differs between regions."""
         flags = {name: np.ravel(getattr(self.model, name)) for name in traits.flags(self.model)}
         flags = {name: value for name, value in flags.items() if value.size == self.n_node > 1}
@@ -205,10 +205,11 @@ def make(sim):
 
 def _methods(model):
     """Ways to a model's vector field: by hand, or methods to follow; the nearest first."""
-    by_hand = next((cls for cls in _BY_HAND if type(model).dfun is cls.dfun), None)
-    if by_hand is not None and "dfun" not in vars(model):
-        yield _BY_HAND[by_hand]
     owner = next(cls for cls in type(model).__mro__ if "dfun" in vars(cls))
+    package, _, module = owner.__module__.rpartition(".")
+    by_hand = _BY_HAND.get((module, owner.__name__)) if package == "tvb.simulator.models" else None
+    if by_hand is not None and "dfun" not in vars(model):
+        yield by_hand
     if "_numpy_dfun" in vars(owner) and "dfun" not in vars(model):
         yield "_numpy_dfun"
     yield "dfun"

@@ -14,7 +14,7 @@ from tvb.simulator.simulator import Simulator
 from ..dynamics.monitors import Silent
 from ..dynamics.noise import KeyStream, coloured
 from ..dynamics.simulate import Simulate
-from ..dynamics.step import Step, one_step
+from ..dynamics.step import Step
 from ..errors import HistoryWarning, UnsupportedComponent
 from ..state import State, with_path
 from . import coupling, equation, field, history, integrator, model, monitors, stimulus
@@ -362,12 +362,15 @@ def _disagreement(parts):
     """Why a step of the whole is not TVB's, or nothing: what no part shows by itself."""
     with lifted_history():
         sim = clone(parts.reference)
-    # The field has been compared, and compiled, by itself.
+    # Field and coupling have been compared, and compiled, by themselves.
     parts = replace(parts, field=_Compared(parts.field))
     with jax.enable_x64(True):
         simulate, state = _unchecked(parts, float(sim.integrator.dt), 1, sim)
         theta, (inputs, _) = simulate.constants(state), simulate.inputs(state)
-        ours = np.asarray(one_step(simulate.step, theta, state.connectivity.weights, state.initial_conditions, inputs))
+        past = history.of(sim)
+        arrives = jnp.asarray(coupling.in_double_of(sim, parts.coupling, past[:, np.asarray(sim.model.cvar)]))
+        first = jax.tree.map(lambda entering: entering[0], inputs)
+        ours = np.asarray(simulate.step.local(theta, jnp.asarray(past[-1]), arrives, first))
     try:
         with np.errstate(all="ignore"):
             for _ in sim(n_steps=1):

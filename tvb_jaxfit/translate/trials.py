@@ -192,7 +192,7 @@ class Trials:
             try:
                 theta = field.constants_in_double(values)
                 found = [field.in_double(theta, x, coupling)]
-                if theta["shared"] and not (field._groups or field.mixes) and widened is None:
+                if theta["shared"] and widened is None and not (field.groups or field.mixes or field.in_double.is_long):
                     shared = theta["shared"].items()
                     widened = {name: np.broadcast_to(v, _widened(v.shape, self.n_node)) for name, v in shared}
                     found.append(field.in_double({"by_node": theta["by_node"], "shared": widened}, x, coupling))

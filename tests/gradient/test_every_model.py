@@ -1,0 +1,227 @@
+"""The gradient of every model's vector field: right in every parameter, and finite wherever the value is."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tvb.datatypes.connectivity import Connectivity
+from tvb.simulator import coupling, integrators, models, monitors
+from tvb.simulator.simulator import Simulator
+
+from tvb_jaxfit.state import State
+from tvb_jaxfit.translate import traits
+from tvb_jaxfit.translate.simulator import translated
+
+N_NODE = 4
+MODELS = models.ModelsEnum.get_base_model_subclasses()
+# Parameters that enter no equation.
+NO_EFFECT = {
+    models.Epileptor: {"s"},
+    models.JansenRit: {"p_min", "p_max"},
+    models.MontbrioPazoRoxin: {"Gamma"},
+    models.ReducedWongWang: {"sigma_noise"},
+    models.ZerlautAdaptationFirstOrder: {"S_i"},
+}
+# It differentiates numerically, with steps of 1e-7, which leaves rounding of 1e-10: a larger step, and fewer digits.
+NOISY = models.ZerlautAdaptationSecondOrder
+# Five points: the error of a step h is of the order h^4, that of rounding 1e-16 / h.
+POINTS = np.array([-2.0, -1.0, 1.0, 2.0])
+FACTORS = np.array([1.0, -8.0, 8.0, -1.0]) / 12.0
+
+
+def each_model(*classes):
+    """Test for each model; the slow ones are left out by default."""
+    return [pytest.param(cls, marks=pytest.mark.slow if cls is NOISY else (), id=cls.__name__) for cls in classes]
+
+
+@functools.cache
+def field_of(cls, **flags):
+    """(translated vector field, the model's node of the state) of a model as TVB has it."""
+    random = np.random.RandomState(1)
+    sim = Simulator(
+        connectivity=Connectivity(
+            weights=random.uniform(size=(N_NODE, N_NODE)),
+            tract_lengths=np.zeros((N_NODE, N_NODE)),
+            centres=np.zeros((N_NODE, 3)),
+            region_labels=np.array([f"region {i}" for i in range(N_NODE)]),
+            speed=np.array([np.inf]),
+        ),
+        model=cls(**{name: np.array([value]) for name, value in flags.items()}),
+        coupling=coupling.Linear(),
+        integrator=integrators.EulerDeterministic(dt=0.01),
+        monitors=[monitors.Raw()],
+    )
+    parts = translated(sim)
+    model = parts.reference.model
+    node = State(**{p.name: jnp.asarray(p.shaped(np.asarray(p.read(model), float))) for p in traits.parameters(model)})
+    return parts.field, node
+
+
+def states(field, scale=1.0, seed=0):
+    """Random states inside the model's range times a scale, under random coupling, where TVB's value is finite."""
+    model, random = field.model, np.random.RandomState(seed)
+    ranges = np.array([model.state_variable_range[name] for name in model.state_variables])
+    shape = (model.nvar, N_NODE, model.number_of_modes)
+    for _ in range(1000):
+        x = scale * random.uniform(ranges[:, :1, None], ranges[:, 1:, None], shape)
+        c = scale * random.uniform(-0.1, 0.3, (len(model.cvar), *shape[1:]))
+        with np.errstate(all="ignore"):
+            if np.all(np.isfinite(model.dfun(x.copy(), c.copy()))):
+                return x, c
+    raise AssertionError("TVB's own value is nowhere finite")
+
+
+def directions(field, node):
+    """Name and direction of each check: each parameter alone, and in random regional directions where TVB has them."""
+    random = np.random.RandomState(2)
+    for parameter in traits.parameters(field.model):
+        value = np.asarray(getattr(node, parameter.name))
+        yield parameter.name, "global", np.ones((1,)) if value.size == 1 else random.uniform(0.5, 1.5, value.shape)
+        regional = parameter.shape is None and not parameter.scalar
+        if regional and field.raw.get(parameter.name, "column") is not None:
+            yield parameter.name, "regional", random.uniform(-1.0, 1.0, N_NODE)
+
+
+@functools.cache
+def checked(cls):
+    """By parameter and kind: (gradient in the direction, central differences, rounding of these); all in one jit."""
+    field, node = field_of(cls)
+    x, c = states(field)
+    size = np.abs(np.asarray(jax.jit(lambda n: field(field.constants(n), jnp.asarray(x), jnp.asarray(c)))(node)))
+    # Each row counts as much as any other, whatever its unit; one that stands still has none.
+    size = size.max((1, 2), keepdims=True)
+    weight = np.random.RandomState(3).uniform(0.5, 1.5, x.shape) / np.where(size == 0.0, 1.0, size)
+    kinds = list(directions(field, node))
+    wide = {name for name, kind, _ in kinds if kind == "regional"}
+    base = {n: np.broadcast_to(v, (N_NODE,)) if n in wide else np.asarray(v) for n, v in node.items()}
+    relative = 1e-2 if cls is NOISY else 2e-4
+
+    def loss(values):
+        dx = field(field.constants(State(**values)), jnp.asarray(x), jnp.asarray(c))
+        return jnp.sum(jnp.tanh(weight * dx))
+
+    # Directions as they act on the values, the global ones spread over all regions.
+    steps, moved = [], {name: [] for name in base}
+    for name, kind, direction in kinds:
+        h = relative * (np.max(np.abs(base[name])) or 1.0)
+        direction = np.broadcast_to(direction, base[name].shape)
+        steps.append((name, kind, direction, h))
+        for point in POINTS:
+            for other, value in base.items():
+                moved[other].append(value + point * h * direction if other == name else value)
+
+    @jax.jit
+    def both(base, moved):
+        return jax.value_and_grad(loss)(base), jax.lax.map(loss, moved, batch_size=64)
+
+    (value, gradient), around = both(base, {name: np.stack(values) for name, values in moved.items()})
+    around = np.asarray(around).reshape(-1, POINTS.size)
+    noise = 1e-10 if cls is NOISY else 1e-15 * N_NODE * len(size)
+    return {
+        (name, kind): (np.sum(np.asarray(gradient[name]) * direction) * h, FACTORS @ values, noise)
+        for (name, kind, direction, h), values in zip(steps, around, strict=True)
+    }, float(value)
+
+
+@pytest.mark.parametrize("cls", each_model(*MODELS))
+def test_gradient_in_every_parameter_equals_central_differences(cls):
+    found, value = checked(cls)
+    assert np.isfinite(value)
+    assert {name for name, _ in found} == {p.name for p in traits.parameters(cls())}
+    wrong = {
+        key: (ours, numeric)
+        for key, (ours, numeric, noise) in found.items()
+        if not abs(ours - numeric) <= 1e-7 * abs(numeric) + 4 * noise
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("cls", each_model(*NO_EFFECT))
+def test_parameters_that_enter_no_equation_have_a_gradient_of_exactly_zero(cls):
+    found, _ = checked(cls)
+    assert {name: ours for (name, _), (ours, _, _) in found.items() if name in NO_EFFECT[cls]} == dict.fromkeys(
+        NO_EFFECT[cls], 0.0
+    )
+
+
+@functools.cache
+def everywhere(cls, **flags):
+    """Function to the value of a field, and the derivatives of its sum in parameters, state and coupling."""
+    field, _ = field_of(cls, **flags)
+
+    @jax.jit
+    def both(node, x, c):
+        def total(node, x, c):
+            value = field(field.constants(node), x, c)
+            return jnp.sum(value), value
+
+        (_, value), gradient = jax.value_and_grad(total, (0, 1, 2), has_aux=True)(node, x, c)
+        return value, gradient
+
+    return both
+
+
+def assert_finite(cls, x, c, values=None, **flags):
+    _, node = field_of(cls, **flags)
+    node = node.replace(**{name: jnp.asarray([value]) for name, value in (values or {}).items()})
+    value, (by_parameter, by_state, by_coupling) = everywhere(cls, **flags)(node, jnp.asarray(x), jnp.asarray(c))
+    assert np.all(np.isfinite(value))
+    assert [name for name, leaf in by_parameter.items() if not np.all(np.isfinite(leaf))] == []
+    assert np.all(np.isfinite(by_state)) and np.all(np.isfinite(by_coupling))
+
+
+def filled(cls, rows=None, c=0.0, **flags):
+    """States in the middle of the ranges, some rows of them given, and one coupling for all."""
+    field, _ = field_of(cls, **flags)
+    model = field.model
+    ranges = np.array([model.state_variable_range[name] for name in model.state_variables])
+    x = np.broadcast_to(ranges.mean(axis=1)[:, None, None], (model.nvar, N_NODE, model.number_of_modes)).copy()
+    for row, value in (rows or {}).items():
+        x[row] = value
+    return x, np.full((len(model.cvar), N_NODE, model.number_of_modes), c)
+
+
+@pytest.mark.parametrize(
+    "cls, rows, c, flags",
+    [
+        pytest.param(models.ReducedWongWang, {}, -100.0, {}, id="ReducedWongWang"),
+        pytest.param(models.WilsonCowan, {}, -1000.0, {}, id="WilsonCowan"),
+        pytest.param(models.JansenRit, {1: -1500.0, 2: 0.0}, 0.0, {}, id="JansenRit"),
+        pytest.param(models.Epileptor, {0: -80.0}, 0.0, {"modification": True}, id="Epileptor"),
+    ],
+)
+def test_where_an_exponential_overflows_the_gradient_is_finite(cls, rows, c, flags):
+    assert_finite(cls, *filled(cls, rows, c, **flags), **flags)
+
+
+# Binary fractions with which a x - b is 0 without rounding: the input of every transfer function is 1/2.
+HALF = {"a": 0.25, "b": 0.125, "d": 128.0, "w": 1.0, "J_N": 0.25, "I_o": 0.375}
+BOTH_HALF = {"a_e": 0.25, "b_e": 0.125, "d_e": 128.0, "a_i": 0.25, "b_i": 0.125, "d_i": 128.0, "w_p": 1.0, "J_N": 0.25}
+BOTH_HALF |= {"J_i": 1.0, "W_e": 1.0, "W_i": 1.0, "I_o": 0.625, "I_ext": 0.0, "G": 1.0, "lamda": 0.5}
+
+
+@pytest.mark.parametrize(
+    "cls, values, rows",
+    [
+        pytest.param(models.ReducedWongWang, HALF, {0: 0.5}, id="ReducedWongWang"),
+        pytest.param(models.ReducedWongWangExcInh, BOTH_HALF, {0: 0.5, 1: 0.25}, id="ReducedWongWangExcInh"),
+        pytest.param(models.DecoBalancedExcInh, BOTH_HALF, {0: 0.5, 1: 0.25}, id="DecoBalancedExcInh"),
+    ],
+)
+def test_at_the_singular_points_of_all_transfer_functions_value_and_gradient_are_finite(cls, values, rows):
+    """TVB's own value is 0/0 there."""
+    x, c = filled(cls, rows)
+    model = cls(**{name: np.array([value]) for name, value in values.items()})
+    model.configure()
+    with np.errstate(all="ignore"):
+        assert np.all(np.isnan(model.dfun(x.copy(), c.copy())))
+    assert_finite(cls, x, c, values)
+
+
+@pytest.mark.parametrize("cls", each_model(*MODELS))
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_at_random_states_the_gradient_is_finite_where_the_value_is(cls, scale):
+    field, _ = field_of(cls)
+    assert_finite(cls, *states(field, scale, seed=5))
