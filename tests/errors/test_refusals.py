@@ -185,7 +185,7 @@ def test_other_stimuli_and_weights_of_a_wrong_shape_are_refused(build_small, ref
     sim = build_small()
     facts = {"temporal": equations.PulseTrain(), "connectivity": sim.connectivity}
     sim.stimulus = OtherStimulus(weight=np.ones(6), **facts)
-    refused(sim, "Simulator.stimulus: OtherStimulus is not supported", "Set sim.stimulus = None")
+    refused(sim, "Simulator.stimulus: OtherStimulus is not supported", "set sim.stimulus = None")
     sim.stimulus = patterns.StimuliRegion(weight=np.ones(5), **facts)
     refused(sim, "Simulator.stimulus.weight: shape (5,)", "(6,)")
 

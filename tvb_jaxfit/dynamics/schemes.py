@@ -24,6 +24,7 @@ def clip(bounds):
 
     def project(x):
         for index, low, high in bounds:
+            x = jnp.asarray(x)
             x = x.at[index].set(jnp.clip(x[index], low, high))
         return x
 

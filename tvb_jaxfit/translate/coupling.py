@@ -10,6 +10,7 @@ from tvb.simulator import coupling as tvb_coupling
 from ..dynamics.step import Step, start, sums
 from ..state import State
 from . import traits
+from .boxes import Box
 from .clone import clone, lifted_history, with_weights
 from .compare import in_double, worst_by_row
 from .leaves import Leaf
@@ -87,6 +88,9 @@ def leaves(sim):
     ]
 
 
+_ONE_VALUE = "{} uses it before the sum over regions, where it takes one value for all. Give one."
+
+
 def constants(coupling, n_node, single=frozenset()):
     """Function from the coupling's node of the state to its parameters, each (1, n_node or 1, 1)."""
 
@@ -94,10 +98,8 @@ def constants(coupling, n_node, single=frozenset()):
         columns = {p.name: _column(getattr(node, p.name), n_node, p.name) for p in traits.parameters(coupling)}
         for name in single:
             if columns[name].size > 1:
-                raise ValueError(
-                    f"State.coupling.{name}: {columns[name].size} values; it acts before the sum over regions, where "
-                    f"TVB's {type(coupling).__name__} takes one value. Give one."
-                )
+                what = _ONE_VALUE.format(type(coupling).__name__)
+                raise ValueError(f"State.coupling.{name}: {columns[name].size} values; {what}")
         return columns
 
     return columns
@@ -127,10 +129,10 @@ def _values(coupling, theta, regional):
 
 
 def translate(sim):
-    """Coupling of a configured simulator.
+    """Ways to the coupling of a configured simulator, the best first.
 
-    Returns
-    -------
+    Yields
+    ------
     Translated
 
     Raises
@@ -142,20 +144,24 @@ def translate(sim):
     call = type(coupling).__call__
     if call not in (_SPARSE.__call__, _DENSE.__call__):
         every = frozenset(p.name for p in traits.parameters(coupling))
-        return Translated(lambda theta, s, y: s, pairs=_followed_call(coupling), single=every)
+        for hidden in _HIDDEN:
+            yield Translated(lambda theta, s, y: s, pairs=_followed_call(coupling, hidden), single=every)
+        return
     post = _followed_post(coupling, n_cvar)
     pre = type(coupling).pre
     if pre is _DENSE.pre:
-        return Translated(post)
-    if pre is tvb_coupling.Difference.pre:
-        return _split(post, _sent_with_one, lambda y, s: s[:-1] - s[-1:] * y)
-    if pre is tvb_coupling.Kuramoto.pre:
-        return _split(post, _sent_on_circle, _turned_back)
-    needed = _needed_by_pre(coupling, sim)
-    single = frozenset(needed - {"x_i", "x_j"})
-    if "x_i" in needed:
-        return Translated(post, pairs=_followed_pairs(coupling), single=single)
-    return Translated(post, channels=_followed_pre(coupling), single=single)
+        yield Translated(post)
+    elif pre is tvb_coupling.Difference.pre:
+        yield _split(post, _sent_with_one, lambda y, s: s[:-1] - s[-1:] * y)
+    elif pre is tvb_coupling.Kuramoto.pre:
+        yield _split(post, _sent_on_circle, _turned_back)
+    else:
+        needed = _needed_by_pre(coupling, sim)
+        single = frozenset(needed - {"x_i", "x_j"})
+        if "x_i" in needed:
+            yield Translated(post, pairs=_followed_pairs(coupling), single=single)
+        else:
+            yield Translated(post, channels=_followed_pre(coupling), single=single)
 
 
 def _split(post, channels, together):
@@ -243,8 +249,8 @@ def _followed_pairs(coupling):
             x_j = jnp.swapaxes(y_j, 0, 1).reshape(n_cvar, -1, n_mode)
             pre, _ = follow(coupling, "pre", values, x_i, x_j)
             pre = jnp.swapaxes(pre.reshape(-1, n_target, n_source, n_mode), 0, 1)
-        # Pairs that are not connected do not enter, whatever their value.
-        pre = jnp.where((weights != 0.0)[:, None, :, None], pre, 0.0)
+        # Pairs that are not connected do not enter, not even where they are not finite; their slope in the weight does.
+        pre = jnp.where((weights != 0.0)[:, None, :, None] | jnp.isfinite(pre), pre, 0.0)
         return jnp.einsum("ij,icjm->cim", weights, pre)
 
     return pairs
@@ -254,30 +260,31 @@ class _History:
     """What a coupling's own __call__ sees of TVB's history."""
 
     def __init__(self, weights, y_i, y_j):
-        n_target, n_cvar, n_source, n_mode = y_j.shape
-        connected = (weights != 0.0)[:, None, :, None]
-        self.es_weights = jnp.broadcast_to(weights[:, None, :, None], y_j.shape)
-        self.n_node, self.n_cvar, self.n_mode = n_target, n_cvar, n_mode
-        # TVB fills in the connected pairs alone.
-        self._seen = y_i, jnp.where(connected, y_j, 0.0)
+        self.n_node, self.n_cvar, _, self.n_mode = y_j.shape
+        self.es_weights = Box(jnp.broadcast_to(weights[:, None, :, None], y_j.shape))
+        self._seen = Box(y_i), Box(y_j)
 
     def query(self, step):
         """Current state of the targets, and what they see of the sources."""
-        from .boxes import boxed
-
-        return tuple(boxed(value) for value in self._seen)
+        return self._seen
 
 
-def _followed_call(coupling):
+# Which of the pairs that are not connected a __call__ sees as 0. TVB shows it all of them so; but where nothing depends
+# on that, they are better seen as they are: the slope in a weight of 0 is then right.
+_HIDDEN = {
+    "none": lambda weights: jnp.zeros_like(weights, bool),
+    "own": lambda weights: (weights == 0.0) & jnp.eye(weights.shape[0], dtype=bool),
+    "all": lambda weights: weights == 0.0,
+}
+
+
+def _followed_call(coupling, hidden):
     """A coupling with a __call__ of its own, as TVB's PreSigmoidal."""
 
     def pairs(theta, weights, y_i, y_j):
-        from .boxes import Box
-
         values = _values(coupling, theta, lambda value: jnp.swapaxes(value, 0, 1))
-        past = _History(weights, y_i, y_j)
-        past.es_weights = Box(past.es_weights)
-        return follow(coupling, type(coupling).__call__, values, 0, past)[0]
+        y_j = jnp.where(_HIDDEN[hidden](weights)[:, None, :, None], 0.0, y_j)
+        return follow(coupling, type(coupling).__call__, values, 0, _History(weights, y_i, y_j))[0]
 
     return pairs
 
@@ -295,15 +302,19 @@ def make(sim):
         samples, theirs = _trial(sim)
     except _Failure as error:
         return None, [f"Simulator.coupling: {error}"]
+    worst = np.inf
     try:
-        translated = translate(sim)
-        ours = in_double_of(sim, translated, samples)
+        for translated in translate(sim):
+            many = [name for name in sorted(translated.single) if np.size(getattr(sim.coupling, name)) > 1]
+            if many:
+                return None, [f"Simulator.coupling.{which}: {_ONE_VALUE.format(name)}" for which in many]
+            ours = in_double_of(sim, translated, samples)
+            worst = worst_by_row(ours, theirs)
+            if worst <= _TOLERANCE:
+                return translated, []
     except (Untranslatable, ValueError, TypeError) as error:
         return None, [f"Simulator.coupling: {name} is not translated: {error}."]
-    worst = worst_by_row(ours, theirs)
-    if not worst <= _TOLERANCE:
-        return None, [f"Simulator.coupling: the translated {name} differs from TVB's by {worst:.1e} of its maximum."]
-    return translated, []
+    return None, [f"Simulator.coupling: the translated {name} differs from TVB's by {worst:.1e} of its maximum."]
 
 
 class _Failure(Exception):

@@ -120,7 +120,7 @@ def local_map(sim, field):
 
     def clamp(theta, x, rows):
         for row, index in rows:
-            values = theta["clamped"]
+            values, x = theta["clamped"], jnp.asarray(x)
             x = x.at[index].set(jnp.broadcast_to(values[row if values.shape[0] > 1 else 0], x.shape[1:]))
         return x
 

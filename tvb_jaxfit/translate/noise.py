@@ -1,6 +1,5 @@
 """Noise: amplitude, diffusion function, colour."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from tvb.simulator import integrators
@@ -73,14 +72,16 @@ def later_refusals(sim):
     x = np.random.RandomState(0).uniform(-1.0, 1.0, size=sim.current_state[sim.model.state_variable_mask].shape)
     if _has_equation(noise):
         yield from equation.disagreement(noise.b, x, f"{_PATH}.b")
+    table = {leaf.name: leaf for leaf in leaves(sim) if leaf.path.count(".") == 2}
+    values = {name: np.asarray(leaf.shaped(np.atleast_1d(leaf.read(sim)))) for name, leaf in table.items()}
+    of_b = {name: np.full(1, value) for name, value in equation.values(noise.b).items()} if _has_equation(noise) else {}
+
+    def of_draws(values, of_b, x):
+        node = State(**values, **({"b": State(**of_b)} if of_b else {}))
+        return diffusion(sim)({"noise": constants(sim)(node)}, x)
+
     try:
-        with jax.enable_x64(True):
-            node = State(**{leaf.name: leaf.state_value(sim) for leaf in leaves(sim) if "noise.b." not in leaf.path})
-            if _has_equation(noise):
-                values = {name: np.ones(1) * value for name, value in equation.values(noise.b).items()}
-                node = State(b=State(**values), **dict(node.items()))
-            amplitudes = constants(sim)(node)
-            ours = in_double(lambda theta, x: diffusion(sim)({"noise": theta}, x), amplitudes, x)
+        ours = in_double(of_draws, values, of_b, x)
     except (Untranslatable, TypeError, ValueError) as error:
         yield f"{_PATH}: {type(noise).__name__}.gfun is not translated: {error}."
         return

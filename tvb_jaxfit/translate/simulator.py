@@ -17,10 +17,10 @@ from ..dynamics.simulate import Simulate
 from ..dynamics.step import Step
 from ..errors import HistoryWarning, UnsupportedComponent
 from ..state import State, with_path
-from . import coupling, equation, field, history, integrator, model, monitors, stimulus
+from . import coupling, equation, field, history, integrator, model, monitors, stimulus, trials
 from . import noise as noise_of
 from .clone import clone, configured_clone, holds_current_state, holds_weights, lifted_history
-from .compare import worst_by_row
+from .compare import in_double, worst_by_row
 from .leaves import Leaf
 
 _STEP_TOLERANCE = 1e-10
@@ -362,15 +362,22 @@ def _disagreement(parts):
     """Why a step of the whole is not TVB's, or nothing: what no part shows by itself."""
     with lifted_history():
         sim = clone(parts.reference)
-    # Field and coupling have been compared, and compiled, by themselves.
+    # Field and coupling have been compared by themselves.
     parts = replace(parts, field=_Compared(parts.field))
     with jax.enable_x64(True):
         simulate, state = _unchecked(parts, float(sim.integrator.dt), 1, sim)
-        theta, (inputs, _) = simulate.constants(state), simulate.inputs(state)
-        past = history.of(sim)
-        arrives = jnp.asarray(coupling.in_double_of(sim, parts.coupling, past[:, np.asarray(sim.model.cvar)]))
-        first = jax.tree.map(lambda entering: entering[0], inputs)
-        ours = np.asarray(simulate.step.local(theta, jnp.asarray(past[-1]), arrives, first))
+    arrays, tree = jax.tree.flatten(state)
+
+    def worked_out(arrays):
+        state = jax.tree.unflatten(tree, arrays)
+        return simulate.constants(state), simulate.inputs(state)[0]
+
+    theta, inputs = in_double(worked_out, arrays)
+    first = {name: entering[0] for name, entering in inputs.items()}
+    past = history.of(sim)
+    arrives = coupling.in_double_of(sim, parts.coupling, past[:, np.asarray(sim.model.cvar)])
+    with jax.enable_x64(True):
+        ours = np.asarray(simulate.step.local(theta, past[-1], arrives, first))
     try:
         with np.errstate(all="ignore"):
             for _ in sim(n_steps=1):
@@ -386,17 +393,18 @@ def _disagreement(parts):
 
 
 class _Compared:
-    """A vector field as it was compared with TVB's: with the model's own parameters, in double precision."""
+    """In place of a vector field that was compared with TVB's: TVB's own, which costs nothing to make."""
 
     def __init__(self, field):
-        self._field, self.values, self.mixes = field, field.values, field.mixes
+        self.model, self.values, self.mixes = field.model, field.values, field.mixes
+        self._constants = field.constants_in_double()
 
     def constants(self, node):
         """Constants of the field; the node is the model's own."""
-        return self._field.constants_in_double()
+        return self._constants
 
     def __call__(self, theta, x, coupling):
-        return self._field.in_double(theta, np.asarray(x), np.asarray(coupling))
+        return trials.dfun(self.model, np.asarray(x), np.asarray(coupling))
 
 
 def _state(sim, simulate, noise):
