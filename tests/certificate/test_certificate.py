@@ -262,7 +262,10 @@ def delayed(weights_6, connectivity_of):
     return make
 
 
-@pytest.mark.parametrize("kind", KINDS)
+BY_DEFAULT = ("JansenRit", "ReducedSetFitzHughNagumo", "coloured noise")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k in BY_DEFAULT else pytest.mark.slow) for k in KINDS])
 def test_every_kind_of_simulator_passes_with_its_controls_noticed(kind, delayed):
     certificate = tj.certify(delayed(**KINDS[kind]))
     assert certificate, print(certificate)

@@ -31,9 +31,20 @@ POINTS = np.array([-2.0, -1.0, 1.0, 2.0])
 FACTORS = np.array([1.0, -8.0, 8.0, -1.0]) / 12.0
 
 
+# Of different kinds: derived parameters and modes, masks and flags, sigmoids, numexpr, complex roots, by hand.
+BY_DEFAULT = (
+    models.Epileptor,
+    models.EpileptorCodim3,
+    models.Generic2dOscillator,
+    models.JansenRit,
+    models.ReducedSetFitzHughNagumo,
+    models.ReducedWongWangExcInh,
+)
+
+
 def each_model(*classes):
-    """Test for each model; the slow ones are left out by default."""
-    return [pytest.param(cls, marks=pytest.mark.slow if cls is NOISY else (), id=cls.__name__) for cls in classes]
+    """Test for each model; by default for some of different kinds."""
+    return [pytest.param(c, marks=() if c in BY_DEFAULT else pytest.mark.slow, id=c.__name__) for c in classes]
 
 
 @functools.cache
@@ -138,7 +149,7 @@ def test_gradient_in_every_parameter_equals_central_differences(cls):
     assert not wrong
 
 
-@pytest.mark.parametrize("cls", each_model(*NO_EFFECT))
+@pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.__name__) for cls in NO_EFFECT])
 def test_parameters_that_enter_no_equation_have_a_gradient_of_exactly_zero(cls):
     found, _ = checked(cls)
     assert {name: ours for (name, _), (ours, _, _) in found.items() if name in NO_EFFECT[cls]} == dict.fromkeys(
@@ -220,7 +231,8 @@ def test_at_the_singular_points_of_all_transfer_functions_value_and_gradient_are
     assert_finite(cls, x, c, values)
 
 
-@pytest.mark.parametrize("cls", each_model(*MODELS))
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.__name__) for cls in MODELS])
 @pytest.mark.parametrize("scale", [1.0, 10.0])
 def test_at_random_states_the_gradient_is_finite_where_the_value_is(cls, scale):
     field, _ = field_of(cls)

@@ -294,14 +294,14 @@ def _property(sim, lifted, snapshot):
     event("runs as TVB" if reasons is None else f"refused: {reasons.splitlines()[-1][:60]}")
 
 
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 @given(sim=simulators([cls for cls in MODELS if cls not in SLOW_MODELS]))
 def test_a_random_simulator_is_refused_or_runs_as_tvb_and_is_left_as_it_was(sim, lifted, snapshot):
     _property(sim, lifted, snapshot)
 
 
 @pytest.mark.slow
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(sim=simulators(MODELS))
 def test_many_random_simulators_are_refused_or_run_as_tvb_and_are_left_as_they_were(sim, lifted, snapshot):
     _property(sim, lifted, snapshot)

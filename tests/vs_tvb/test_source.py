@@ -72,8 +72,8 @@ class Methods:
         return np.divide(1.0, x - x[0], out=np.zeros_like(x), where=x != x[0])
 
     def numexpr_out(self, x):
-        V, W, d = x[0], x[1], np.empty_like(x)
-        k = self.k
+        V, W, d = x[0], x[1], np.empty_like(x)  # noqa: F841
+        k = self.k  # noqa: F841
         ev = numexpr.evaluate
         ev("k * V**2 + where(W > 0, W, 0)", out=d[0])
         d[1] = numexpr.evaluate("sin(V) / (1.0 + exp(W))")
@@ -120,7 +120,7 @@ class Methods:
 
 class Child(Methods):
     def rows(self, x):
-        return 2.0 * super().rows(x) + super(Child, self).view(x)
+        return 2.0 * super().rows(x) + super().view(x)
 
 
 CASES = [(Methods, name) for name, value in vars(Methods).items() if callable(value) and not name.startswith("_")]

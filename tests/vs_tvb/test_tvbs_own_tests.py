@@ -137,7 +137,9 @@ FIXED_POINTS = {
 }
 
 
-@pytest.mark.parametrize("name", FIXED_POINTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if "ReducedSet" in n else ()) for n in FIXED_POINTS]
+)
 def test_a_model_goes_where_tvb_has_written_down_that_it_goes(name, connectivity_of):
     """TVB looks at every tenth state, the last after step 1991; its tolerance is 1e-3 + 1e-6 |x|."""
     expected = np.array(FIXED_POINTS[name]).reshape(len(FIXED_POINTS[name]), -1)
@@ -304,8 +306,6 @@ def factory(model, scheme, weights):
 MODELS = {cls.__name__: cls for cls in ModelsEnum.get_base_model_subclasses()}
 IN_DEFAULT = [
     ("Generic2dOscillator", "HeunDeterministic"),
-    ("WilsonCowan", "EulerStochastic"),
-    ("Kuramoto", "RungeKutta4thOrderDeterministic"),
 ]
 
 

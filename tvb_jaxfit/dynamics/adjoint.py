@@ -163,9 +163,9 @@ def _backward(step, n_steps, tree, residuals, cotangents):
         if step.channels is not None:
             value, pull = jax.vjp(jax.vmap(sent), each, x)
             of_each_sent, sending = _stacked([pull(row) for row in _unit_rows(value)])
-        (adjoint, ring), (through, through_sent, through_sum) = jax.lax.scan(
-            partial(_back, step, backwards), (adjoint, ring), (time, of_state, of_sum, sending, g), reverse=True
-        )
+        back, local = partial(_back, step, backwards, want_weights), (time, of_state, of_sum, sending, g)
+        (adjoint, ring), through = jax.lax.scan(back, (adjoint, ring), local, reverse=True)
+        through, through_sent, through_sum = through
         totals[0] = [total + _weighted(rows, through) for total, rows in zip(totals[0], of_each, strict=True)]
         if step.channels is not None:
             totals[0] = [t + _weighted(rows, through_sent) for t, rows in zip(totals[0], of_each_sent, strict=True)]
@@ -179,7 +179,8 @@ def _backward(step, n_steps, tree, residuals, cotangents):
     n_channel = jax.eval_shape(sent, chosen, past[-1]).shape[0]
     nothing = jnp.zeros((network.horizon, n_channel, *past.shape[2:]), past.dtype)
     no_weights = jnp.zeros_like(weights) if want_weights else None
-    carry = (jnp.zeros_like(past[-1]), backwards.ring(nothing), zeros, no_weights)
+    no_ring = None if step.delays is None else backwards.ring(nothing)
+    carry = (jnp.zeros_like(past[-1]), no_ring, zeros, no_weights)
     before = jnp.concatenate([past[-1:], states[:-1]])
     arrays = (before, entering, kept)
     carry, d_entering = _scan_blocks_in_reverse(block, carry, arrays, cotangents, size)
@@ -195,8 +196,11 @@ def _backward(step, n_steps, tree, residuals, cotangents):
 _trajectory.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _back(step, backwards, carry, arrays):
-    """One step of the reverse recursion: adjoint (n_var, n_node, n_mode) of the state after to that before."""
+def _back(step, backwards, want_sums, carry, arrays):
+    """One step of the reverse recursion: adjoint (n_var, n_node, n_mode) of the state after to that before.
+
+    The adjoints of what was sent and of the sums come out where they are wanted only: each is a write to memory.
+    """
     adjoint, ring = carry
     time, by_state, by_sum, sending, g = arrays
     adjoint = adjoint + g
@@ -209,7 +213,8 @@ def _back(step, backwards, carry, arrays):
         before = before + of_sent
     else:
         before = before.at[jnp.asarray(step.cvar)].add(of_sent)
-    return (before, ring), (adjoint, of_sent, of_sum)
+    ring = None if step.delays is None else ring
+    return (before, ring), (adjoint, None if sending is None else of_sent, of_sum if want_sums else None)
 
 
 def _of_weights(network, of_sum, y, was_sent, time):

@@ -18,8 +18,16 @@ RAW = {"column": (-1, 1), "flat": (-1,), "row": (1, -1)}
 
 
 def raw_shapes(model, n_node):
-    """By parameter, the shape in which a regional value reaches what TVB derives from it: see `Field`."""
-    return Trials(model, n_node, find_only=True).raw
+    """By parameter, the shape in which a regional value reaches what TVB derives from it: see `Field`.
+
+    Whatever the model holds, and whether what it derived from that is up to date.
+    """
+    bare = clone(model)
+    for parameter in traits.parameters(bare):
+        if parameter.shape is None and not parameter.scalar:
+            setattr(bare, parameter.name, np.ravel(parameter.read(bare))[:1].astype(float))
+    bare.configure()
+    return Trials(bare, n_node, find_only=True).raw
 
 
 def derives(model):
