@@ -24,7 +24,7 @@ class JaxBackend(BaseBackend):
     ...     monitors=[monitors.TemporalAverage(period=1.0)])
     >>> (time, data), = JaxBackend().run_sim(sim, nstep=50)
     >>> data.shape
-    (5, 2, 2, 1)
+    (5, 1, 2, 1)
     """
 
     def check_compatibility(self, sim):

@@ -42,7 +42,7 @@ def all_monitors():
     "standing, scheme",
     [
         ("unconfigured", "EulerDeterministic"),
-        ("configured", "HeunStochastic"),
+        pytest.param("configured", "HeunStochastic", marks=pytest.mark.slow),
         ("run", "HeunStochastic"),
         pytest.param("unconfigured", "HeunStochastic", marks=pytest.mark.slow),
         pytest.param("run", "EulerDeterministic", marks=pytest.mark.slow),

@@ -119,7 +119,7 @@ def test_states_are_those_of_the_plain_scan(kind):
         pytest.param("delays", marks=pytest.mark.slow),
         "channels and delays",
         pytest.param("pairs", marks=pytest.mark.slow),
-        "pairs and delays",
+        pytest.param("pairs and delays", marks=pytest.mark.slow),
     ],
 )
 def test_gradients_of_every_kind_of_coupling_equal_plain_autodiff(kind, monkeypatch):

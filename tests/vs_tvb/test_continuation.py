@@ -99,6 +99,7 @@ def test_initial_conditions_of_any_length_start_as_in_tvb(delayed, lifted, lengt
     assert_equal(simulate(state), reference.run())
 
 
+@pytest.mark.slow
 def test_regional_values_are_written_back_in_the_shape_that_tvb_derives_from(weights_6, connectivity_of):
     """ReducedSetHindmarshRose takes a regional r as (n,), a regional a as (n, 1)."""
     sim = Simulator(

@@ -312,7 +312,13 @@ def with_values(rows):
     """Rows as pytest takes them, those that are in no default run marked."""
     slow = pytest.mark.slow
     return [
-        pytest.param(row, id=name_of(row), marks=() if index in DEFAULT else slow) for index, row in enumerate(rows)
+        # This one's step takes longest to compile.
+        pytest.param(
+            row,
+            id=name_of(row),
+            marks=() if index in DEFAULT and row["model"] != "ZerlautAdaptationSecondOrder" else slow,
+        )
+        for index, row in enumerate(rows)
     ]
 
 
