@@ -224,6 +224,14 @@ def chosen(rows):
     return sorted(indices)
 
 
+LONG = (
+    "ZerlautAdaptationFirstOrder",
+    "ZerlautAdaptationSecondOrder",
+    "ReducedSetFitzHughNagumo",
+    "ReducedSetHindmarshRose",
+    "EpileptorCodim3",
+    "EpileptorCodim3SlowMod",
+)
 ROWS = covering_rows()
 DEFAULT = chosen(ROWS)
 
@@ -312,12 +320,8 @@ def with_values(rows):
     """Rows as pytest takes them, those that are in no default run marked."""
     slow = pytest.mark.slow
     return [
-        # This one's step takes longest to compile.
-        pytest.param(
-            row,
-            id=name_of(row),
-            marks=() if index in DEFAULT and row["model"] != "ZerlautAdaptationSecondOrder" else slow,
-        )
+        # The steps of some models take long to compile.
+        pytest.param(row, id=name_of(row), marks=() if index in DEFAULT and row["model"] not in LONG else slow)
         for index, row in enumerate(rows)
     ]
 

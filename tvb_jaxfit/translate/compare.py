@@ -10,6 +10,8 @@ import numpy as np
 # Operations beyond which a function is run one by one: to compile it would take longer.
 _LONG = 2000
 _KEPT = 128
+# Each is run a few times on small arrays: what counts is the time to compile.
+_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 _ADDRESS = re.compile("0x[0-9a-f]+")
 _compiled = OrderedDict()
 
@@ -60,7 +62,9 @@ class Double:
 def _run(traced, flat):
     key = _ADDRESS.sub("", str(traced.jaxpr))
     if key not in _compiled:
-        _compiled[key] = jax.jit(lambda consts, flat: jax.core.eval_jaxpr(traced.jaxpr, consts, *flat))
+        _compiled[key] = jax.jit(
+            lambda consts, flat: jax.core.eval_jaxpr(traced.jaxpr, consts, *flat), compiler_options=_QUICKLY
+        )
         if len(_compiled) > _KEPT:
             _compiled.popitem(last=False)
     return _compiled[key](traced.consts, flat)
