@@ -43,6 +43,7 @@ SMALL_STEPS = {
 }
 # Where they start: these have states in their range from which they are NaN or run away.
 STARTS = {
+    "Epileptor": [-1.5, -10.0, 3.5, -1.0, 0.01, -0.1],
     "KIonEx": [0.1, -70.0, 0.1, -0.5, -1.0],
     "ReducedSetHindmarshRose": [-1.0, -5.0, 3.0, -1.0, -5.0, 3.0],
     "SupHopf": [0.3, -0.2],
@@ -305,11 +306,10 @@ def relative(ours, theirs):
     return worst
 
 
-def of_states(run, row, sim):
-    """What single precision leaves to compare: differences of nearly equal states have fewer digits than these."""
-    is_difference = row["coupling"] in ("Difference", "Kuramoto")
+def of_states(run, sim):
+    """What single precision leaves to compare: sums over sources of both signs have fewer digits than the states."""
     pairs = zip(run, sim.monitors, strict=True)
-    return [kept for kept, m in pairs if not (is_difference and isinstance(m, monitors.AfferentCoupling))]
+    return [kept for kept, monitor in pairs if not isinstance(monitor, monitors.AfferentCoupling)]
 
 
 def name_of(row):
@@ -351,6 +351,8 @@ def test_the_default_rows_have_every_value():
 
 @pytest.mark.parametrize("row", with_values(ROWS))
 def test_a_row_equals_tvb_to_rounding_and_stock_tvb_to_single_precision(row, lifted, stock, connectivity_of):
+    # Deterministic integrators draw their initial conditions from here.
+    np.random.seed(7)
     sim = built(row, connectivity_of)
     reference, as_it_is = lifted(sim), stock(sim)
     simulate, state = tj.prepare(sim)
@@ -358,7 +360,7 @@ def test_a_row_equals_tvb_to_rounding_and_stock_tvb_to_single_precision(row, lif
     tolerance = TOLERANCES.get(row["model"], TOLERANCE)
     worst = relative(ours, theirs)
     assert worst and max(worst) <= tolerance, worst
-    of_stock = relative(*(of_states(run, row, sim) for run in (ours, as_it_is.run())))
+    of_stock = relative(*(of_states(run, sim) for run in (ours, as_it_is.run())))
     assert max(of_stock) <= STOCK_TOLERANCE, of_stock
     transposed = state.replace(connectivity=state.connectivity.replace(weights=state.connectivity.weights.T))
     seen = relative(simulate(transposed), theirs)
