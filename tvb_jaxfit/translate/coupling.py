@@ -11,9 +11,9 @@ from ..dynamics.step import Step, start, sums
 from ..state import State
 from . import traits
 from .boxes import Box
-from .clone import clone, lifted_history, with_weights
+from .clone import clone, with_weights
 from .compare import in_double, worst_by_row
-from .leaves import Leaf
+from .leaves import Leaf, node_column
 from .source import Untranslatable, follow
 
 _TOLERANCE = 1e-11
@@ -106,26 +106,8 @@ def constants(coupling, n_node, single=frozenset()):
 
 
 def _column(value, n_node, name):
-    if value.size == 1:
-        return jnp.reshape(value, (1, 1, 1))
-    if value.shape in ((n_node,), (n_node, 1), (1, n_node, 1)):
-        return jnp.reshape(value, (1, n_node, 1))
-    raise ValueError(
-        f"State.coupling.{name}: shape {value.shape} is neither global (one value) nor regional ({n_node},). "
-        f"Give one value, or one for each of the {n_node} regions."
-    )
-
-
-def _values(coupling, theta, regional):
-    """Parameters as TVB's code sees them: single values as they are declared, others by ``regional``."""
-    scalars = {p.name for p in traits.parameters(coupling) if p.scalar}
-
-    def seen(name, value):
-        if name in scalars:
-            return value.reshape(())
-        return value.reshape(1) if value.size == 1 else regional(value)
-
-    return {name: seen(name, value) for name, value in theta["coupling"].items()}
+    value = value[0] if value.shape == (1, n_node, 1) else value
+    return node_column(value, n_node, f"coupling.{name}")[None]
 
 
 def translate(sim):
@@ -184,21 +166,26 @@ def _turned_back(y, s):
     return sines * jnp.cos(y) - cosines * jnp.sin(y)
 
 
+def _for_each_variable(s, n_cvar):
+    """Sums of one channel, repeated for each coupling variable, as TVB repeats the weights."""
+    return jnp.broadcast_to(s, (max(n_cvar, s.shape[0]), *s.shape[1:]))
+
+
 def _followed_post(coupling, n_cvar):
     own = type(coupling).post
     if own is _DENSE.post:
-        return lambda theta, s, y: jnp.broadcast_to(s, (max(n_cvar, s.shape[0]), *s.shape[1:]))
+        return lambda theta, s, y: _for_each_variable(s, n_cvar)
     if _is_dense(coupling):
 
         def post(theta, s, y):
             # TVB's layout is (target, n_cvar, n_mode), each row of the weights repeated for each variable.
-            gx = jnp.swapaxes(jnp.broadcast_to(s, (max(n_cvar, s.shape[0]), *s.shape[1:])), 0, 1)
-            values = _values(coupling, theta, lambda value: jnp.swapaxes(value, 0, 1))
+            gx = jnp.swapaxes(_for_each_variable(s, n_cvar), 0, 1)
+            values = traits.seen(coupling, theta["coupling"], lambda value: jnp.swapaxes(value, 0, 1))
             return jnp.swapaxes(follow(coupling, "post", values, gx)[0], 0, 1)
     else:
 
         def post(theta, s, y):
-            return follow(coupling, "post", _values(coupling, theta, lambda value: value), s)[0]
+            return follow(coupling, "post", traits.seen(coupling, theta["coupling"]), s)[0]
 
     return post
 
@@ -208,7 +195,7 @@ def _followed_pre(coupling):
     dense = _is_dense(coupling)
 
     def channels(theta, y):
-        values = _values(coupling, theta, lambda value: value)
+        values = traits.seen(coupling, theta["coupling"])
         if dense:
             return follow(coupling, "pre", values, y[None, :, :1], y[None])[0][0]
         return follow(coupling, "pre", values, y, y)[0]
@@ -224,7 +211,7 @@ def _needed_by_pre(coupling, sim):
     names = [p.name for p in traits.parameters(coupling)]
 
     def pre(x_i, x_j, *parameters):
-        values = _values(coupling, {"coupling": dict(zip(names, parameters, strict=True))}, lambda value: value)
+        values = traits.seen(coupling, dict(zip(names, parameters, strict=True)))
         return follow(coupling, "pre", values, x_i, x_j)[0]
 
     traced = jax.make_jaxpr(pre)(x, x, *[one] * len(names)).jaxpr
@@ -240,7 +227,7 @@ def _followed_pairs(coupling):
     dense = _is_dense(coupling)
 
     def pairs(theta, weights, y_i, y_j):
-        values = _values(coupling, theta, lambda value: value)
+        values = traits.seen(coupling, theta["coupling"])
         n_target, n_cvar, n_source, n_mode = y_j.shape
         if dense:
             pre, _ = follow(coupling, "pre", values, jnp.swapaxes(y_i[None], 0, 2), y_j)
@@ -282,7 +269,7 @@ def _followed_call(coupling, hidden):
     """A coupling with a __call__ of its own, as TVB's PreSigmoidal."""
 
     def pairs(theta, weights, y_i, y_j):
-        values = _values(coupling, theta, lambda value: jnp.swapaxes(value, 0, 1))
+        values = traits.seen(coupling, theta["coupling"], lambda value: jnp.swapaxes(value, 0, 1))
         y_j = jnp.where(_HIDDEN[hidden](weights)[:, None, :, None], 0.0, y_j)
         return follow(coupling, type(coupling).__call__, values, 0, _History(weights, y_i, y_j))[0]
 
@@ -329,8 +316,7 @@ def _trial(sim, seed=0):
     ranges = np.array([model.state_variable_range[model.state_variables[i]] for i in model.cvar])
     shape = (past.n_time, past.n_cvar, past.n_node, past.n_mode)
     samples = random.uniform(ranges[:, :1, None], ranges[:, 1:, None], size=shape)
-    with lifted_history():
-        history = with_weights(past, sim.connectivity.weights)
+    history = with_weights(past, sim.connectivity.weights)
     history.buffer = samples
     own = clone(coupling)
     for cached in ("_cached_lri", "_cached_nzr"):

@@ -133,8 +133,7 @@ class Field:
     def values(self, theta):
         """Attributes of the model as its own code sees them."""
         values = {name: value.reshape(_unnoded(value.shape)) for name, value in theta["shared"].items()}
-        values |= {name: value.reshape((1,)) if value.size == 1 else value for name, value in theta["by_node"].items()}
-        return values | {p.name: values[p.name].reshape(()) for p in traits.parameters(self.model) if p.scalar}
+        return values | traits.seen(self.model, theta["by_node"])
 
     def _direct(self, by_node, shared, x, coupling, flags):
         if callable(self.method):

@@ -138,16 +138,12 @@ def local_map(sim, field):
         return x if new is None else clamp(theta, outer_clip(new), clamped)
 
     def with_hooks(theta, x, coupling, inputs):
-        of_model = _model_values(field, theta)
+        of_model = field.values(theta["model"])
         x = updated(theta, x, follow(model, _HOOKS[0], of_model, x, coupling, 0.0, 0.0)[0])
         x = x.at[integrated].set(advance(theta, x[integrated], coupling, inputs))
         return updated(theta, x, follow(model, _HOOKS[1], of_model, x)[0])
 
     return with_hooks
-
-
-def _model_values(field, theta):
-    return field.values(theta["model"])
 
 
 def _has_hooks(model):

@@ -31,7 +31,11 @@ def refusals(sim):
     nsig = np.asarray(noise.nsig)
     if not np.all(np.isfinite(nsig)) or np.any(nsig < 0.0):
         yield f"{_PATH}.nsig: holds values that are negative or not finite; give dispersions of at least 0."
-    n_node, n_var, n_mode = np.shape(sim.connectivity.weights)[0], len(sim.model.state_variables), _n_mode(sim)
+    n_node, n_var, n_mode = (
+        np.shape(sim.connectivity.weights)[0],
+        len(sim.model.state_variables),
+        sim.model.number_of_modes,
+    )
     n_integrated = n_var - len(sim.model.non_integrated_variables or ())
     counts = dict.fromkeys((n_var, n_integrated))
     shapes = [(1,), *((n,) for n in counts), (n_node,), *((n, n_node) for n in counts)]
@@ -48,10 +52,6 @@ def refusals(sim):
         )
     if _has_equation(noise):
         yield from equation.refusals(noise.b, f"{_PATH}.b")
-
-
-def _n_mode(sim):
-    return sim.model.number_of_modes
 
 
 def later_refusals(sim):
@@ -220,15 +220,10 @@ def diffusion(sim):
 
 
 def _followed_gfun(noise):
-    scalars = {p.name for p in traits.parameters(noise) if p.scalar}
-
     def gfun(theta, x):
         theta = dict(theta["noise"])
         scale, of_b = theta.pop("scale"), theta.pop("b", {})
-        values = dict(theta)
-        for name, value in theta.items():
-            if value.size == 1:
-                values[name] = value.reshape(() if name in scalars else 1)
+        values = traits.seen(noise, theta)
         if of_b:
             values["b"] = {"parameters": of_b}
         g, _ = follow(noise, "gfun", values, x)

@@ -139,7 +139,7 @@ class _Normal:
         return follow
 
 
-def _evaluate(expression, local_dict=None, global_dict=None, out=None, **_):
+def evaluate(expression, local_dict=None, global_dict=None, out=None, **_):
     """numexpr.evaluate: names are those of the dict, or of the caller."""
     caller = sys._getframe(1)
     names = dict(_NUMEXPR)
@@ -236,7 +236,7 @@ def stand_in(value):
     if module.split(".")[0] == "numpy" and callable(value) and not isinstance(value, type) and hasattr(np, name):
         return getattr(NUMPY, name)
     if module.split(".")[0] == "numexpr" and name == "evaluate":
-        return _evaluate
+        return evaluate
     if module.startswith("scipy.stats") and type(value).__name__ == "norm_gen":
         return _Normal()
     if module.startswith("scipy.integrate") and name in ("trapezoid", "trapz"):
@@ -254,12 +254,9 @@ def _module(value):
     if value.__name__ == "scipy.special":
         return _Module(value, jax.scipy.special)
     if value.__name__ == "numexpr":
-        return types.SimpleNamespace(evaluate=_evaluate)
+        return types.SimpleNamespace(evaluate=evaluate)
     if value.__name__ == "scipy.stats":
         return types.SimpleNamespace(norm=_Normal())
     if value.__name__.split(".")[0] in ("numpy", "scipy", "numba"):
         raise Missing(f"{value.__name__} is not followed")
     return None
-
-
-evaluate = _evaluate

@@ -360,8 +360,7 @@ def _inputs(sim, length, n_steps):
 
 def _disagreement(parts):
     """Why a step of the whole is not TVB's, or nothing: what no part shows by itself."""
-    with lifted_history():
-        sim = clone(parts.reference)
+    sim = clone(parts.reference)
     # Field and coupling have been compared by themselves.
     parts = replace(parts, field=_Compared(parts.field))
     with jax.enable_x64(True):

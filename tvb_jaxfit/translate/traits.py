@@ -38,6 +38,27 @@ def parameters(owner):
     return [_declared(name, attribute) for name, attribute in _attributes(owner) if _is_float(owner, name, attribute)]
 
 
+def seen(owner, values, regional=lambda value: value):
+    """Parameters as an object's own code sees them: plain numbers and single values as declared, the rest by regional.
+
+    Parameters
+    ----------
+    owner : HasTraits
+    values : dict of str to Array
+        Parameters, and what is derived from them, with axes of length 1 where they do not vary.
+    regional : callable, optional
+        Array of several values to the layout in which the code takes it.
+    """
+    numbers = {p.name for p in parameters(owner) if p.scalar}
+
+    def one(name, value):
+        if value.size > 1:
+            return regional(value)
+        return value.reshape(() if name in numbers else 1)
+
+    return {name: one(name, value) for name, value in values.items()}
+
+
 def flags(owner):
     """Names of the array attributes that are integers or booleans: facts, not parameters."""
     return [name for name, a in _attributes(owner) if isinstance(a, NArray) and a.dtype.kind in "biu"]
