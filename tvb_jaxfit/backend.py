@@ -5,7 +5,8 @@ import math
 import numpy as np
 from tvb.simulator.backend.base import BaseBackend
 
-from .translate import simulator
+from .translate.assemble import assemble
+from .translate.simulator import translated
 
 
 class JaxBackend(BaseBackend):
@@ -35,7 +36,7 @@ class JaxBackend(BaseBackend):
         UnsupportedComponent
             With all reasons why not.
         """
-        simulator.translated(sim)
+        translated(sim)
 
     def run_sim(self, sim, nstep=None, simulation_length=None):
         """Run from where a simulator stands.
@@ -61,12 +62,12 @@ class JaxBackend(BaseBackend):
         ValueError
             Where ``nstep`` is no positive integer.
         """
-        parts = simulator.translated(sim)
+        parts = translated(sim)
         dt = parts.reference.integrator.dt
         if nstep is None:
             length = parts.reference.simulation_length if simulation_length is None else simulation_length
             nstep = math.ceil(length / dt)
         elif int(nstep) != nstep or nstep < 1:
             raise ValueError(f"nstep: {nstep}; give a positive number of steps.")
-        simulate, state = simulator.assemble(parts, simulation_length, n_steps=int(nstep))
+        simulate, state = assemble(parts, simulation_length, n_steps=int(nstep))
         return [(time, np.asarray(data)) for time, data in simulate(state)]

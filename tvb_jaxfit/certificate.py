@@ -8,8 +8,9 @@ import numpy as np
 
 from .dynamics.monitors import Bold
 from .parameters import plain
-from .translate import simulator
-from .translate.clone import clone, lifted_history
+from .translate.assemble import assemble
+from .translate.clone import clone, configured_clone, lifted_history
+from .translate.simulator import translated
 
 LIFTED_TOLERANCE = 1e-9
 STOCK_TOLERANCE = 1e-6
@@ -128,13 +129,13 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
             "certify compares to rounding, which takes double precision: "
             'call jax.config.update("jax_enable_x64", True) before any other use of JAX.'
         )
-    parts = simulator.translated(sim)
+    parts = translated(sim)
     global_stream = np.random.get_state()
     with lifted_history():
-        lifted = simulator.configured_clone(sim)
+        lifted = configured_clone(sim)
     np.random.set_state(global_stream)
-    stock = simulator.configured_clone(sim)
-    simulate, state = simulator.assemble(parts, simulation_length, reference=clone(lifted))
+    stock = configured_clone(sim)
+    simulate, state = assemble(parts, simulation_length, reference=clone(lifted))
     state = plain(state)
     length = simulate.n_steps * simulate.dt
     ours = _signals(simulate, state)

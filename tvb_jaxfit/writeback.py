@@ -9,8 +9,9 @@ from .errors import DomainWarning
 from .parameters import plain
 from .state import get_path
 from .translate import history, model, monitors, noise
+from .translate.assemble import leaves
 from .translate.clone import clone, configured_clone, with_weights
-from .translate.simulator import components, leaves, refusals
+from .translate.simulator import components, refusals
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.state import get_path, with_path
+from tvb_jaxfit.translate import assemble
 from tvb_jaxfit.translate import leaves as table
-from tvb_jaxfit.translate import simulator as translate
 from tvb_jaxfit.translate.clone import lifted_history
 
 pytestmark = pytest.mark.filterwarnings("ignore::tvb_jaxfit.DomainWarning")
@@ -420,7 +420,7 @@ def test_every_leaf_of_the_state_that_is_a_parameter_is_in_the_table(build_small
     """What the state holds besides the table is where a run starts, not a parameter."""
     sim = build_small(steps=60, monitors=every_stock())
     _, state = tj.prepare(sim)
-    paths = [leaf.path for leaf in translate.leaves(sim)]
+    paths = [leaf.path for leaf in assemble.leaves(sim)]
     assert len(set(paths)) == len(paths) == 9 + 2 + 1 + 1 + 4 + 3
     assert all(get_path(state, path).dtype == np.float64 for path in paths)
     others = len(jax.tree.leaves(state)) - len(paths)

@@ -12,7 +12,8 @@ from ..loss import fc_corr, rmse
 from ..observation import compute_fc
 from ..parameters import Parameter, parameters_of, plain
 from ..state import State, get_path, with_path
-from ..translate.simulator import leaves, prepare
+from ..translate.assemble import leaves
+from ..translate.simulator import prepare
 from .evaluate import resample
 from .optimizer import History, OptaxOptimizer
 from .target import match_target

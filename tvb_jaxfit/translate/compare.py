@@ -1,19 +1,13 @@
 """Evaluation of translated functions in double precision, to be compared with TVB's own."""
 
-import re
-from collections import OrderedDict
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Operations beyond which a function is run one by one: to compile it would take longer.
+from .interpret import interpret
+
+# Operations beyond which tracing once more takes seconds.
 _LONG = 2000
-_KEPT = 128
-# Each is run a few times on small arrays: what counts is the time to compile.
-_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-_ADDRESS = re.compile("0x[0-9a-f]+")
-_compiled = OrderedDict()
 
 
 def in_double(function, *arguments, **named):
@@ -28,10 +22,6 @@ class Double:
     ----------
     function : callable
         Of trees of arrays; a tree of arrays comes back as numpy's.
-
-    Notes
-    -----
-    Functions that trace to the same operations are compiled once.
     """
 
     def __init__(self, function):
@@ -39,35 +29,21 @@ class Double:
 
     @property
     def is_long(self):
-        """Whether the function, as far as it was traced, is too long to be compiled."""
+        """Whether the function, as far as it was traced, takes seconds to trace."""
         return any(len(traced.eqns) > _LONG for traced, _ in self._traced.values())
 
     def __call__(self, *arguments, **named):
         """Value of the function, a tree of numpy's arrays."""
         with jax.enable_x64(True):
             flat, tree = jax.tree.flatten((arguments, named))
-            flat = [jnp.asarray(value) for value in flat]
+            flat = [np.asarray(jnp.asarray(value)) for value in flat]
             key = tree, tuple((value.shape, value.dtype) for value in flat)
             if key not in self._traced:
                 arguments, named = jax.tree.unflatten(tree, flat)
                 self._traced[key] = jax.make_jaxpr(self._function, return_shape=True)(*arguments, **named)
             traced, shapes = self._traced[key]
-            if len(traced.eqns) > _LONG:
-                results = jax.core.eval_jaxpr(traced.jaxpr, traced.consts, *flat)
-            else:
-                results = _run(traced, flat)
-            return jax.tree.unflatten(jax.tree.structure(shapes), [np.asarray(value) for value in results])
-
-
-def _run(traced, flat):
-    key = _ADDRESS.sub("", str(traced.jaxpr))
-    if key not in _compiled:
-        _compiled[key] = jax.jit(
-            lambda consts, flat: jax.core.eval_jaxpr(traced.jaxpr, consts, *flat), compiler_options=_QUICKLY
-        )
-        if len(_compiled) > _KEPT:
-            _compiled.popitem(last=False)
-    return _compiled[key](traced.consts, flat)
+            results = interpret(traced, flat)
+            return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
 
 def worst_by_row(ours, theirs, floor=0.0):

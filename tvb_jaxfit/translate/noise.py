@@ -72,7 +72,7 @@ def later_refusals(sim):
     x = np.random.RandomState(0).uniform(-1.0, 1.0, size=sim.current_state[sim.model.state_variable_mask].shape)
     if _has_equation(noise):
         yield from equation.disagreement(noise.b, x, f"{_PATH}.b")
-    table = {leaf.name: leaf for leaf in leaves(sim) if leaf.path.count(".") == 2}
+    table = {leaf.name: leaf for leaf in own_leaves(sim)}
     values = {name: np.asarray(leaf.shaped(np.atleast_1d(leaf.read(sim)))) for name, leaf in table.items()}
     of_b = {name: np.full(1, value) for name, value in equation.values(noise.b).items()} if _has_equation(noise) else {}
 
@@ -111,7 +111,14 @@ def is_coloured(noise):
 
 
 def leaves(sim):
-    """Table of the noise's parameters."""
+    """Table of the noise's parameters, those of its equation included."""
+    if not _has_equation(sim.integrator.noise):
+        return own_leaves(sim)
+    return own_leaves(sim) + equation.leaves("integrator.noise.b", lambda sim: sim.integrator.noise.b, sim)
+
+
+def own_leaves(sim):
+    """Table of the parameters that are the noise's attributes."""
 
     def native(value, sim):
         if value.size == 1:
@@ -128,8 +135,6 @@ def leaves(sim):
     table = [Leaf("integrator.noise.nsig", owner, "nsig", native, shaped)]
     if is_coloured(sim.integrator.noise):
         table.append(Leaf("integrator.noise.ntau", owner, "ntau", number=True))
-    if _has_equation(sim.integrator.noise):
-        table += equation.leaves("integrator.noise.b", lambda sim: sim.integrator.noise.b, sim)
     scalars = {p.name for p in traits.parameters(sim.integrator.noise) if p.scalar}
     for name in _further(sim.integrator.noise):
         table.append(Leaf(f"integrator.noise.{name}", owner, name, number=name in scalars))

@@ -1,0 +1,206 @@
+"""Step, constants, inputs, monitors and state of a simulator that nothing speaks against, from its translated parts."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tvb.simulator.simulator import Simulator
+
+from ..dynamics.monitors import Silent
+from ..dynamics.noise import KeyStream, coloured
+from ..dynamics.simulate import Simulate
+from ..dynamics.step import Step
+from ..state import State, with_path
+from . import coupling, equation, field, history, integrator, model, monitors, stimulus
+from . import noise as noise_of
+from .leaves import Leaf
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What of a simulator took work to translate.
+
+    Attributes
+    ----------
+    reference : Simulator
+        Configured copy that stands where ``sim.run()`` would start.
+    field : Field
+    coupling : Translated
+    """
+
+    reference: Simulator
+    field: field.Field
+    coupling: coupling.Translated
+
+
+def leaves(sim):
+    """The table between state and simulator: every parameter, in order (see `Leaf`)."""
+    weights = Leaf("connectivity.weights", lambda sim: sim.connectivity, "weights")
+    return [
+        *model.leaves(sim),
+        *coupling.leaves(sim),
+        weights,
+        *integrator.leaves(sim),
+        *monitors.leaves(sim),
+        *stimulus.leaves(sim),
+    ]
+
+
+def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps=None):
+    """(simulate, state) of a simulator that nothing speaks against; see `prepare`.
+
+    Parameters
+    ----------
+    parts : Parts
+    simulation_length, noise
+        As for `prepare`.
+    reference : Simulator, optional
+        Another configured copy of the same simulator to start from, such as one with a double-precision history.
+    n_steps : int, optional
+        Number of steps, in place of ceil(length / dt).
+    """
+    reference = parts.reference if reference is None else reference
+    length = float(reference.simulation_length if simulation_length is None else simulation_length)
+    dt = float(reference.integrator.dt)
+    if not (np.isfinite(length) and length > 0.0):
+        raise ValueError(f"simulation_length: {length} ms; give a positive length.")
+    n_steps = math.ceil(length / dt) if n_steps is None else n_steps
+    simulate, state = unchecked(parts, length, n_steps, reference, noise)
+    for index, monitor in enumerate(simulate.monitors):
+        if not isinstance(monitor, Silent) and monitor.steps(reference.current_step, n_steps).size == 0:
+            raise ValueError(
+                f"simulation_length: {length:g} ms is too short for monitors[{index}] ({monitor.name}, every "
+                f"{monitor.istep * dt:g} ms): it would record nothing. Simulate at least one period."
+            )
+    return simulate, state
+
+
+def unchecked(parts, length, n_steps, reference, noise="tvb"):
+    """(simulate, state), whatever the monitors record."""
+    dt = float(reference.integrator.dt)
+    simulate = Simulate(
+        step=_step(reference, parts),
+        constants=_constants(reference, parts),
+        inputs=_inputs(reference, length, n_steps),
+        monitors=monitors.translate(reference),
+        n_steps=n_steps,
+        dt=dt,
+        observed=model.observed(reference.model),
+        description=describe(reference),
+    )
+    return simulate, _state(reference, simulate, noise)
+
+
+def describe(sim):
+    """One line on a simulator."""
+    scheme = f"{type(sim.integrator).__name__}, dt {sim.integrator.dt:g} ms"
+    delays = f", delays up to {sim.connectivity.idelays.max()} steps" if sim.connectivity.idelays.any() else ""
+    return (
+        f"{type(sim.model).__name__}, {sim.connectivity.weights.shape[0]} regions, "
+        f"{type(sim.coupling).__name__} coupling{delays}, {scheme}"
+    )
+
+
+def _step(sim, parts):
+    return Step(
+        local=integrator.local_map(sim, parts.field),
+        cvar=tuple(int(i) for i in sim.model.cvar),
+        post=parts.coupling.post,
+        channels=parts.coupling.channels,
+        pairs=parts.coupling.pairs,
+        delays=coupling.delays(sim),
+        mixes=parts.field.mixes,
+    )
+
+
+def _constants(sim, parts):
+    n_node = sim.connectivity.weights.shape[0]
+    of_coupling = coupling.constants(sim.coupling, n_node, parts.coupling.single)
+    of_integrator = integrator.constants(sim)
+
+    def constants(state):
+        shape = state.connectivity.weights.shape
+        if shape != (n_node, n_node):
+            raise ValueError(
+                f"State.connectivity.weights: shape {shape}. Give [target, source] of shape ({n_node}, {n_node})."
+            )
+        return {
+            "model": parts.field.constants(state.model),
+            "coupling": of_coupling(state.coupling),
+            **of_integrator(state),
+        }
+
+    return constants
+
+
+def _inputs(sim, length, n_steps):
+    """Function from the state to what enters at each step, and to the integrator's node after the run."""
+    drive = None if sim.stimulus is None else stimulus.translate(sim, length, n_steps)
+    dt = float(sim.integrator.dt)
+    has_memory = integrator.is_stochastic(sim.integrator) and noise_of.is_coloured(sim.integrator.noise)
+
+    def inputs(state):
+        enters, after = {}, state.integrator
+        if "noise" in state.integrator:
+            node = state.integrator.noise
+            if node.draws.shape[0] != n_steps:
+                raise ValueError(
+                    f"State.integrator.noise.draws: {node.draws.shape[0]} steps of noise for {n_steps} steps of "
+                    "simulation. Use the state that came with this simulate."
+                )
+            enters["noise"] = node.draws
+            if has_memory:
+                enters["noise"], eta = coloured(node.eta, jnp.reshape(node.ntau, ()), node.draws, dt)
+                after = after.replace(noise=node.replace(eta=eta))
+        if drive is not None:
+            enters["stimulus"] = drive(state.stimulus)
+        return enters, after
+
+    return inputs
+
+
+def _state(sim, simulate, noise):
+    dtype, step, n_steps = jnp.result_type(float), int(sim.current_step), simulate.n_steps
+    key = _key(noise)
+    children = {}
+    if integrator.is_stochastic(sim.integrator):
+        stream = None if key is None else KeyStream(key)
+        shape = (n_steps, int(sim.model.nintvar), *sim.current_state.shape[1:])
+        node = noise_of.node(sim.integrator.noise, stream, step, step + n_steps, shape)
+        own = dict.fromkeys(leaf.name for leaf in noise_of.own_leaves(sim))
+        if hasattr(sim.integrator.noise, "b"):
+            own["b"] = State(**dict.fromkeys(equation.names(sim.integrator.noise.b)))
+        children["noise"] = State(node.static.items(), **own | dict(node.items()))
+    if sim.integrator.clamped_state_variable_values is not None:
+        children["clamped_state_variable_values"] = None
+    parts = {}
+    if sim.stimulus is not None:
+        equations = {part: State(**dict.fromkeys(names)) for part, names in stimulus.names(sim).items()}
+        parts["stimulus"] = State(weight=None, **equations)
+    streams = None if key is None else (lambda index: KeyStream(jax.random.fold_in(key, index)))
+    state = State(
+        static={"current_step": step}.items(),
+        model=State(**dict.fromkeys(leaf.name for leaf in model.leaves(sim))),
+        coupling=State(**dict.fromkeys(leaf.name for leaf in coupling.leaves(sim))),
+        connectivity=State(weights=None),
+        integrator=State(**children),
+        monitors=monitors.nodes(sim, step, n_steps, simulate.monitors, streams),
+        initial_conditions=jnp.asarray(history.of(sim), dtype),
+        **parts,
+    )
+    for leaf in leaves(sim):
+        state = with_path(state, leaf.path, leaf.state_value(sim))
+    return state
+
+
+def _key(noise):
+    """JAX key that the draws come from; None for TVB's own stream."""
+    if isinstance(noise, str) and noise == "tvb":
+        return None
+    if not isinstance(noise, jax.Array) or not (
+        jnp.issubdtype(noise.dtype, jax.dtypes.prng_key) or (noise.dtype == jnp.uint32 and noise.shape == (2,))
+    ):
+        raise ValueError(f'noise: {noise!r}; give "tvb", for the simulator\'s own draws, or a key of jax.random.key().')
+    return noise
