@@ -23,7 +23,7 @@ warnings.simplefilter("ignore")
 from tvb.simulator.lab import coupling, integrators, models, monitors, noise, simulator  # noqa: E402
 
 import tvb_jaxfit as tj  # noqa: E402
-from tvb_jaxfit.dynamics.adjoint import scan_steps  # noqa: E402
+from tvb_jaxfit.dynamics.trajectory import scan_steps  # noqa: E402
 from tvb_jaxfit.state import with_path  # noqa: E402
 
 REPETITIONS = 9

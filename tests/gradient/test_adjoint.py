@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tvb_jaxfit.dynamics import adjoint
-from tvb_jaxfit.dynamics.adjoint import scan_steps, trajectory
+from tvb_jaxfit.dynamics.adjoint import trajectory
 from tvb_jaxfit.dynamics.step import Step
+from tvb_jaxfit.dynamics.trajectory import scan_steps
 
 N_VAR, N_NODE, N_MODE = 2, 5, 2
 N_STEPS = 22
@@ -167,8 +168,8 @@ def test_gradients_in_everything_equal_plain_autodiff(seed, structured, referenc
 def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(most, used, monkeypatch, reference):
     n_element = N_VAR * N_NODE * N_MODE * N_VAR * N_MODE  # of a Jacobian
     monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", most * n_element)
-    assert adjoint._block_size(N_STEPS, n_element) == used
     arguments, cotangent = _problem()
+    assert adjoint.block_sizes(N_STEPS, arguments[2])[0] == used
     got = jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))(*arguments, cotangent)
     _assert_same(got, reference(*arguments, cotangent))
 

@@ -125,13 +125,19 @@ def checked(cls):
     def both(base, moved):
         return jax.value_and_grad(loss)(base), jax.lax.map(loss, moved, batch_size=64)
 
-    (value, gradient), around = both(base, {name: np.stack(values) for name, values in moved.items()})
+    moved = {name: np.stack(values) for name, values in moved.items()}
+    (value, gradient), around = both(base, moved)
+    nudges = (1.0 + 1e-12, 1.0 - 1e-12) if cls is NOISY else ()
+    nudged = [both({n: v * nudge for n, v in base.items()}, moved)[0][1] for nudge in nudges]
     around = np.asarray(around).reshape(-1, POINTS.size)
-    noise = 1e-10 if cls is NOISY else 1e-15 * N_NODE * len(size)
-    return {
-        (name, kind): (np.sum(np.asarray(gradient[name]) * direction) * h, FACTORS @ values, noise)
-        for (name, kind, direction, h), values in zip(steps, around, strict=True)
-    }, float(value)
+    found = {}
+    for (name, kind, direction, h), values in zip(steps, around, strict=True):
+        ours, *others = (np.sum(np.asarray(g[name]) * direction) * h for g in (gradient, *nudged))
+        # A formula that takes differences of its own, over 1e-7, has a derivative that is right to some digits only:
+        # those that stay when its parameters change by rounding.
+        noise = 1e-10 + 2.0 * np.ptp([ours, *others]) if cls is NOISY else 1e-15 * N_NODE * len(size)
+        found[name, kind] = (ours, FACTORS @ values, noise)
+    return found, float(value)
 
 
 @pytest.mark.parametrize("cls", each_model(*MODELS))
@@ -229,9 +235,12 @@ def test_at_the_singular_points_of_all_transfer_functions_value_and_gradient_are
     assert_finite(cls, x, c, values)
 
 
+# Ten times beyond its ranges TVB's own KIonEx takes logarithms of negative numbers.
+CASES = [(cls, scale) for cls in MODELS for scale in (1.0, 10.0) if (cls, scale) != (models.KIonEx, 10.0)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.__name__) for cls in MODELS])
-@pytest.mark.parametrize("scale", [1.0, 10.0])
+@pytest.mark.parametrize("cls, scale", [pytest.param(*case, id=f"{case[0].__name__}-{case[1]}") for case in CASES])
 def test_at_random_states_the_gradient_is_finite_where_the_value_is(cls, scale):
     field, _ = field_of(cls)
     assert_finite(cls, *states(field, scale, seed=5))

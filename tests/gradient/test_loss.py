@@ -7,7 +7,7 @@ import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.dynamics.adjoint import scan_steps
+from tvb_jaxfit.dynamics.trajectory import scan_steps
 from tvb_jaxfit.parameters import path_name
 from tvb_jaxfit.state import get_path, with_path
 

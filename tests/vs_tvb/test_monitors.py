@@ -172,7 +172,8 @@ def assert_filters(n_lag, gaps, first, even, tail):
     random = np.random.RandomState(n_lag + first)
     kernel, signal = random.normal(size=n_lag), random.normal(size=(ends[-1] + 1 + tail, 2))
     expected = np.array([kernel @ signal[end - np.arange(n_lag)] for end in ends])
-    actual = filter_at(jnp.asarray(kernel), jnp.asarray(signal), ends)
+    past, signal = jnp.asarray(signal[:n_lag]), jnp.asarray(signal[n_lag:])
+    actual = filter_at(jnp.asarray(kernel), past, signal, ends - n_lag)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-13)
 
 

@@ -1,4 +1,4 @@
-r"""Trajectories of a step, and their reverse pass from node-local Jacobians.
+r"""Runs of a step, and their reverse pass from node-local Jacobians.
 
 A step is x_{t+1} = phi(x_t, s_t, u_t; theta) with s_t = sum_j W_ij y_j(x_{t - d_ij}), phi and y node-local. Its reverse
 pass is
@@ -16,221 +16,274 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from .step import Network, send, start, sums
+from .lean import lean
+from .step import Network
+from .trajectory import Blocks, joined, run, run_piece, whole
 
-# Elements of one Jacobian in a block: a few such arrays stay in a core's cache.
-BLOCK_ELEMENTS = 65536
-
-
-def scan_steps(step, n_steps, theta, weights, past, inputs):
-    """States after each step, by a plain scan: what `trajectory` computes, left to plain autodiff.
-
-    Parameters and returns are those of `trajectory`.
-    """
-    return _scan(step, n_steps, theta, weights, past, inputs)[0]
-
-
-def _scan(step, n_steps, theta, weights, past, inputs):
-    """States, and the sums where they are not a matrix product away from the states."""
-    network, ring = start(step, theta, weights, past)
-
-    def body(carry, at):
-        x, ring = carry
-        time, u = at
-        s = sums(step, theta, weights, network, ring, x, time)
-        x = step.from_sum(theta, x, s, u)
-        ring = network.put(ring, time + 1, send(step, theta, x))
-        return (x, ring), (x, None if step.delays is None else s)
-
-    return jax.lax.scan(body, (past[-1], ring), (jnp.arange(n_steps), inputs), length=n_steps)[1]
-
-
-def _scan_in_pieces(step, n_steps, theta, weights, past, inputs):
-    """As `scan_steps`, where Jacobians are not local: the reverse pass runs each piece again, one in memory."""
-    network, ring = start(step, theta, weights, past)
-
-    def body(carry, at):
-        x, ring = carry
-        time, u = at
-        x = step.from_sum(theta, x, sums(step, theta, weights, network, ring, x, time), u)
-        return (x, network.put(ring, time + 1, send(step, theta, x))), x
-
-    @jax.checkpoint
-    def piece(carry, arrays):
-        return jax.lax.scan(body, carry, arrays)
-
-    size = max(1, round(n_steps**0.5))
-    whole = n_steps - n_steps % size
-    arrays = (jnp.arange(n_steps), inputs)
-    blocked = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), arrays)
-    carry, states = jax.lax.scan(piece, (past[-1], ring), blocked)
-    _, rest = piece(carry, jax.tree.map(lambda a: a[whole:], arrays))
-    return jnp.concatenate([states.reshape(-1, *states.shape[2:]), rest])
+# Elements of one Jacobian in a block: some twenty such arrays stay in a core's cache.
+BLOCK_ELEMENTS = 8192
+# Bytes of states that the reverse pass may hold; beyond, it holds pieces, and runs each again.
+MEMORY = 2**32
 
 
 def trajectory(step, n_steps, theta, weights, past, inputs):
-    """States after each step, with the structured reverse pass.
+    """States after each step, with the structured reverse pass: `simulate_steps` where all states are asked for.
+
+    Parameters and returns are those of `scan_steps`, which leaves the same to plain autodiff.
+    """
+    return simulate_steps(step, n_steps, theta, weights, past, inputs)[0]
+
+
+def simulate_steps(step, n_steps, theta, weights, past, inputs, take=whole):
+    """What is asked for of a trajectory, with the structured reverse pass.
 
     Parameters
     ----------
-    step : Step
-    n_steps : int
-    theta : pytree of Array
-        Constants of the step, node axis second to last.
-    weights : Array, shape (n_node, n_node)
-        ``weights[target, source]``.
-    past : Array, shape (horizon, n_var, n_node, n_mode)
-        Samples up to the start, in order of time; the last is the state to start from.
-    inputs : pytree of Array
-        What enters at each step, (n_steps, ..., n_node, n_mode or 1).
+    step, n_steps, theta, weights, past, inputs
+        As in `scan_steps`.
+    take : callable
+        See `Blocks`; it must split at the lengths that `block_sizes` gives.
 
     Returns
     -------
-    Array, shape (n_steps, n_var, n_node, n_mode)
+    taken : tree of Array
+        Time in front.
+    last : Array, shape (horizon, n_var, n_node, n_mode)
+        From which a next run goes on.
 
     Notes
     -----
     Only what is differentiated is computed in the reverse pass: a gradient in two parameters does not pay for the
     others. Forward-mode differentiation goes through `scan_steps`.
     """
-    if step.pairs is not None or step.mixes:
-        return _scan_in_pieces(step, n_steps, theta, weights, past, inputs)
-    leaves, treedef = jax.tree.flatten((theta, inputs))
-    n_theta = len(jax.tree.leaves(theta))
-    return _trajectory(step, n_steps, (treedef, n_theta), weights, past, *leaves)
+    n_node = past.shape[2]
+    inputs = jax.tree.map(lambda a: jnp.broadcast_to(a, (*a.shape[:-2], n_node, a.shape[-1])), inputs)
+    parts, begin = [], 0
+    for blocks in cut(step, n_steps, past, take):
+        enters = jax.tree.map(
+            partial(jax.lax.slice_in_dim, start_index=begin, limit_index=begin + blocks.n_steps), inputs
+        )
+        if step.is_local:
+            leaves, treedef = jax.tree.flatten((theta, enters))
+            taken, last = _run(blocks, (treedef, len(jax.tree.leaves(theta))), weights, past, *leaves)
+        else:
+            taken, last, _ = run(blocks, theta, weights, past, enters)
+        past = jnp.concatenate([past, last])[-past.shape[0] :]
+        begin += blocks.n_steps
+        parts.append(taken)
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts), past
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _trajectory(step, n_steps, tree, weights, past, *leaves):
+def block_sizes(n_steps, past):
+    """Steps a block, and steps of an odd piece at the end, where no good size divides their number."""
+    _, n_var, n_node, n_mode = past.shape
+    most = max(1, min(n_steps, BLOCK_ELEMENTS // (n_node * (n_var * n_mode) ** 2)))
+    size = next((size for size in range(most, most // 4, -1) if n_steps % size == 0), most)
+    return size, n_steps % size
+
+
+def cut(step, n_steps, past, take=whole):
+    """`Blocks` of a run: one, or two where there is an odd piece."""
+    size, rest = block_sizes(n_steps, past)
+    n_block = n_steps // size
+    kept = n_steps * past[0].size * past.dtype.itemsize * (1 if step.delays is None else 2)
+    enough = -(-kept // MEMORY)
+    n_piece = next(n for n in range(min(enough, n_block), n_block + 1) if n_block % n == 0)
+    yield Blocks(step, size, n_block // n_piece, n_piece, take)
+    if rest:
+        yield Blocks(step, rest, 1, 1, take)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _run(blocks, tree, weights, past, *leaves):
     theta, inputs = jax.tree.unflatten(tree[0], leaves)
-    return scan_steps(step, n_steps, theta, weights, past, inputs)
+    return lean(lambda *args: run(blocks, *args)[:2])(theta, weights, past, inputs)
 
 
-def _forward(step, n_steps, tree, weights, past, *leaves):
+def _forward(blocks, tree, weights, past, *leaves):
     arguments = (weights, past, *leaves)
     weights, past, *leaves = (a.value for a in arguments)
     # An argument that is not differentiated appears as None: static, as the tree's structure is.
     wanted = [a.value if a.perturbed else None for a in arguments]
     theta, inputs = jax.tree.unflatten(tree[0], leaves)
-    states, kept = _scan(step, n_steps, theta, weights, past, inputs)
-    return states, (weights, past, leaves, wanted, states, kept)
+    taken, last, kept = lean(partial(run, blocks, keep=True))(theta, weights, past, inputs)
+    return (taken, last), (weights, past, leaves, wanted, kept)
 
 
-def _backward(step, n_steps, tree, residuals, cotangents):
-    weights, past, leaves, wanted, states, kept = residuals
-    if isinstance(cotangents, SymbolicZero):
-        return (None,) * len(wanted)
-    treedef, n_theta = tree
+def _backward(blocks, tree, residuals, cotangents):
+    if all(_is_zero(g) for g in jax.tree.leaves(cotangents, is_leaf=_is_zero)):
+        return (None,) * len(residuals[3])
+    of_taken, of_last = cotangents
+    of_taken = jax.tree.map(_dense, of_taken, is_leaf=_is_zero)
+    if _is_zero(of_last):
+        of_last = None
+    return lean(partial(_reverse, blocks, tree))(residuals, of_taken, of_last)
+
+
+_run.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _reverse(blocks, tree, residuals, of_taken, of_last):
+    """Gradients, None for what is not differentiated."""
+    weights, past, leaves, wanted, (x_end, kept, starts) = residuals
+    of_x_end, of_latest = _of_the_last(blocks, of_last, x_end)
+    step, (treedef, n_theta) = blocks.step, tree
     want_weights, _, *want_leaves = (w is not None for w in wanted)
     constants, entering = leaves[:n_theta], leaves[n_theta:]
     want_constants, want_entering = want_leaves[:n_theta], want_leaves[n_theta:]
     network, backwards = Network(weights, step.delays), Network(weights, step.delays, forward=False)
+    theta, inputs = jax.tree.unflatten(treedef, leaves)
 
-    def theta_with(chosen):
-        """Constants with the differentiated ones replaced."""
-        chosen = iter(chosen)
-        return [next(chosen) if want else leaf for leaf, want in zip(constants, want_constants, strict=True)]
+    # A block of steps is one step of so many times more nodes: what is local does not notice, and all axes but the last
+    # stay where loops are fast. A global constant that is differentiated is spread over nodes and steps: what comes
+    # back is added elementwise, and summed once, at the end.
+    n_node, size = past.shape[2], blocks.size
+    chosen = [leaf for leaf, want in zip(constants, want_constants, strict=True) if want]
+    wide = [jnp.broadcast_to(leaf, (*leaf.shape[:-2], n_node, leaf.shape[-1])) for leaf in chosen]
+    long_constants, long_chosen = ([_repeated(leaf, size) for leaf in some] for some in (constants, wide))
 
-    def advance(chosen, x, s, entering):
-        theta, inputs = jax.tree.unflatten(treedef, [*theta_with(chosen), *entering])
+    def advance(chosen, x, s, chosen_entering, entering):
+        entering = _replaced(entering, want_entering, chosen_entering)
+        theta, inputs = jax.tree.unflatten(treedef, [*_replaced(long_constants, want_constants, chosen), *entering])
         return step.from_sum(theta, x, s, inputs)
 
-    def sent(chosen, x):
-        theta, _ = jax.tree.unflatten(treedef, [*theta_with(chosen), *entering])
-        return step.sent(theta, x)
+    def sent(constants, chosen, x):
+        return step.sent(jax.tree.unflatten(treedef, [*_replaced(constants, want_constants, chosen), *entering])[0], x)
 
-    # A global constant is spread over the nodes, so that the loop adds elementwise and sums once, at its end.
-    chosen = [leaf for leaf, want in zip(constants, want_constants, strict=True) if want]
-    wide = [jnp.broadcast_to(leaf, (*leaf.shape[:-2], past.shape[2], leaf.shape[-1])) for leaf in chosen]
-    n_row = past.shape[1] * past.shape[3]
-    size = _block_size(n_steps, past[0].size * n_row)
-    every = jax.vmap(sent, (None, 0))
-    # What was sent, from the first sample that anybody still waits for; wanted for the gradient of the weights.
-    was_sent = every(chosen, jnp.concatenate([past, states[:-1]])) if want_weights and kept is not None else None
+    every_sent = jax.vmap(partial(sent, constants, chosen))
 
-    def block(carry, arrays):
-        adjoint, ring, *totals = carry
-        time, x, inputs, g, s = arrays
-        y = every(chosen, x) if step.delays is None else None
-        s = jax.vmap(network.sum, (0, None))(y, 0) if step.delays is None else s
-        # A value of its own for each step and node: what comes back is a local Jacobian, not yet a sum.
-        each = [jnp.broadcast_to(leaf, (x.shape[0], *leaf.shape)) for leaf in wide]
-        _, pull = jax.vjp(jax.vmap(advance), each, x, s, inputs)
-        of_each, of_state, of_sum, of_inputs = _stacked([pull(row) for row in _unit_rows(x)])
+    def block(was_sent, carry, arrays):
+        adjoint, ring, after_it, *totals = carry
+        times, inputs, of_taken, x, s = arrays
+        y = every_sent(x) if want_weights and step.delays is None else None
+        after = jnp.concatenate([x[1:], after_it[None]])
+        (g,) = jax.vjp(blocks.take, after)[1](of_taken)
+        if of_latest is not None:
+            g = g + _latest_of(blocks, of_latest, times[0])
+        entering = [_long(leaf) for leaf in jax.tree.leaves(inputs)]
+        chosen_entering = [leaf for leaf, want in zip(entering, want_entering, strict=True) if want]
+        long_x = _long(x)
+        _, pull = jax.vjp(lambda *args: advance(*args, entering), long_chosen, long_x, _long(s), chosen_entering)
+        of_state, of_sum = _short([pull(row)[1:3] for row in _unit_rows(long_x)], size)
         sending = None
         if step.channels is not None:
-            value, pull = jax.vjp(jax.vmap(sent), each, x)
-            of_each_sent, sending = _stacked([pull(row) for row in _unit_rows(value)])
-        back, local = partial(_back, step, backwards, want_weights), (time, of_state, of_sum, sending, g)
-        (adjoint, ring), through = jax.lax.scan(back, (adjoint, ring), local, reverse=True)
-        through, through_sent, through_sum = through
-        totals[0] = [total + _weighted(rows, through) for total, rows in zip(totals[0], of_each, strict=True)]
+            value, pull_sent = jax.vjp(partial(sent, long_constants), long_chosen, long_x)
+            sending = _short([pull_sent(row)[1] for row in _unit_rows(value)], size)
+        # The adjoint of a state is complete once what was taken of it has been added: of the last one here.
+        earlier = jnp.concatenate([jnp.zeros_like(g[:1]), g[:-1]])
+        local = (times, of_state, of_sum, sending, earlier)
+        (adjoint, ring), (through, through_sent) = jax.lax.scan(
+            partial(_back, step, backwards), (adjoint + g[-1], ring), local, reverse=True
+        )
+        of_each, _, _, d_entering = pull(_long(through))
+        totals[0] = [total + one for total, one in zip(totals[0], of_each, strict=True)]
         if step.channels is not None:
-            totals[0] = [t + _weighted(rows, through_sent) for t, rows in zip(totals[0], of_each_sent, strict=True)]
+            of_each, _ = pull_sent(_long(through_sent))
+            totals[0] = [total + one for total, one in zip(totals[0], of_each, strict=True)]
         if want_weights:
-            totals[1] = totals[1] + _of_weights(network, through_sum, y, was_sent, time)
-        of_wanted = zip(of_inputs, want_entering, strict=True)
-        d_inputs = [_weighted(rows, through) if want else None for rows, want in of_wanted]
-        return (adjoint, ring, *totals), d_inputs
+            totals[1] = totals[1] + _of_weights(network, _weighted(of_sum, through), y, was_sent, times)
+        return (adjoint, ring, x[0], *totals), [_unlong(leaf, size) for leaf in d_entering]
 
-    zeros = [jnp.zeros((size, *leaf.shape), leaf.dtype) for leaf in wide]
-    n_channel = jax.eval_shape(sent, chosen, past[-1]).shape[0]
+    def piece(carry, arrays):
+        times, inputs, of_taken, kept, begin = arrays
+        if kept is None:
+            kept = run_piece(blocks, network, theta, weights, (*begin, None), times, inputs, keep=True)[2]
+        was_sent = None
+        if want_weights and step.delays is not None:
+            # From the first sample that anybody still waits for.
+            earlier = network.ordered(begin[1], times[0, 0])[:-1]
+            now = every_sent(joined(kept[0], 2))
+            was_sent = times[0, 0], jnp.concatenate([earlier, now])
+        return jax.lax.scan(partial(block, was_sent), carry, (times, inputs, of_taken, *kept), reverse=True)
+
+    zeros = [jnp.zeros_like(leaf) for leaf in long_chosen]
+    n_channel = jax.eval_shape(every_sent, past).shape[1]
     nothing = jnp.zeros((network.horizon, n_channel, *past.shape[2:]), past.dtype)
     no_weights = jnp.zeros_like(weights) if want_weights else None
-    no_ring = None if step.delays is None else backwards.ring(nothing)
-    carry = (jnp.zeros_like(past[-1]), no_ring, zeros, no_weights)
-    before = jnp.concatenate([past[-1:], states[:-1]])
-    arrays = (before, entering, kept)
-    carry, d_entering = _scan_blocks_in_reverse(block, carry, arrays, cotangents, size)
-    adjoint, ring, totals, d_weights = carry
-    d_early, d_past = _of_the_past(sent, backwards, ring, chosen, past)
+    carry = (of_x_end, backwards.ring(nothing), x_end, zeros, no_weights)
+    arrays = (blocks.times(), blocks.cut(inputs), blocks.cut_taken(of_taken), kept, starts)
+    (adjoint, ring, _, totals, d_weights), d_entering = jax.lax.scan(piece, carry, arrays, reverse=True)
+    d_early, d_past = _of_the_past(partial(sent, constants), backwards, ring, chosen, past)
     d_past = jnp.concatenate([d_past, adjoint[None]])
-    d_chosen = (_summed_to(jnp.sum(total, axis=0), leaf.shape) for total, leaf in zip(totals, chosen, strict=True))
-    d_chosen = iter(later + early for later, early in zip(d_chosen, d_early, strict=True))
-    of_constants = (next(d_chosen) if want else None for want in want_constants)
-    return (d_weights, d_past, *of_constants, *d_entering)
+    totals = [jnp.sum(_unlong(total, size), axis=0) for total in totals]
+    d_chosen = (_summed_to(total, leaf.shape) for total, leaf in zip(totals, chosen, strict=True))
+    d_chosen = [later + early for later, early in zip(d_chosen, d_early, strict=True)]
+    nothing = [None] * len(constants), [None] * len(entering)
+    of_constants = _replaced(nothing[0], want_constants, d_chosen)
+    of_entering = _replaced(nothing[1], want_entering, joined(d_entering, 3))
+    return (d_weights, d_past, *of_constants, *of_entering)
 
 
-_trajectory.defvjp(_forward, _backward, symbolic_zeros=True)
+def _is_zero(value):
+    return isinstance(value, SymbolicZero)
 
 
-def _back(step, backwards, want_sums, carry, arrays):
-    """One step of the reverse recursion: adjoint (n_var, n_node, n_mode) of the state after to that before.
+def _dense(value):
+    return jnp.zeros(value.shape, value.dtype) if _is_zero(value) else value
 
-    The adjoints of what was sent and of the sums come out where they are wanted only: each is a write to memory.
+
+def _of_the_last(blocks, of_last, x_end):
+    """Cotangents of the latest states: of the very last, and of the blocks that hold the others."""
+    if of_last is None:
+        return jnp.zeros_like(x_end), None
+    if blocks.step.horizon == 1:
+        return of_last[0], None
+    n_fill = blocks.n_last * blocks.size - of_last.shape[0]
+    filled = jnp.concatenate([jnp.zeros((n_fill, *of_last.shape[1:]), of_last.dtype), of_last])
+    return jnp.zeros_like(x_end), filled.reshape(blocks.n_last, blocks.size, *of_last.shape[1:])
+
+
+def _replaced(leaves, wanted, chosen):
+    """Leaves with those that are differentiated replaced."""
+    chosen = iter(chosen)
+    return [next(chosen) if want else leaf for leaf, want in zip(leaves, wanted, strict=True)]
+
+
+def _latest_of(blocks, of_latest, time):
+    """Cotangent of a block's states by what a next run goes on from."""
+    n_block = blocks.n_block * blocks.n_piece
+    place = time // blocks.size - (n_block - blocks.n_last)
+    value = jax.lax.dynamic_index_in_dim(of_latest, jnp.maximum(place, 0), keepdims=False)
+    return jnp.where(place >= 0, value, 0.0)
+
+
+def _back(step, backwards, carry, arrays):
+    """One step of the reverse recursion: from the adjoint of the state after it to that of the state before.
+
+    It comes out as it came in: with one user of the new adjoint, XLA makes one loop of it.
     """
     adjoint, ring = carry
     time, by_state, by_sum, sending, g = arrays
-    adjoint = adjoint + g
     before, of_sum = (_weighted(rows[None], adjoint[None])[0] for rows in (by_state, by_sum))
     ring = backwards.put(ring, time, of_sum)
-    of_sent = backwards.sum(ring, time)
+    of_sent = backwards.sum(of_sum, ring, time)
     if sending is not None:
         before = before + _weighted(sending[None], of_sent[None])[0]
     elif step.cvar == tuple(range(before.shape[0])):
         before = before + of_sent
     else:
         before = before.at[jnp.asarray(step.cvar)].add(of_sent)
-    ring = None if step.delays is None else ring
-    return (before, ring), (adjoint, None if sending is None else of_sent, of_sum if want_sums else None)
+    return (before + g, ring), (adjoint, None if sending is None else of_sent)
 
 
-def _of_weights(network, of_sum, y, was_sent, time):
+def _of_weights(network, of_sum, y, was_sent, times):
     """Gradient of the weights over a block: of_sum (n_time, n_channel, target, n_mode) times what was seen."""
     if network.delays is None:
         return jnp.einsum("tcim,tcjm->ij", of_sum, y)
-    # (n_channel, n_mode, time * n_node): the sample of time k lies at k + horizon - 1.
-    flat = jnp.transpose(was_sent, (1, 3, 0, 2)).reshape(*was_sent.shape[1::2], -1)
+    first, sent = was_sent
+    # (n_channel, n_mode, time * n_node): the sample of time k lies at k - first + horizon - 1.
+    flat = jnp.transpose(sent, (1, 3, 0, 2)).reshape(*sent.shape[1::2], -1)
+    own = np.arange(network.n_node, dtype=np.int32)[None] - network.delays * network.n_node
 
     def add(total, at):
-        k, sigma = at
-        index = (k + network.horizon - 1 - network.delays) * network.n_node + jnp.arange(network.n_node)[None]
-        # Steps that only fill up a block look beyond the end; their sigma is zero.
-        return total + jnp.einsum("cim,cmij->ij", sigma, jnp.take(flat, index, axis=2, mode="clip")), None
+        time, sigma = at
+        index = (time - first + network.horizon - 1) * network.n_node + own
+        return total + jnp.einsum("cim,cmij->ij", sigma, flat.at[:, :, index].get(mode="promise_in_bounds")), None
 
-    return jax.lax.scan(add, jnp.zeros_like(network.weights), (time, of_sum))[0]
+    return jax.lax.scan(add, jnp.zeros_like(network.weights), (times, of_sum))[0]
 
 
 def _of_the_past(sent, backwards, ring, chosen, past):
@@ -244,10 +297,10 @@ def _of_the_past(sent, backwards, ring, chosen, past):
         time, x = at
         value, pull = jax.vjp(sent, chosen, x)
         ring = backwards.put(ring, time, jnp.zeros_like(value))
-        of_chosen, of_x = pull(backwards.sum(ring, time))
+        of_chosen, of_x = pull(backwards.sum(None, ring, time))
         return (ring, [total + new for total, new in zip(totals, of_chosen, strict=True)]), of_x
 
-    times = jnp.arange(-(backwards.horizon - 1), 0)
+    times = jnp.arange(-(backwards.horizon - 1), 0, dtype=jnp.int32)
     (_, totals), of_past = jax.lax.scan(body, (ring, zeros), (times, past[:-1]), reverse=True)
     return totals, of_past
 
@@ -260,9 +313,28 @@ def _unit_rows(x):
             yield jnp.zeros_like(x).at[..., variable, :, mode].set(1.0)
 
 
-def _stacked(rows):
-    """Rows of Jacobians, one tree a row, as one tree of (n_time, n_row, ...)."""
-    return jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *rows)
+def _repeated(constant, size):
+    """A constant (..., n_node or 1, k) for so many times more nodes."""
+    if constant.shape[-2] == 1:
+        return constant
+    return jnp.tile(constant, (*(1,) * (constant.ndim - 2), size, 1))
+
+
+def _long(series):
+    """Series (size, ..., n_node, k) as one sample of (..., size * n_node, k)."""
+    moved = jnp.moveaxis(series, 0, -3)
+    return moved.reshape(*series.shape[1:-2], -1, series.shape[-1])
+
+
+def _unlong(value, size):
+    """The reverse of `_long`."""
+    parted = value.reshape(*value.shape[:-2], size, -1, value.shape[-1])
+    return jnp.moveaxis(parted, -3, 0)
+
+
+def _short(rows, size):
+    """Rows of Jacobians, one tree a row, as one tree of (size, n_row, ..., n_node, k)."""
+    return jax.tree.map(lambda *parts: _unlong(jnp.stack(parts), size), *rows)
 
 
 def _weighted(rows, adjoint):
@@ -275,29 +347,3 @@ def _weighted(rows, adjoint):
 def _summed_to(total, shape):
     """Sum over the nodes where the parameter is global."""
     return total if total.shape == shape else jnp.sum(total, axis=-2, keepdims=True)
-
-
-def _block_size(n_time, n_element):
-    """Steps a block: what stays in cache; of such sizes one that leaves no odd piece, to be compiled by itself."""
-    most = max(1, min(n_time, BLOCK_ELEMENTS // n_element))
-    return next((size for size in range(most, most // 2, -1) if n_time % size == 0), most)
-
-
-def _scan_blocks_in_reverse(block, carry, arrays, cotangents, size):
-    """Scan `block` over blocks of ``size`` steps, last to first.
-
-    An odd piece is filled up behind the last step, with states that occur and cotangents of zero: the adjoint enters
-    the real steps as zero, as it should.
-    """
-    n_time = cotangents.shape[0]
-    fill = -n_time % size
-
-    def blocked(array, filling):
-        filled = jnp.concatenate([array, filling]) if fill else array
-        return filled.reshape(-1, size, *array.shape[1:])
-
-    states, inputs, kept = jax.tree.map(lambda array: blocked(array, jnp.repeat(array[-1:], fill, axis=0)), arrays)
-    cotangents = blocked(cotangents, jnp.zeros((fill, *cotangents.shape[1:]), cotangents.dtype))
-    times = jnp.arange(n_time + fill).reshape(-1, size)
-    carry, out = jax.lax.scan(block, carry, (times, states, inputs, cotangents, kept), reverse=True)
-    return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n_time], out)

@@ -1,5 +1,6 @@
 """BOLD kernels, and their application at the sampling times alone."""
 
+import jax
 import jax.numpy as jnp
 import jax.scipy.special as special
 import numpy as np
@@ -130,7 +131,7 @@ def _to_peak(pattern):
 _PIECES = 20
 
 
-def filter_at(kernel, signal, ends):
+def filter_at(kernel, past, signal, ends):
     """Causal filter of a signal, evaluated at some of its samples only.
 
     out[s] = sum over d of kernel[d] signal[ends[s] - d]
@@ -138,8 +139,10 @@ def filter_at(kernel, signal, ends):
     Parameters
     ----------
     kernel : Array, shape (n_lag,)
+    past : Array, shape (n_lag, n)
+        Samples before the signal, -n_lag to -1.
     signal : Array, shape (n_time, n)
-    ends : ndarray of int, shape (n_sample,), not decreasing, each >= n_lag - 1
+    ends : ndarray of int, shape (n_sample,), not decreasing, each >= -1
         Known before tracing.
 
     Returns
@@ -150,23 +153,37 @@ def filter_at(kernel, signal, ends):
     -----
     Signal and kernel are cut into blocks, and samples are sums of products of a piece of the kernel and a block of the
     signal. Where samples are evenly spaced, as they nearly always are, blocks are whole sampling periods, and one
-    matrix product does it all.
+    small matrix, all pieces of the kernel one above the other, meets every block.
     """
-    n_lag = kernel.shape[0]
-    lags, rows, n_blocks, back = _bands(n_lag, tuple(int(end) for end in ends))
+    n_lag, n = past.shape
+    lags, rows, n_blocks, back = _bands(n_lag, tuple(int(end) + n_lag for end in ends))
     size = lags.shape[-1]
-    needed = (n_blocks + back) * size
-    signal = signal[: ends[-1] + 1][-needed:]
-    signal = jnp.pad(signal, ((needed - signal.shape[0], 0), (0, 0))).reshape(n_blocks + back, size, -1)
     band = jnp.where((lags >= 0) & (lags < n_lag), kernel[np.clip(lags, 0, n_lag - 1)], 0.0)
+    blocks = _blocks(past, signal[: ends[-1] + 1], size, n_blocks + back)
     if band.shape[0] == 1:
-        # All blocks share one band: every piece of the kernel meets every block of the signal in one matrix product.
-        pieces = jnp.einsum("jrq,bqf->jrbf", band[0], signal)
-        out = jnp.moveaxis(sum(pieces[j, :, back - j : back + n_blocks - j] for j in range(back + 1)), 0, 1)
+        pieces = band[0].reshape(-1, size)
+        # Block by block: as one product XLA would transpose the signal first.
+        parts = [jax.lax.map(lambda block: pieces @ block, part) for part in blocks]
+        products = jnp.concatenate(parts).reshape(n_blocks + back, back + 1, band.shape[2], n)
+        out = sum(products[back - j : back + n_blocks - j, j] for j in range(back + 1))
     else:
-        past = (signal[back - j : back + n_blocks - j] for j in range(back + 1))
-        out = sum(jnp.einsum("brq,bqf->brf", band[:, j], blocks) for j, blocks in enumerate(past))
-    return out.reshape(-1, signal.shape[-1])[rows]
+        whole = jnp.concatenate(blocks)
+        past = (whole[back - j : back + n_blocks - j] for j in range(back + 1))
+        out = sum(jnp.einsum("brq,bqf->brf", band[:, j], part) for j, part in enumerate(past))
+    return out.reshape(-1, n)[rows]
+
+
+def _blocks(past, signal, size, n_blocks):
+    """The last blocks of what was before and of a signal; apart, where no block has of both, as joining copies them."""
+    n_time, n = signal.shape
+    if n_time % size:
+        past, signal = jnp.concatenate([past, signal]), signal[:0]
+    n_past = n_blocks * size - signal.shape[0]
+    if n_past <= 0:
+        return [signal[-n_blocks * size :].reshape(n_blocks, size, n)]
+    past = jnp.pad(past[-n_past:], ((max(0, n_past - past.shape[0]), 0), (0, 0)))
+    parts = [past.reshape(-1, size, n), signal.reshape(-1, size, n)]
+    return [part for part in parts if part.shape[0]]
 
 
 def _bands(n_lag, ends):

@@ -2,11 +2,13 @@
 
 Each monitor has ``steps(start, n_steps)``, the integration steps at which it samples, ``times(start, n_steps)`` [ms],
 and ``sample(leaves, observed, start)``, which returns its samples and the leaves that a next run goes on from.
-``observed`` is (n_steps, n_voi, n_node, n_mode); ``start`` is the simulator's current_step before the run.
+``observed`` is (n_steps, n_voi, n_node, n_mode); ``start`` is the simulator's current_step before the run. Where the
+sampling allows it, a monitor is given means, or picked samples, of several steps each, and is itself `coarse`.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,15 @@ def window_means(pending, signal, size):
     return jnp.mean(signal[:whole].reshape(-1, size, *signal.shape[1:]), axis=1), signal[whole:]
 
 
+def summary(kind, n, observed):
+    """Observed states with one sample for ``n`` steps: their mean, or the last of them."""
+    if n == 1:
+        return observed
+    if kind == "pick":
+        return observed[n - 1 :: n]
+    return jnp.mean(observed.reshape(-1, n, *observed.shape[1:]), axis=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Monitor:
     """What all monitors have: the rows that they watch, their sampling period in steps, and dt [ms].
@@ -73,6 +84,15 @@ class Monitor:
         """Sampling times [ms], as TVB computes them, in double precision."""
         return self.steps(start, n_steps) * self.dt
 
+    @property
+    def window(self):
+        """What is needed of the states: ("mean" or "pick", steps), means over so many or the last of so many."""
+        return "pick", self.istep
+
+    def coarse(self, n):
+        """The same monitor of a signal that has one sample for ``n`` steps."""
+        return replace(self, istep=self.istep // n)
+
     def watch(self, observed):
         """Rows that the monitor watches."""
         if self.voi == tuple(range(observed.shape[1])):
@@ -86,6 +106,11 @@ class Monitor:
 
 class Raw(Monitor):
     """Every step (TVB: Raw, RawVoi, AfferentCoupling)."""
+
+    @property
+    def window(self):
+        """Every step."""
+        return "pick", 1
 
     def sample(self, leaves, observed, start):
         """Observed states as they are."""
@@ -131,6 +156,11 @@ class SpatialAverage(Monitor):
 class TemporalAverage(Monitor):
     """Mean over each period (TVB: TemporalAverage); times at the middle of the window."""
 
+    @property
+    def window(self):
+        """Means over the period."""
+        return "mean", self.istep
+
     def times(self, start, n_steps):
         """Middle of each window [ms]."""
         return (self.steps(start, n_steps) - self.istep / 2.0) * self.dt
@@ -153,11 +183,23 @@ class Projection(Monitor):
         Weights of the sensors whose signal is subtracted from all.
     coloured : bool or None
         Whether the observation noise has a memory; None where there is none.
+    pooled : int
+        Steps of which it is given the means.
     """
 
     gain: np.ndarray = None
     reference: np.ndarray | None = None
     coloured: bool | None = None
+    pooled: int = 1
+
+    @property
+    def window(self):
+        """Means over the period."""
+        return "mean", self.istep
+
+    def coarse(self, n):
+        """The same monitor of a signal that has one sample for ``n`` steps."""
+        return replace(super().coarse(n), pooled=n)
 
     def times(self, start, n_steps):
         """Middle of each window [ms]."""
@@ -171,8 +213,8 @@ class Projection(Monitor):
         whole = seen.shape[0] - seen.shape[0] % self.istep
         windows = jnp.sum(seen[:whole].reshape(-1, self.istep, *seen.shape[1:]), axis=1)
         windows = jnp.concatenate([windows, jnp.sum(seen[whole:], axis=0)[None]])
-        sums = jnp.einsum("sn,tvn->tsv", gain, windows).at[0].add(leaves.stock)
-        signal, after = sums[:-1] / self.istep, {"stock": sums[-1]}
+        sums = jnp.einsum("sn,tvn->tsv", gain, windows).at[0].add(leaves.stock / self.pooled)
+        signal, after = sums[:-1] / self.istep, {"stock": sums[-1] * self.pooled}
         if self.coloured is not None:
             series, after["obsnoise"] = self._noise(leaves.obsnoise)
             signal = signal + series
@@ -219,16 +261,26 @@ class Bold(Monitor):
     volterra: bool = False
     shift: int = 0
 
+    @property
+    def window(self):
+        """Interim means."""
+        return "mean", self.interim_istep
+
+    def coarse(self, n):
+        """The same monitor of a signal that has one sample for ``n`` steps."""
+        return replace(super().coarse(n), interim_istep=self.interim_istep // n)
+
     def sample(self, leaves, observed, start):
         """BOLD at the sampling steps; the stock in order of time, the oldest first."""
         hrf = dict(leaves.hrf_kernel.items())
         hrf = {name: jnp.reshape(value, ()) for name, value in hrf.items()}
         means, interim = window_means(leaves.interim_stock, self.watch(observed), self.interim_istep)
-        signal = jnp.concatenate([leaves.stock, means])
         n_lag = self.kernel_time.size
-        ends = self.steps(start, observed.shape[0]) // self.interim_istep - start // self.interim_istep + n_lag - 1
-        kernel = jnp.roll(self.kernel(jnp.asarray(self.kernel_time, signal.dtype), **hrf), 1 + self.shift)
-        bold = filter_at(kernel, signal.reshape(signal.shape[0], -1), ends).reshape(-1, *signal.shape[1:])
+        ends = self.steps(start, observed.shape[0]) // self.interim_istep - start // self.interim_istep - 1
+        kernel = jnp.roll(self.kernel(jnp.asarray(self.kernel_time, means.dtype), **hrf), 1 + self.shift)
+        past, signal = (a.reshape(a.shape[0], math.prod(means.shape[1:])) for a in (leaves.stock, means))
+        bold = filter_at(kernel, past, signal, ends).reshape(-1, *means.shape[1:])
         if self.volterra:
             bold = (bold - 1.0) * (hrf["k_1"] * hrf["V_0"])
-        return bold, {"stock": signal[signal.shape[0] - n_lag :], "interim_stock": interim}
+        stock = jnp.concatenate([leaves.stock, means[-n_lag:]])[-n_lag:]
+        return bold, {"stock": stock, "interim_stock": interim}

@@ -1,5 +1,6 @@
 """simulate: the state in, monitor samples and the state to go on from out."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ..parameters import plain
-from .adjoint import trajectory
-from .monitors import Monitor
+from .adjoint import block_sizes, simulate_steps
+from .monitors import Monitor, summary
 from .step import Step, coupling_series
 
 
@@ -130,23 +131,33 @@ class Simulate:
         weights, past = state.connectivity.weights, state.initial_conditions
         theta = self.constants(state)
         inputs, integrator = self.inputs(state)
-        states = trajectory(self.step, self.n_steps, theta, weights, past, inputs)
-        seen = self.observed(states)
-        coupling = None
-        if any(monitor.of_coupling for monitor in self.monitors):
-            coupling = coupling_series(self.step, theta, weights, past, states)
+        wanted = [self._summary(monitor, start, past) for monitor in self.monitors]
+
+        def take(states):
+            seen = self.observed(states)
+            whole = states if any(monitor.of_coupling for monitor in self.monitors) else None
+            return {key: summary(*key, seen) for key in dict.fromkeys(wanted)}, whole
+
+        (taken, states), last = simulate_steps(self.step, self.n_steps, theta, weights, past, inputs, take)
+        coupling = None if states is None else coupling_series(self.step, theta, weights, past, states)
         samples = [
-            monitor.sample(leaves, coupling if monitor.of_coupling else seen, start)
-            for monitor, leaves in zip(self.monitors, state.monitors, strict=True)
+            monitor.coarse(n).sample(leaves, coupling if monitor.of_coupling else taken[kind, n], start // n)
+            for monitor, leaves, (kind, n) in zip(self.monitors, state.monitors, wanted, strict=True)
         ]
-        horizon = past.shape[0]
         after = state.replace(
             static={"current_step": start + self.n_steps},
-            initial_conditions=jnp.concatenate([past, states[-horizon:]])[-horizon:],
+            initial_conditions=last,
             integrator=integrator,
             monitors=[leaves.replace(**new) for leaves, (_, new) in zip(state.monitors, samples, strict=True)],
         )
         return tuple(data for data, _ in samples), after
+
+    def _summary(self, monitor, start, past):
+        """(kind, n): in place of every step, a monitor is given one sample for ``n`` steps."""
+        kind, n = monitor.window
+        if monitor.of_coupling or start % n or self.n_steps % n:
+            return kind, 1
+        return kind, math.gcd(n, *block_sizes(self.n_steps, past))
 
     def go_on(self, state):
         """State after a run with the draws of the next one in place."""

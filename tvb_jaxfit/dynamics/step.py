@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -55,6 +56,11 @@ class Step:
         """Number of samples that the coupling looks back on, the present one included."""
         return 1 if self.delays is None else int(self.delays.max()) + 1
 
+    @property
+    def is_local(self):
+        """Whether nodes meet in sums of channels alone, so that the Jacobians of a step are node-local."""
+        return self.pairs is None and not self.mixes
+
     def own(self, x):
         """Coupling variables of the state x, (..., n_var, n_node, n_mode) to (..., n_cvar, n_node, n_mode)."""
         if self.cvar == tuple(range(x.shape[-3])):
@@ -85,8 +91,8 @@ class Network:
 
     Notes
     -----
-    The ring has the layout (n_channel, n_mode, horizon * n_node): one gather reads all pairs, and the sum over
-    sources runs along memory.
+    Without delays there is no ring: what is sent now is all that is seen. The ring has the layout (n_channel, n_mode,
+    horizon * n_node): one gather reads all pairs, and the sum over sources runs along memory.
     """
 
     def __init__(self, weights, delays, forward=True):
@@ -95,54 +101,71 @@ class Network:
         if delays is None:
             self.delays, self.horizon = None, 1
         else:
-            self.delays = jnp.asarray(delays if forward else -delays.T, jnp.result_type(int))
             self.horizon = int(np.max(delays)) + 1
+            self.delays = np.mod(delays if forward else -delays.T, self.horizon).astype(np.int32)
 
     def ring(self, sent):
-        """Ring of samples (horizon, n_channel, n_node, n_mode), in order of time, the newest that of time 0."""
+        """Ring of samples (horizon, n_channel, n_node, n_mode), in order of time, the newest that of time 0.
+
+        None without delays: what is sent now is all that is seen now.
+        """
         if self.delays is None:
-            return sent[-1]
+            return None
         # The sample of time k lies at k modulo the horizon.
         turned = jnp.roll(sent, 1, axis=0)
         return jnp.moveaxis(turned, (1, 3), (0, 1)).reshape(*sent.shape[1::2], -1)
 
+    def ordered(self, ring, time):
+        """Samples of a ring in order of time, the newest that of ``time``: the reverse of `ring`."""
+        samples = ring.reshape(*ring.shape[:2], self.horizon, self.n_node)
+        samples = jnp.moveaxis(samples, (2, 0, 3, 1), (0, 1, 2, 3))
+        return jnp.roll(samples, -1 - time, axis=0)
+
     def put(self, ring, time, sent):
         """Ring with the sample of one more time, in place of the one that nobody waits for."""
         if self.delays is None:
-            return sent
+            return None
         start = jnp.mod(time, self.horizon) * self.n_node
         return jax.lax.dynamic_update_slice_in_dim(ring, jnp.swapaxes(sent, 1, 2), start, axis=2)
 
     def seen(self, ring, time):
         """What each target sees of each source at a time, (n_channel, n_mode, target, source)."""
-        index = jnp.mod(time - self.delays, self.horizon) * self.n_node + jnp.arange(self.n_node)[None]
+        # Compared and added in place of a division for each pair, which would cost more than the rest of the step.
+        now = jnp.mod(jnp.asarray(time, jnp.int32), self.horizon)
+        slot = jnp.where(self.delays > now, now + (self.horizon - self.delays), now - self.delays)
+        index = slot * self.n_node + np.arange(self.n_node, dtype=np.int32)[None]
         return ring.at[:, :, index].get(mode="promise_in_bounds")
 
-    def sum(self, ring, time):
-        """Weighted sum over sources, (n_channel, n_node, n_mode)."""
+    def sum(self, sent, ring, time):
+        """Weighted sum over sources, (n_channel, n_node, n_mode), of what is sent now, or of what the ring holds."""
         if self.delays is None:
-            return jnp.einsum("ij,cjm->cim", self.weights, ring)
+            n_channel, n_node, n_mode = sent.shape
+            if n_channel * n_mode == 1:
+                return jnp.reshape(self.weights @ jnp.reshape(sent, (n_node,)), sent.shape)
+            return jnp.einsum("ij,cjm->cim", self.weights, sent)
         return jnp.swapaxes(jnp.einsum("cmij,ij->cmi", self.seen(ring, time), self.weights), 1, 2)
 
-    def pairs(self, ring, time):
-        """What each target sees of each source at a time, (target, n_channel, source, n_mode)."""
+    def pairs(self, sent, ring, time):
+        """What each target sees of each source, (target, n_channel, source, n_mode)."""
         if self.delays is None:
-            return jnp.broadcast_to(ring, (self.n_node, *ring.shape))
+            return jnp.broadcast_to(sent, (self.n_node, *sent.shape))
         return jnp.transpose(self.seen(ring, time), (2, 0, 3, 1))
 
 
 def sums(step, theta, weights, network, ring, x, time):
     """What the coupling makes of the network at a time: s of `Step`."""
+    sent = send(step, theta, x) if network.delays is None else None
     if step.pairs is None:
-        return network.sum(ring, time)
-    return step.pairs(theta, weights, step.own(x), network.pairs(ring, time))
+        return network.sum(sent, ring, time)
+    return step.pairs(theta, weights, step.own(x), network.pairs(sent, ring, time))
 
 
 def start(step, theta, weights, past):
     """Network, and the ring that a run starts from: past (horizon, n_var, n_node, n_mode) in order of time."""
     network = Network(weights, step.delays)
-    sent = step.own(past) if step.pairs is not None else jax.vmap(lambda x: step.sent(theta, x))(past)
-    return network, network.ring(sent)
+    if step.delays is None:
+        return network, None
+    return network, network.ring(jax.vmap(partial(send, step, theta))(past))
 
 
 def send(step, theta, x):

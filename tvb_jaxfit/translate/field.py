@@ -107,7 +107,10 @@ class Field:
         return {name: jnp.asarray(value, jnp.result_type(float)) for name, value in written.items()}
 
     def __call__(self, theta, x, coupling):
-        """dx/dt [1/ms] of states x (n_var, n_node, n_mode) under coupling (n_cvar, n_node, n_mode)."""
+        """dx/dt [1/ms] of states x (n_var, n_node, n_mode) under coupling (n_cvar, n_node, n_mode).
+
+        Several samples may come as one, node after node: x (n_var, n_sample * n_node, n_mode).
+        """
         by_node, shared = theta["by_node"], theta["shared"]
         if any(value.shape[-2] > 1 for value in shared.values()):
             # Each node with tables of its own, as the reverse pass wants them.
@@ -119,10 +122,12 @@ class Field:
             return self._direct(by_node, shared, x, coupling, {})
         # Regional flags: the regions of one kind together, so that no branch is taken that is not meant.
         parts = []
-        for nodes, flags in self.groups:
+        n_block = x.shape[1] // self.n_node
+        groups = [((nodes + self.n_node * np.arange(n_block)[:, None]).ravel(), flags) for nodes, flags in self.groups]
+        for nodes, flags in groups:
             of_these = {name: value[nodes] if value.shape[0] > 1 else value for name, value in by_node.items()}
             parts.append(self._direct(of_these, shared, x[:, nodes], coupling[:, nodes], flags))
-        order = np.argsort(np.concatenate([nodes for nodes, _ in self.groups]))
+        order = np.argsort(np.concatenate([nodes for nodes, _ in groups]))
         return jnp.concatenate(parts, axis=1)[:, order]
 
     def _one(self, theta, x, coupling):

@@ -1,0 +1,157 @@
+"""Functions rewritten for the machine: the same numbers to rounding, from fewer and faster operations.
+
+- Arrays are flat. A model's code works on (n_node, n_mode) arrays, and most models have one mode; XLA does not
+  vectorise loops over a last axis of length 1, nor over several axes, where an exponential costs five times as much.
+- In a loop, what does not change from step to step is worked out before it, and a division by it, which costs as much
+  as ten products, is a product with its reciprocal.
+"""
+
+import math
+from functools import wraps
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Operations that treat each element by itself: they may be applied in any shape.
+_ELEMENTWISE = frozenset(
+    "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type cos cosh div eq "
+    "erf erfc erf_inv exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul ne "
+    "neg nextafter not or pow rem round rsqrt select_n sign sin sinh sqrt square sub tan tanh xor".split()
+)
+_CALLS = {"closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "jit": "jaxpr"}
+_RESHAPES = ("reshape", "squeeze", "expand_dims")
+
+
+def lean(function):
+    """The same function of arrays, rewritten.
+
+    Parameters
+    ----------
+    function : callable
+        Of trees of arrays, to a tree of arrays.
+
+    Returns
+    -------
+    callable
+        Same arguments, same result to rounding. Its derivatives are those of the operations themselves: a rule that a
+        part of the function has of its own counts where the function is differentiated before it is passed here.
+    """
+
+    @wraps(function)
+    def rewritten(*arguments):
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        arguments = map(_flat, jax.tree.leaves(arguments))
+        values = dict(zip(closed.jaxpr.invars, arguments, strict=True))
+        results = _evaluate(closed, values)
+        leaves, tree = jax.tree.flatten(shapes)
+        return jax.tree.unflatten(tree, [jnp.reshape(r, s.shape) for r, s in zip(results, leaves, strict=True)])
+
+    return rewritten
+
+
+def _evaluate(closed, values, reciprocals=()):
+    """Results of a closed jaxpr.
+
+    Parameters
+    ----------
+    values : dict
+        Of variables: those that enter, and any others that are known.
+    reciprocals : dict
+        1 over values that are divided by, where they are known.
+    """
+    values = dict(zip(closed.jaxpr.constvars, map(_flat, closed.consts), strict=True)) | values
+    reciprocals = dict(reciprocals)
+    for equation in closed.jaxpr.eqns:
+        if all(atom in values for atom in equation.outvars):
+            continue
+        name, operands = equation.primitive.name, equation.invars
+        divisor = reciprocals.get(operands[-1]) if operands and not _is_literal(operands[-1]) else None
+        if divisor is not None and name == "div":
+            results = [lax.mul(jnp.asarray(_read(values, operands[0])), divisor)]
+        else:
+            results = _apply(closed.jaxpr, equation, [_read(values, atom) for atom in operands])
+        if divisor is not None and _only_places(equation):
+            reciprocals |= zip(equation.outvars, _apply(closed.jaxpr, equation, [divisor]), strict=True)
+        values |= zip(equation.outvars, results, strict=True)
+    return [_read(values, atom) for atom in closed.jaxpr.outvars]
+
+
+def _is_literal(atom):
+    return hasattr(atom, "val")
+
+
+def _read(values, atom):
+    return atom.val if _is_literal(atom) else values[atom]
+
+
+def _only_places(equation):
+    """Whether an operation does nothing but to give values another shape."""
+    return equation.primitive.name in (*_RESHAPES, "broadcast_in_dim") and len(equation.invars) == 1
+
+
+def _apply(jaxpr, equation, arguments):
+    name, shape = equation.primitive.name, equation.outvars[0].aval.shape
+    if name in _CALLS:
+        called = equation.params[_CALLS[name]]
+        return _evaluate(called, dict(zip(called.jaxpr.invars, map(_flat, arguments), strict=True)))
+    if name in _ELEMENTWISE and all(atom.aval.shape in (shape, ()) for atom in equation.invars):
+        return [equation.primitive.bind(*arguments, **equation.params)]
+    if name == "broadcast_in_dim" and len(arguments) == 1:
+        return [_broadcast(equation, jnp.asarray(arguments[0]))]
+    if name in _RESHAPES:
+        return arguments
+    if name == "scan":
+        return _scan(equation, arguments)
+    pairs = zip(equation.invars, arguments, strict=True)
+    given = {atom: jnp.reshape(value, atom.aval.shape) for atom, value in pairs if not _is_literal(atom)}
+    alone = jaxpr.replace(constvars=[], invars=list(given), outvars=equation.outvars, eqns=[equation])
+    return map(_flat, jax.core.eval_jaxpr(alone, (), *given.values()))
+
+
+def _scan(equation, arguments):
+    called, length = equation.params["jaxpr"], equation.params["length"]
+    n_constant, n_carry = equation.params["num_consts"], equation.params["num_carry"]
+    n_fixed = n_constant + n_carry
+    fixed, carry = called.jaxpr.invars[:n_constant], arguments[n_constant:n_fixed]
+    known, reciprocals = _known(called, dict(zip(fixed, arguments[:n_constant], strict=True)))
+    of_step = [() if atom.aval.size == length else (-1,) for atom in equation.invars[n_fixed:]]
+    series = [jnp.reshape(a, (length, *shape)) for a, shape in zip(arguments[n_fixed:], of_step, strict=True)]
+
+    def body(carry, at):
+        entering = zip(called.jaxpr.invars[n_constant:], [*carry, *at], strict=True)
+        results = _evaluate(called, known | dict(entering), reciprocals)
+        return results[:n_carry], results[n_carry:]
+
+    end, out = lax.scan(body, list(carry), series, length=length, reverse=equation.params["reverse"])
+    return [*end, *map(_flat, out)]
+
+
+def _known(closed, values):
+    """Values that do not change in a loop, and reciprocals of those that are divided by."""
+    values = dict(zip(closed.jaxpr.constvars, map(_flat, closed.consts), strict=True)) | values
+    origins, reciprocals = {}, {}
+    for equation in closed.jaxpr.eqns:
+        operands = equation.invars
+        if _only_places(equation) and not _is_literal(operands[0]):
+            # Where it takes no time, it would take memory.
+            origins[equation.outvars[0]] = origins.get(operands[0], operands[0])
+        elif equation.primitive.name in _ELEMENTWISE and all(_is_literal(a) or a in values for a in operands):
+            results = _apply(closed.jaxpr, equation, [_read(values, atom) for atom in operands])
+            values |= zip(equation.outvars, results, strict=True)
+        elif equation.primitive.name == "div" and not _is_literal(operands[1]):
+            divisor = origins.get(operands[1], operands[1])
+            if divisor in values and jnp.issubdtype(divisor.aval.dtype, jnp.floating):
+                reciprocals[divisor] = 1.0 / values[divisor]
+    return values, reciprocals
+
+
+def _broadcast(equation, value):
+    own, shape = equation.invars[0].aval.shape, equation.params["shape"]
+    if value.size in (1, math.prod(shape)):
+        return jnp.broadcast_to(value, () if math.prod(shape) == 1 else (math.prod(shape),))
+    return _flat(lax.broadcast_in_dim(jnp.reshape(value, own), shape, equation.params["broadcast_dimensions"]))
+
+
+def _flat(value):
+    return jnp.reshape(value, () if jnp.size(value) == 1 else (-1,))

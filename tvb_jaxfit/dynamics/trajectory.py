@@ -1,0 +1,201 @@
+"""A run as blocks of steps: what is asked of a block is taken from it while it is in cache, the rest is forgotten."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from .step import Step, send, start, sums
+
+
+def whole(states):
+    """Every state, as it is: what `Blocks` takes where nothing else is asked for."""
+    return states
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """How a run is cut up.
+
+    Attributes
+    ----------
+    step : Step
+    size, n_block, n_piece : int
+        Steps a block, blocks a piece, pieces. The reverse pass holds the states of one piece in memory.
+    take : callable
+        States after each step of a block, (size, n_var, n_node, n_mode), to a tree of arrays with time in front: what
+        of them is asked for.
+    """
+
+    step: Step
+    size: int
+    n_block: int
+    n_piece: int = 1
+    take: Callable = whole
+
+    @property
+    def n_steps(self):
+        """Steps of the run."""
+        return self.size * self.n_block * self.n_piece
+
+    def cut(self, arrays):
+        """Time series (n_steps, ...) as (n_piece, n_block, size, ...)."""
+        shape = (self.n_piece, self.n_block, self.size)
+        return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), arrays)
+
+    def cut_taken(self, arrays):
+        """Series of what was taken as (n_piece, n_block, ...)."""
+        shape = (self.n_piece, self.n_block)
+        return jax.tree.map(lambda a: a.reshape(*shape, a.shape[0] // (shape[0] * shape[1]), *a.shape[1:]), arrays)
+
+    def times(self):
+        """Number of each step, (n_piece, n_block, size)."""
+        return self.cut(jnp.arange(self.n_steps, dtype=jnp.int32))
+
+    @property
+    def n_last(self):
+        """Blocks that hold the samples that a next run goes on from."""
+        return -(-min(self.step.horizon, self.n_steps) // self.size)
+
+
+def joined(arrays, n_axis):
+    """Stacked series with their first axes made one."""
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[n_axis:]), arrays)
+
+
+def run_block(step, network, theta, weights, begin, times, inputs, keep=False):
+    """One block of steps.
+
+    Parameters
+    ----------
+    begin : (Array, Array or None)
+        State and ring at its start.
+    times : Array of int, shape (size,)
+    inputs : tree of Array, shape (size, ...)
+
+    Returns
+    -------
+    end : (Array, Array or None)
+    before : Array, shape (size, n_var, n_node, n_mode)
+        States before each step.
+    seen : Array, shape (size, n_channel, n_node, n_mode), or None
+        Sums over the network, where ``keep`` is true.
+    """
+
+    # States come out before the step, not after: with one user of the new state, XLA makes one loop of the step, and
+    # computes no exponential twice.
+    def body(carry, at):
+        x, ring = carry
+        time, u = at
+        s = sums(step, theta, weights, network, ring, x, time)
+        new = step.from_sum(theta, x, s, u)
+        if step.delays is not None:
+            ring = network.put(ring, time + 1, send(step, theta, new))
+        return (new, ring), (x, s if keep else None)
+
+    end, (before, seen) = jax.lax.scan(body, begin, (times, inputs))
+    return end, before, seen
+
+
+def run_piece(blocks, network, theta, weights, begin, times, inputs, take=None, keep=False):
+    """One piece: `run_block` after `run_block`.
+
+    Parameters
+    ----------
+    begin : (Array, Array or None, Array)
+        State, ring, and the blocks of the latest states.
+    times, inputs
+        (n_block, size, ...)
+    take : callable, optional
+        In place of the blocks' own; None takes nothing.
+    keep : bool
+        Whether states and sums are kept.
+
+    Returns
+    -------
+    end : as ``begin``
+    taken : tree of Array
+        (n_block, ...)
+    kept : (before, seen) or None
+        (n_block, size, ...)
+    """
+    step = blocks.step
+    one = partial(run_block, step, network, keep=keep)
+    # Where Jacobians are not local, plain autodiff runs each block again.
+    one = one if step.is_local else jax.checkpoint(one)
+
+    def body(carry, at):
+        x, ring, latest = carry
+        times, inputs = at
+        (x, ring), before, seen = one(theta, weights, (x, ring), times, inputs)
+        after = jnp.concatenate([before[1:], x[None]])
+        if latest is not None:
+            place = jnp.mod(times[0] // blocks.size, blocks.n_last)
+            latest = jax.lax.dynamic_update_index_in_dim(latest, after, place, 0)
+        return (x, ring, latest), (None if take is None else take(after), (before, seen) if keep else None)
+
+    end, (taken, kept) = jax.lax.scan(body, begin, (times, inputs))
+    return end, taken, kept
+
+
+def run(blocks, theta, weights, past, inputs, keep=False, take=None):
+    """All pieces.
+
+    Returns
+    -------
+    taken : tree of Array
+        What was asked for, time in front.
+    last : Array, shape (min(horizon, n_steps), n_var, n_node, n_mode)
+        The latest states.
+    kept : tuple
+        For the reverse pass, where ``keep`` is true: the state at the end; (before, seen) of all blocks, or None where
+        there are several pieces; state and ring at the start of each piece.
+    """
+    take = blocks.take if take is None else take
+    network, ring = start(blocks.step, theta, weights, past)
+    latest = None
+    if blocks.step.horizon > 1:
+        latest = jnp.zeros((blocks.n_last, blocks.size, *past.shape[1:]), past.dtype)
+    all_kept = keep and blocks.n_piece == 1
+
+    def body(begin, at):
+        end, taken, kept = run_piece(blocks, network, theta, weights, begin, *at, take, all_kept)
+        return end, (taken, kept, begin[:2] if keep else None)
+
+    arrays = (blocks.times(), blocks.cut(inputs))
+    (x, _, latest), (taken, kept, starts) = jax.lax.scan(body, (past[-1], ring, latest), arrays)
+    if latest is None:
+        last = x[None]
+    else:
+        first = blocks.n_piece * blocks.n_block
+        last = jnp.roll(latest, -(first % blocks.n_last), axis=0)
+        last = joined(last, 2)[-min(blocks.step.horizon, blocks.n_steps) :]
+    return joined(taken, 3), last, (x, kept, starts)
+
+
+def scan_steps(step, n_steps, theta, weights, past, inputs):
+    """States after each step, by a plain scan, left to plain autodiff.
+
+    Parameters
+    ----------
+    step : Step
+    n_steps : int
+    theta : pytree of Array
+        Constants of the step, node axis second to last.
+    weights : Array, shape (n_node, n_node)
+        ``weights[target, source]``.
+    past : Array, shape (horizon, n_var, n_node, n_mode)
+        Samples up to the start, in order of time; the last is the state to start from.
+    inputs : pytree of Array
+        What enters at each step, (n_steps, ..., n_node, n_mode or 1).
+
+    Returns
+    -------
+    Array, shape (n_steps, n_var, n_node, n_mode)
+    """
+    network, ring = start(step, theta, weights, past)
+    times = jnp.arange(n_steps, dtype=jnp.int32)
+    (x, _), before, _ = run_block(step, network, theta, weights, (past[-1], ring), times, inputs)
+    return jnp.concatenate([before[1:], x[None]])
