@@ -166,12 +166,44 @@ def test_gradients_in_everything_equal_plain_autodiff(seed, structured, referenc
     ids=["an odd piece of four", "a step a block"],
 )
 def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(most, used, monkeypatch, reference):
-    n_element = N_VAR * N_NODE * N_MODE * N_VAR * N_MODE  # of a Jacobian
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", most * n_element)
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", most * N_VAR * N_NODE * N_MODE)
     arguments, cotangent = _problem()
     assert adjoint.block_sizes(N_STEPS, arguments[2])[0] == used
     got = jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))(*arguments, cotangent)
     _assert_same(got, reference(*arguments, cotangent))
+
+
+@pytest.mark.parametrize("kind", ["plain", pytest.param("channels and delays", marks=pytest.mark.slow)])
+def test_gradients_of_runs_of_which_one_piece_is_held_at_a_time_equal_plain_autodiff(kind, monkeypatch):
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 2 * N_VAR * N_NODE * N_MODE)
+    monkeypatch.setattr(adjoint, "MEMORY", 8 * 2 * 4 * N_VAR * N_NODE * N_MODE)
+    arguments, cotangent = _problem(24, horizon=8 if "delays" in kind else 1)
+    pieces = next(adjoint.cut(STEPS[kind], 24, arguments[2]))
+    assert (pieces.size, pieces.n_piece > 1, pieces.n_steps) == (2, True, 24)
+    ours, expected = (jax.jit(jax.grad(_loss(run, 24, kind), (0, 1, 2, 3))) for run in (trajectory, scan_steps))
+    _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))
+
+
+def test_what_is_taken_of_blocks_and_the_latest_states_have_the_gradients_of_plain_autodiff(monkeypatch):
+    """Means over two steps, and the history that a next run goes on from, across block borders and delays."""
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_VAR * N_NODE * N_MODE)
+    arguments, _ = _problem(12, horizon=8)
+    step, weight = STEPS["delays"], jnp.asarray(np.random.default_rng(1).normal(size=(8, N_VAR, N_NODE, N_MODE)))
+
+    def of_blocks(theta, weights, past, inputs):
+        means, last = adjoint.simulate_steps(
+            step, 12, theta, weights, past, inputs, lambda x: jnp.mean(x.reshape(-1, 2, *x.shape[1:]), axis=1)
+        )
+        return jnp.sum(jnp.sin(means)) + jnp.sum(weight * last)
+
+    def plain(theta, weights, past, inputs):
+        x = scan_steps(step, 12, theta, weights, past, inputs)
+        means = jnp.mean(x.reshape(-1, 2, *x.shape[1:]), axis=1)
+        return jnp.sum(jnp.sin(means)) + jnp.sum(weight * jnp.concatenate([past, x])[-8:])
+
+    ours, expected = (jax.jit(jax.value_and_grad(run, (0, 1, 2, 3)))(*arguments) for run in (of_blocks, plain))
+    np.testing.assert_allclose(ours[0], expected[0], rtol=1e-13)
+    _assert_same(ours[1], expected[1])
 
 
 def test_gradients_of_a_single_step_equal_plain_autodiff():
@@ -181,7 +213,7 @@ def test_gradients_of_a_single_step_equal_plain_autodiff():
 
 
 def test_gradients_of_a_deterministic_step_in_blocks_that_divide_equal_plain_autodiff(monkeypatch):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_VAR * N_NODE * N_MODE * N_VAR * N_MODE)
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_VAR * N_NODE * N_MODE)
     arguments, cotangent = _problem(12, stochastic=False)
     ours, expected = (jax.jit(jax.grad(_loss(run, 12), (0, 1, 2))) for run in (trajectory, scan_steps))
     _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))

@@ -326,8 +326,8 @@ def test_tvbs_factory_of_models_schemes_and_monitors_gives_tvbs_numbers(model, s
     with np.errstate(all="ignore"):
         theirs = lifted(sim).run()
         nudged = lifted(sim)
-        nudged.history.buffer *= 1.0 + 2.0 * np.finfo(float).eps
-        nudged.current_state = nudged.current_state * (1.0 + 2.0 * np.finfo(float).eps)
+        nudged.sim.history.buffer *= 1.0 + 2.0 * np.finfo(float).eps
+        nudged.sim.current_state = nudged.sim.current_state * (1.0 + 2.0 * np.finfo(float).eps)
         of_rounding = nudged.run()
     simulate, state = tj.prepare(sim)
     ours = simulate(state)

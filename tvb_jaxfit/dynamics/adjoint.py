@@ -23,8 +23,8 @@ from .lean import lean
 from .step import Network
 from .trajectory import Blocks, joined, run, run_piece, whole
 
-# Elements of one Jacobian in a block: some twenty such arrays stay in a core's cache.
-BLOCK_ELEMENTS = 8192
+# Elements of a block's states: some twenty arrays of that size stay in a core's cache.
+BLOCK_ELEMENTS = 12288
 # Bytes of states that the reverse pass may hold; beyond, it holds pieces, and runs each again.
 MEMORY = 2**32
 
@@ -79,8 +79,7 @@ def simulate_steps(step, n_steps, theta, weights, past, inputs, take=whole):
 
 def block_sizes(n_steps, past):
     """Steps a block, and steps of an odd piece at the end, where no good size divides their number."""
-    _, n_var, n_node, n_mode = past.shape
-    most = max(1, min(n_steps, BLOCK_ELEMENTS // (n_node * (n_var * n_mode) ** 2)))
+    most = max(1, min(n_steps, BLOCK_ELEMENTS // past[0].size))
     size = next((size for size in range(most, most // 4, -1) if n_steps % size == 0), most)
     return size, n_steps % size
 

@@ -67,7 +67,7 @@ def _evaluate(closed, values, reciprocals=()):
             continue
         name, operands = equation.primitive.name, equation.invars
         divisor = reciprocals.get(operands[-1]) if operands and not _is_literal(operands[-1]) else None
-        if divisor is not None and name == "div":
+        if divisor is not None and name == "div" and _is_elementwise(equation):
             results = [lax.mul(jnp.asarray(_read(values, operands[0])), divisor)]
         else:
             results = _apply(closed.jaxpr, equation, [_read(values, atom) for atom in operands])
@@ -85,17 +85,23 @@ def _read(values, atom):
     return atom.val if _is_literal(atom) else values[atom]
 
 
+def _is_elementwise(equation):
+    """Whether an operation treats each element by itself, and none is spread."""
+    shape = equation.outvars[0].aval.shape
+    return equation.primitive.name in _ELEMENTWISE and all(a.aval.shape in (shape, ()) for a in equation.invars)
+
+
 def _only_places(equation):
     """Whether an operation does nothing but to give values another shape."""
     return equation.primitive.name in (*_RESHAPES, "broadcast_in_dim") and len(equation.invars) == 1
 
 
 def _apply(jaxpr, equation, arguments):
-    name, shape = equation.primitive.name, equation.outvars[0].aval.shape
+    name = equation.primitive.name
     if name in _CALLS:
         called = equation.params[_CALLS[name]]
         return _evaluate(called, dict(zip(called.jaxpr.invars, map(_flat, arguments), strict=True)))
-    if name in _ELEMENTWISE and all(atom.aval.shape in (shape, ()) for atom in equation.invars):
+    if _is_elementwise(equation):
         return [equation.primitive.bind(*arguments, **equation.params)]
     if name == "broadcast_in_dim" and len(arguments) == 1:
         return [_broadcast(equation, jnp.asarray(arguments[0]))]
@@ -127,6 +133,10 @@ def _scan(equation, arguments):
     return [*end, *map(_flat, out)]
 
 
+def _is_quick(equation):
+    return equation.primitive.name in _ELEMENTWISE or equation.primitive.name.startswith("reduce_")
+
+
 def _known(closed, values):
     """Values that do not change in a loop, and reciprocals of those that are divided by."""
     values = dict(zip(closed.jaxpr.constvars, map(_flat, closed.consts), strict=True)) | values
@@ -136,7 +146,7 @@ def _known(closed, values):
         if _only_places(equation) and not _is_literal(operands[0]):
             # Where it takes no time, it would take memory.
             origins[equation.outvars[0]] = origins.get(operands[0], operands[0])
-        elif equation.primitive.name in _ELEMENTWISE and all(_is_literal(a) or a in values for a in operands):
+        elif _is_quick(equation) and all(_is_literal(a) or a in values for a in operands):
             results = _apply(closed.jaxpr, equation, [_read(values, atom) for atom in operands])
             values |= zip(equation.outvars, results, strict=True)
         elif equation.primitive.name == "div" and not _is_literal(operands[1]):
