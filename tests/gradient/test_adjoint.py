@@ -176,7 +176,7 @@ def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(mos
 @pytest.mark.parametrize("kind", ["plain", pytest.param("channels and delays", marks=pytest.mark.slow)])
 def test_gradients_of_runs_of_which_one_piece_is_held_at_a_time_equal_plain_autodiff(kind, monkeypatch):
     monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 2 * N_VAR * N_NODE * N_MODE)
-    monkeypatch.setattr(adjoint, "MEMORY", 8 * 2 * 4 * N_VAR * N_NODE * N_MODE)
+    monkeypatch.setattr(adjoint, "MEMORY", 8 * 2 * 8 * N_VAR * N_NODE * N_MODE)
     arguments, cotangent = _problem(24, horizon=8 if "delays" in kind else 1)
     pieces = next(adjoint.cut(STEPS[kind], 24, arguments[2]))
     assert (pieces.size, pieces.n_piece > 1, pieces.n_steps) == (2, True, 24)

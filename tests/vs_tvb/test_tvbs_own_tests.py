@@ -320,7 +320,7 @@ def test_tvbs_factory_of_models_schemes_and_monitors_gives_tvbs_numbers(model, s
     """simulator_test.test_simulator_region, which asks for any numbers: with steps of 0.125 ms some models run away.
 
     These are compared as long as they stay below 1e6. The tolerance is 1e-12 of the largest value of a monitor's
-    variable; or, where that is more, twice what rounding of the first state makes of TVB's own run.
+    variable; or, where that is more, ten times what rounding of the first state alone makes of TVB's own run.
     """
     sim = factory(model, scheme, weights_76)
     with np.errstate(all="ignore"):
@@ -343,4 +343,4 @@ def test_tvbs_factory_of_models_schemes_and_monitors_gives_tvbs_numbers(model, s
             if b.size:
                 difference, largest = np.max(np.abs(a - b)), np.max(np.abs(b))
                 own = np.max(np.abs(of_rounding[index][1][:until, variable] - b))
-                assert difference <= max(1e-12 * largest, 2.0 * own), (index, variable, difference / largest, own)
+                assert difference <= max(1e-12 * largest, 10.0 * own), (index, variable, difference / largest, own)

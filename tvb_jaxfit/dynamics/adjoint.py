@@ -25,8 +25,8 @@ from .trajectory import Blocks, joined, run, run_piece, whole
 
 # Elements of a block's states: some twenty arrays of that size stay in a core's cache.
 BLOCK_ELEMENTS = 12288
-# Bytes of states that the reverse pass may hold; beyond, it holds pieces, and runs each again.
-MEMORY = 2**32
+# Bytes of states and sums that the reverse pass holds; beyond, it holds one piece at a time, and runs each again.
+MEMORY = 2**28
 
 
 def trajectory(step, n_steps, theta, weights, past, inputs):
@@ -88,7 +88,7 @@ def cut(step, n_steps, past, take=whole):
     """`Blocks` of a run: one, or two where there is an odd piece."""
     size, rest = block_sizes(n_steps, past)
     n_block = n_steps // size
-    kept = n_steps * past[0].size * past.dtype.itemsize * (1 if step.delays is None else 2)
+    kept = n_steps * past[0].size * past.dtype.itemsize * 2
     enough = -(-kept // MEMORY)
     n_piece = next(n for n in range(min(enough, n_block), n_block + 1) if n_block % n == 0)
     yield Blocks(step, size, n_block // n_piece, n_piece, take)
