@@ -33,6 +33,26 @@ class Product(coupling.SparseCoupling):
         return self.a * gx
 
 
+class Uneven(models.Linear):
+    """A region's place decides how fast it is."""
+
+    def dfun(self, state, coupling, local_coupling=0.0):
+        """Twice as fast in the first two regions."""
+        (x,), (c,) = state, coupling
+        dx = self.gamma * x + c
+        dx[:2] *= 2.0
+        return np.array([dx])
+
+
+class Even(models.Linear):
+    """A user's own model, the same in all regions."""
+
+    def dfun(self, state, coupling, local_coupling=0.0):
+        """Saturates."""
+        (x,), (c,) = state, coupling
+        return np.array([self.gamma * np.tanh(x) + c])
+
+
 def simulator(model, function, dt=0.5, length=12, scheme=None, watched=None, stimulus=None):
     random = np.random.RandomState(0)
     weights = random.uniform(0.2, 1.0, (N_NODE, N_NODE))
@@ -111,6 +131,14 @@ COUPLINGS = {
     "user-defined": (Product(), "ab"),
 }
 FEW = ("Difference",)
+
+
+@pytest.mark.parametrize("cls, alike", [(Uneven, False), (Even, True)], ids=["uneven", "even"])
+def test_gradient_of_a_users_model_is_right_whether_or_not_its_code_looks_at_a_regions_place(cls, alike):
+    sim = simulator(cls(gamma=np.array([-0.5])), coupling.Linear(a=np.array([0.1])))
+    simulate, _ = tj.prepare(sim)
+    assert simulate.step.alike == alike
+    assert_gradients(sim, ["model.gamma", "coupling.a", "connectivity.weights"])
 
 
 @pytest.mark.parametrize(

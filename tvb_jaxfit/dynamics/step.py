@@ -36,6 +36,9 @@ class Step:
         Steps from source to target, [target, source]; None where there are none.
     mixes : bool
         Whether nodes meet in ``local``, too.
+    alike : bool
+        Whether ``local`` and ``post`` are the same for every node, but for its constants: they may then be given
+        several samples as one of so many times more nodes.
 
     Notes
     -----
@@ -50,6 +53,7 @@ class Step:
     pairs: Callable[[Theta, Any, Any, Any], Any] | None = None
     delays: np.ndarray | None = None
     mixes: bool = False
+    alike: bool = True
 
     @property
     def horizon(self):
@@ -58,8 +62,8 @@ class Step:
 
     @property
     def is_local(self):
-        """Whether nodes meet in sums of channels alone, so that the Jacobians of a step are node-local."""
-        return self.pairs is None and not self.mixes
+        """Whether nodes are alike and meet in sums of channels alone: the Jacobians of a step are node-local."""
+        return self.pairs is None and self.alike and not self.mixes
 
     def own(self, x):
         """Coupling variables of the state x, (..., n_var, n_node, n_mode) to (..., n_cvar, n_node, n_mode)."""

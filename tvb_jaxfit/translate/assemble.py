@@ -1,7 +1,7 @@
 """Step, constants, inputs, monitors and state of a simulator that nothing speaks against, from its translated parts."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ from ..dynamics.step import Step
 from ..state import State, with_path
 from . import coupling, equation, field, history, integrator, model, monitors, stimulus
 from . import noise as noise_of
+from .compare import in_double
 from .leaves import Leaf
+from .source import Untranslatable
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,8 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
         raise ValueError(f"simulation_length: {length} ms; give a positive length.")
     n_steps = math.ceil(length / dt) if n_steps is None else n_steps
     simulate, state = unchecked(parts, length, n_steps, reference, noise)
+    if simulate.step.is_local and _has_own_code(reference) and not _are_alike(simulate, state):
+        simulate = replace(simulate, step=replace(simulate.step, alike=False))
     for index, monitor in enumerate(simulate.monitors):
         if not isinstance(monitor, Silent) and monitor.steps(reference.current_step, n_steps).size == 0:
             raise ValueError(
@@ -91,6 +95,33 @@ def unchecked(parts, length, n_steps, reference, noise="tvb"):
         description=describe(reference),
     )
     return simulate, _state(reference, simulate, noise)
+
+
+def _has_own_code(sim):
+    """Whether a model, coupling or noise is a user's own."""
+    components = (sim.model, sim.coupling, getattr(sim.integrator, "noise", None))
+    return any(not type(one).__module__.startswith("tvb.simulator.") for one in components if one is not None)
+
+
+def _are_alike(simulate, state):
+    """Whether a step does with two samples as one, of twice as many nodes, what it does with each by itself."""
+    step, random = simulate.step, np.random.RandomState(0)
+    inputs, _ = simulate.inputs(state)
+    x = np.asarray(state.initial_conditions[-1], float)
+    theta, u = (
+        jax.tree.map(np.asarray, tree) for tree in (simulate.constants(state), jax.tree.map(lambda a: a[0], inputs))
+    )
+    s = random.uniform(0.0, 1.0, jax.eval_shape(step.sent, theta, x).shape)
+
+    def twice(value):
+        return np.concatenate([value, value], axis=-2) if value.shape[-2] == x.shape[1] else value
+
+    one = in_double(step.from_sum, theta, x, s, u)
+    try:
+        two = in_double(step.from_sum, *jax.tree.map(twice, (theta, x, s, u)))
+    except (Untranslatable, TypeError, ValueError, IndexError):
+        return False
+    return np.array_equal(two, np.concatenate([one, one], axis=1), equal_nan=True)
 
 
 def describe(sim):
