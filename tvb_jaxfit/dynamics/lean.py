@@ -19,7 +19,7 @@ _ELEMENTWISE = frozenset(
     "erf erfc erf_inv exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul ne "
     "neg nextafter not or pow rem round rsqrt select_n sign sin sinh sqrt square sub tan tanh xor".split()
 )
-_CALLS = {"closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "jit": "jaxpr"}
+CALLS = {"closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "jit": "jaxpr"}
 _RESHAPES = ("reshape", "squeeze", "expand_dims")
 
 
@@ -98,8 +98,8 @@ def _only_places(equation):
 
 def _apply(jaxpr, equation, arguments):
     name = equation.primitive.name
-    if name in _CALLS:
-        called = equation.params[_CALLS[name]]
+    if name in CALLS:
+        called = equation.params[CALLS[name]]
         return _evaluate(called, dict(zip(called.jaxpr.invars, map(_flat, arguments), strict=True)))
     if _is_elementwise(equation):
         return [equation.primitive.bind(*arguments, **equation.params)]
@@ -109,10 +109,15 @@ def _apply(jaxpr, equation, arguments):
         return arguments
     if name == "scan":
         return _scan(equation, arguments)
+    return map(_flat, by_itself(jaxpr, equation, arguments))
+
+
+def by_itself(jaxpr, equation, arguments):
+    """Results of one equation of a jaxpr, by JAX, from values that may have lost their shape."""
     pairs = zip(equation.invars, arguments, strict=True)
     given = {atom: jnp.reshape(value, atom.aval.shape) for atom, value in pairs if not _is_literal(atom)}
     alone = jaxpr.replace(constvars=[], invars=list(given), outvars=equation.outvars, eqns=[equation])
-    return map(_flat, jax.core.eval_jaxpr(alone, (), *given.values()))
+    return jax.core.eval_jaxpr(alone, (), *given.values())
 
 
 def _scan(equation, arguments):

@@ -76,6 +76,8 @@ class Monitor:
     of_coupling: bool = False
     name: str = ""
 
+    kind = "pick"
+
     def steps(self, start, n_steps):
         """Integration steps at which the monitor samples."""
         return multiples(start, n_steps, self.istep)
@@ -87,7 +89,7 @@ class Monitor:
     @property
     def window(self):
         """What is needed of the states: ("mean" or "pick", steps), means over so many or the last of so many."""
-        return "pick", self.istep
+        return self.kind, self.istep
 
     def coarse(self, n):
         """The same monitor of a signal that has one sample for ``n`` steps."""
@@ -156,10 +158,7 @@ class SpatialAverage(Monitor):
 class TemporalAverage(Monitor):
     """Mean over each period (TVB: TemporalAverage); times at the middle of the window."""
 
-    @property
-    def window(self):
-        """Means over the period."""
-        return "mean", self.istep
+    kind = "mean"
 
     def times(self, start, n_steps):
         """Middle of each window [ms]."""
@@ -192,10 +191,7 @@ class Projection(Monitor):
     coloured: bool | None = None
     pooled: int = 1
 
-    @property
-    def window(self):
-        """Means over the period."""
-        return "mean", self.istep
+    kind = "mean"
 
     def coarse(self, n):
         """The same monitor of a signal that has one sample for ``n`` steps."""

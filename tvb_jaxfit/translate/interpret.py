@@ -1,8 +1,9 @@
 """The value of a traced function by numpy: a comparison runs it once, and to compile it would take far longer."""
 
-import jax
 import numpy as np
 from scipy import special
+
+from ..dynamics.lean import CALLS, by_itself
 
 _ELEMENTWISE = {
     "abs": np.abs,
@@ -63,12 +64,6 @@ _REDUCTIONS = {
     "reduce_prod": np.prod,
     "reduce_sum": np.sum,
 }
-_CALLS = {
-    "closed_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "jit": "jaxpr",
-}
 
 
 def interpret(closed, arguments):
@@ -107,13 +102,11 @@ def _apply(jaxpr, equation, arguments):
         return [_ELEMENTWISE[name](*arguments)]
     if name in _REDUCTIONS:
         return [_REDUCTIONS[name](arguments[0], axis=tuple(parameters["axes"]))]
-    if name in _CALLS:
-        return interpret(parameters[_CALLS[name]], arguments)
+    if name in CALLS:
+        return interpret(parameters[CALLS[name]], arguments)
     if name in _OTHERS:
         return _OTHERS[name](arguments, **parameters)
-    given = {atom: value for atom, value in zip(equation.invars, arguments, strict=True) if not hasattr(atom, "val")}
-    alone = jaxpr.replace(constvars=[], invars=list(given), outvars=equation.outvars, eqns=[equation])
-    return jax.core.eval_jaxpr(alone, (), *map(jax.numpy.asarray, given.values()))
+    return by_itself(jaxpr, equation, arguments)
 
 
 def _div(arguments, **_):
