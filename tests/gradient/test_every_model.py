@@ -12,6 +12,7 @@ from tvb.simulator.simulator import Simulator
 
 from tvb_jaxfit.state import State
 from tvb_jaxfit.translate import traits
+from tvb_jaxfit.translate.interpret import interpret
 from tvb_jaxfit.translate.simulator import translated
 
 N_NODE = 4
@@ -24,11 +25,14 @@ NO_EFFECT = {
     models.ReducedWongWang: {"sigma_noise"},
     models.ZerlautAdaptationFirstOrder: {"S_i"},
 }
-# It differentiates numerically, with steps of 1e-7, which leaves rounding of 1e-10: a larger step, and fewer digits.
+# It takes second differences over 1e-7, which leave its value and its derivative few digits: the mean of many evaluations
+# whose parameters differ by more than rounding and less than what is compared.
 NOISY = models.ZerlautAdaptationSecondOrder
+N_NOISY, NUDGE = 64, 1e-9
 # Five points: the error of a step h is of the order h^4, that of rounding 1e-16 / h.
 POINTS = np.array([-2.0, -1.0, 1.0, 2.0])
 FACTORS = np.array([1.0, -8.0, 8.0, -1.0]) / 12.0
+RELATIVE = 2e-4
 
 
 # Of different kinds: masks and flags, numexpr, sigmoids, written by hand.
@@ -95,7 +99,7 @@ def directions(field, node):
 
 @functools.cache
 def checked(cls):
-    """By parameter and kind: (gradient in the direction, central differences, rounding of these); all in one jit."""
+    """By parameter and kind: (gradient in the direction, central differences, rounding of these)."""
     field, node = field_of(cls)
     x, c = states(field)
     size = np.abs(np.asarray(jax.jit(lambda n: field(field.constants(n), jnp.asarray(x), jnp.asarray(c)))(node)))
@@ -105,7 +109,6 @@ def checked(cls):
     kinds = list(directions(field, node))
     wide = {name for name, kind, _ in kinds if kind == "regional"}
     base = {n: np.broadcast_to(v, (N_NODE,)) if n in wide else np.asarray(v) for n, v in node.items()}
-    relative = 1e-2 if cls is NOISY else 2e-4
 
     def loss(values):
         dx = field(field.constants(State(**values)), jnp.asarray(x), jnp.asarray(c))
@@ -114,30 +117,41 @@ def checked(cls):
     # Directions as they act on the values, the global ones spread over all regions.
     steps, moved = [], {name: [] for name in base}
     for name, kind, direction in kinds:
-        h = relative * (np.max(np.abs(base[name])) or 1.0)
+        h = RELATIVE * (np.max(np.abs(base[name])) or 1.0)
         direction = np.broadcast_to(direction, base[name].shape)
         steps.append((name, kind, direction, h))
         for point in POINTS:
             for other, value in base.items():
                 moved[other].append(value + point * h * direction if other == name else value)
 
-    @jax.jit
     def both(base, moved):
-        return jax.value_and_grad(loss)(base), jax.lax.map(loss, moved, batch_size=64)
+        return jax.value_and_grad(loss)(base), jax.vmap(loss)(moved)
 
     moved = {name: np.stack(values) for name, values in moved.items()}
-    (value, gradient), around = both(base, moved)
-    nudges = (1.0 + 1e-12, 1.0 - 1e-12) if cls is NOISY else ()
-    nudged = [both({n: v * nudge for n, v in base.items()}, moved)[0][1] for nudge in nudges]
-    around = np.asarray(around).reshape(-1, POINTS.size)
+    (value, gradient), around = repeated(both, base, moved) if cls is NOISY else alone(both, base, moved)
     found = {}
-    for (name, kind, direction, h), values in zip(steps, around, strict=True):
-        ours, *others = (np.sum(np.asarray(g[name]) * direction) * h for g in (gradient, *nudged))
-        # A formula that takes differences of its own, over 1e-7, has a derivative that is right to some digits only:
-        # those that stay when its parameters change by rounding.
-        noise = 1e-10 + 2.0 * np.ptp([ours, *others]) if cls is NOISY else 1e-15 * N_NODE * len(size)
-        found[name, kind] = (ours, FACTORS @ values, noise)
-    return found, float(value)
+    for index, (name, kind, direction, h) in enumerate(steps):
+        ours = np.sum(gradient[name] * direction, axis=-1) * h
+        numeric = around.reshape(len(ours), -1, POINTS.size)[:, index] @ FACTORS
+        noise = np.hypot(np.std(ours), np.std(numeric)) / np.sqrt(len(ours)) + 1e-15 * N_NODE * len(size)
+        found[name, kind] = (np.mean(ours), np.mean(numeric), noise)
+    return found, float(value[0])
+
+
+def alone(both, *arguments):
+    """Values of one evaluation, with a leading axis."""
+    return jax.tree.map(lambda a: np.asarray(a)[None], jax.jit(both)(*arguments))
+
+
+def repeated(both, *arguments):
+    """Values of many evaluations, each with other rounding; by numpy, as it would compile for minutes."""
+    random = np.random.RandomState(4)
+    leaves, tree = jax.tree.flatten(arguments)
+    several = jax.tree.unflatten(
+        tree, [a * (1.0 + NUDGE * random.uniform(-1.0, 1.0, (N_NOISY, *np.shape(a)))) for a in leaves]
+    )
+    closed, shapes = jax.make_jaxpr(jax.vmap(both), return_shape=True)(*several)
+    return jax.tree.unflatten(jax.tree.structure(shapes), interpret(closed, jax.tree.leaves(several)))
 
 
 @pytest.mark.parametrize("cls", each_model(*MODELS))
