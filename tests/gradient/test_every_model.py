@@ -25,8 +25,8 @@ NO_EFFECT = {
     models.ReducedWongWang: {"sigma_noise"},
     models.ZerlautAdaptationFirstOrder: {"S_i"},
 }
-# It takes second differences over 1e-7, which leave its value and its derivative few digits: the mean of many evaluations
-# whose parameters differ by more than rounding and less than what is compared.
+# It takes second differences over 1e-7, which leave its value and its derivative few digits: the mean of many
+# evaluations whose parameters differ by more than rounding and less than what is compared.
 NOISY = models.ZerlautAdaptationSecondOrder
 N_NOISY, NUDGE = 64, 1e-9
 # Five points: the error of a step h is of the order h^4, that of rounding 1e-16 / h.
