@@ -17,10 +17,9 @@ slopes = jax.jit(jax.vmap(jax.grad(rectifier)))
 curvature = jax.jit(jax.grad(jax.grad(rectifier)))
 curvatures = jax.jit(jax.vmap(jax.grad(jax.grad(rectifier))))
 
-# In units in the last place. The largest errors (3 and 14 measured) are just outside the seam at -1/2: there
-# 1 - exp(-|y|) has lost a bit, and the slope is a difference of numbers three times its size. Within, they are 1 and 3.
-VALUE_ULP, SLOPE_ULP = 4, 15
-SERIES_VALUE_ULP, SERIES_SLOPE_ULP = 2, 4
+# In units in the last place. The largest errors (3 and 8 measured) are those of a slope just outside the seam at -1/2,
+# which is a difference of numbers three times its size. Within, the series has 3.
+VALUE_ULP, SLOPE_ULP, SERIES_SLOPE_ULP = 3, 9, 4
 
 near_and_far = st.one_of(st.floats(-700.0, 700.0), st.floats(-1.0, 1.0), st.floats(-1e-6, 1e-6))
 # Where exp(-|y|) is a normal number in single precision.
@@ -81,7 +80,7 @@ def test_a_fine_grid_across_zero_and_the_seams_has_all_its_digits(dtype):
     exact = np.array([_exact(each) for each in y])
     of_value, of_slope = _ulps(value(y), exact[:, 0]), _ulps(slopes(y), exact[:, 1])
     series = np.abs(y) < 0.5
-    assert of_value.max() <= VALUE_ULP and of_value[series].max() <= SERIES_VALUE_ULP
+    assert of_value.max() <= VALUE_ULP
     assert of_slope.max() <= SLOPE_ULP and of_slope[series].max() <= SERIES_SLOPE_ULP
     if dtype is np.float64:
         np.testing.assert_allclose(curvatures(y), exact[:, 2], rtol=1e-10, atol=1e-16)

@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from .kernels import planned
 from .lean import lean
 from .step import Network
 from .trajectory import Blocks, joined, run, run_piece, whole
 
 # Elements of a block's states: some twenty arrays of that size stay in a core's cache.
-BLOCK_ELEMENTS = 12288
+BLOCK_ELEMENTS = 5376
 # Bytes of states and sums that the reverse pass holds; beyond, it holds one piece at a time, and runs each again.
 MEMORY = 2**28
 
@@ -119,7 +120,7 @@ def _backward(blocks, tree, residuals, cotangents):
     of_taken = jax.tree.map(_dense, of_taken, is_leaf=_is_zero)
     if _is_zero(of_last):
         of_last = None
-    return lean(partial(_reverse, blocks, tree))(residuals, of_taken, of_last)
+    return planned(lean(partial(_reverse, blocks, tree)))(residuals, of_taken, of_last)
 
 
 _run.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -166,7 +167,8 @@ def _reverse(blocks, tree, residuals, of_taken, of_last):
         chosen_entering = [leaf for leaf, want in zip(entering, want_entering, strict=True) if want]
         long_x = _long(x)
         _, pull = jax.vjp(lambda *args: advance(*args, entering), long_chosen, long_x, _long(s), chosen_entering)
-        of_state, of_sum = _short([pull(row)[1:3] for row in _unit_rows(long_x)], size)
+        pulled = [pull(row) for row in _unit_rows(long_x)]
+        of_state, of_sum = _short([row[1:3] for row in pulled], size)
         sending = None
         if step.channels is not None:
             value, pull_sent = jax.vjp(partial(sent, long_constants), long_chosen, long_x)
@@ -177,7 +179,7 @@ def _reverse(blocks, tree, residuals, of_taken, of_last):
         (adjoint, ring), (through, through_sent) = jax.lax.scan(
             partial(_back, step, backwards), (adjoint + g[-1], ring), local, reverse=True
         )
-        of_each, _, _, d_entering = pull(_long(through))
+        of_each, _, _, d_entering = _scaled(pulled[0], _long(through)) if len(pulled) == 1 else pull(_long(through))
         totals[0] = [total + one for total, one in zip(totals[0], of_each, strict=True)]
         if step.channels is not None:
             of_each, _ = pull_sent(_long(through_sent))
@@ -310,6 +312,11 @@ def _unit_rows(x):
     for variable in range(n_var):
         for mode in range(n_mode):
             yield jnp.zeros_like(x).at[..., variable, :, mode].set(1.0)
+
+
+def _scaled(row, adjoint):
+    """The one row of Jacobians times its adjoint (1, n_node, 1): what pulling the adjoint back would give again."""
+    return jax.tree.map(lambda a: a * adjoint.reshape(*(1,) * (a.ndim - 2), -1, 1), row)
 
 
 def _repeated(constant, size):

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from jax import lax
 
 # Operations that treat each element by itself: they may be applied in any shape.
-_ELEMENTWISE = frozenset(
+ELEMENTWISE = frozenset(
     "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type cos cosh div eq "
     "erf erfc erf_inv exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul ne "
     "neg nextafter not or pow rem round rsqrt select_n sign sin sinh sqrt square sub tan tanh xor".split()
 )
 CALLS = {"closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "jit": "jaxpr"}
-_RESHAPES = ("reshape", "squeeze", "expand_dims")
+RESHAPES = ("reshape", "squeeze", "expand_dims")
 
 
 def lean(function):
@@ -88,12 +88,12 @@ def _read(values, atom):
 def _is_elementwise(equation):
     """Whether an operation treats each element by itself, and none is spread."""
     shape = equation.outvars[0].aval.shape
-    return equation.primitive.name in _ELEMENTWISE and all(a.aval.shape in (shape, ()) for a in equation.invars)
+    return equation.primitive.name in ELEMENTWISE and all(a.aval.shape in (shape, ()) for a in equation.invars)
 
 
 def _only_places(equation):
     """Whether an operation does nothing but to give values another shape."""
-    return equation.primitive.name in (*_RESHAPES, "broadcast_in_dim") and len(equation.invars) == 1
+    return equation.primitive.name in (*RESHAPES, "broadcast_in_dim") and len(equation.invars) == 1
 
 
 def _apply(jaxpr, equation, arguments):
@@ -105,7 +105,7 @@ def _apply(jaxpr, equation, arguments):
         return [equation.primitive.bind(*arguments, **equation.params)]
     if name == "broadcast_in_dim" and len(arguments) == 1:
         return [_broadcast(equation, jnp.asarray(arguments[0]))]
-    if name in _RESHAPES:
+    if name in RESHAPES:
         return arguments
     if name == "scan":
         return _scan(equation, arguments)
@@ -139,7 +139,7 @@ def _scan(equation, arguments):
 
 
 def _is_quick(equation):
-    return equation.primitive.name in _ELEMENTWISE or equation.primitive.name.startswith("reduce_")
+    return equation.primitive.name in ELEMENTWISE or equation.primitive.name.startswith("reduce_")
 
 
 def _known(closed, values):
