@@ -4,6 +4,7 @@ import logging
 
 import hypothesis
 import jax
+import pytest
 import tvb.simulator.lab  # noqa: F401  fails when first imported inside a test: it asks pytest's log handlers for a name
 
 # Comparisons with TVB are to rounding, in double precision; promotions that nobody asked for would hide mistakes.
@@ -18,3 +19,12 @@ hypothesis.settings.load_profile("tvb_jaxfit")
 # TVB's loggers share their handlers, and write to standard output, where doctests look for their results.
 for handler in logging.getLogger("tvb").handlers:
     handler.setLevel(logging.ERROR)
+
+
+@pytest.fixture(autouse=True)
+def few_programs(request):
+    """Programs of earlier tests are dropped now and then: a process may map so much memory, and JAX keeps them all."""
+    yield
+    request.session.n_done = getattr(request.session, "n_done", 0) + 1
+    if request.session.n_done % 100 == 0:
+        jax.clear_caches()

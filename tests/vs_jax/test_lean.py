@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tvb_jaxfit.dynamics.kernels import planned
 from tvb_jaxfit.dynamics.lean import lean
 
 RANDOM = np.random.default_rng(4)
@@ -37,9 +38,10 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("rewritten", [lean, lambda function: planned(lean(function))], ids=["lean", "planned"])
 @pytest.mark.parametrize("function, arguments", CASES.values(), ids=list(CASES))
-def test_results_are_the_same(function, arguments):
-    ours, expected = jax.jit(lean(function))(*arguments), function(*arguments)
+def test_results_are_the_same(function, arguments, rewritten):
+    ours, expected = jax.jit(rewritten(function))(*arguments), function(*arguments)
     assert jax.tree.structure(ours) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         assert one.shape == other.shape and one.dtype == other.dtype

@@ -22,7 +22,7 @@ from jax.custom_derivatives import SymbolicZero
 from .kernels import planned
 from .lean import lean
 from .step import Network
-from .trajectory import Blocks, joined, run, run_piece, whole
+from .trajectory import Blocks, after_steps, joined, rows, run, run_piece, whole
 
 # Elements of a block's states: some twenty arrays of that size stay in a core's cache.
 BLOCK_ELEMENTS = 5376
@@ -100,7 +100,7 @@ def cut(step, n_steps, past, take=whole):
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(blocks, tree, weights, past, *leaves):
     theta, inputs = jax.tree.unflatten(tree[0], leaves)
-    return lean(lambda *args: run(blocks, *args)[:2])(theta, weights, past, inputs)
+    return planned(lean(lambda *args: run(blocks, *args)[:2]))(theta, weights, past, inputs)
 
 
 def _forward(blocks, tree, weights, past, *leaves):
@@ -109,7 +109,7 @@ def _forward(blocks, tree, weights, past, *leaves):
     # An argument that is not differentiated appears as None: static, as the tree's structure is.
     wanted = [a.value if a.perturbed else None for a in arguments]
     theta, inputs = jax.tree.unflatten(tree[0], leaves)
-    taken, last, kept = lean(partial(run, blocks, keep=True))(theta, weights, past, inputs)
+    taken, last, kept = planned(lean(partial(run, blocks, keep=True)))(theta, weights, past, inputs)
     return (taken, last), (weights, past, leaves, wanted, kept)
 
 
@@ -158,35 +158,40 @@ def _reverse(blocks, tree, residuals, of_taken, of_last):
     def block(was_sent, carry, arrays):
         adjoint, ring, after_it, *totals = carry
         times, inputs, of_taken, x, s = arrays
-        y = every_sent(x) if want_weights and step.delays is None else None
-        after = jnp.concatenate([x[1:], after_it[None]])
-        (g,) = jax.vjp(blocks.take, after)[1](of_taken)
+        (g,) = jax.vjp(blocks.take, after_steps(x, after_it))[1](of_taken)
         if of_latest is not None:
             g = g + _latest_of(blocks, of_latest, times[0])
+        # The adjoint of a state is complete once what was taken of it has been added: of the last one here.
+        adjoint = tuple(one + last for one, last in zip(adjoint, rows(g[-1]), strict=True))
+        earlier = tuple(jnp.concatenate([jnp.zeros_like(one[:1]), one[:-1]]) for one in rows(g, 1))
         entering = [_long(leaf) for leaf in jax.tree.leaves(inputs)]
         chosen_entering = [leaf for leaf, want in zip(entering, want_entering, strict=True) if want]
-        long_x = _long(x)
-        _, pull = jax.vjp(lambda *args: advance(*args, entering), long_chosen, long_x, _long(s), chosen_entering)
-        pulled = [pull(row) for row in _unit_rows(long_x)]
-        of_state, of_sum = _short([row[1:3] for row in pulled], size)
-        sending = None
-        if step.channels is not None:
-            value, pull_sent = jax.vjp(partial(sent, long_constants), long_chosen, long_x)
-            sending = _short([pull_sent(row)[1] for row in _unit_rows(value)], size)
-        # The adjoint of a state is complete once what was taken of it has been added: of the last one here.
-        earlier = jnp.concatenate([jnp.zeros_like(g[:1]), g[:-1]])
-        local = (times, of_state, of_sum, sending, earlier)
-        (adjoint, ring), (through, through_sent) = jax.lax.scan(
-            partial(_back, step, backwards), (adjoint + g[-1], ring), local, reverse=True
-        )
-        of_each, _, _, d_entering = _scaled(pulled[0], _long(through)) if len(pulled) == 1 else pull(_long(through))
+        long_x, long_s = tuple(_long(one) for one in x), rows(_long(s))
+
+        def step_of(chosen, x, s, u):
+            return advance(chosen, jnp.stack(x), jnp.stack(s), u, entering)
+
+        def sent_of(chosen, x):
+            return sent(long_constants, chosen, jnp.stack(x))
+
+        new, pull = jax.vjp(step_of, long_chosen, long_x, long_s, chosen_entering)
+        pulled = [pull(unit) for unit in _units(new)]
+        by_state, by_sum = zip(*(row[1:3] for row in pulled), strict=True)
+        value, pull_sent = jax.vjp(sent_of, long_chosen, long_x)
+        sending = None if step.channels is None else [pull_sent(unit)[1] for unit in _units(value)]
+        local = (times, *_unlong((by_state, by_sum, sending), size), earlier)
+        back = partial(_back, step, backwards)
+        (adjoint, ring), (through, through_sent) = jax.lax.scan(back, (adjoint, ring), local, reverse=True)
+        through = tuple(_long(one) for one in through)
+        of_each, _, _, d_entering = _scaled(pulled[0], *through) if len(pulled) == 1 else pull(jnp.stack(through))
         totals[0] = [total + one for total, one in zip(totals[0], of_each, strict=True)]
         if step.channels is not None:
-            of_each, _ = pull_sent(_long(through_sent))
+            of_each, _ = pull_sent(jnp.stack([_long(one) for one in through_sent]))
             totals[0] = [total + one for total, one in zip(totals[0], of_each, strict=True)]
         if want_weights:
-            totals[1] = totals[1] + _of_weights(network, _weighted(of_sum, through), y, was_sent, times)
-        return (adjoint, ring, x[0], *totals), [_unlong(leaf, size) for leaf in d_entering]
+            of_sum, y = (_unlong(jnp.stack(one), size) for one in (_weighted(by_sum, through), rows(value)))
+            totals[1] = totals[1] + _of_weights(network, of_sum, y, was_sent, times)
+        return (adjoint, ring, jnp.stack([one[0] for one in x]), *totals), _unlong(d_entering, size)
 
     def piece(carry, arrays):
         times, inputs, of_taken, kept, begin = arrays
@@ -196,7 +201,7 @@ def _reverse(blocks, tree, residuals, of_taken, of_last):
         if want_weights and step.delays is not None:
             # From the first sample that anybody still waits for.
             earlier = network.ordered(begin[1], times[0, 0])[:-1]
-            now = every_sent(joined(kept[0], 2))
+            now = every_sent(jnp.stack(joined(kept[0], 2), axis=1))
             was_sent = times[0, 0], jnp.concatenate([earlier, now])
         return jax.lax.scan(partial(block, was_sent), carry, (times, inputs, of_taken, *kept), reverse=True)
 
@@ -204,12 +209,12 @@ def _reverse(blocks, tree, residuals, of_taken, of_last):
     n_channel = jax.eval_shape(every_sent, past).shape[1]
     nothing = jnp.zeros((network.horizon, n_channel, *past.shape[2:]), past.dtype)
     no_weights = jnp.zeros_like(weights) if want_weights else None
-    carry = (of_x_end, backwards.ring(nothing), x_end, zeros, no_weights)
+    carry = (rows(of_x_end), backwards.ring(nothing), x_end, zeros, no_weights)
     arrays = (blocks.times(), blocks.cut(inputs), blocks.cut_taken(of_taken), kept, starts)
     (adjoint, ring, _, totals, d_weights), d_entering = jax.lax.scan(piece, carry, arrays, reverse=True)
     d_early, d_past = _of_the_past(partial(sent, constants), backwards, ring, chosen, past)
-    d_past = jnp.concatenate([d_past, adjoint[None]])
-    totals = [jnp.sum(_unlong(total, size), axis=0) for total in totals]
+    d_past = jnp.concatenate([d_past, jnp.stack(adjoint)[None]])
+    totals = [jnp.sum(total, axis=0) for total in _unlong(totals, size)]
     d_chosen = (_summed_to(total, leaf.shape) for total, leaf in zip(totals, chosen, strict=True))
     d_chosen = [later + early for later, early in zip(d_chosen, d_early, strict=True)]
     nothing = [None] * len(constants), [None] * len(entering)
@@ -258,16 +263,16 @@ def _back(step, backwards, carry, arrays):
     """
     adjoint, ring = carry
     time, by_state, by_sum, sending, g = arrays
-    before, of_sum = (_weighted(rows[None], adjoint[None])[0] for rows in (by_state, by_sum))
+    of_sum = jnp.stack(_weighted(by_sum, adjoint))
     ring = backwards.put(ring, time, of_sum)
-    of_sent = backwards.sum(of_sum, ring, time)
-    if sending is not None:
-        before = before + _weighted(sending[None], of_sent[None])[0]
-    elif step.cvar == tuple(range(before.shape[0])):
-        before = before + of_sent
+    of_sent = rows(backwards.sum(of_sum, ring, time))
+    before = [one + here for one, here in zip(_weighted(by_state, adjoint), g, strict=True)]
+    if sending is None:
+        for variable, one in zip(step.cvar, of_sent, strict=True):
+            before[variable] = before[variable] + one
     else:
-        before = before.at[jnp.asarray(step.cvar)].add(of_sent)
-    return (before + g, ring), (adjoint, None if sending is None else of_sent)
+        before = [one + more for one, more in zip(before, _weighted(sending, of_sent), strict=True)]
+    return (tuple(before), ring), (adjoint, None if sending is None else of_sent)
 
 
 def _of_weights(network, of_sum, y, was_sent, times):
@@ -306,12 +311,14 @@ def _of_the_past(sent, backwards, ring, chosen, past):
     return totals, of_past
 
 
-def _unit_rows(x):
+def _units(value):
     """One cotangent for each (variable, mode) of a node: pulled back, they are the rows of the local Jacobians."""
-    n_var, _, n_mode = x.shape[-3:]
+    n_var, n_node, n_mode = value.shape
+    nothing = jnp.zeros((n_node, n_mode), value.dtype)
     for variable in range(n_var):
         for mode in range(n_mode):
-            yield jnp.zeros_like(x).at[..., variable, :, mode].set(1.0)
+            unit = jnp.broadcast_to((jnp.arange(n_mode) == mode).astype(value.dtype), nothing.shape)
+            yield jnp.stack([unit if other == variable else nothing for other in range(n_var)])
 
 
 def _scaled(row, adjoint):
@@ -332,22 +339,29 @@ def _long(series):
     return moved.reshape(*series.shape[1:-2], -1, series.shape[-1])
 
 
-def _unlong(value, size):
-    """The reverse of `_long`."""
-    parted = value.reshape(*value.shape[:-2], size, -1, value.shape[-1])
-    return jnp.moveaxis(parted, -3, 0)
+def _unlong(tree, size):
+    """The reverse of `_long`, for each array of a tree."""
+
+    def one(value):
+        parted = value.reshape(*value.shape[:-2], size, -1, value.shape[-1])
+        return jnp.moveaxis(parted, -3, 0)
+
+    return jax.tree.map(one, tree)
 
 
-def _short(rows, size):
-    """Rows of Jacobians, one tree a row, as one tree of (size, n_row, ..., n_node, k)."""
-    return jax.tree.map(lambda *parts: _unlong(jnp.stack(parts), size), *rows)
+def _weighted(by, adjoint):
+    """Sum of Jacobian rows, each times its adjoint.
 
-
-def _weighted(rows, adjoint):
-    """Sum of Jacobian rows (n_time, n_row, ..., n_node, k), each times its adjoint (n_time, n_var, n_node, n_mode)."""
-    n_time, _, n_node, _ = adjoint.shape
-    weight = jnp.moveaxis(adjoint, 2, 3).reshape(n_time, -1, *(1,) * (rows.ndim - 4), n_node, 1)
-    return jnp.sum(rows * weight, axis=1)
+    Parameters
+    ----------
+    by : list of tuple of Array, shape (n_node, n_mode)
+        For each (variable, mode), its derivatives.
+    adjoint : tuple of Array, shape (n_node, n_mode)
+        One a variable.
+    """
+    n_mode = adjoint[0].shape[-1]
+    weights = [one[:, mode : mode + 1] for one in adjoint for mode in range(n_mode)]
+    return [sum(one * weight for one, weight in zip(column, weights, strict=True)) for column in zip(*by, strict=True)]
 
 
 def _summed_to(total, shape):

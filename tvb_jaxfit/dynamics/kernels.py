@@ -1,9 +1,9 @@
 """What of a traced function is worked out once and kept: kernels, planned.
 
-XLA makes a kernel of each result and of each costly operation with several users, and puts everything cheap that leads to
-it inside, again in each kernel that needs it. In the derivatives of a step the cheap is the most: some tens of products
-and sums that several results share. Where to work out such a value once, and to store it, costs less than to work it out
-again, it is divided by a one: a division is costly to XLA, though it is cheap, and so it is not repeated.
+XLA makes a kernel of each result and of each costly operation with several users, and puts everything cheap that leads
+to it inside, again in each kernel that needs it. In the derivatives of a step the cheap is the most: some tens of
+products and sums that several results share. Where to work out such a value once, and to store it, costs less than to
+work it out again, it is divided by a one: a division is costly to XLA, though it is cheap, and so it is not repeated.
 """
 
 from collections import defaultdict
@@ -13,20 +13,22 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .lean import ELEMENTWISE, RESHAPES
+from .lean import ELEMENTWISE, RESHAPES, by_itself
 
 # In products: what a value costs. XLA never repeats what costs more than some.
 _COST = {"integer_pow": 2, "div": 6, "sqrt": 6, "rsqrt": 8, "rem": 12} | dict.fromkeys(
-    "acos acosh asin asinh atan atan2 atanh cbrt cos cosh erf erfc erf_inv exp exp2 expm1 lgamma log log1p logistic pow "
-    "sin sinh tan tanh".split(),
+    "acos acosh asin asinh atan atan2 atanh cbrt cos cosh erf erfc erf_inv exp exp2 expm1 lgamma log log1p logistic "
+    "pow sin sinh tan tanh".split(),
     25,
 )
 _NEVER_REPEATED = 6
 # To divide by the one, to store and to load.
 _KEEPING = 12
 # Elements below which a value's kernel costs less than its call; plans that are tried before there is none better.
-_SMALL, _TRIES = 1024, 6
-_FREE = frozenset({*RESHAPES, "broadcast_in_dim", "convert_element_type", "iota", "slice", "copy"})
+_SMALL, _TRIES = 32, 6
+_FREE = frozenset(
+    {*RESHAPES, "broadcast_in_dim", "convert_element_type", "iota", "slice", "dynamic_slice", "transpose", "copy"}
+)
 _ROOTS = ("reduce_", "concatenate", "pad", "dynamic_update_slice", "cumsum")
 
 
@@ -47,17 +49,12 @@ def planned(function):
     @wraps(function)
     def rewritten(*arguments):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        leaves = jax.tree.leaves(arguments)
-        results = _evaluate(closed, leaves, _one(leaves))
+        # Behind a barrier no compiler sees that it is 1.
+        one = lax.optimization_barrier(jnp.ones(()))
+        results = _evaluate(closed, jax.tree.leaves(arguments), one)
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
     return rewritten
-
-
-def _one(leaves):
-    """1 that no compiler sees through."""
-    sample = next(jnp.ravel(leaf)[0] for leaf in leaves if jnp.issubdtype(jnp.result_type(leaf), jnp.floating))
-    return jnp.maximum(jnp.where(sample > 0.0, 1.0, -1.0), 1.0).astype(sample.dtype)
 
 
 def _evaluate(closed, arguments, one):
@@ -77,10 +74,9 @@ def _evaluate(closed, arguments, one):
         if equation.primitive.name == "scan":
             results = _scan(equation, operands, one)
         else:
-            results = equation.primitive.bind(*operands, **equation.params)
-            results = results if equation.primitive.multiple_results else [results]
+            results = by_itself(jaxpr, equation, operands)
         for atom, value in zip(equation.outvars, results, strict=True):
-            values[atom] = lax.div(value, jnp.broadcast_to(one, value.shape)) if atom in kept else value
+            values[atom] = value / one.astype(value.dtype) if atom in kept else value
     return [read(atom) for atom in jaxpr.outvars]
 
 
@@ -99,9 +95,7 @@ def _scan(equation, operands, one):
 
 
 def _key(equation, same):
-    atoms = tuple(
-        (str(a.val), str(a.aval)) if _is_literal(a) else id(same.get(a, a)) for a in equation.invars
-    )
+    atoms = tuple((str(a.val), str(a.aval)) if _is_literal(a) else id(same.get(a, a)) for a in equation.invars)
     return equation.primitive.name, atoms, str(equation.params)
 
 
@@ -132,7 +126,7 @@ def plan(jaxpr, same):
     set
     """
     values = _Values(jaxpr, same)
-    kept = set()
+    kept = values.out_of_order
     total, fused = values.cost(kept)
     while True:
         for value in values.worth_keeping(fused)[:_TRIES]:
@@ -149,7 +143,7 @@ class _Values:
 
     def __init__(self, jaxpr, same):
         self.results, self.operands, self.weight = set(), {}, {}
-        self.users = defaultdict(list)
+        self.users, sliced = defaultdict(list), defaultdict(int)
         live = {same.get(a, a) for a in jaxpr.outvars if not _is_literal(a)}
         self.results |= live
         for equation in reversed(jaxpr.eqns):
@@ -158,6 +152,8 @@ class _Values:
             operands = {same.get(a, a) for a in equation.invars if not _is_literal(a)}
             live |= operands
             name, (atom, *others) = equation.primitive.name, equation.outvars
+            if name == "slice":
+                sliced[same.get(equation.invars[0], equation.invars[0])] += 1
             rooted = name.startswith(_ROOTS)
             if others or not (rooted or name in _FREE or name in ELEMENTWISE):
                 self.results |= operands
@@ -166,13 +162,20 @@ class _Values:
                 self.results.add(atom)
             self.operands[atom] = operands
             self.weight[atom] = 0 if name in _FREE else _COST.get(name, 1)
+            if name == "transpose":
+                sliced[atom] = 2
             for operand in operands:
                 self.users[operand].append(atom)
         # Users before what they use.
         self.order = list(self.operands)
+        self.out_of_order = {atom for atom in self.order if atom.aval.size >= _SMALL and self._slows(atom, sliced)}
+
+    def _slows(self, atom, sliced):
+        """Whether a kernel is not fast that works out a value: it is read in another order, or at several places."""
+        return sliced[atom] > 1 and jnp.issubdtype(atom.aval.dtype, jnp.floating)
 
     def cost(self, kept):
-        """(cost, fused): fused are the kernels that each value is worked out in, where it is not a kernel's own result."""
+        """(cost, fused): the kernels in which each value is worked out that is not a kernel's own result."""
         roots, fused, total = set(), {}, 0
         for atom in self.order:
             reached = set()

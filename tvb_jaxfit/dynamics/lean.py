@@ -2,6 +2,8 @@
 
 - Arrays are flat. A model's code works on (n_node, n_mode) arrays, and most models have one mode; XLA does not
   vectorise loops over a last axis of length 1, nor over several axes, where an exponential costs five times as much.
+- Arrays that were stacked stay apart, row by row, for as long as rows are all that is asked of them: one loop over two
+  state variables would decide at each element which of them it is at.
 - In a loop, what does not change from step to step is worked out before it, and a division by it, which costs as much
   as ten products, is a product with its reciprocal.
 """
@@ -11,16 +13,22 @@ from functools import wraps
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+from .rows import Rows, Zero, array, array_unless_zero, elementwise, flat, is_zero, rearranged, split
 
 # Operations that treat each element by itself: they may be applied in any shape.
 ELEMENTWISE = frozenset(
-    "abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type cos cosh div eq "
-    "erf erfc erf_inv exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul ne "
-    "neg nextafter not or pow rem round rsqrt select_n sign sin sinh sqrt square sub tan tanh xor".split()
+    "abs acos acosh add add_any and asin asinh atan atan2 atanh bitcast_convert_type cbrt ceil clamp "
+    "convert_element_type cos cosh div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le "
+    "lgamma log log1p logistic lt max min mul ne neg nextafter not or pow rem round rsqrt select_n shift_left "
+    "sign sin sinh sqrt square sub tan tanh xor".split()
 )
 CALLS = {"closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "jit": "jaxpr"}
 RESHAPES = ("reshape", "squeeze", "expand_dims")
+# Variables of a model, and more.
+_MOST_ROWS = 32
 
 
 def lean(function):
@@ -41,11 +49,11 @@ def lean(function):
     @wraps(function)
     def rewritten(*arguments):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        arguments = map(_flat, jax.tree.leaves(arguments))
+        arguments = map(flat, jax.tree.leaves(arguments))
         values = dict(zip(closed.jaxpr.invars, arguments, strict=True))
         results = _evaluate(closed, values)
         leaves, tree = jax.tree.flatten(shapes)
-        return jax.tree.unflatten(tree, [jnp.reshape(r, s.shape) for r, s in zip(results, leaves, strict=True)])
+        return jax.tree.unflatten(tree, [jnp.reshape(array(r), s.shape) for r, s in zip(results, leaves, strict=True)])
 
     return rewritten
 
@@ -60,19 +68,20 @@ def _evaluate(closed, values, reciprocals=()):
     reciprocals : dict
         1 over values that are divided by, where they are known.
     """
-    values = dict(zip(closed.jaxpr.constvars, map(_flat, closed.consts), strict=True)) | values
+    values = dict(zip(closed.jaxpr.constvars, map(flat, closed.consts), strict=True)) | values
     reciprocals = dict(reciprocals)
     for equation in closed.jaxpr.eqns:
-        if all(atom in values for atom in equation.outvars):
+        if equation.outvars and all(atom in values for atom in equation.outvars):
             continue
         name, operands = equation.primitive.name, equation.invars
         divisor = reciprocals.get(operands[-1]) if operands and not _is_literal(operands[-1]) else None
         if divisor is not None and name == "div" and _is_elementwise(equation):
-            results = [lax.mul(jnp.asarray(_read(values, operands[0])), divisor)]
+            product = equation.replace(primitive=lax.mul_p)
+            results = [elementwise(product, [_read(values, operands[0]), divisor])]
         else:
             results = _apply(closed.jaxpr, equation, [_read(values, atom) for atom in operands])
         if divisor is not None and _only_places(equation):
-            reciprocals |= zip(equation.outvars, _apply(closed.jaxpr, equation, [divisor]), strict=True)
+            reciprocals |= zip(equation.outvars, map(array, _apply(closed.jaxpr, equation, [divisor])), strict=True)
         values |= zip(equation.outvars, results, strict=True)
     return [_read(values, atom) for atom in closed.jaxpr.outvars]
 
@@ -87,8 +96,10 @@ def _read(values, atom):
 
 def _is_elementwise(equation):
     """Whether an operation treats each element by itself, and none is spread."""
+    if equation.primitive.name not in ELEMENTWISE:
+        return False
     shape = equation.outvars[0].aval.shape
-    return equation.primitive.name in ELEMENTWISE and all(a.aval.shape in (shape, ()) for a in equation.invars)
+    return all(a.aval.shape in (shape, ()) for a in equation.invars)
 
 
 def _only_places(equation):
@@ -100,16 +111,22 @@ def _apply(jaxpr, equation, arguments):
     name = equation.primitive.name
     if name in CALLS:
         called = equation.params[CALLS[name]]
-        return _evaluate(called, dict(zip(called.jaxpr.invars, map(_flat, arguments), strict=True)))
+        return _evaluate(called, dict(zip(called.jaxpr.invars, map(flat, arguments), strict=True)))
     if _is_elementwise(equation):
-        return [equation.primitive.bind(*arguments, **equation.params)]
-    if name == "broadcast_in_dim" and len(arguments) == 1:
-        return [_broadcast(equation, jnp.asarray(arguments[0]))]
+        return [elementwise(equation, arguments)]
+    if name == "unstack" and equation.params["axis"] == 0:
+        return split(arguments[0], len(equation.outvars))
+    rows = rearranged(equation, arguments) if equation.outvars else None
+    if rows is not None:
+        return [rows]
     if name in RESHAPES:
-        return arguments
+        return [flat(array_unless_zero(arguments[0]))]
+    if name == "broadcast_in_dim" and len(arguments) == 1:
+        return [_broadcast(equation, arguments[0])]
+    arguments = [array(a) for a in arguments]
     if name == "scan":
         return _scan(equation, arguments)
-    return map(_flat, by_itself(jaxpr, equation, arguments))
+    return map(flat, by_itself(jaxpr, equation, arguments))
 
 
 def by_itself(jaxpr, equation, arguments):
@@ -126,16 +143,37 @@ def _scan(equation, arguments):
     n_fixed = n_constant + n_carry
     fixed, carry = called.jaxpr.invars[:n_constant], arguments[n_constant:n_fixed]
     known, reciprocals = _known(called, dict(zip(fixed, arguments[:n_constant], strict=True)))
-    of_step = [() if atom.aval.size == length else (-1,) for atom in equation.invars[n_fixed:]]
-    series = [jnp.reshape(a, (length, *shape)) for a, shape in zip(arguments[n_fixed:], of_step, strict=True)]
+    series = list(map(_series, equation.invars[n_fixed:], arguments[n_fixed:]))
+    stacked = [one.ndim > 2 for one in series]
+    whole = [one for one, apart in zip(series, stacked, strict=True) if not apart]
 
     def body(carry, at):
-        entering = zip(called.jaxpr.invars[n_constant:], [*carry, *at], strict=True)
-        results = _evaluate(called, known | dict(entering), reciprocals)
+        time, *at = at
+        at = iter(at)
+        now = [_rows_at(one, time) if apart else next(at) for one, apart in zip(series, stacked, strict=True)]
+        entering = zip(called.jaxpr.invars[n_constant:], [*carry, *now], strict=True)
+        results = [array(value) for value in _evaluate(called, known | dict(entering), reciprocals)]
         return results[:n_carry], results[n_carry:]
 
-    end, out = lax.scan(body, list(carry), series, length=length, reverse=equation.params["reverse"])
-    return [*end, *map(_flat, out)]
+    series_of_all = [jnp.arange(length, dtype=jnp.int32), *whole]
+    end, out = lax.scan(body, list(carry), series_of_all, length=length, reverse=equation.params["reverse"])
+    return [*end, *map(flat, out)]
+
+
+def _series(atom, value):
+    """A series as (length, n), or as (length, n_row, n) where rows of variables are stacked in each of its samples."""
+    length, *shape = atom.aval.shape
+    value = array(value)
+    if len(shape) == 3 and 1 < shape[0] <= _MOST_ROWS:
+        return jnp.reshape(value, (length, shape[0], -1))
+    return jnp.reshape(value, (length,) if math.prod(shape) == 1 else (length, -1))
+
+
+def _rows_at(series, time):
+    """Rows of one sample, each taken by itself: of rows that are taken together XLA makes no fast loop."""
+    _, n_row, size = series.shape
+    together = jnp.reshape(series, (-1, n_row * size))
+    return Rows(flat(lax.dynamic_slice(together, (time, np.int32(row * size)), (1, size))) for row in range(n_row))
 
 
 def _is_quick(equation):
@@ -144,7 +182,7 @@ def _is_quick(equation):
 
 def _known(closed, values):
     """Values that do not change in a loop, and reciprocals of those that are divided by."""
-    values = dict(zip(closed.jaxpr.constvars, map(_flat, closed.consts), strict=True)) | values
+    values = dict(zip(closed.jaxpr.constvars, map(flat, closed.consts), strict=True)) | values
     origins, reciprocals = {}, {}
     for equation in closed.jaxpr.eqns:
         operands = equation.invars
@@ -153,7 +191,7 @@ def _known(closed, values):
             origins[equation.outvars[0]] = origins.get(operands[0], operands[0])
         elif _is_quick(equation) and all(_is_literal(a) or a in values for a in operands):
             results = _apply(closed.jaxpr, equation, [_read(values, atom) for atom in operands])
-            values |= zip(equation.outvars, results, strict=True)
+            values |= zip(equation.outvars, map(array, results), strict=True)
         elif equation.primitive.name == "div" and not _is_literal(operands[1]):
             divisor = origins.get(operands[1], operands[1])
             if divisor in values and jnp.issubdtype(divisor.aval.dtype, jnp.floating):
@@ -163,10 +201,10 @@ def _known(closed, values):
 
 def _broadcast(equation, value):
     own, shape = equation.invars[0].aval.shape, equation.params["shape"]
-    if value.size in (1, math.prod(shape)):
-        return jnp.broadcast_to(value, () if math.prod(shape) == 1 else (math.prod(shape),))
-    return _flat(lax.broadcast_in_dim(jnp.reshape(value, own), shape, equation.params["broadcast_dimensions"]))
-
-
-def _flat(value):
-    return jnp.reshape(value, () if jnp.size(value) == 1 else (-1,))
+    size = math.prod(shape)
+    if isinstance(value, Zero) or is_zero(value):
+        return Zero(size, equation.outvars[0].aval.dtype)
+    value = jnp.asarray(array(value))
+    if value.size in (1, size):
+        return jnp.broadcast_to(value, () if size == 1 else (size,))
+    return flat(lax.broadcast_in_dim(jnp.reshape(value, own), shape, equation.params["broadcast_dimensions"]))

@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Columns up to which a matrix times each by itself is faster than times all of them.
+_FEW = 4
+
 Theta = Any  # a pytree of arrays: what the step needs of the parameters, worked out once before the loop
 
 
@@ -69,7 +72,7 @@ class Step:
         """Coupling variables of the state x, (..., n_var, n_node, n_mode) to (..., n_cvar, n_node, n_mode)."""
         if self.cvar == tuple(range(x.shape[-3])):
             return x
-        return jnp.take(x, jnp.asarray(self.cvar), axis=-3)
+        return jnp.stack([jax.lax.index_in_dim(x, i, x.ndim - 3, keepdims=False) for i in self.cvar], axis=-3)
 
     def sent(self, theta, x):
         """What each node sends of itself at state x: its channels."""
@@ -143,10 +146,11 @@ class Network:
     def sum(self, sent, ring, time):
         """Weighted sum over sources, (n_channel, n_node, n_mode), of what is sent now, or of what the ring holds."""
         if self.delays is None:
-            n_channel, n_node, n_mode = sent.shape
-            if n_channel * n_mode == 1:
-                return jnp.reshape(self.weights @ jnp.reshape(sent, (n_node,)), sent.shape)
-            return jnp.einsum("ij,cjm->cim", self.weights, sent)
+            n_channel, _, n_mode = sent.shape
+            if n_channel * n_mode > _FEW:
+                return jnp.einsum("ij,cjm->cim", self.weights, sent)
+            products = [[self.weights @ sent[c, :, m] for m in range(n_mode)] for c in range(n_channel)]
+            return jnp.stack([jnp.stack(of_modes, axis=-1) for of_modes in products])
         return jnp.swapaxes(jnp.einsum("cmij,ij->cmi", self.seen(ring, time), self.weights), 1, 2)
 
     def pairs(self, sent, ring, time):

@@ -78,8 +78,8 @@ def run_block(step, network, theta, weights, begin, times, inputs, keep=False):
     Returns
     -------
     end : (Array, Array or None)
-    before : Array, shape (size, n_var, n_node, n_mode)
-        States before each step.
+    before : tuple of Array, shape (size, n_node, n_mode)
+        Each state variable before each step.
     seen : Array, shape (size, n_channel, n_node, n_mode), or None
         Sums over the network, where ``keep`` is true.
     """
@@ -87,16 +87,28 @@ def run_block(step, network, theta, weights, begin, times, inputs, keep=False):
     # States come out before the step, not after: with one user of the new state, XLA makes one loop of the step, and
     # computes no exponential twice.
     def body(carry, at):
-        x, ring = carry
+        variables, ring = carry
         time, u = at
+        x = jnp.stack(variables)
         s = sums(step, theta, weights, network, ring, x, time)
         new = step.from_sum(theta, x, s, u)
         if step.delays is not None:
             ring = network.put(ring, time + 1, send(step, theta, new))
-        return (new, ring), (x, s if keep else None)
+        return (rows(new), ring), (variables, s if keep else None)
 
-    end, (before, seen) = jax.lax.scan(body, begin, (times, inputs))
-    return end, before, seen
+    x, ring = begin
+    (x, ring), (before, seen) = jax.lax.scan(body, (rows(x), ring), (times, inputs))
+    return (jnp.stack(x), ring), before, seen
+
+
+def rows(x, axis=0):
+    """Parts of an array along an axis."""
+    return tuple(jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis]))
+
+
+def after_steps(before, x):
+    """States after each step (size, n_var, n_node, n_mode), from each variable before it and the state at the end."""
+    return jnp.stack([jnp.concatenate([b[1:], last[None]]) for b, last in zip(before, rows(x), strict=True)], axis=1)
 
 
 def run_piece(blocks, network, theta, weights, begin, times, inputs, take=None, keep=False):
@@ -130,7 +142,7 @@ def run_piece(blocks, network, theta, weights, begin, times, inputs, take=None, 
         x, ring, latest = carry
         times, inputs = at
         (x, ring), before, seen = one(theta, weights, (x, ring), times, inputs)
-        after = jnp.concatenate([before[1:], x[None]])
+        after = after_steps(before, x)
         if latest is not None:
             place = jnp.mod(times[0] // blocks.size, blocks.n_last)
             latest = jax.lax.dynamic_update_index_in_dim(latest, after, place, 0)
@@ -198,4 +210,4 @@ def scan_steps(step, n_steps, theta, weights, past, inputs):
     network, ring = start(step, theta, weights, past)
     times = jnp.arange(n_steps, dtype=jnp.int32)
     (x, _), before, _ = run_block(step, network, theta, weights, (past[-1], ring), times, inputs)
-    return jnp.concatenate([before[1:], x[None]])
+    return after_steps(before, x)

@@ -11,14 +11,14 @@ from jax import lax
 _SERIES = (1 / 6, -1 / 180, 1 / 5040, -1 / 151200, 1 / 4790016, -691 / 108972864000, 1 / 5337446400)
 _SERIES_RADIUS = 0.5
 # ln 2 in two parts, the first with zeros enough at its end that its products with exponents are exact; the largest
-# argument whose exponential is finite; Taylor coefficients of (exp(r) - 1 - r) / r^2, to rounding within ln(2) / 2 of zero.
+# argument whose exponential is finite; Taylor coefficients of (exp(r) - 1 - r) / r^2, to rounding within ln(2) / 2.
 _LN2 = {8: (6.93147180369123816490e-01, 1.90821492927058770002e-10), 4: (0.693359375, -2.12194440e-4)}
 _LARGEST = {8: 709.0, 4: 88.0}
 _EXPM1 = {size: tuple(1 / math.factorial(k + 2) for k in range(n)) for size, n in ((8, 12), (4, 7))}
 
 
 def _polynomial(coefficients, x):
-    """Sum of coefficients times powers of x, in pairs of pairs (Estrin): a chain of products would leave a core waiting."""
+    """Sum of coefficients times powers of x, in pairs of pairs (Estrin): one chain of products leaves a core idle."""
     terms = list(coefficients)
     while len(terms) > 1:
         pairs = [low + high * x for low, high in zip(terms[::2], terms[1::2], strict=False)]

@@ -1,0 +1,92 @@
+"""What is worked out once and kept changes no number, and is what several kernels would work out again."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tvb_jaxfit.dynamics.kernels import planned
+from tvb_jaxfit.dynamics.lean import lean
+
+RANDOM = np.random.default_rng(5)
+X = jnp.asarray(RANDOM.uniform(0.5, 1.5, 200))
+
+
+def _shared(x):
+    """Twenty products that two results share, and one that is one result's own."""
+    y = x
+    for _ in range(20):
+        y = y * x + 0.5
+    return y + 1.0, jnp.sum(y - 2.0), x * 3.0
+
+
+def _divisions(function, *arguments):
+    """Shapes of what is divided, loops included."""
+
+    def of(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "div":
+                yield equation.outvars[0].aval.shape
+            if equation.primitive.name == "scan":
+                yield from of(equation.params["jaxpr"].jaxpr)
+
+    return list(of(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_several_results_share_is_kept_once(dtype):
+    x = X.astype(dtype)
+    assert _divisions(_shared, x) == [] and _divisions(planned(_shared), x) == [(200,)]
+    for one, other in zip(planned(_shared)(x), _shared(x), strict=True):
+        assert one.dtype == dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_is_small_or_cheap_or_has_one_user_is_not_kept():
+    assert _divisions(planned(_shared), X[:8]) == []
+    assert _divisions(planned(lambda x: (x * 2.0 + 1.0, x * 2.0 - 1.0)), X) == []
+    assert _divisions(planned(lambda x: _shared(x)[0]), X) == []
+
+
+def test_in_a_loop_it_is_kept_at_each_step():
+    def loop(x):
+        return jax.lax.scan(lambda c, _: (_shared(c)[0] * 1e-3, _shared(c)[1]), x, None, length=3)
+
+    assert _divisions(planned(loop), X) == [(200,)]
+    for one, other in zip(planned(loop)(X), loop(X), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-15)
+
+
+def test_the_compiled_program_holds_the_division():
+    """No compiler may see that it is by 1."""
+    compiled = jax.jit(planned(_shared)).lower(X).compile().as_text()
+    assert "divide(" in compiled and "divide(" not in jax.jit(_shared).lower(X).compile().as_text()
+
+
+def test_operations_without_a_result_are_kept():
+    seen = []
+
+    def shown(x):
+        jax.debug.callback(lambda value: seen.append(float(value)), x[0])
+        return x + 1.0
+
+    jax.block_until_ready(planned(lean(shown))(X))
+    jax.effects_barrier()
+    assert seen == [float(X[0])]
+
+
+def test_rows_that_were_stacked_stay_apart_and_their_zeros_are_known():
+    """The derivative of one row by itself: nothing of the other row's exponential is left."""
+
+    def derivative(x):
+        def both(x):
+            return jnp.stack([x[0] * x[1], jnp.exp(x[0])])
+
+        (row,) = jax.vjp(both, x)[1](jnp.stack([jnp.ones_like(x[0]), jnp.zeros_like(x[0])]))
+        return row
+
+    x = X.reshape(2, 100, 1)
+    operations = [e.primitive.name for e in jax.make_jaxpr(planned(lean(derivative)))(x).jaxpr.eqns]
+    values = [e.primitive.name for e in jax.make_jaxpr(derivative)(x).jaxpr.eqns]
+    assert values.count("mul") == 4 and operations.count("mul") == 3
+    np.testing.assert_array_equal(lean(derivative)(x), derivative(x))
