@@ -20,7 +20,7 @@ class State:
     static : tuple of (str, object), optional
         Facts that are no arrays and that no transformation touches: part of the tree's structure.
     **children
-        Arrays, `Parameter`s, other nodes, or lists of nodes.
+        Arrays, `Parameter`s, axes (see `Space`), other nodes, or lists of nodes.
 
     Raises
     ------
@@ -56,7 +56,7 @@ class State:
     def __setattr__(self, name, value):
         if name not in self._children:
             raise AttributeError(self._unknown(name))
-        self._children[name] = value
+        self._children[name] = _placed(value, self._children[name])
 
     def _unknown(self, name):
         if name in dict(self._static):
@@ -87,7 +87,8 @@ class State:
             if name not in self._children:
                 raise AttributeError(self._unknown(name))
         facts = dict(self._static) | dict(static or ())
-        return State(tuple(facts.items()), **(self._children | children))
+        placed = {name: _placed(value, self._children[name]) for name, value in children.items()}
+        return State(tuple(facts.items()), **(self._children | placed))
 
     def __copy__(self):
         return self.replace()
@@ -111,6 +112,11 @@ class State:
 
     def __repr__(self):
         return "\n".join(_lines("State", self))
+
+
+def _placed(value, former):
+    """What stands in for a value, as an axis of a sweep does, takes its shape."""
+    return value.in_place_of(former) if hasattr(type(value), "in_place_of") else value
 
 
 def _summary(value):
