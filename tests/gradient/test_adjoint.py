@@ -261,3 +261,23 @@ def test_under_vmap_over_the_noise_alone_the_gradients_are_those_of_each_noise(r
     for index, draws in enumerate(noises):
         expected = reference(theta, weights, past, inputs | {"noise": draws}, cotangent)[:2]
         _assert_same(jax.tree.map(lambda leaf, index=index: leaf[index], together), expected)
+
+
+@pytest.mark.parametrize("kind", ["plain", pytest.param("channels and delays", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["rate", "sent"])
+def test_the_gradient_in_one_number_is_that_of_plain_autodiff_and_takes_no_reverse_pass(kind, name):
+    arguments, cotangent = _problem(horizon=STEPS[kind].horizon)
+    theta, *others = arguments
+
+    def gradient(run):
+        def of(value):
+            return _loss(run, kind=kind)({**theta, name: value}, *others, cotangent)
+
+        return jax.grad(of)
+
+    if name == "sent" and kind == "plain":
+        assert gradient(trajectory)(theta[name]) == 0.0
+        return
+    _assert_same(jax.jit(gradient(trajectory))(theta[name]), jax.jit(gradient(scan_steps))(theta[name]))
+    assert "reverse=True" in str(jax.make_jaxpr(gradient(scan_steps))(theta[name]))
+    assert "reverse=True" not in str(jax.make_jaxpr(gradient(trajectory))(theta[name]))

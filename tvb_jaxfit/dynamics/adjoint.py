@@ -58,7 +58,8 @@ def simulate_steps(step, n_steps, theta, weights, past, inputs, take=whole):
     Notes
     -----
     Only what is differentiated is computed in the reverse pass: a gradient in two parameters does not pay for the
-    others. Forward-mode differentiation goes through `scan_steps`.
+    others. A gradient in one number needs no reverse pass: what moves with it is worked out beside the run.
+    Forward-mode differentiation goes through `scan_steps`.
     """
     n_node = past.shape[2]
     inputs = jax.tree.map(lambda a: jnp.broadcast_to(a, (*a.shape[:-2], n_node, a.shape[-1])), inputs)
@@ -108,14 +109,34 @@ def _forward(blocks, tree, weights, past, *leaves):
     weights, past, *leaves = (a.value for a in arguments)
     # An argument that is not differentiated appears as None: static, as the tree's structure is.
     wanted = [a.value if a.perturbed else None for a in arguments]
+    chosen = [index for index, leaf in enumerate(wanted) if leaf is not None]
+    if len(chosen) == 1 and 2 <= chosen[0] < 2 + tree[1] and wanted[chosen[0]].size == 1:
+        value, moved = planned(lean(partial(_moved, blocks, tree, chosen[0])))(weights, past, *leaves)
+        return value, (wanted, moved)
     theta, inputs = jax.tree.unflatten(tree[0], leaves)
     taken, last, kept = planned(lean(partial(run, blocks, keep=True)))(theta, weights, past, inputs)
     return (taken, last), (weights, past, leaves, wanted, kept)
 
 
+def _moved(blocks, tree, index, *arguments):
+    """What a run gives, and how it moves with the one number that is differentiated: cheaper than a reverse pass."""
+
+    def of(number):
+        weights, past, *leaves = (*arguments[:index], number, *arguments[index + 1 :])
+        theta, inputs = jax.tree.unflatten(tree[0], leaves)
+        return run(blocks, theta, weights, past, inputs)[:2]
+
+    return jax.jvp(of, (arguments[index],), (jnp.ones_like(arguments[index]),))
+
+
 def _backward(blocks, tree, residuals, cotangents):
     if all(_is_zero(g) for g in jax.tree.leaves(cotangents, is_leaf=_is_zero)):
-        return (None,) * len(residuals[3])
+        return (None,) * (2 + tree[0].num_leaves)
+    if len(residuals) == 2:
+        wanted, moved = residuals
+        pairs = zip(jax.tree.leaves(cotangents, is_leaf=_is_zero), jax.tree.leaves(moved), strict=True)
+        total = sum(jnp.sum(g * d) for g, d in pairs if not _is_zero(g))
+        return tuple(None if leaf is None else jnp.reshape(total, leaf.shape) for leaf in wanted)
     of_taken, of_last = cotangents
     of_taken = jax.tree.map(_dense, of_taken, is_leaf=_is_zero)
     if _is_zero(of_last):
