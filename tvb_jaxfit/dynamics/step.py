@@ -99,8 +99,8 @@ class Network:
     Notes
     -----
     Without delays there is no ring: what is sent now is all that is seen. The ring has the layout (n_channel, n_mode,
-    2 * horizon * n_node): one gather reads all pairs, and the sum over sources runs along memory. Each sample lies there
-    twice, a horizon apart, so that looking back never wraps: to find where, for each pair, costs more than the step.
+    2 * horizon * n_node): one gather reads all pairs, and the sum over sources runs along memory. Each sample lies
+    there twice, a horizon apart, so that looking back never wraps: a division for each pair costs more than the step.
     """
 
     def __init__(self, weights, delays, forward=True):
