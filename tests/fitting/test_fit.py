@@ -273,3 +273,16 @@ def test_noise_from_a_key_and_another_length_can_be_asked_for(prepared_alone):
     ours, others = (result.initial.integrator.noise.draws for result in (one, two))
     assert ours.shape == others.shape == (1000, 1, N_NODE, 1)
     assert np.all(ours != others)
+
+
+def test_a_fit_in_single_precision_ends_where_one_in_double_precision_does():
+    double = _fit()
+    with jax.enable_x64(False):
+        single = _fit()
+    assert single.loss.dtype == double.loss.dtype and single.best.model.w.value.dtype == jnp.float32
+    np.testing.assert_allclose(single.loss, double.loss, rtol=1e-4)
+    np.testing.assert_allclose(single.r, double.r, atol=1e-4)
+    for path, parameter in parameters_of(double.best).items():
+        np.testing.assert_allclose(parameters_of(single.best)[path].value, parameter.value, rtol=1e-3)
+    # What is compared has moved.
+    assert not np.allclose(double.loss[0], double.loss[-1], rtol=1e-2)
