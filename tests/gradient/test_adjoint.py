@@ -1,5 +1,8 @@
 """The structured reverse pass gives the gradients of plain autodiff, whatever the step and however it is blocked."""
 
+from dataclasses import replace
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -281,3 +284,25 @@ def test_the_gradient_in_one_number_is_that_of_plain_autodiff_and_takes_no_rever
     _assert_same(jax.jit(gradient(trajectory))(theta[name]), jax.jit(gradient(scan_steps))(theta[name]))
     assert "reverse=True" in str(jax.make_jaxpr(gradient(scan_steps))(theta[name]))
     assert "reverse=True" not in str(jax.make_jaxpr(gradient(trajectory))(theta[name]))
+
+
+@pytest.mark.parametrize("kind", ["channels", pytest.param("channels and delays", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("beyond", [False, True], ids=["no other weights", "other weights"])
+def test_pairs_that_are_skipped_change_nothing_while_they_have_no_weight_and_after(kind, beyond):
+    connected = np.random.default_rng(1).random((N_NODE, N_NODE)) < 0.4
+    (theta, weights, *others), cotangent = _problem(horizon=STEPS[kind].horizon)
+    weights = weights if beyond else jnp.where(connected, weights, 0.0)
+
+    def loss(theta, weights, past, inputs, step):
+        return jnp.sum(cotangent * jnp.sin(trajectory(step, N_STEPS, theta, weights, past, inputs)))
+
+    arguments = (theta, weights, *others)
+    skipping = replace(STEPS[kind], connected=connected)
+    got, expected = (
+        jax.jit(jax.value_and_grad(partial(loss, step=step), (0, 1, 2, 3)))(*arguments)
+        for step in (skipping, STEPS[kind])
+    )
+    _assert_same(got, expected)
+    # The gradient in weights that are zero is not zero.
+    assert np.all(got[1][1] != 0.0)
+    assert connected.sum() < connected.size

@@ -1,5 +1,7 @@
 """Whole runs: all schemes, all monitors and all hemodynamic responses give TVB's numbers, and go on as TVB does."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -85,3 +87,31 @@ def test_thirty_thousand_steps_of_stochastic_heun_with_bold_equal_tvb(build, lif
     assert len(theirs[0][0]) == 3000 and len(theirs[1][0]) == 166
     equal_runs(ours, theirs, 1e-11, kinds=sim.monitors)
     assert min(difference(simulate(without_coupling(state)), theirs)) > 1e-2
+
+
+@pytest.mark.parametrize("delayed", [False, True], ids=["no delays", "delays"])
+def test_a_sparse_network_equals_tvb_and_one_that_gained_connections_is_looked_at_whole(
+    build, connectivity_of, lifted, equal_runs, difference, delayed
+):
+    """Pairs without a weight are skipped, as long as the state gives them none."""
+    random = np.random.RandomState(2)
+    weights = random.uniform(0.5, 1.5, (80, 80)) * (random.uniform(size=(80, 80)) < 0.2)
+    parts = {"tract_lengths": random.uniform(1.0, 90.0, weights.shape), "speed": 3.0} if delayed else {}
+    sim = build(weights, connectivity=connectivity_of(weights, **parts), steps=200)
+    simulate, state = tj.prepare(sim)
+    assert (simulate.step.connected is not None) == (simulate.step.delays is not None) == delayed
+    # Without delays it pays from some hundred regions on only.
+    simulate = looking_at(simulate, weights != 0.0)
+    theirs = lifted(sim).run()
+    equal_runs(simulate(state), theirs)
+    assert min(difference(simulate(without_coupling(state)), theirs)) > 1e-3
+
+    gained = weights + np.eye(80)[::-1]
+    more = state.replace(connectivity=state.connectivity.replace(weights=jnp.asarray(gained)))
+    equal_runs(simulate(more), looking_at(simulate, None)(more), tolerance=1e-14)
+    assert min(difference(simulate(more), theirs)) > 1e-3
+
+
+def looking_at(simulate, connected):
+    """The same simulator, some pairs looked at, or all."""
+    return replace(simulate, step=replace(simulate.step, connected=connected))

@@ -12,6 +12,7 @@ computed for a block of time steps at once, in cache. What is left to do in orde
 few multiply-adds a step; the parameter gradients are reductions over the block.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -93,15 +94,29 @@ def cut(step, n_steps, past, take=whole):
     kept = n_steps * past[0].size * past.dtype.itemsize * 2
     enough = -(-kept // MEMORY)
     n_piece = next(n for n in range(min(enough, n_block), n_block + 1) if n_block % n == 0)
-    yield Blocks(step, size, n_block // n_piece, n_piece, take)
+    connected = step.connected if step.is_local else None
+    yield Blocks(step, size, n_block // n_piece, n_piece, take, connected)
     if rest:
-        yield Blocks(step, rest, 1, 1, take)
+        yield Blocks(step, rest, 1, 1, take, connected)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(blocks, tree, weights, past, *leaves):
     theta, inputs = jax.tree.unflatten(tree[0], leaves)
-    return planned(lean(lambda *args: run(blocks, *args)[:2]))(theta, weights, past, inputs)
+    return _rewritten(blocks, lambda blocks, *args: run(blocks, *args)[:2], weights)(theta, weights, past, inputs)
+
+
+def _rewritten(blocks, function, weights):
+    """Function of blocks and arguments, for the machine; of all pairs, where others than expected have weights."""
+
+    def of(blocks):
+        return planned(lean(partial(function, blocks)))
+
+    if blocks.connected is None:
+        return of(blocks)
+    beyond = jnp.any(jnp.where(blocks.connected, 0.0, weights) != 0.0)
+    everywhere = replace(blocks, connected=None)
+    return lambda *arguments: jax.lax.cond(beyond, of(everywhere), of(blocks), *arguments)
 
 
 def _forward(blocks, tree, weights, past, *leaves):
@@ -111,14 +126,15 @@ def _forward(blocks, tree, weights, past, *leaves):
     wanted = [a.value if a.perturbed else None for a in arguments]
     chosen = [index for index, leaf in enumerate(wanted) if leaf is not None]
     if len(chosen) == 1 and 2 <= chosen[0] < 2 + tree[1] and wanted[chosen[0]].size == 1:
-        value, moved = planned(lean(partial(_moved, blocks, tree, chosen[0])))(weights, past, *leaves)
+        moving = partial(_moved, tree, chosen[0])
+        value, moved = _rewritten(blocks, moving, weights)(weights, past, *leaves)
         return value, (wanted, moved)
     theta, inputs = jax.tree.unflatten(tree[0], leaves)
-    taken, last, kept = planned(lean(partial(run, blocks, keep=True)))(theta, weights, past, inputs)
+    taken, last, kept = _rewritten(blocks, partial(run, keep=True), weights)(theta, weights, past, inputs)
     return (taken, last), (weights, past, leaves, wanted, kept)
 
 
-def _moved(blocks, tree, index, *arguments):
+def _moved(tree, index, blocks, *arguments):
     """What a run gives, and how it moves with the one number that is differentiated: cheaper than a reverse pass."""
 
     def of(number):
@@ -141,13 +157,13 @@ def _backward(blocks, tree, residuals, cotangents):
     of_taken = jax.tree.map(_dense, of_taken, is_leaf=_is_zero)
     if _is_zero(of_last):
         of_last = None
-    return planned(lean(partial(_reverse, blocks, tree)))(residuals, of_taken, of_last)
+    return _rewritten(blocks, partial(_reverse, tree), residuals[0])(residuals, of_taken, of_last)
 
 
 _run.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _reverse(blocks, tree, residuals, of_taken, of_last):
+def _reverse(tree, blocks, residuals, of_taken, of_last):
     """Gradients, None for what is not differentiated."""
     weights, past, leaves, wanted, (x_end, kept, starts) = residuals
     of_x_end, of_latest = _of_the_last(blocks, of_last, x_end)
@@ -155,7 +171,8 @@ def _reverse(blocks, tree, residuals, of_taken, of_last):
     want_weights, _, *want_leaves = (w is not None for w in wanted)
     constants, entering = leaves[:n_theta], leaves[n_theta:]
     want_constants, want_entering = want_leaves[:n_theta], want_leaves[n_theta:]
-    network, backwards = Network(weights, step.delays), Network(weights, step.delays, forward=False)
+    network, backwards = (Network(weights, step.delays, blocks.connected, forward) for forward in (True, False))
+    all_pairs = Network(weights, step.delays)
     theta, inputs = jax.tree.unflatten(treedef, leaves)
 
     # A block of steps is one step of so many times more nodes: what is local does not notice, and all axes but the last
@@ -211,7 +228,7 @@ def _reverse(blocks, tree, residuals, of_taken, of_last):
             totals[0] = [total + one for total, one in zip(totals[0], of_each, strict=True)]
         if want_weights:
             of_sum, y = (_unlong(jnp.stack(one), size) for one in (_weighted(by_sum, through), rows(value)))
-            totals[1] = totals[1] + _of_weights(network, of_sum, y, was_sent, times)
+            totals[1] = totals[1] + _of_weights(all_pairs, of_sum, y, was_sent, times)
         return (adjoint, ring, jnp.stack([one[0] for one in x]), *totals), _unlong(d_entering, size)
 
     def piece(carry, arrays):

@@ -11,6 +11,8 @@ import numpy as np
 
 # Columns up to which a matrix times each by itself is faster than times all of them.
 _FEW = 4
+# Weights that stay in a core's cache; nodes from which skipping pairs is noticed.
+_IN_CACHE, _MANY = 2**17, 64
 
 Theta = Any  # a pytree of arrays: what the step needs of the parameters, worked out once before the loop
 
@@ -37,6 +39,8 @@ class Step:
         n_mode) is what each target sees of each source.
     delays : ndarray of int, shape (n_node, n_node), or None
         Steps from source to target, [target, source]; None where there are none.
+    connected : ndarray of bool, shape (n_node, n_node), or None
+        Pairs [target, source] that it pays to look at alone, as long as no other has a weight (see `skipping`).
     mixes : bool
         Whether nodes meet in ``local``, too.
     alike : bool
@@ -55,6 +59,7 @@ class Step:
     channels: Callable[[Theta, Any], Any] | None = None
     pairs: Callable[[Theta, Any, Any, Any], Any] | None = None
     delays: np.ndarray | None = None
+    connected: np.ndarray | None = None
     mixes: bool = False
     alike: bool = True
 
@@ -84,6 +89,33 @@ class Step:
         return self.local(theta, x, self.post(theta, s, self.own(x)), u)
 
 
+def skipping(weights, delays):
+    """Pairs that it pays to look at alone, or None where to look at all costs less.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (n_node, n_node)
+    delays : ndarray of int or None
+        As in `Step`.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_node, n_node), or None
+
+    Notes
+    -----
+    To look a value up and to hand it over takes far longer than to multiply and add it, less so where the weights do
+    not stay in a core's cache. With delays each pair is looked up in any case. The limits are measured.
+    """
+    connected = np.asarray(weights) != 0.0
+    n_node, most = connected.shape[0], connected.sum(axis=1).max()
+    if delays is not None:
+        worth = 0.8
+    else:
+        worth = 0.02 if n_node**2 < _IN_CACHE else 0.15
+    return connected if n_node >= _MANY and most <= worth * n_node else None
+
+
 class Network:
     """Sums over sources of what was sent a delay ago: a ring of the samples that are still on their way.
 
@@ -93,6 +125,8 @@ class Network:
         [target, source].
     delays : ndarray of int or None
         As in `Step`.
+    connected : ndarray of bool, optional
+        Pairs to look at; all by default.
     forward : bool
         False for the reverse pass, in which targets send to sources, from later to earlier.
 
@@ -103,14 +137,23 @@ class Network:
     there twice, a horizon apart, so that looking back never wraps: a division for each pair costs more than the step.
     """
 
-    def __init__(self, weights, delays, forward=True):
+    def __init__(self, weights, delays, connected=None, forward=True):
         self.weights = weights if forward else weights.T
         self.n_node = weights.shape[0]
-        if delays is None:
-            self.delays, self.horizon = None, 1
-        else:
+        self.sources = np.broadcast_to(np.arange(self.n_node, dtype=np.int32), weights.shape)
+        self.is_whole = connected is None
+        if not self.is_whole:
+            here = connected if forward else connected.T
+            # As many for each target as the one with most has; those that are none have no weight.
+            most = max(1, int(here.sum(axis=1).max()))
+            self.sources = np.argsort(~here, axis=1, kind="stable")[:, :most].astype(np.int32)
+            of_pairs = jnp.take_along_axis(self.weights, jnp.asarray(self.sources), axis=1)
+            self.weights = jnp.where(np.take_along_axis(here, self.sources, axis=1), of_pairs, 0.0)
+        self.delays, self.horizon = None, 1
+        if delays is not None:
             self.horizon = int(np.max(delays)) + 1
-            self.delays = np.mod(delays if forward else -delays.T, self.horizon).astype(np.int32)
+            delays = np.mod(delays if forward else -delays.T, self.horizon)
+            self.delays = np.take_along_axis(delays, self.sources, axis=1).astype(np.int32)
 
     def ring(self, sent):
         """Ring of samples (horizon, n_channel, n_node, n_mode), in order of time, the newest that of time 0.
@@ -138,30 +181,31 @@ class Network:
             ring = jax.lax.dynamic_update_slice_in_dim(ring, sent, start, axis=2)
         return ring
 
-    def seen(self, ring, time):
-        """What each target sees of each source at a time, (n_channel, n_mode, target, source)."""
+    def seen(self, sent, ring, time):
+        """What each target sees of its sources at a time, (n_channel, n_mode, target, source)."""
+        if self.delays is None:
+            return jnp.swapaxes(sent, 1, 2).at[:, :, self.sources].get(mode="promise_in_bounds")
         now = jnp.mod(jnp.asarray(time, jnp.int32), self.horizon) * self.n_node
-        back = (self.horizon - self.delays) * self.n_node + np.arange(self.n_node, dtype=np.int32)[None]
-        index = now + back
-        return ring.at[:, :, index].get(mode="promise_in_bounds")
+        back = (self.horizon - self.delays) * self.n_node + self.sources
+        return ring.at[:, :, now + back].get(mode="promise_in_bounds")
 
     def sum(self, sent, ring, time):
         """Weighted sum over sources, (n_channel, n_node, n_mode), of what is sent now, or of what the ring holds."""
-        if self.delays is None:
+        if self.delays is None and self.is_whole:
             n_channel, _, n_mode = sent.shape
             if n_channel * n_mode > _FEW:
                 return jnp.einsum("ij,cjm->cim", self.weights, sent)
             products = [[self.weights @ sent[c, :, m] for m in range(n_mode)] for c in range(n_channel)]
             return jnp.stack([jnp.stack(of_modes, axis=-1) for of_modes in products])
         # As a product with ones: XLA's own sum of an axis takes ten times as long.
-        arrived = self.seen(ring, time) * self.weights[None, None]
-        return jnp.swapaxes(arrived @ jnp.ones((self.n_node,), arrived.dtype), 1, 2)
+        arrived = self.seen(sent, ring, time) * self.weights[None, None]
+        return jnp.swapaxes(arrived @ jnp.ones(arrived.shape[-1:], arrived.dtype), 1, 2)
 
     def pairs(self, sent, ring, time):
         """What each target sees of each source, (target, n_channel, source, n_mode)."""
         if self.delays is None:
             return jnp.broadcast_to(sent, (self.n_node, *sent.shape))
-        return jnp.transpose(self.seen(ring, time), (2, 0, 3, 1))
+        return jnp.transpose(self.seen(sent, ring, time), (2, 0, 3, 1))
 
 
 def sums(step, theta, weights, network, ring, x, time):
@@ -172,9 +216,9 @@ def sums(step, theta, weights, network, ring, x, time):
     return step.pairs(theta, weights, step.own(x), network.pairs(sent, ring, time))
 
 
-def start(step, theta, weights, past):
+def start(step, theta, weights, past, connected=None):
     """Network, and the ring that a run starts from: past (horizon, n_var, n_node, n_mode) in order of time."""
-    network = Network(weights, step.delays)
+    network = Network(weights, step.delays, connected)
     if step.delays is None:
         return network, None
     return network, network.ring(jax.vmap(partial(send, step, theta))(past))

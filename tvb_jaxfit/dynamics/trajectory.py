@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .step import Step, send, start, sums
 
@@ -27,6 +28,8 @@ class Blocks:
     take : callable
         States after each step of a block, (size, n_var, n_node, n_mode), to a tree of arrays with time in front: what
         of them is asked for.
+    connected : ndarray of bool, shape (n_node, n_node), or None
+        Pairs that are looked at; None for all.
     """
 
     step: Step
@@ -34,6 +37,7 @@ class Blocks:
     n_block: int
     n_piece: int = 1
     take: Callable = whole
+    connected: np.ndarray | None = None
 
     @property
     def n_steps(self):
@@ -166,7 +170,7 @@ def run(blocks, theta, weights, past, inputs, keep=False, take=None):
         there are several pieces; state and ring at the start of each piece.
     """
     take = blocks.take if take is None else take
-    network, ring = start(blocks.step, theta, weights, past)
+    network, ring = start(blocks.step, theta, weights, past, blocks.connected)
     latest = None
     if blocks.step.horizon > 1:
         latest = jnp.zeros((blocks.n_last, blocks.size, *past.shape[1:]), past.dtype)

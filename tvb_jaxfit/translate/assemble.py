@@ -11,7 +11,7 @@ from tvb.simulator.simulator import Simulator
 from ..dynamics.monitors import Silent
 from ..dynamics.noise import KeyStream, coloured
 from ..dynamics.simulate import Simulate
-from ..dynamics.step import Step
+from ..dynamics.step import Step, skipping
 from ..state import State, with_path
 from . import coupling, equation, field, history, integrator, model, monitors, stimulus
 from . import noise as noise_of
@@ -142,6 +142,7 @@ def _step(sim, parts):
         channels=parts.coupling.channels,
         pairs=parts.coupling.pairs,
         delays=coupling.delays(sim),
+        connected=skipping(sim.connectivity.weights, coupling.delays(sim)),
         mixes=parts.field.mixes,
     )
 
