@@ -1,6 +1,6 @@
 """Time a sweep of the seed workload beside TVB-Optim: 16 x 16 values of w and global coupling, 90 s of simulation each.
 
-Run by name, in an environment that has the ``test`` extra::
+Run by name, in an environment that has the ``benchmarks`` extra::
 
     python tests/benchmarks/sweep.py
 

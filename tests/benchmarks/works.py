@@ -27,6 +27,11 @@ def difference(some, others):
     return max(float(np.max(np.abs(np.subtract(a, b))) / np.max(np.abs(b))) for a, b in pairs)
 
 
+def draws(state):
+    """Noise of a state, as TVB-Optim takes it."""
+    return state.integrator.noise.draws[..., 0]
+
+
 def seed(length, tvboptim):
     """The seed workload in both systems, and plain autodiff of our steps."""
     seed_workload.LENGTH = length
@@ -54,9 +59,7 @@ def seed(length, tvboptim):
             "gradient": difference(of_free, jax.jit(plain)(free, state)[1]),
         }
         if tvboptim:
-            on_our_draws = jax.jit(jax.value_and_grad(their_loss))(their_free, state.integrator.noise.draws[..., 0])
-            figures["loss, TVB-Optim"] = difference(on_our_draws[0], value)
-            figures["gradient, TVB-Optim"] = difference(on_our_draws[1], [of_free["model.w"], of_free["model.I_o"]])
+            figures["loss, TVB-Optim"] = difference(their_loss(their_free, draws(state)), value)
         return figures
 
     return calls, check
@@ -69,27 +72,29 @@ def tvb(length):
     return {"simulation": (lambda: configured_clone(sim).run()[0][1],)}, dict
 
 
-def gradient(length, system, plain=True):
+def gradient(length, system):
     """The seed workload's loss and gradient in one system alone, and their values."""
     seed_workload.LENGTH = length
     fc_target = seed_workload.data()[1]
     if system == "TVB-Optim":
         loss, free = seed_workload.of_tvboptim(fc_target)
-        arguments = (free,)
-    else:
-        loss, free, simulate, state = seed_workload.ours(seed_workload.tvb_simulator(), fc_target)
-        arguments = (free, state)
+        return {"gradient": (jax.jit(jax.value_and_grad(loss)), free)}, lambda: beside_ours(loss, free, fc_target)
+    loss, free, simulate, state = seed_workload.ours(seed_workload.tvb_simulator(), fc_target)
     function = jax.jit(jax.value_and_grad(loss))
 
     def check():
-        value, of_free = function(*arguments)
-        figures = {"loss": float(value), "values": np.concatenate(jax.tree.leaves(of_free)).tolist()}
-        if plain and system != "TVB-Optim":
-            alone = jax.value_and_grad(seed_workload.loss_of(seed_workload.left_to_autodiff(simulate), fc_target))
-            figures["gradient"] = difference(of_free, jax.jit(alone)(*arguments)[1])
-        return figures
+        of_free = function(free, state)[1]
+        plain = jax.grad(seed_workload.loss_of(seed_workload.left_to_autodiff(simulate), fc_target))
+        values = np.concatenate(jax.tree.leaves(of_free)).tolist()
+        return {"values": values, "gradient": difference(of_free, jax.jit(plain)(free, state))}
 
-    return {"gradient": (function, *arguments)}, check
+    return {"gradient": (function, free, state)}, check
+
+
+def beside_ours(their_loss, their_free, fc_target):
+    """TVB-Optim's loss on our draws, from our own."""
+    loss, free, _, state = seed_workload.ours(seed_workload.tvb_simulator(), fc_target)
+    return {"loss, TVB-Optim": difference(their_loss(their_free, draws(state)), loss(free, state))}
 
 
 # model, conduction speed [mm/ms], coupling, parameters that are differentiated
