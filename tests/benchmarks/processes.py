@@ -12,11 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-WORKS = Path(__file__).with_name("works.py")
+HERE = Path(__file__).parent
 
 
 class Process:
-    """A work of ``works.py`` in a process of its own.
+    """A work of a module in a process of its own.
 
     Attributes
     ----------
@@ -26,10 +26,10 @@ class Process:
         Seconds of each first call, seconds before it, and peak memory up to now [GB].
     """
 
-    def __init__(self, work, environment=(), **options):
+    def __init__(self, work, module="works", environment=(), **options):
         self.work, self.log = work, tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            [sys.executable, str(WORKS), work, json.dumps(options)],
+            [sys.executable, str(HERE / f"{module}.py"), work, json.dumps(options)],
             env=os.environ | dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,10 +1,9 @@
-"""The seed workload: one network, in TVB, in tvb_jaxfit and in TVB-Optim. ``table.py`` and ``sweep.py`` time it.
+"""The seed workload in TVB and in tvb_jaxfit (`theirs`: in TVB-Optim). ``table.py`` and ``sweep.py`` time it.
 
 84 regions, 120 s at dt = 4 ms, BOLD at 1 s, FC after 20 samples, RMSE against the empirical FC; float64, unless
 JAX_ENABLE_X64 is 0. The noise of the two JAX systems differs, unless TVB-Optim is given our draws.
 """
 
-import copy
 import dataclasses
 import os
 import warnings
@@ -22,8 +21,7 @@ import tvb_jaxfit as tj  # noqa: E402
 from tvb_jaxfit.dynamics.trajectory import scan_steps  # noqa: E402
 from tvb_jaxfit.state import with_path  # noqa: E402
 
-LENGTH, DT, SIGMA = 120_000.0, 4.0, 0.00283
-SKIP = 20
+LENGTH, DT, SIGMA, SKIP = 120_000.0, 4.0, 0.00283, 20
 
 
 def random_connectivity(n_node, density=1.0):
@@ -110,43 +108,3 @@ def of_scan(simulate):
         return jnp.sum(scan_steps(simulate.step, simulate.n_steps, theta, weights, past, simulate.inputs(state)[0]))
 
     return total
-
-
-def tvboptim_model():
-    """The same network in TVB-Optim: (model, state, BOLD monitor)."""
-    from tvboptim.data import load_structural_connectivity
-    from tvboptim.experimental.network_dynamics import Network, prepare
-    from tvboptim.experimental.network_dynamics.coupling import FastLinearCoupling
-    from tvboptim.experimental.network_dynamics.dynamics.tvb import ReducedWongWang
-    from tvboptim.experimental.network_dynamics.graph import DenseGraph
-    from tvboptim.experimental.network_dynamics.noise import AdditiveNoise
-    from tvboptim.experimental.network_dynamics.solvers import Heun
-    from tvboptim.observations.tvb_monitors.bold import Bold
-
-    weights, _, labels = load_structural_connectivity("dk_average")
-    network = Network(
-        dynamics=ReducedWongWang(w=0.3, I_o=0.32, INITIAL_STATE=(0.3,)),
-        coupling={"instant": FastLinearCoupling(local_states=["S"], G=0.15)},
-        graph=DenseGraph(weights / np.max(weights), region_labels=labels),
-        noise=AdditiveNoise(sigma=SIGMA, apply_to="S"),
-    )
-    model, state = prepare(network, Heun(), t1=LENGTH, dt=DT)
-    return model, state, Bold(period=1000.0, downsample_period=DT, voi=0, history=model(state))
-
-
-def of_tvboptim(fc_target):
-    """The same in TVB-Optim: (loss of (w, I_o) and draws, or None for its own noise; their start values)."""
-    from tvboptim.observations.observation import compute_fc, rmse
-
-    model, state, bold = tvboptim_model()
-
-    def loss(free, draws=None):
-        changed = copy.copy(state)
-        changed.dynamics = copy.copy(state.dynamics)
-        changed.dynamics.w, changed.dynamics.I_o = free
-        if draws is not None:
-            changed._internal = copy.copy(state._internal)
-            changed._internal.noise_samples = draws
-        return rmse(compute_fc(bold(model(changed)), skip_t=SKIP), fc_target)
-
-    return loss, tuple(start_values(fc_target.shape[0]).values())

@@ -51,17 +51,17 @@ def of_tvboptim(n, length, n_devices):
     import copy
 
     import jax
-    import seed_workload
+    import theirs
+    from tvboptim.data import load_functional_connectivity
     from tvboptim.execution import ParallelExecution
     from tvboptim.observations.observation import compute_fc, rmse
     from tvboptim.types import GridAxis, Space
 
-    seed_workload.LENGTH = length
-    fc_target = seed_workload.data()[1]
-    model, state, bold = seed_workload.tvboptim_model()
+    fc_target = load_functional_connectivity("dk_average")
+    model, state, bold = theirs.model_of(length)
 
     def loss(state):
-        return rmse(compute_fc(bold(model(state)), skip_t=seed_workload.SKIP), fc_target)
+        return rmse(compute_fc(bold(model(state)), skip_t=theirs.SKIP), fc_target)
 
     state = copy.deepcopy(state)
     state.dynamics.w, state.coupling.instant.G = GridAxis(LOW, HIGH, n), GridAxis(LOW, HIGH, n)

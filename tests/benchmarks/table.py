@@ -130,7 +130,7 @@ def on_our_draws(figures):
 def of_precision(sizes, tvboptim):
     """Single precision against double precision."""
     what = "loss and gradient, float32 beside float64"
-    options = {"length": sizes["length"], "system": "tvb_jaxfit"}
+    options = {"length": sizes["length"]}
     single = options | {"environment": {"JAX_ENABLE_X64": "0"}}
     with processes(what, ("gradient", options), ("gradient", single)) as started:
         in_turns(what, started, sizes["repetitions"])
@@ -147,11 +147,13 @@ def of_precision(sizes, tvboptim):
 
 def of_memory(sizes, tvboptim):
     """Peak memory and first call of the gradient, each round in new processes, which do nothing else."""
-    what, systems = "gradient alone in a process", ["tvb_jaxfit"] + ["TVB-Optim"] * tvboptim
-    rounds, right = {system: [] for system in systems}, {}
+    what, modules = "gradient alone in a process", {"tvb_jaxfit": "works"}
+    if tvboptim:
+        modules["TVB-Optim"] = "theirs"
+    rounds, right = {system: [] for system in modules}, {}
     for number in range(sizes["rounds"]):
-        for system in systems:
-            options = {"length": sizes["length"], "system": system}
+        for system in modules:
+            options = {"length": sizes["length"], "module": modules[system]}
             with processes(f"{what}, round {number + 1}", ("gradient", options)) as (process,):
                 in_turns(what, [process], 3)
                 if number == 0:
@@ -196,7 +198,7 @@ def of_models(sizes, tvboptim):
 
 def of_steps(sizes, tvboptim):
     """Cost against the number of steps; the first number is what the others are measured by."""
-    works = [("gradient", {"length": 4.0 * n, "system": "tvb_jaxfit"}) for n in sizes["steps"]]
+    works = [("gradient", {"length": 4.0 * n}) for n in sizes["steps"]]
     with processes("steps", *works) as started:
         in_turns("steps", started, sizes["few"])
         say("steps: comparison with plain autodiff")
@@ -309,7 +311,9 @@ def main():
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="some of it")
     arguments = parser.parse_args()
     tvboptim = importlib.util.find_spec("tvboptim") is not None
-    table = {"machine": machine(), "date": f"{datetime.date.today()}", "quick": arguments.quick, "rows": []}
+    table = {"machine": machine(), "date": f"{datetime.date.today()}", "quick": arguments.quick}
+    table["network"] = "dk_average" if tvboptim else "random weights: dk_average comes with TVB-Optim"
+    table |= {"units": "seconds, GB, us (microseconds)", "rows": []}
     print(json.dumps(table["machine"]))
     columns = f"{'median':>9}{'min':>9}{'first':>9}{'ratio':>8}{'asked':>8}{'met':>5}"
     print(f"{'work':44}{'system':42}{columns}")

@@ -1,18 +1,15 @@
-"""What ``table.py`` measures: each work in a process of its own, which runs it once whenever it is told to.
+"""What ``table.py`` measures, each in a process of its own (``serve.py``).
 
 A work is a function that returns calls, {name: (function, *arguments)}, and a function that checks what they compute.
-The process prints one line of JSON for each line that it reads: ``run`` and ``check``.
 """
 
-import json
-import resource
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import seed_workload
+import serve
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
@@ -45,7 +42,9 @@ def seed(length, tvboptim):
         "gradient, plain": (jax.jit(jax.value_and_grad(seed_workload.of_scan(simulate))), free, state),
     }
     if tvboptim:
-        their_loss, their_free = seed_workload.of_tvboptim(fc_target)
+        import theirs
+
+        their_loss, their_free = theirs.loss_of(length, fc_target)
         calls["loss, TVB-Optim"] = (jax.jit(their_loss), their_free)
         calls["gradient, TVB-Optim"] = (jax.jit(jax.value_and_grad(their_loss)), their_free)
 
@@ -72,13 +71,10 @@ def tvb(length):
     return {"simulation": (lambda: configured_clone(sim).run()[0][1],)}, dict
 
 
-def gradient(length, system):
-    """The seed workload's loss and gradient in one system alone, and their values."""
+def gradient(length):
+    """The seed workload's loss and gradient alone, and its values."""
     seed_workload.LENGTH = length
     fc_target = seed_workload.data()[1]
-    if system == "TVB-Optim":
-        loss, free = seed_workload.of_tvboptim(fc_target)
-        return {"gradient": (jax.jit(jax.value_and_grad(loss)), free)}, lambda: beside_ours(loss, free, fc_target)
     loss, free, simulate, state = seed_workload.ours(seed_workload.tvb_simulator(), fc_target)
     function = jax.jit(jax.value_and_grad(loss))
 
@@ -91,8 +87,10 @@ def gradient(length, system):
     return {"gradient": (function, free, state)}, check
 
 
-def beside_ours(their_loss, their_free, fc_target):
+def beside_ours(length, their_loss, their_free):
     """TVB-Optim's loss on our draws, from our own."""
+    seed_workload.LENGTH = length
+    fc_target = seed_workload.data()[1]
     loss, free, _, state = seed_workload.ours(seed_workload.tvb_simulator(), fc_target)
     return {"loss, TVB-Optim": difference(their_loss(their_free, draws(state)), loss(free, state))}
 
@@ -179,34 +177,6 @@ def products(weights, n):
     return jax.lax.scan(lambda x, _: (weights @ x, None), jnp.ones(weights.shape[0], weights.dtype), length=n)[0]
 
 
-def timed(function, *arguments):
-    """Seconds of one call."""
-    start = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
-    return time.perf_counter() - start
-
-
-def peak():
-    """Peak memory of this process [GB]."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-
-
-def main(work, options):
-    """Prepare and call once; then as told."""
-
-    def reply(**what):
-        print(json.dumps(what), flush=True)
-
-    start = time.perf_counter()
-    calls, check = globals()[work](**json.loads(options))
-    prepared = time.perf_counter() - start
-    reply(prepared=prepared, seconds={name: timed(*call) for name, call in calls.items()})
-    for line in sys.stdin:
-        if line.strip() == "check":
-            reply(**check())
-        else:
-            reply(seconds={name: timed(*call) for name, call in calls.items()}, peak=peak())
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    every = (seed, tvb, gradient, several_variables, regions)
+    serve.main({one.__name__: one for one in every}, *sys.argv[1:])
