@@ -1,6 +1,6 @@
 """Time a sweep of the seed workload beside TVB-Optim: 16 x 16 values of w and global coupling, 90 s of simulation each.
 
-Run by name, in an environment that has the ``test`` extra::
+Run by name, in an environment that has the ``benchmarks`` extra::
 
     python tests/benchmarks/sweep.py
 
@@ -20,15 +20,15 @@ N_DEVICES = (8, 2)
 LENGTH, LOW, HIGH = 90_000.0, 0.001, 0.7
 
 
-def ours(n, batch_size, n_pmap):
+def ours(n, length, batch_size, n_pmap):
     """(execution, largest relative difference from single points), to be called in this order."""
     import numpy as np
     import seed_workload
 
     import tvb_jaxfit as tj
 
-    seed_workload.LENGTH = LENGTH
-    fc_target = tj.load_functional_connectivity("dk_average")
+    seed_workload.LENGTH = length
+    fc_target = seed_workload.data()[1]
     of_free, _, _, state = seed_workload.ours(seed_workload.tvb_simulator(), fc_target)
 
     def loss(state):
@@ -46,40 +46,22 @@ def ours(n, batch_size, n_pmap):
     return lambda: execution.run().values, check
 
 
-def of_tvboptim(n, n_devices):
+def of_tvboptim(n, length, n_devices):
     """The same in TVB-Optim, as its tutorial does it."""
     import copy
 
     import jax
-    import numpy as np
-    import seed_workload
-    from tvboptim.data import load_structural_connectivity
+    import theirs
+    from tvboptim.data import load_functional_connectivity
     from tvboptim.execution import ParallelExecution
-    from tvboptim.experimental.network_dynamics import Network, prepare
-    from tvboptim.experimental.network_dynamics.coupling import FastLinearCoupling
-    from tvboptim.experimental.network_dynamics.dynamics.tvb import ReducedWongWang
-    from tvboptim.experimental.network_dynamics.graph import DenseGraph
-    from tvboptim.experimental.network_dynamics.noise import AdditiveNoise
-    from tvboptim.experimental.network_dynamics.solvers import Heun
     from tvboptim.observations.observation import compute_fc, rmse
-    from tvboptim.observations.tvb_monitors.bold import Bold
     from tvboptim.types import GridAxis, Space
 
-    import tvb_jaxfit as tj
-
-    fc_target = tj.load_functional_connectivity("dk_average")
-    weights, _, labels = load_structural_connectivity("dk_average")
-    network = Network(
-        dynamics=ReducedWongWang(w=0.3, I_o=0.32, INITIAL_STATE=(0.3,)),
-        coupling={"instant": FastLinearCoupling(local_states=["S"], G=0.15)},
-        graph=DenseGraph(weights / np.max(weights), region_labels=labels),
-        noise=AdditiveNoise(sigma=seed_workload.SIGMA, apply_to="S"),
-    )
-    model, state = prepare(network, Heun(), t1=LENGTH, dt=seed_workload.DT)
-    bold = Bold(period=1000.0, downsample_period=seed_workload.DT, voi=0, history=model(state))
+    fc_target = load_functional_connectivity("dk_average")
+    model, state, bold = theirs.model_of(length)
 
     def loss(state):
-        return rmse(compute_fc(bold(model(state)), skip_t=20), fc_target)
+        return rmse(compute_fc(bold(model(state)), skip_t=theirs.SKIP), fc_target)
 
     state = copy.deepcopy(state)
     state.dynamics.w, state.coupling.instant.G = GridAxis(LOW, HIGH, n), GridAxis(LOW, HIGH, n)
@@ -93,9 +75,12 @@ def of_tvboptim(n, n_devices):
     return run, lambda values: None
 
 
-def work(system, n, runs, batch_size, n_pmap):
+def work(system, n, length, runs, batch_size, n_pmap):
     """In a process of its own: print what was measured as JSON."""
-    run, check = ours(n, batch_size, n_pmap) if system == "tvb_jaxfit" else of_tvboptim(n, int(system.split()[1]))
+    if system == "tvb_jaxfit":
+        run, check = ours(n, length, batch_size, n_pmap)
+    else:
+        run, check = of_tvboptim(n, length, int(system.split()[1]))
     seconds, cpu = [], []
     for _ in range(runs):
         start, of_cpu = time.perf_counter(), time.process_time()
@@ -110,38 +95,54 @@ def measured(system, arguments, batch_size=None):
     environment = dict(os.environ)
     if system != "tvb_jaxfit":
         environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={system.split()[1]}"
-    command = [sys.executable, __file__, "--work", system, "--n", str(arguments.n), "--runs", str(arguments.runs)]
-    for name, value in (("--batch-size", batch_size), ("--n-pmap", arguments.n_pmap)):
-        command += [name, str(value)] if value else []
+    command = [sys.executable, __file__, "--work", system]
+    options = {name: getattr(arguments, name) for name in ("n", "length", "runs", "n_pmap")} | {
+        "batch_size": batch_size
+    }
+    for name, value in options.items():
+        command += [f"--{name.replace('_', '-')}", str(value)] if value else []
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{system}:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main():
-    """Measure and print a table; the last line is JSON."""
+def parser():
+    """Of the command line; its defaults are the sweep that is reported."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=16, help="values along each axis")
+    parser.add_argument("--length", type=float, default=LENGTH, help="of each simulation [ms]")
     parser.add_argument("--runs", type=int, default=2, help="runs in each process")
     parser.add_argument("--rounds", type=int, default=2, help="processes for each system")
     parser.add_argument("--n-pmap", type=int, help="batches at once, ours")
     parser.add_argument("--batch-sizes", type=int, nargs="+", help="ours alone, with each of these")
     parser.add_argument("--batch-size", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    return parser
+
+
+def in_turns(arguments, cases):
+    """What `work` prints, a list for each case: {name: (system, batch size)}."""
+    results = {name: [] for name in cases}
+    for _ in range(arguments.rounds):
+        for name, (system, batch_size) in cases.items():
+            results[name].append(measured(system, arguments, batch_size))
+    return results
+
+
+def main():
+    """Measure and print a table; the last line is JSON."""
+    arguments = parser().parse_args()
     if arguments.work:
-        return work(arguments.work, arguments.n, arguments.runs, arguments.batch_size, arguments.n_pmap)
+        of_ours = arguments.batch_size, arguments.n_pmap
+        return work(arguments.work, arguments.n, arguments.length, arguments.runs, *of_ours)
     if arguments.batch_sizes:
         cases = {f"tvb_jaxfit, batches of {size}": ("tvb_jaxfit", size) for size in arguments.batch_sizes}
     else:
         cases = {"tvb_jaxfit": ("tvb_jaxfit", arguments.batch_size)}
         cases |= {f"TVB-Optim, {n} devices": (f"TVB-Optim {n}", None) for n in N_DEVICES}
-    results = {name: [] for name in cases}
-    for _ in range(arguments.rounds):
-        for name, (system, batch_size) in cases.items():
-            results[name].append(measured(system, arguments, batch_size))
-    print(f"{arguments.n**2} points of {LENGTH / 1000:g} s of simulation")
+    results = in_turns(arguments, cases)
+    print(f"{arguments.n**2} points of {arguments.length / 1000:g} s of simulation")
     print(f"{'system':30}{'first run':>12}{'next runs':>12}{'processor':>12}")
     best = {}
     for name, rounds in results.items():
