@@ -287,7 +287,13 @@ def test_the_gradient_in_one_number_is_that_of_plain_autodiff_and_takes_no_rever
 
 
 @pytest.mark.parametrize("kind", ["channels", pytest.param("channels and delays", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("beyond", [False, True], ids=["no other weights", "other weights"])
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        pytest.param(False, marks=pytest.mark.slow, id="no other weights"),
+        pytest.param(True, id="other weights"),
+    ],
+)
 def test_pairs_that_are_skipped_change_nothing_while_they_have_no_weight_and_after(kind, beyond):
     connected = np.random.default_rng(1).random((N_NODE, N_NODE)) < 0.4
     (theta, weights, *others), cotangent = _problem(horizon=STEPS[kind].horizon)
