@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .lean import ELEMENTWISE, RESHAPES, by_itself
+from .lean import ELEMENTWISE, RESHAPES, by_itself, is_literal
 
 # In products: what a value costs. XLA never repeats what costs more than some.
 _COST = {"integer_pow": 2, "div": 6, "sqrt": 6, "rsqrt": 8, "rem": 12} | dict.fromkeys(
@@ -65,7 +65,7 @@ def _evaluate(closed, arguments, one):
     kept = plan(jaxpr, same)
 
     def read(atom):
-        return atom.val if _is_literal(atom) else values[same.get(atom, atom)]
+        return atom.val if is_literal(atom) else values[same.get(atom, atom)]
 
     for equation in jaxpr.eqns:
         if any(atom in same for atom in equation.outvars):
@@ -95,7 +95,7 @@ def _scan(equation, operands, one):
 
 
 def _key(equation, same):
-    atoms = tuple((str(a.val), str(a.aval)) if _is_literal(a) else id(same.get(a, a)) for a in equation.invars)
+    atoms = tuple((str(a.val), str(a.aval)) if is_literal(a) else id(same.get(a, a)) for a in equation.invars)
     return equation.primitive.name, atoms, str(equation.params)
 
 
@@ -144,12 +144,12 @@ class _Values:
     def __init__(self, jaxpr, same):
         self.results, self.operands, self.weight = set(), {}, {}
         self.users, sliced = defaultdict(list), defaultdict(int)
-        live = {same.get(a, a) for a in jaxpr.outvars if not _is_literal(a)}
+        live = {same.get(a, a) for a in jaxpr.outvars if not is_literal(a)}
         self.results |= live
         for equation in reversed(jaxpr.eqns):
             if not any(atom in live and atom not in same for atom in equation.outvars):
                 continue
-            operands = {same.get(a, a) for a in equation.invars if not _is_literal(a)}
+            operands = {same.get(a, a) for a in equation.invars if not is_literal(a)}
             live |= operands
             name, (atom, *others) = equation.primitive.name, equation.outvars
             if name == "slice":
@@ -168,11 +168,8 @@ class _Values:
                 self.users[operand].append(atom)
         # Users before what they use.
         self.order = list(self.operands)
-        self.out_of_order = {atom for atom in self.order if atom.aval.size >= _SMALL and self._slows(atom, sliced)}
-
-    def _slows(self, atom, sliced):
-        """Whether a kernel is not fast that works out a value: it is read in another order, or at several places."""
-        return sliced[atom] > 1 and jnp.issubdtype(atom.aval.dtype, jnp.floating)
+        # No kernel is fast that works out what is read in another order, or at several places.
+        self.out_of_order = {atom for atom in self.order if sliced[atom] > 1 and _is_large(atom)}
 
     def cost(self, kept):
         """(cost, fused): the kernels in which each value is worked out that is not a kernel's own result."""
@@ -196,11 +193,11 @@ class _Values:
         for atom in reversed(self.order):
             below[atom] = {atom}.union(*(below[operand] for operand in self.operands[atom] if operand in fused))
             repeated = len(fused.get(atom, ())) - 1
-            large = atom.aval.size >= _SMALL and jnp.issubdtype(atom.aval.dtype, jnp.floating)
-            if repeated > 0 and large and self.weight[atom]:
+            if repeated > 0 and _is_large(atom) and self.weight[atom]:
                 gain[atom] = repeated * sum(self.weight[one] for one in below[atom]) - _KEEPING
         return sorted((atom for atom in gain if gain[atom] > 0), key=gain.get, reverse=True)
 
 
-def _is_literal(atom):
-    return hasattr(atom, "val")
+def _is_large(atom):
+    """Whether a value can be kept: enough numbers, which a one divides."""
+    return atom.aval.size >= _SMALL and jnp.issubdtype(atom.aval.dtype, jnp.floating)

@@ -74,7 +74,7 @@ def _evaluate(closed, values, reciprocals=()):
         if equation.outvars and all(atom in values for atom in equation.outvars):
             continue
         name, operands = equation.primitive.name, equation.invars
-        divisor = reciprocals.get(operands[-1]) if operands and not _is_literal(operands[-1]) else None
+        divisor = reciprocals.get(operands[-1]) if operands and not is_literal(operands[-1]) else None
         if divisor is not None and name == "div" and _is_elementwise(equation):
             product = equation.replace(primitive=lax.mul_p)
             results = [elementwise(product, [_read(values, operands[0]), divisor])]
@@ -86,12 +86,13 @@ def _evaluate(closed, values, reciprocals=()):
     return [_read(values, atom) for atom in closed.jaxpr.outvars]
 
 
-def _is_literal(atom):
+def is_literal(atom):
+    """Whether an operand is written in a jaxpr, not worked out."""
     return hasattr(atom, "val")
 
 
 def _read(values, atom):
-    return atom.val if _is_literal(atom) else values[atom]
+    return atom.val if is_literal(atom) else values[atom]
 
 
 def _is_elementwise(equation):
@@ -132,7 +133,7 @@ def _apply(jaxpr, equation, arguments):
 def by_itself(jaxpr, equation, arguments):
     """Results of one equation of a jaxpr, by JAX, from values that may have lost their shape."""
     pairs = zip(equation.invars, arguments, strict=True)
-    given = {atom: jnp.reshape(value, atom.aval.shape) for atom, value in pairs if not _is_literal(atom)}
+    given = {atom: jnp.reshape(value, atom.aval.shape) for atom, value in pairs if not is_literal(atom)}
     alone = jaxpr.replace(constvars=[], invars=list(given), outvars=equation.outvars, eqns=[equation])
     return jax.core.eval_jaxpr(alone, (), *given.values())
 
@@ -186,13 +187,13 @@ def _known(closed, values):
     origins, reciprocals = {}, {}
     for equation in closed.jaxpr.eqns:
         operands = equation.invars
-        if _only_places(equation) and not _is_literal(operands[0]):
+        if _only_places(equation) and not is_literal(operands[0]):
             # Where it takes no time, it would take memory.
             origins[equation.outvars[0]] = origins.get(operands[0], operands[0])
-        elif _is_quick(equation) and all(_is_literal(a) or a in values for a in operands):
+        elif _is_quick(equation) and all(is_literal(a) or a in values for a in operands):
             results = _apply(closed.jaxpr, equation, [_read(values, atom) for atom in operands])
             values |= zip(equation.outvars, map(array, results), strict=True)
-        elif equation.primitive.name == "div" and not _is_literal(operands[1]):
+        elif equation.primitive.name == "div" and not is_literal(operands[1]):
             divisor = origins.get(operands[1], operands[1])
             if divisor in values and jnp.issubdtype(divisor.aval.dtype, jnp.floating):
                 reciprocals[divisor] = 1.0 / values[divisor]

@@ -135,14 +135,15 @@ def describe(sim):
 
 
 def _step(sim, parts):
+    delays = coupling.delays(sim)
     return Step(
         local=integrator.local_map(sim, parts.field),
         cvar=tuple(int(i) for i in sim.model.cvar),
         post=parts.coupling.post,
         channels=parts.coupling.channels,
         pairs=parts.coupling.pairs,
-        delays=coupling.delays(sim),
-        connected=skipping(sim.connectivity.weights, coupling.delays(sim)),
+        delays=delays,
+        connected=skipping(sim.connectivity.weights, delays),
         mixes=parts.field.mixes,
     )
 

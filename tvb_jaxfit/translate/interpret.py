@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import special
 
-from ..dynamics.lean import CALLS, by_itself
+from ..dynamics.lean import CALLS, by_itself, is_literal
 
 _ELEMENTWISE = {
     "abs": np.abs,
@@ -86,7 +86,7 @@ def interpret(closed, arguments):
     values |= zip(closed.jaxpr.invars, arguments, strict=True)
 
     def read(atom):
-        return np.asarray(atom.val) if hasattr(atom, "val") else values[atom]
+        return np.asarray(atom.val) if is_literal(atom) else values[atom]
 
     with np.errstate(all="ignore"):
         for equation in closed.jaxpr.eqns:
