@@ -1,0 +1,260 @@
+"""What looks on while a fit runs: prints, keeps, or ends it.
+
+A callback is any function of (step, state, loss, gradients); True ends the fit. Those here start afresh with each fit,
+so that one of them serves several.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm.auto import tqdm
+
+
+class Callback:
+    """A callback that remembers; by itself it does nothing.
+
+    Attributes
+    ----------
+    reason : str
+        Why it ended the fit, once it has.
+    saved : dict of str to Saved
+        What it keeps for the `History`.
+    """
+
+    reason = "the callback asked to stop"
+
+    def __call__(self, step, state, loss, gradients):
+        """Look on; True ends the fit.
+
+        Parameters
+        ----------
+        step : int
+            Updates done before.
+        state : State
+            As it is fitted: with `Parameter`s, and without what ``refresh`` changed.
+        loss : float
+        gradients : dict of str to Array
+            By path, in physical units.
+        """
+
+    def begin(self, memory=None):
+        """Forget the last fit; or take up the ``memory`` of one that is resumed."""
+
+    @property
+    def memory(self):
+        """What a resumed fit has to know: a tree of arrays, numbers and strings."""
+        return None
+
+    @property
+    def saved(self):
+        """What is kept for the `History`, by key."""
+        return {}
+
+
+class _Function(Callback):
+    def __init__(self, function):
+        self._function = function
+
+    def __call__(self, step, state, loss, gradients):
+        return self._function(step, state, loss, gradients)
+
+
+def as_callback(callback):
+    """`Callback` of one, of a function, or of None."""
+    if callback is None:
+        return Callback()
+    return callback if isinstance(callback, Callback) else _Function(callback)
+
+
+class MultiCallback(Callback):
+    """Several callbacks, called in order; the fit ends where any of them says so.
+
+    Parameters
+    ----------
+    callbacks : sequence of callable
+
+    Examples
+    --------
+    >>> import optax
+    >>> from tvb_jaxfit import MultiCallback, OptaxOptimizer, Parameter, SavingCallback, State, StopOnLoss
+    >>> callback = MultiCallback([SavingCallback("state"), StopOnLoss(0.1)])
+    >>> optimizer = OptaxOptimizer(lambda s: s.x**2, optax.sgd(0.25), callback=callback, progress=False)
+    >>> fitted, history = optimizer.run(State(x=Parameter(1.0)))
+    >>> [float(state.x.value) for state in history["state"].save], history.stop_reason
+    ([1.0, 0.5, 0.25], 'the loss fell to 0.0625 after 2 updates')
+    """
+
+    def __init__(self, callbacks):
+        self.callbacks = [as_callback(callback) for callback in callbacks]
+
+    def __call__(self, step, state, loss, gradients):
+        """Call them all, also where one ends the fit."""
+        # Compared one by one, as elsewhere: True alone ends a fit.
+        ended = [one for one in self.callbacks if one(step, state, loss, gradients) is True]
+        if ended:
+            self.reason = ended[0].reason
+        return bool(ended)
+
+    def begin(self, memory=None):
+        """As each of them does."""
+        memories = [None] * len(self.callbacks) if memory is None else memory
+        for one, its in zip(self.callbacks, memories, strict=True):
+            one.begin(its)
+
+    @property
+    def memory(self):
+        """Of each of them."""
+        return [one.memory for one in self.callbacks]
+
+    @property
+    def saved(self):
+        """Of all of them."""
+        return {key: kept for one in self.callbacks for key, kept in one.saved.items()}
+
+
+class DefaultPrintCallback(Callback):
+    """Print step and loss.
+
+    Parameters
+    ----------
+    every : int, optional
+        Steps from one line to the next.
+    """
+
+    def __init__(self, every=10):
+        self.every = _counted("DefaultPrintCallback", "every", every)
+
+    def __call__(self, step, state, loss, gradients):
+        """Print, where it is time."""
+        if step % self.every == 0:
+            tqdm.write(f"step {step}: loss {loss:.6g}")
+
+
+@dataclass
+class Saved:
+    """What a `SavingCallback` kept.
+
+    Attributes
+    ----------
+    step : list of int
+        Updates done before.
+    save : list
+        What ``save_fun`` returned there.
+    """
+
+    step: list = field(default_factory=list)
+    save: list = field(default_factory=list, repr=False)
+
+    def to_pandas(self):
+        """Table with the columns ``step`` and ``save``.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
+        import pandas
+
+        return pandas.DataFrame({"step": self.step, "save": pandas.Series(self.save, dtype=object)})
+
+    def __len__(self):
+        return len(self.save)
+
+
+class SavingCallback(Callback):
+    """Keep something of each step: ``history[key].save`` is the list of it, ``history[key].step`` says when.
+
+    Parameters
+    ----------
+    key : str
+        Under which the `History` has it.
+    save_fun : callable, optional
+        (step, state, loss, gradients) to what is kept; by default the state. States share the arrays that are not
+        fitted, so that many of them take little memory.
+    every : int, optional
+        Steps from one to the next.
+    """
+
+    def __init__(self, key, save_fun=lambda step, state, loss, gradients: state, every=1):
+        self.key, self.save_fun, self.kept = key, save_fun, Saved()
+        self.every = _counted("SavingCallback", "every", every)
+
+    def __call__(self, step, state, loss, gradients):
+        """Keep, where it is time."""
+        if step % self.every == 0:
+            self.kept.step.append(step)
+            self.kept.save.append(self.save_fun(step, state, loss, gradients))
+
+    def begin(self, memory=None):
+        """Keep nothing yet."""
+        self.kept = Saved(*(memory or ([], [])))
+
+    @property
+    def memory(self):
+        """Steps and what was kept."""
+        return self.kept.step, self.kept.save
+
+    @property
+    def saved(self):
+        """What was kept, under the key."""
+        return {self.key: self.kept}
+
+
+class StopOnLoss(Callback):
+    """End the fit once the loss is small enough.
+
+    Parameters
+    ----------
+    threshold : float
+        A loss that is not above it ends the fit.
+    """
+
+    def __init__(self, threshold):
+        self.threshold = float(threshold)
+
+    def __call__(self, step, state, loss, gradients):
+        """End the fit where the loss is small enough."""
+        self.reason = f"the loss fell to {loss:.6g}"
+        return loss <= self.threshold
+
+
+class StopOnPlateau(Callback):
+    """End the fit once the loss has stopped to fall.
+
+    Parameters
+    ----------
+    patience : int
+        Steps without a smaller loss that are waited for.
+    min_change : float, optional
+        By how much a loss has to be smaller to count.
+
+    Raises
+    ------
+    ValueError
+        A patience below 1.
+    """
+
+    def __init__(self, patience, min_change=0.0):
+        self.patience, self.min_change = _counted("StopOnPlateau", "patience", patience), float(min_change)
+        self.begin()
+
+    def __call__(self, step, state, loss, gradients):
+        """End the fit where the last smaller loss is too long ago."""
+        if loss < self._lowest - self.min_change:
+            self._lowest, self._step = loss, step
+        self.reason = f"{self.patience} steps brought no loss below {self._lowest:.6g} by more than {self.min_change:g}"
+        return step - self._step >= self.patience
+
+    def begin(self, memory=None):
+        """Nothing seen yet."""
+        self._lowest, self._step = memory or (np.inf, 0)
+
+    @property
+    def memory(self):
+        """Smallest loss and its step."""
+        return self._lowest, self._step
+
+
+def _counted(owner, name, number):
+    if number != int(number) or number < 1:
+        raise ValueError(f"{owner}: {name} = {number}; give a whole number of steps, at least 1.")
+    return int(number)

@@ -1,0 +1,73 @@
+"""What happened in a fit."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from ..state import State
+
+
+class Validation(NamedTuple):
+    """What a fit was held against while it ran: unpacks as (steps, values).
+
+    Attributes
+    ----------
+    steps : ndarray of int, shape (n,)
+        Updates done before each.
+    values : ndarray, shape (n,)
+        As ``validate`` gave them; NaN counts as worse than any number.
+    """
+
+    steps: np.ndarray = np.array([], int)
+    values: np.ndarray = np.array([])
+
+
+@dataclass
+class History:
+    """What happened in a fit.
+
+    Attributes
+    ----------
+    loss : ndarray, shape (n_steps + 1,)
+        Loss after 0, 1, ... updates; finite.
+    aux : dict of str to ndarray
+        What the loss returned beside itself (``has_aux``), one value a step.
+    best : State
+        State of the smallest loss; of the smallest validation value where there is one.
+    best_step : int
+    stop_reason : str
+        Why the loop ended.
+    wall_time : float
+        [s], compilation included.
+    validation : Validation
+        Empty without ``validate``.
+    saved : dict of str to Saved
+        What `SavingCallback`s kept, by their key; ``history["state"]`` is short for ``history.saved["state"]``.
+    """
+
+    loss: np.ndarray
+    aux: dict = field(repr=False)
+    best: State = field(repr=False)
+    best_step: int
+    stop_reason: str
+    wall_time: float
+    validation: Validation = Validation()
+    saved: dict = field(default_factory=dict, repr=False)
+
+    def __getitem__(self, key):
+        if key not in self.saved:
+            kept = ", ".join(map(repr, self.saved)) or "nothing"
+            raise KeyError(f"{key!r}: kept was {kept}. Fit with callback=SavingCallback({key!r}, ...).")
+        return self.saved[key]
+
+    def __repr__(self):
+        if not self.loss.size:
+            return f"History: nothing fitted; {self.stop_reason}"
+        steps, values = self.validation
+        validated = f"; validation {values[0]:.6g} -> {values[steps == self.best_step][0]:.6g}" if steps.size else ""
+        return (
+            f"History: loss {self.loss[0]:.6g} -> {self.loss[-1]:.6g} in {self.loss.size - 1} steps "
+            f"(best {self.loss[self.best_step]:.6g} at step {self.best_step}){validated}, {self.wall_time:.1f} s; "
+            f"{self.stop_reason}"
+        )
