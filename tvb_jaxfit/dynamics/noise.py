@@ -17,7 +17,7 @@ class NumpyStream:
     """
 
     def __init__(self, random_state, first_step):
-        self._standing = {first_step: random_state.get_state()}
+        self._start, self._standing = first_step, {first_step: random_state.get_state()}
 
     def draws(self, step, stop, shape):
         """Standard normals of a run from one step to another.
@@ -52,6 +52,17 @@ class NumpyStream:
             )
         return self._standing[step]
 
+    def _key(self):
+        kind, key, *rest = self._standing[self._start]
+        return self._start, kind, key.tobytes(), *rest
+
+    # Streams that give the same draws are the same: they are part of the structure of states.
+    def __eq__(self, other):
+        return self is other or (type(other) is NumpyStream and self._key() == other._key())
+
+    def __hash__(self):
+        return hash(self._key())
+
 
 class KeyStream:
     """Fresh noise from a JAX key, without TVB: each run folds in the step where it starts.
@@ -68,6 +79,15 @@ class KeyStream:
     def draws(self, step, stop, shape):
         """As `NumpyStream.draws`."""
         return jax.random.normal(jax.random.fold_in(self.key, step), shape, jnp.result_type(float))
+
+    def _key(self):
+        return str(self.key.dtype), np.asarray(jax.random.key_data(self.key)).tobytes()
+
+    def __eq__(self, other):
+        return self is other or (type(other) is KeyStream and self._key() == other._key())
+
+    def __hash__(self):
+        return hash(self._key())
 
 
 def amplitude(nsig, dt):

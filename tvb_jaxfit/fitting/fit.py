@@ -15,7 +15,8 @@ from ..state import State, get_path, with_path
 from ..translate.assemble import leaves
 from ..translate.simulator import prepare
 from .evaluate import resample
-from .optimizer import History, OptaxOptimizer
+from .history import History
+from .optimizer import OptaxOptimizer
 from .target import match_target
 
 

@@ -1,14 +1,14 @@
 """What happened in a fit."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
 from ..state import State
 
 
-class Validation(NamedTuple):
+@dataclass(frozen=True)
+class Validation:
     """What a fit was held against while it ran: unpacks as (steps, values).
 
     Attributes
@@ -19,8 +19,11 @@ class Validation(NamedTuple):
         As ``validate`` gave them; NaN counts as worse than any number.
     """
 
-    steps: np.ndarray = np.array([], int)
-    values: np.ndarray = np.array([])
+    steps: np.ndarray = field(default_factory=lambda: np.array([], int))
+    values: np.ndarray = field(default_factory=lambda: np.array([]))
+
+    def __iter__(self):
+        return iter((self.steps, self.values))
 
 
 @dataclass
@@ -52,7 +55,7 @@ class History:
     best_step: int
     stop_reason: str
     wall_time: float
-    validation: Validation = Validation()
+    validation: Validation = field(default_factory=Validation)
     saved: dict = field(default_factory=dict, repr=False)
 
     def __getitem__(self, key):

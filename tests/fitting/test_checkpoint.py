@@ -1,0 +1,242 @@
+"""A fit that was killed and goes on gives the numbers of one that was not, bit for bit."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tvb_jaxfit import (
+    BoundedParameter,
+    MultiCallback,
+    OptaxOptimizer,
+    Parameter,
+    SavingCallback,
+    State,
+    StopOnLoss,
+    StopOnPlateau,
+)
+from tvb_jaxfit.fitting import store
+
+OPTIMIZERS = {
+    "adam": lambda: optax.adam(optax.cosine_decay_schedule(0.2, 40)),
+    "lbfgs": optax.lbfgs,
+    "noisy": lambda: optax.chain(optax.add_noise(0.1, 0.5, key=7), optax.sgd(0.05)),
+}
+STEPS = 23
+
+
+class Killed(BaseException):
+    """What nothing in a fit catches."""
+
+
+def _state(z=1.5):
+    return State(
+        x=Parameter([3.0, -1.0]),
+        y=BoundedParameter(0.5, 0.0, 2.0),
+        z=jnp.asarray(z),
+        noise=jnp.zeros(2),
+        big=jnp.ones(9),
+    )
+
+
+def _loss(state):
+    curved = jnp.sum((state.x - state.noise) ** 2 * jnp.exp(0.1 * state.x)) + (state.y - state.z) ** 4
+    return curved, {"y": state.y}
+
+
+def _refresh(step, state):
+    return state.replace(noise=0.1 * jax.random.normal(jax.random.key(step), (2,)))
+
+
+def _run(path=None, kill=None, optimizer="adam", steps=STEPS, resume=True, state=None, loss=_loss, **options):
+    def deadly(step, *_):
+        if step == kill:
+            raise Killed
+
+    callback = MultiCallback([SavingCallback("state", every=3), StopOnPlateau(15, 1e-6), deadly])
+    options = {"callback": callback, "refresh": _refresh, "checkpoint_every": 4} | options
+    loop = OptaxOptimizer(
+        loss,
+        OPTIMIZERS[optimizer](),
+        has_aux=True,
+        progress=False,
+        validate=lambda state: jnp.sum(state.x**2),
+        validate_every=5,
+        checkpoint=path,
+        **options,
+    )
+    return loop.run(_state() if state is None else state, steps, resume=resume and path is not None)
+
+
+def _assert_same(one, other):
+    """Fitted, history and all that was saved: every bit."""
+    (fitted, history), (other_fitted, other_history) = one, other
+    for mine, theirs in [
+        (fitted, other_fitted),
+        (history.best, other_history.best),
+        (
+            (history.loss, history.aux, list(history.validation)),
+            (other_history.loss, other_history.aux, list(other_history.validation)),
+        ),
+        (history["state"].save, other_history["state"].save),
+    ]:
+        assert jax.tree.structure(mine) == jax.tree.structure(theirs)
+        jax.tree.map(np.testing.assert_array_equal, mine, theirs)
+    assert history.best_step == other_history.best_step and history.stop_reason == other_history.stop_reason
+    assert history["state"].step == other_history["state"].step
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_fit_killed_at_random_steps_ends_as_one_that_was_not(tmp_path, optimizer):
+    whole = _run(optimizer=optimizer)
+    random, path, last = np.random.default_rng(len(optimizer)), tmp_path / "fit.npz", whole[1].loss.size - 1
+    for kill in np.sort(random.integers(1, last, size=3)):
+        with pytest.raises(Killed):
+            _run(path, int(kill), optimizer)
+        assert path.exists()
+    _assert_same(_run(path, optimizer=optimizer), whole)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kill", [0, 1, 4, 5, STEPS])
+def test_also_where_it_was_killed_first_or_last_or_beside_a_checkpoint(tmp_path, kill):
+    with pytest.raises(Killed):
+        _run(tmp_path / "fit.npz", kill)
+    _assert_same(_run(tmp_path / "fit.npz"), _run())
+
+
+def test_what_was_done_is_not_done_again(tmp_path):
+    with pytest.raises(Killed):
+        _run(tmp_path / "fit.npz", kill=11)
+    seen = []
+    _run(tmp_path / "fit.npz", callback=None, refresh=lambda step, state: seen.append(step) or _refresh(step, state))
+    # The loss of the last step before the checkpoint is compared with what it was.
+    assert seen == [7, *range(8, STEPS + 1)]
+
+
+def test_a_fit_killed_by_the_system_goes_on_in_another_process(tmp_path):
+    script = f"""
+import os, signal, sys
+import jax
+jax.config.update("jax_enable_x64", True)
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_checkpoint as t
+def deadly(step, *_):
+    if step == 14:
+        os.kill(os.getpid(), signal.SIGKILL)
+callback = t.MultiCallback([t.SavingCallback("state", every=3), t.StopOnPlateau(15, 1e-6), deadly])
+t._run({str(tmp_path / "fit.npz")!r}, callback=callback)
+"""
+    died = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+    assert died.returncode == -signal.SIGKILL
+    _assert_same(_run(tmp_path / "fit.npz"), _run())
+
+
+def test_a_fit_that_has_ended_is_returned_as_it_ended_and_goes_on_with_more_steps(tmp_path):
+    path, seen = tmp_path / "fit.npz", []
+    first = _run(path, steps=7)
+    _assert_same(_run(path, steps=7), first)
+    _assert_same(_run(path), _run())
+    stop = {"callback": StopOnLoss(5.0)}
+    _, ended = _run(tmp_path / "stopped.npz", **stop)
+    assert ended.stop_reason.startswith("the loss fell to")
+    _, again = _run(tmp_path / "stopped.npz", steps=100, callback=MultiCallback([lambda *_: seen.append(1)]))
+    assert not seen and again.stop_reason == ended.stop_reason
+    np.testing.assert_array_equal(again.loss, ended.loss)
+
+
+def test_where_there_is_no_checkpoint_yet_the_fit_begins(tmp_path):
+    _assert_same(_run(tmp_path / "new" / "fit"), _run())
+    assert (tmp_path / "new" / "fit").exists()
+
+
+def test_a_checkpoint_is_not_overwritten_by_a_fit_that_does_not_go_on_from_it(tmp_path):
+    path = tmp_path / "fit.npz"
+    _run(path, steps=2)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match=r"fit.npz is there already. run\(..., resume=True\) goes on from it"):
+        _run(path, resume=False)
+    assert path.read_bytes() == before
+
+
+def test_without_a_file_there_is_nothing_to_resume():
+    with pytest.raises(ValueError, match="nothing to go on from. Give OptaxOptimizer"):
+        OptaxOptimizer(_loss, optax.sgd(0.1), has_aux=True).run(_state(), resume=True)
+
+
+@pytest.mark.parametrize("spoil", ["cut", "bit", "empty", "text", "pickle", "other kind"])
+def test_what_is_damaged_or_foreign_is_refused_and_left_alone(tmp_path, spoil):
+    path = tmp_path / "fit.npz"
+    _run(path, steps=2)
+    whole = path.read_bytes()
+    if spoil == "other kind":
+        store.write(path, {"fit": 1}, "something else")
+    elif spoil == "pickle":
+        np.savez(path, json=np.array([{"format": 1}], dtype=object), a0=np.zeros(3))
+    else:
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 16
+        path.write_bytes({"cut": whole[:-50], "bit": bytes(flipped), "empty": b"", "text": b"a,b\n1,2\n"}[spoil])
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"fit.npz is damaged, or no checkpoint of a fit.*Delete it, or name another"):
+        _run(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "other,named",
+    [
+        ({"state": _state(z=1.6)}, "other are: z"),
+        ({"optimizer": "lbfgs"}, "other are: optimizer"),
+        ({"state": _state().replace(y=BoundedParameter(0.5, 0.0, 3.0))}, r"other are: y \(bounds\)"),
+    ],
+    ids=["start", "optimizer", "bounds"],
+)
+def test_a_checkpoint_of_another_fit_is_refused_and_what_differs_is_named(tmp_path, other, named):
+    _run(tmp_path / "fit.npz", steps=2)
+    with pytest.raises(ValueError, match=f"of another fit .*{named}"):
+        _run(tmp_path / "fit.npz", **other)
+
+
+def test_a_checkpoint_of_another_loss_is_refused(tmp_path):
+    _run(tmp_path / "fit.npz", steps=2)
+    with pytest.raises(ValueError, match="has a loss of .* at its step 2, where this loss gives"):
+        _run(tmp_path / "fit.npz", loss=lambda state: (2.0 * _loss(state)[0], {"y": state.y}))
+
+
+def test_a_full_disk_neither_ends_nor_spoils_a_fit(tmp_path, monkeypatch):
+    def full(file, **arrays):
+        file.write(b"PK")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "fit.npz"
+    _run(path, steps=8)
+    before = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "savez", full)
+        with pytest.warns(UserWarning, match="was not written .*No space left on device.*; the fit goes on") as caught:
+            result = _run(path)
+    assert caught[0].filename == __file__
+    _assert_same(result, _run())
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    _assert_same(_run(path), result)
+
+
+def test_what_cannot_be_stored_is_said_after_the_first_step(tmp_path):
+    with pytest.raises(store.NotStored, match=r"SavingCallback|cannot be stored") as caught:
+        _run(tmp_path / "fit.npz", callback=SavingCallback("it", lambda *_: object()))
+    assert caught.value.history.loss.size == 1
+
+
+def test_a_checkpoint_of_many_states_holds_what_they_share_once(tmp_path):
+    state = _state().replace(big=jnp.ones(100_000))
+    _run(tmp_path / "fit.npz", state=state, callback=SavingCallback("state"), steps=20)
+    assert (tmp_path / "fit.npz").stat().st_size < 1.2e6

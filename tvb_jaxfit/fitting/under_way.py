@@ -1,0 +1,202 @@
+"""A fit under way: one evaluation and update after the other, and what comes of them."""
+
+import time
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ..parameters import parameters_of, path_name, plain, with_values
+from .history import History, Validation
+
+# What of a fit changes as it goes on, beside the optimiser's state.
+_HELD = (
+    *("step", "images", "good", "best", "best_step", "lowest"),
+    *("losses", "aux", "validated", "reason"),
+)
+
+
+class Fit:
+    """A fit under way: where it stands, the last good images and the best ones, and why it ended."""
+
+    def __init__(self, optimizer, state):
+        self.optimizer, self.state, self.began = optimizer, state, time.perf_counter()
+        self.parameters, self.rest = _marked(state), plain(state)
+        start = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
+        self.step, self.optimizer_state = 0, _as_before(optimizer.optimizer.init(start))
+        self.images = self.good = self.best = start
+        self.losses, self.aux, self.validated = [], {}, {}
+        self.lowest, self.best_step, self.reason = np.inf, 0, ""
+        self._update, self._validate = jax.jit(self._step), jax.jit(self._validation)
+        optimizer.callback.begin()
+
+    def goes_on(self, max_steps):
+        """Whether there is a step to come."""
+        return not self.reason and self.step <= max_steps
+
+    def advance(self):
+        """Evaluate, put it on record, and update."""
+        step, images = self.step, self.images
+        value, aux, gradients, *following = self._evaluated(step, images)
+        if not self._take(step, images, float(value), aux, gradients):
+            return
+        if self.optimizer.validate is not None and step % self.optimizer.validate_every == 0:
+            self._take_validation(step)
+        if self.optimizer.callback(step, self.state_of(images), self.losses[-1], gradients) is True:
+            self.reason = f"{self.optimizer.callback.reason} after {step} updates"
+        self.step, (self.images, self.optimizer_state) = step + 1, following
+
+    def loss_of_the_last(self):
+        """Loss of the last good images once more."""
+        return float(self._evaluated(len(self.losses) - 1, self.good)[0])
+
+    def held(self):
+        """What a fit that goes on later has to know, between two steps."""
+        return {name: getattr(self, name) for name in _HELD} | {
+            "optimizer_state": jax.tree.leaves(self.optimizer_state),
+            "callback": self.optimizer.callback.memory,
+            "wall_time": time.perf_counter() - self.began,
+        }
+
+    def take_up(self, held):
+        """Go on from what another one `held`."""
+        for name in _HELD:
+            setattr(self, name, held[name])
+        self.optimizer_state = jax.tree.unflatten(jax.tree.structure(self.optimizer_state), held["optimizer_state"])
+        self.optimizer.callback.begin(held["callback"])
+        self.began -= held["wall_time"]
+
+    def _evaluated(self, step, images):
+        return self._update(images, self.optimizer_state, self._refreshed(step, images))
+
+    def _step(self, images, before, rest):
+        """One evaluation and update."""
+        values, pull = jax.vjp(self._physical, images)
+        out, gradients = jax.value_and_grad(
+            lambda values: self.optimizer.loss(with_values(rest, values)), has_aux=self.optimizer.has_aux
+        )(values)
+        value, aux = out if self.optimizer.has_aux else (out, {})
+        (of_images,) = pull(gradients)
+
+        def value_of(images):
+            out = self.optimizer.loss(with_values(rest, self._physical(images)))
+            return out[0] if self.optimizer.has_aux else out
+
+        # Optax mixes dtypes and ranks freely; a user's strict mode is for our arithmetic, not for its.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            updates, optimizer_state = self.optimizer.optimizer.update(
+                of_images, before, images, value=value, grad=of_images, value_fn=value_of
+            )
+        following = _as_before(optax.apply_updates(images, updates), images)
+        return value, aux, gradients, following, _as_before(optimizer_state, before)
+
+    def _validation(self, images, rest):
+        return self.optimizer.validate(with_values(rest, self._physical(images)))
+
+    def _physical(self, images):
+        return {path: parameter.from_unconstrained(images[path]) for path, parameter in self.parameters.items()}
+
+    def state_of(self, images):
+        """State with the parameters at the values of some images."""
+        return with_values(self.state, self._physical(images))
+
+    def _refreshed(self, step, images):
+        """Plain state of a step, of the same structure as ever: nothing is compiled anew."""
+        if self.optimizer.refresh is None:
+            return self.rest
+        new = self.optimizer.refresh(step, with_values(self.rest, self._physical(images)))
+        if jax.tree.structure(new) != jax.tree.structure(self.rest):
+            raise ValueError(
+                f"refresh: what it returned at step {step} is no state of the structure that it was given. Return "
+                "that state with other values, e.g. resample(state, jax.random.key(step))."
+            )
+        other = [
+            f"{path_name(path)} {jnp.shape(leaf)} for {jnp.shape(own)}"
+            for (path, leaf), own in zip(
+                jax.tree_util.tree_leaves_with_path(new), jax.tree.leaves(self.rest), strict=True
+            )
+            if jnp.shape(leaf) != jnp.shape(own) and path_name(path) not in self.parameters
+        ]
+        if other:
+            raise ValueError(f"refresh: at step {step} it changed shapes ({', '.join(other)}). Keep them.")
+        return _as_before(new, self.rest)
+
+    def _take(self, step, images, value, aux, gradients):
+        """Record an evaluation; False where it is not finite."""
+        bad = [path for path, g in gradients.items() if not bool(jnp.all(jnp.isfinite(g)))]
+        if not np.isfinite(value) or bad:
+            what = (
+                f"the loss was {value}"
+                if not np.isfinite(value)
+                else f"the gradient in {', '.join(bad)} was not finite"
+            )
+            self.reason = f"{what} after {step} updates; the last good state is kept"
+            return False
+        if step == 0:
+            idle = [path for path, g in gradients.items() if not bool(jnp.any(g))]
+            if idle:
+                warnings.warn(f"the loss does not depend on {', '.join(idle)}: nothing to fit there.", stacklevel=4)
+        self.losses.append(value)
+        for name, item in aux.items():
+            self.aux.setdefault(name, []).append(float(item))
+        self.good = images
+        if self.optimizer.validate is None:
+            self._compare(step, value)
+        return True
+
+    def _take_validation(self, step):
+        """Validate the last good images."""
+        value = float(self._validate(self.good, self.rest))
+        self.validated[step] = value
+        self._compare(step, value)
+        waited = sum(validated > self.best_step for validated in self.validated)
+        if self.optimizer.patience is not None and waited >= self.optimizer.patience:
+            self.reason = f"{waited} validations brought nothing better than step {self.best_step}"
+
+    def validate_the_last(self):
+        """Validate the last good images, if they have not been."""
+        last = len(self.losses) - 1
+        if self.optimizer.validate is not None and last >= 0 and last not in self.validated:
+            reason = self.reason
+            self._take_validation(last)
+            self.reason = reason
+
+    def _compare(self, step, value):
+        """Keep the last good images as the best, where they are."""
+        if value < self.lowest:
+            self.lowest, self.best, self.best_step = value, self.good, step
+
+    def close(self, max_steps):
+        """(fitted, history)."""
+        history = History(
+            loss=np.array(self.losses),
+            aux={name: np.array(items) for name, items in self.aux.items()},
+            best=self.state_of(self.best),
+            best_step=self.best_step,
+            stop_reason=self.reason or f"all {max_steps} steps done",
+            wall_time=time.perf_counter() - self.began,
+            validation=Validation(np.array(list(self.validated), int), np.array(list(self.validated.values()))),
+            saved=self.optimizer.callback.saved,
+        )
+        return self.state_of(self.good), history
+
+
+def _marked(state):
+    """Parameters of a state by path, checked."""
+    parameters = parameters_of(state)
+    if not parameters:
+        raise ValueError(
+            "nothing to fit: no value of the state is marked. Mark one, e.g. state.model.w = Parameter(state.model.w)."
+        )
+    for parameter in parameters.values():
+        if hasattr(parameter, "check"):
+            parameter.check()
+    return parameters
+
+
+def _as_before(tree, before=None):
+    """Arrays with the dtypes of another tree (or their own), none of them weak: the next step compiles nothing anew."""
+    before = tree if before is None else before
+    return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.asarray(old).dtype), tree, before)
