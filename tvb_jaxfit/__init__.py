@@ -26,6 +26,8 @@ _HOMES = {
     "fit": "fitting.fit",
     "FitResult": "fitting.fit",
     "resample": "fitting.evaluate",
+    "cache": "fitting.cache",
+    "set_cache_path": "fitting.cache",
     "GridAxis": "fitting.explore",
     "UniformAxis": "fitting.explore",
     "LatinHypercubeAxis": "fitting.explore",

@@ -16,8 +16,12 @@ class NumpyStream:
         The simulator's current_step there.
     """
 
+    # What comes of drawing is no part of what the stream is.
+    _passing = ("_standing",)
+
     def __init__(self, random_state, first_step):
-        self._start, self._standing = first_step, {first_step: random_state.get_state()}
+        self._start = first_step, random_state.get_state()
+        self._standing = dict([self._start])
 
     def draws(self, step, stop, shape):
         """Standard normals of a run from one step to another.
@@ -53,8 +57,8 @@ class NumpyStream:
         return self._standing[step]
 
     def _key(self):
-        kind, key, *rest = self._standing[self._start]
-        return self._start, kind, key.tobytes(), *rest
+        step, (kind, key, *rest) = self._start
+        return step, kind, key.tobytes(), *rest
 
     # Streams that give the same draws are the same: they are part of the structure of states.
     def __eq__(self, other):

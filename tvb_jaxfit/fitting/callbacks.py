@@ -22,6 +22,8 @@ class Callback:
     """
 
     reason = "the callback asked to stop"
+    # What comes and goes with a fit: no part of what the callback is (see `content`).
+    _passing = ("reason",)
 
     def __call__(self, step, state, loss, gradients):
         """Look on; True ends the fit.
@@ -174,6 +176,8 @@ class SavingCallback(Callback):
         Steps from one to the next.
     """
 
+    _passing = ("kept",)
+
     def __init__(self, key, save_fun=lambda step, state, loss, gradients: state, every=1):
         self.key, self.save_fun, self.kept = key, save_fun, Saved()
         self.every = _counted("SavingCallback", "every", every)
@@ -232,6 +236,8 @@ class StopOnPlateau(Callback):
     ValueError
         A patience below 1.
     """
+
+    _passing = ("reason", "_lowest", "_step")
 
     def __init__(self, patience, min_change=0.0):
         self.patience, self.min_change = _counted("StopOnPlateau", "patience", patience), float(min_change)

@@ -26,6 +26,9 @@ class Checkpoint:
         Steps from one writing to the next.
     """
 
+    # Of the fit that runs: no part of what the checkpoint is (see `content`).
+    _passing = ("_facts",)
+
     def __init__(self, path, every):
         self.path, self.every = None if path is None else Path(path), every
 

@@ -99,7 +99,7 @@ def read(path, kind):
 
     Raises
     ------
-    FileNotFoundError
+    FileNotFoundError, NotADirectoryError
         Where there is none.
     Unreadable
         Where it is damaged, or no file of this kind.
@@ -111,7 +111,7 @@ def read(path, kind):
                 raise ValueError(f"it is of the kind {told['kind']!r}, {told['format']!r}")
             arrays = [file[f"a{index}"] for index in range(len(file.files) - 1)]
         return _Reader(arrays, told["objects"]).node(told["root"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     # What a broken file makes of the reader can be anything.
     except Exception as error:

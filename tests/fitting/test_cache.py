@@ -1,0 +1,344 @@
+"""What was computed comes back as it went, and never for something else."""
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import tvb_jaxfit as tj
+from tvb_jaxfit import BoundedParameter, Parameter, State, cache, set_cache_path
+from tvb_jaxfit.fitting import store
+from tvb_jaxfit.fitting.content import NotKeyed
+
+
+class Counter:
+    """Counts calls; how many there were is no part of what it is."""
+
+    _passing = ("n",)
+
+    def __init__(self):
+        self.n = 0
+
+    def __call__(self):
+        self.n += 1
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path, monkeypatch):
+    """Directory of the cache."""
+    monkeypatch.setattr(sys.modules["tvb_jaxfit.fitting.cache"], "_path", None)
+    set_cache_path(tmp_path / "kept")
+    return tmp_path / "kept"
+
+
+@pytest.fixture
+def counted():
+    """(cached function that returns a value, whatever its arguments, and counter of its computations)."""
+
+    def make(value=1.0, name="it", **options):
+        count = Counter()
+
+        @cache(name, **options)
+        def function(*arguments):
+            count()
+            return value
+
+        return function, count
+
+    return make
+
+
+def _files(kept):
+    return sorted(path.name for path in kept.iterdir())
+
+
+def test_what_has_been_computed_is_not_computed_again(counted, kept):
+    function, count = counted()
+    assert function() == function() == 1.0 and count.n == 1
+    (name,) = _files(kept)
+    assert name == function.path().name and name.startswith("it-") and name.endswith(".npz")
+
+
+def test_redo_computes_in_any_case(counted):
+    function, count = counted(redo=True)
+    assert function() == function() == 1.0 and count.n == 2
+
+
+def test_each_arguments_result_is_its_own():
+    count = Counter()
+
+    @cache("power")
+    def power(x, exponent=2):
+        count()
+        return x**exponent
+
+    assert [power(3), power(3, 3), power(3, exponent=2), power(x=3), power(2)] == [9, 27, 9, 9, 4] and count.n == 3
+
+
+def test_names_keep_functions_apart(counted):
+    (one, of_one), (other, of_other) = counted(name="one"), counted(name="other")
+    one(), other()
+    assert of_one.n == of_other.n == 1
+
+
+def _explorer(scale, count):
+    def loss(x):
+        return scale * jnp.sum(x**2)
+
+    @cache("explore")
+    def explore():
+        count()
+        return loss(jnp.arange(3.0))
+
+    return explore
+
+
+def test_a_changed_loss_is_never_answered_with_a_former_result():
+    count, scale = Counter(), np.ones(1)
+    explore = _explorer(scale, count)
+    assert explore() == 5.0 and _explorer(np.ones(1), count)() == 5.0 and count.n == 1
+    scale[0] = 2.0
+    assert explore() == 10.0 and count.n == 2
+    assert _explorer(np.full(1, 3.0), count)() == 15.0 and count.n == 3
+
+
+def test_another_precision_is_another_result(counted):
+    function, count = counted()
+    function()
+    with jax.enable_x64(False):
+        function()
+    assert count.n == 2
+
+
+def _history():
+    state = State(x=Parameter(3.0), y=BoundedParameter([0.5, 0.6], 0.0, 1.0), z=jnp.ones(4))
+    callback = tj.SavingCallback("state")
+    return tj.OptaxOptimizer(
+        lambda s: s.x**2 + jnp.sum(s.y), optax.sgd(0.1), callback=callback, progress=False, validate=lambda s: s.x
+    ).run(state, max_steps=3)
+
+
+def _exploration():
+    space = tj.Space(State(x=tj.GridAxis(-1.0, 1.0, 3), y=jnp.ones(2)))
+    return tj.ParallelExecution(lambda state: (1.0 / state.x, state.x * state.y), space, progress=False).run()
+
+
+RESULTS = {
+    "numbers": lambda: [1, 1.5, True, None, "text", 2**70, 1 + 2j, float("inf"), float("-0.0")],
+    "containers": lambda: ({"a": [1, (2,)], 3: {"b": set()}, (4, "c"): frozenset({5})}, [], (), {}),
+    "arrays": lambda: [
+        np.arange(6.0).reshape(2, 3)[:, ::2],
+        np.float32(2.5),
+        np.array(["a", "bcd"]),
+        np.zeros((0, 3), np.int8),
+        jnp.ones(3, jnp.float32),
+        jnp.asarray(2),
+        np.array([True, False]),
+    ],
+    "not finite": lambda: np.array([np.nan, np.inf, -np.inf]),
+    "state": lambda: State({"current_step": 4}.items(), a=State(b=jnp.ones(2)), c=[State(d=Parameter(2.0, True))]),
+    "fit": _history,
+    "exploration": _exploration,
+}
+
+
+def _assert_equal(one, other, held=()):
+    """The same types and values, to the last bit and the last attribute."""
+    assert type(one) is type(other)
+    if isinstance(one, (np.ndarray, np.generic, jax.Array)):
+        assert one.dtype == other.dtype and one.shape == other.shape
+        np.testing.assert_array_equal(one, other)
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            _assert_equal(*pair)
+    elif isinstance(one, dict):
+        assert list(one) == list(other)
+        _assert_equal(list(one.values()), list(other.values()))
+    elif hasattr(one, "__dict__"):
+        _assert_equal(vars(one), vars(other))
+    else:
+        assert repr(one) == repr(other)
+
+
+@pytest.mark.parametrize("what", RESULTS)
+def test_results_come_back_as_they_went(counted, what):
+    value = RESULTS[what]()
+    function, count = counted(value)
+    _assert_equal(function(), value)
+    back = function()
+    assert count.n == 1
+    _assert_equal(back, value)
+    if what in ("fit", "state"):
+        assert jax.tree.structure(back) == jax.tree.structure(value)
+
+
+def test_what_is_used_of_a_result_gives_the_same_key_whether_it_was_computed_or_read(counted):
+    first, _ = counted((_history(), _exploration()))
+    assert len({counted(first())[0].path() for _ in range(2)}) == 1
+
+
+def test_a_simulators_state_comes_back_and_runs_on(build_small):
+    sim = build_small(steps=50)
+    simulate, state = tj.prepare(sim)
+    count = Counter()
+
+    @cache("run")
+    def run():
+        count()
+        result = simulate(state)
+        return result.data[0], result.final_state
+
+    (data, final), (data_read, final_read) = run(), run()
+    assert count.n == 1
+    np.testing.assert_array_equal(data, data_read)
+    assert jax.tree.structure(final_read) == jax.tree.structure(final)
+    np.testing.assert_array_equal(simulate(final_read).data[0], simulate(final).data[0])
+    np.testing.assert_array_equal(
+        simulate(final_read).final_state.integrator.noise.draws, simulate(final).final_state.integrator.noise.draws
+    )
+    sim.model.w = sim.model.w + 0.01
+    simulate, state = tj.prepare(sim)
+    assert np.any(run()[0] != data) and count.n == 2
+
+
+@pytest.mark.parametrize("spoil", ["cut", "bit", "empty", "text", "pickle", "other"])
+def test_what_is_damaged_or_foreign_is_computed_anew_with_a_warning(counted, spoil):
+    value = np.arange(100.0)
+    function, count = counted(value)
+    function()
+    path = function.path()
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(value.tobytes()[8:16]) + 3] ^= 1
+    if spoil == "pickle":
+        np.savez(path, json=np.array([{"format": 1}], dtype=object))
+    elif spoil == "other":
+        store.write(path, value, "cache of another")
+    else:
+        path.write_bytes({"cut": whole[:-50], "bit": bytes(flipped), "empty": b"", "text": b"a,b\n1,2\n"}[spoil])
+    with pytest.warns(UserWarning, match="cache: .* is damaged, or no cache of .*; it is computed anew") as caught:
+        np.testing.assert_array_equal(function(), value)
+    assert caught[0].filename == __file__ and count.n == 2
+    np.testing.assert_array_equal(function(), value)
+    assert count.n == 2
+
+
+def test_what_cannot_be_stored_is_returned_with_a_warning(counted, kept):
+    function, count = counted({"a": [optax.adam(0.1)]})
+    with pytest.warns(UserWarning, match=r"'it' was not kept \(result\['a'\]\[0\]: optax.*cannot be stored"):
+        function()
+    assert _files(kept) == []
+
+
+def test_what_cannot_be_compared_is_refused_by_name(counted):
+    function, count = counted()
+    with pytest.raises(NotKeyed, match=r"cache: it.*\['arguments'\]\[0\]: a builtins.generator"):
+        function(i for i in "abc")
+    assert count.n == 0
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../a", "a b"])
+def test_a_name_is_one_of_a_file(name):
+    with pytest.raises(ValueError, match="as of a file"):
+        cache(name)
+
+
+def test_a_full_disk_costs_no_result(counted, kept, monkeypatch):
+    def full(file, **arrays):
+        file.write(b"PK")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    function, count = counted()
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "savez", full)
+        with pytest.warns(UserWarning, match="'it' was not kept .*No space left"):
+            assert function() == 1.0
+    assert _files(kept) == []
+    assert function() == 1.0 and function() == 1.0 and count.n == 2
+
+
+def test_a_place_where_nothing_can_be_written_costs_no_result(counted, tmp_path):
+    (tmp_path / "file").write_text("")
+    set_cache_path(tmp_path / "file")
+    function, _ = counted()
+    with pytest.warns(UserWarning, match="was not kept"):
+        assert function() == 1.0
+
+
+def test_what_the_function_raises_is_seen_and_nothing_is_kept(kept):
+    @cache("fails")
+    def fails():
+        raise RuntimeError("mine")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="mine"):
+            fails()
+    assert _files(kept) == []
+
+
+def test_cached_functions_may_call_each_other(counted):
+    inner, count = counted(3)
+
+    @cache("outer")
+    def outer():
+        return inner() + 1
+
+    assert outer() == outer() == 4 and count.n == 1
+
+
+def test_of_two_threads_one_computes():
+    count = Counter()
+
+    @cache("slow")
+    def slow():
+        count()
+        time.sleep(0.3)
+        return count.n
+
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(slow())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [1, 1, 1]
+
+
+SCRIPT = """
+import os, sys, time
+from tvb_jaxfit import cache, set_cache_path
+
+set_cache_path(sys.argv[1])
+
+@cache("slow")
+def slow():
+    import os, time
+    time.sleep(2.0)
+    return os.getpid()
+
+slow.path()
+open(f"{sys.argv[1]}.{os.getpid()}", "w").close()
+# Both begin together.
+while sum(name.startswith("kept.") for name in os.listdir(os.path.dirname(sys.argv[1]))) < 2:
+    time.sleep(0.01)
+print(slow())
+"""
+
+
+def test_of_two_processes_one_computes(kept):
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", SCRIPT, str(kept)]
+    running = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate()[0].strip() for process in running]
+    assert told[0] == told[1] and int(told[0]) in {process.pid for process in running}
+    assert len(_files(kept)) == 1

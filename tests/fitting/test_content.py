@@ -1,0 +1,330 @@
+"""What would compute something else has another digest; what computes the same has the same, in every process."""
+
+import functools
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+import pytest
+from tvb.datatypes.connectivity import Connectivity
+from tvb.simulator.lab import coupling, models, monitors
+
+import tvb_jaxfit as tj
+from tvb_jaxfit import BoundedParameter, MultiCallback, Parameter, SavingCallback, State, StopOnPlateau
+from tvb_jaxfit.fitting import content
+from tvb_jaxfit.fitting.content import NotKeyed, digest
+
+BASE = """
+import math
+import numpy as np
+
+factor = 2.0
+table = {"a": np.arange(3.0)}
+
+class Model:
+    gain = 1.0
+
+    def __init__(self, x):
+        self.x = x
+
+    def value(self):
+        return self.gain * self.x
+
+def helper(x):
+    return factor * x
+
+def function(x, power=2):
+    def inner(y):
+        return helper(y) ** power
+    return inner(x) + table["a"][1] + Model(x).value() + math.pi
+
+unused = 1
+"""
+
+
+def _function(source, name="written"):
+    module = types.ModuleType(name)
+    exec(compile(source, f"{name}.py", "exec"), vars(module))
+    return module.function
+
+
+@pytest.mark.parametrize(
+    "old,new",
+    [
+        ("factor = 2.0", "factor = 2.5"),
+        ("factor = 2.0", "factor = 2"),
+        ("np.arange(3.0)", "np.arange(3.0) + 1e-16 + 1"),
+        ('{"a": np', '{"b": np.ones(3), "a": np'),
+        ("factor * x", "x * factor"),
+        ("power=2", "power=3"),
+        ("helper(y) ** power", "helper(y) ** power + 1"),
+        ("gain = 1.0", "gain = 1.1"),
+        ("self.gain * self.x", "self.gain + self.x"),
+        ("math.pi", "math.tau"),
+        ("[1]", "[2]"),
+    ],
+)
+def test_code_and_all_that_it_uses_are_content(old, new):
+    assert old in BASE
+    assert digest(_function(BASE)) != digest(_function(BASE.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    "old,new",
+    [
+        ("unused = 1", "unused = open(__import__('os').devnull)"),
+        ("def helper", "# a comment\n\n\ndef helper"),
+        ("factor * x", "(factor\n        * x)"),
+        ("import math", "import sys, math"),
+    ],
+)
+def test_what_is_not_used_is_not(old, new):
+    assert old in BASE
+    assert digest(_function(BASE)) == digest(_function(BASE.replace(old, new)))
+
+
+def test_what_is_used_of_a_module_of_the_users_is_content_and_the_rest_of_it_is_not():
+    module = types.ModuleType("users_module")
+    module.scale, module.other = 2.0, (i for i in "abc")
+    function = _function("def function(x):\n    return mine.scale * x\n")
+    function.__globals__["mine"] = module
+    before = digest(function)
+    module.other = None
+    assert digest(function) == before
+    module.scale = 3.0
+    assert digest(function) != before
+
+
+def test_what_a_function_imports_when_it_is_called_is_content(monkeypatch):
+    module = types.ModuleType("users_module")
+    monkeypatch.setitem(sys.modules, "users_module", module)
+    function = _function("def function(x):\n    from users_module import scale\n    return scale * x\n")
+    module.scale = 2.0
+    before = digest(function)
+    module.scale = 3.0
+    assert digest(function) != before
+
+
+def _of_closure(value):
+    return lambda x: value
+
+
+VALUES = {
+    "array": lambda x=1.0: np.array([x, 2.0]),
+    "shape": lambda x=2: np.zeros((x, 6 // x)),
+    "dtype": lambda x=np.float64: np.zeros(3, x),
+    "jax": lambda x=1.0: jnp.array([x, 2.0]),
+    "key": lambda x=0: jax.random.key(x),
+    "objects": lambda x="a": np.array([x, None], dtype=object),
+    "closure": lambda x=1.0: _of_closure(x),
+    "partial": lambda x=1: functools.partial(pow, x),
+    "jitted": lambda x=1.0: jax.jit(_of_closure(x)),
+    "grad": lambda x=1.0: jax.value_and_grad(_of_closure(x)),
+    "custom derivative": lambda x=1.0: jax.custom_vjp(_of_closure(x)),
+    "memoised": lambda x=1.0: functools.lru_cache(_of_closure(x)),
+    "adam": lambda x=0.1: optax.adam(x),
+    "schedule": lambda x=5: optax.lbfgs(optax.cosine_decay_schedule(0.1, x)),
+    "state": lambda x=1.0: State(a=State(b=jnp.full(2, x))),
+    "fact": lambda x=1: State({"n": x}.items(), a=jnp.ones(1)),
+    "parameter": lambda x=1.0: Parameter(x),
+    "bounds": lambda x=1.0: BoundedParameter(0.5, 0.0, x),
+    "set": lambda x="z": {"a", "b", "c", x},
+    "dict": lambda x=1: {"a": {"b": [x]}},
+    "table": lambda x=1.0: pd.DataFrame({"a": [x, 2.0]}),
+    "generator": lambda x=1: np.random.default_rng(x),
+    "random state": lambda x=1: np.random.RandomState(x),
+    "path": lambda x="a": Path("b") / x,
+    "type": lambda x=int: x,
+    "ufunc": lambda x=np.add: x,
+    "method": lambda x=1.0: np.array([x]).sum,
+    "callback": lambda x=3: MultiCallback([SavingCallback("state", every=x)]),
+    "space": lambda x=3: tj.Space(State(a=tj.GridAxis(0.0, 1.0, x))),
+    "slots": lambda x=1: types.SimpleNamespace(a=slice(0, x)),
+    "model": lambda x=0.1: models.ReducedWongWang(w=np.array([x])),
+}
+OTHERS = {
+    "callback": 4,
+    "space": 4,
+    "dtype": np.float32,
+    "objects": "b",
+    "set": "d",
+    "path": "c",
+    "type": float,
+    "ufunc": np.multiply,
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_equal_content_is_the_same_and_other_content_is_not(name):
+    make = VALUES[name]
+    (default,) = make.__defaults__
+    assert digest(make()) == digest(make(default))
+    assert digest(make()) != digest(make(OTHERS.get(name, 3)))
+
+
+def test_numbers_that_are_equal_in_python_may_compute_something_else():
+    same = [1, 1.0, True, np.float64(1.0), np.float32(1.0), "1", jnp.asarray(1.0), np.asarray(1.0), [1], (1,)]
+    assert len({digest(value) for value in same}) == len(same)
+    assert digest(0.0) != digest(-0.0)
+    assert digest(np.zeros((2, 3), order="F")) == digest(np.zeros((2, 3)))
+
+
+def test_what_holds_itself_has_a_digest():
+    holder, other = [1, 2], [1, 2]
+    holder.append({"of": holder})
+    other.append({"of": other})
+    assert digest(holder) == digest(other)
+    other[0] = 3
+    assert digest(holder) != digest(other)
+
+
+class _Lazy:
+    @functools.cached_property
+    def double(self):
+        return object()
+
+    def __init__(self):
+        self.x = 1
+
+
+def test_what_is_worked_out_when_it_is_first_asked_for_is_not_content():
+    lazy = _Lazy()
+    before = digest(lazy)
+    assert lazy.double
+    assert digest(lazy) == before
+
+
+def test_what_a_callback_remembers_of_a_fit_is_not_content():
+    callback = MultiCallback([SavingCallback("state"), StopOnPlateau(3)])
+    before = digest(callback)
+    for step in range(3):
+        callback(step, State(a=jnp.ones(1)), 1.0 / (1 + step), {})
+    assert callback.saved["state"].step == [0, 1, 2] and digest(callback) == before
+
+
+@pytest.mark.parametrize(
+    "value,said",
+    [
+        (lambda: {"a": [1, (i for i in "abc")]}, r"explore\['a'\]\[1\]: a builtins.generator cannot be compared"),
+        (lambda: _of_closure(open("/dev/null")), "explore -> value: a _io.TextIOWrapper cannot be compared"),
+    ],
+)
+def test_what_has_no_content_is_refused_by_name(value, said):
+    with pytest.raises(NotKeyed, match=said):
+        digest(value(), "explore")
+
+
+def test_what_is_being_traced_is_refused():
+    with pytest.raises(NotKeyed, match="being traced by JAX"):
+        jax.jit(lambda x: digest(x) and x)(1.0)
+
+
+def test_the_environment_holds_the_precision():
+    with jax.enable_x64(True):
+        double = digest(content.environment())
+    with jax.enable_x64(False):
+        assert digest(content.environment()) != double
+
+
+@pytest.fixture
+def changed(build_small):
+    """Function: digest of the simulate (and of the simulator) that some parts make."""
+    recorder = {"monitors": [monitors.TemporalAverage(period=8.0)]}
+
+    def made(**parts):
+        sim = build_small(steps=20, **(recorder | parts))
+        of_sim = digest(sim)
+        return of_sim, digest(tj.prepare(sim)[0])
+
+    return made
+
+
+class _Own(models.Linear):
+    def dfun(self, state, coupling, local_coupling=0.0):
+        return self.gamma * state + coupling
+
+
+class _Other(models.Linear):
+    def dfun(self, state, coupling, local_coupling=0.0):
+        return self.gamma * state + 2.0 * coupling
+
+
+def test_simulators_and_simulate_have_the_content_of_all_their_parts(changed, weights_6):
+    def white_matter(speed):
+        return Connectivity(
+            weights=weights_6.copy(),
+            tract_lengths=np.full((6, 6), 30.0),
+            centres=np.zeros((6, 3)),
+            region_labels=np.array(list("abcdef")),
+            speed=np.array([speed]),
+        )
+
+    parts = [
+        {},
+        {"dt": 2.0},
+        {"scheme": "EulerStochastic"},
+        {"coupling": coupling.Sigmoidal()},
+        {"coupling": coupling.Linear(a=np.array([0.07]), b=np.array([0.5]))},
+        {"monitors": [monitors.TemporalAverage(period=16.0)]},
+        {"monitors": [monitors.Raw()]},
+        {"connectivity": white_matter(3.0)},
+        {"connectivity": white_matter(1.0)},
+        {"simulation_length": 100.0},
+    ]
+    digests = [changed(**part) for part in parts]
+    assert len({of_sim for of_sim, _ in digests}) == len({of_simulate for _, of_simulate in digests}) == len(parts)
+    assert changed() == digests[0]
+
+
+def test_a_users_own_model_is_content(build_small):
+    def of(model):
+        sim = build_small(steps=20)
+        sim.model = model()
+        return digest(sim), digest(tj.prepare(sim)[0])
+
+    _Other.__name__, _Other.__qualname__ = _Own.__name__, _Own.__qualname__
+    assert all(own != other for own, other in zip(of(_Own), of(_Other), strict=True))
+
+
+def test_a_run_changes_a_simulator_and_no_simulate(build_small):
+    sim = build_small(steps=20)
+    sim.configure()
+    simulate, state = tj.prepare(sim)
+    before = digest(sim), digest(simulate), digest(state)
+    simulate(state).final_state.integrator.noise.draws.block_until_ready()
+    assert (digest(sim), digest(simulate), digest(state)) == before
+    sim.run()
+    assert digest(sim) != before[0]
+
+
+SCRIPT = f"""
+import sys
+sys.path[:0] = [{str(Path(__file__).parents[1])!r}]
+import jax
+jax.config.update("jax_enable_x64", True)
+import numpy as np, optax, tvb_jaxfit as tj
+import conftest
+from tvb_jaxfit.fitting.content import digest, environment
+sim = conftest.simulator(np.ones((4, 4)), steps=20)
+simulate, state = tj.prepare(sim)
+names = {{"b", "a", "c"}}
+def loss(state):
+    (time, data), = simulate(state)
+    return data.mean() + len(names)
+print(digest([sim, state, loss, optax.adam(0.1), environment()]))
+"""
+
+
+def test_another_process_gives_the_same():
+    out = [
+        subprocess.run([sys.executable, "-c", SCRIPT], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+        for _ in range(2)
+    ]
+    digests = [run.stdout.splitlines()[-1] for run in out]
+    assert digests[0] == digests[1] and len(digests[0]) == 32
