@@ -164,7 +164,10 @@ class BoundedParameter(Parameter):
 
     def to_unconstrained(self):
         """Image of the value (see Notes of the class)."""
-        low, high, x = self.lower_bound, self.upper_bound, self.value
+        return self._image_of(self.value)
+
+    def _image_of(self, x):
+        low, high = self.lower_bound, self.upper_bound
         if np.isinf(low) and np.isinf(high):
             return x
         if np.isfinite(low) and np.isfinite(high):

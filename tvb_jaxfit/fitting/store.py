@@ -18,6 +18,7 @@ _CLASSES = {
     for module, names in {
         "state": ["State"],
         "parameters": ["Parameter", "BoundedParameter"],
+        "constraints": ["PositiveParameter", "NormalisedParameter", "MaskedParameter"],
         "dynamics.noise": ["NumpyStream", "KeyStream"],
         "fitting.history": ["History", "Validation"],
         "fitting.callbacks": ["Saved"],

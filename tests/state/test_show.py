@@ -1,0 +1,70 @@
+"""What is to be fitted is shown with its values, and with TVB's units and domains where they are known."""
+
+import sys
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tvb_jaxfit as tj
+from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, State, show_parameters
+from tvb_jaxfit.show import ParameterTree
+
+
+@pytest.fixture
+def prepared(build_small):
+    sim = build_small(steps=10)
+    _, state = tj.prepare(sim)
+    state.model.w = BoundedParameter(np.linspace(0.2, 0.7, 6), 0.0, 1.0)
+    state.model.I_o = Parameter(state.model.I_o)
+    state.connectivity.weights = MaskedParameter(state.connectivity.weights, lower_bound=0.0)
+    state.integrator.noise.nsig = Parameter(state.integrator.noise.nsig)
+    return sim, state
+
+
+def test_values_units_and_domains_are_in_the_tree(prepared, capsys):
+    sim, state = prepared
+    show_parameters(state, sim)
+    weights = sim.connectivity.weights[sim.connectivity.weights > 0.0]
+    assert capsys.readouterr().out.splitlines() == [
+        "state",
+        "├── model",
+        "│   ├── w = 0.2 .. 0.45 .. 0.7 (6 values), BoundedParameter in [0, 1], TVB: [0, 1]",
+        "│   └── I_o [nA] = 0.32, Parameter, TVB: [0, 1]",
+        "├── connectivity",
+        f"│   └── weights = {weights.min():.6g} .. {np.median(weights):.6g} .. {weights.max():.6g} "
+        f"({weights.size} values), MaskedParameter in [0, inf]",
+        "└── integrator",
+        "    └── noise",
+        f"        └── nsig = {state.integrator.noise.nsig.value.item():.6g}, Parameter, TVB: [0, 10]",
+    ]
+
+
+def test_without_a_simulator_there_are_values_alone(prepared, capsys):
+    show_parameters(prepared[1])
+    assert "I_o = 0.32, Parameter\n" in capsys.readouterr().out
+
+
+def test_a_notebook_shows_a_table(prepared, monkeypatch, capsys):
+    shown = []
+    shell = types.SimpleNamespace(get_ipython=lambda: object())
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=shown.append))
+    sim, state = prepared
+    show_parameters(state, sim)
+    assert capsys.readouterr().out == ""
+    table = shown[0]._repr_html_()
+    assert table.count("<tr>") == 5
+    assert "<td>model.w</td><td></td><td>0.2</td><td>0.45</td><td>0.7</td><td>6</td>" in table
+    assert "<td>[nA]</td>" in table and "<td>[0, 10]</td>" in table
+
+
+def test_where_nothing_is_marked_it_says_how():
+    tree = ParameterTree(State(x=jnp.ones(1)))
+    assert repr(tree).startswith("nothing is marked: state.model.w = ") and tree._repr_html_().count("<tr>") == 1
+
+
+def test_another_simulators_state_is_refused(prepared):
+    with pytest.raises(ValueError, match="the simulator has no other. Give the one"):
+        show_parameters(State(other=Parameter(1.0)), prepared[0])
