@@ -56,6 +56,8 @@ __version__ = "0.1.0"
 
 def __getattr__(name):
     # Found when first asked for: JAX and TVB take seconds to import.
+    if name == "plot":
+        return importlib.import_module(f"{__name__}.plot")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -64,4 +66,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, "plot"])

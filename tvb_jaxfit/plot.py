@@ -31,6 +31,14 @@ def structural_connectivity(connectivity, lengths=None, axes=None):
     ------
     ValueError
         Where there is not one of ``axes`` for each matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tvb_jaxfit import plot
+    >>> axes = plot.structural_connectivity(np.array([[0.0, 1.0], [0.5, 0.0]]), lengths=np.full((2, 2), 30.0))
+    >>> [ax.get_title() for ax in axes]
+    ['Weights', 'Tract lengths']
     """
     from matplotlib.colors import LogNorm, Normalize
 
@@ -72,6 +80,14 @@ def time_series(time, data, window=None, ylabel="", ax=None):
     ------
     ValueError
         Where there is no sample in the window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tvb_jaxfit import plot
+    >>> ax = plot.time_series(np.arange(4.0), np.ones((4, 2)), ylabel="S")
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('time [ms]', 'S')
     """
     from matplotlib.collections import LineCollection
 
@@ -117,6 +133,16 @@ def functional_connectivity(matrices, target=None, axes=None):
     ------
     ValueError
         Where no matrix has the target's title, or there is not one of ``axes`` for each matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tvb_jaxfit import plot
+    >>> fc = np.array([[0.0, 0.4, 0.5], [0.4, 0.0, 0.6], [0.5, 0.6, 0.0]])
+    >>> axes = plot.functional_connectivity({"Empirical": fc, "Fitted": 0.5 * fc})
+    >>> print(axes[1].get_title())
+    Fitted
+    r = 1.000
     """
     matrices = {title: np.array(matrix, dtype=float) for title, matrix in matrices.items()}
     target = next(iter(matrices)) if target is None else target
@@ -147,6 +173,14 @@ def fc_scatter(fc, target, title="", ax=None):
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tvb_jaxfit import plot
+    >>> fc = np.array([[0.0, 0.4, 0.5], [0.4, 0.0, 0.6], [0.5, 0.6, 0.0]])
+    >>> plot.fc_scatter(fc, fc).get_title()
+    'r = 1.000, RMSE = 0.000'
     """
     fc, target = np.asarray(fc), np.asarray(target)
     upper = np.triu_indices(len(target), 1)
@@ -181,6 +215,14 @@ def exploration(result, path=(), ax=None):
     ------
     ValueError
         Where the space has more axes, an axis is regional, or the loss does not give one number a point.
+
+    Examples
+    --------
+    >>> from tvb_jaxfit import GridAxis, SequentialExecution, Space, State, plot
+    >>> space = Space(State(w=GridAxis(0.0, 1.0, 3), a=GridAxis(0.0, 2.0, 5)))
+    >>> ax = plot.exploration(SequentialExecution(lambda state: state.w * state.a, space, progress=False).run())
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('a', 'w')
     """
     import jax
 
@@ -246,6 +288,14 @@ def regional(values, strength, reference=None, name="", ax=None):
     ------
     ValueError
         Where there is not one value for each region.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tvb_jaxfit import plot
+    >>> ax = plot.regional([0.2, 0.4], np.array([[0.0, 1.0], [0.5, 0.0]]), reference=0.3, name="w")
+    >>> ax.collections[0].get_offsets().tolist()
+    [[1.0, 0.2], [0.5, 0.4]]
     """
     values, strength = np.asarray(values), np.asarray(getattr(strength, "weights", strength))
     strength = strength.sum(axis=1) if strength.ndim == 2 else strength
@@ -282,6 +332,16 @@ def history(fit, fresh=None, axes=None):
     ------
     ValueError
         Where there is not one of ``axes`` for each curve.
+
+    Examples
+    --------
+    >>> import optax
+    >>> from tvb_jaxfit import OptaxOptimizer, Parameter, State, plot
+    >>> optimizer = OptaxOptimizer(lambda state: state.x**2, optax.sgd(0.1), progress=False)
+    >>> fitted, history = optimizer.run(State(x=Parameter(1.0)), max_steps=5)
+    >>> (ax,) = plot.history(history)
+    >>> ax.get_ylabel()
+    'loss'
     """
     has_r = "r" in fit.aux or fresh is not None
     axes = _axes(axes, 1 + has_r, (4.6, 3.2))

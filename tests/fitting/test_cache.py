@@ -17,7 +17,7 @@ import pytest
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, Parameter, State, cache, set_cache_path
 from tvb_jaxfit.fitting import store
-from tvb_jaxfit.fitting.content import NotKeyed
+from tvb_jaxfit.fitting.parts import NotKeyed
 
 
 class Counter:

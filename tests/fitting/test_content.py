@@ -1,5 +1,6 @@
 """What would compute something else has another digest; what computes the same has the same, in every process."""
 
+import collections
 import functools
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numba
 import numpy as np
 import optax
 import pandas as pd
@@ -18,7 +20,8 @@ from tvb.simulator.lab import coupling, models, monitors
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, MultiCallback, Parameter, SavingCallback, State, StopOnPlateau
 from tvb_jaxfit.fitting import content
-from tvb_jaxfit.fitting.content import NotKeyed, digest
+from tvb_jaxfit.fitting.content import digest
+from tvb_jaxfit.fitting.parts import NotKeyed
 
 BASE = """
 import math
@@ -142,6 +145,7 @@ VALUES = {
     "path": lambda x="a": Path("b") / x,
     "type": lambda x=int: x,
     "ufunc": lambda x=np.add: x,
+    "compiled by numba": lambda x=1.0: numba.njit(_of_closure(x)),
     "method": lambda x=1.0: np.array([x]).sum,
     "callback": lambda x=3: MultiCallback([SavingCallback("state", every=x)]),
     "space": lambda x=3: tj.Space(State(a=tj.GridAxis(0.0, 1.0, x))),
@@ -182,6 +186,65 @@ def test_what_holds_itself_has_a_digest():
     assert digest(holder) == digest(other)
     other[0] = 3
     assert digest(holder) != digest(other)
+
+
+class _Scaled:
+    """A decorator that holds more than what it wraps."""
+
+    def __init__(self, function, scale):
+        functools.update_wrapper(self, function)
+        self.function, self.scale = function, scale
+
+    def __call__(self, x):
+        return self.scale * self.function(x)
+
+
+class _Titled:
+    def __init__(self, title):
+        self.title = title
+
+
+class _Dict(dict):
+    factor = 1
+
+
+class _Float(float):
+    factor = 1
+
+
+def _with(value, factor):
+    value.factor = factor
+    return value
+
+
+def _custom(factor):
+    function = jax.custom_vjp(abs)
+    function.defvjp(lambda x: (x, x), lambda x, g: (factor * g,))
+    return function
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda factor: _Scaled(len, factor),
+        lambda factor: _Titled(factor),
+        lambda factor: _with(_Dict(a=1), factor),
+        lambda factor: _with(_Float(1.0), factor),
+        lambda factor: collections.defaultdict(functools.partial(int, factor)),
+        lambda factor: np.ma.masked_equal([1, 2, 3], factor),
+        lambda factor: _custom(factor),
+        lambda factor: jax.vmap(_custom(factor)),
+    ],
+)
+def test_what_is_held_beside_the_obvious_is_content(make):
+    assert digest(make(2)) == digest(make(2)) != digest(make(3))
+
+
+def test_transformations_of_one_function_are_not_each_other():
+    transformed = [
+        make(_of_closure(1.0)) for make in (jax.grad, jax.value_and_grad, jax.vmap, jax.checkpoint, jax.jacfwd)
+    ]
+    assert len({digest(function) for function in transformed}) == len(transformed)
 
 
 class _Lazy:

@@ -8,7 +8,8 @@ import re
 import warnings
 from pathlib import Path
 
-from .content import NotKeyed, digest, environment
+from .content import digest, environment
+from .parts import NotKeyed
 from .store import NotStored, Unreadable, read, write
 
 _path = Path(".tvb_jaxfit")
