@@ -342,3 +342,71 @@ def test_of_two_processes_one_computes(kept):
     told = [process.communicate()[0].strip() for process in running]
     assert told[0] == told[1] and int(told[0]) in {process.pid for process in running}
     assert len(_files(kept)) == 1
+
+
+WORKFLOW = """
+import sys
+from pathlib import Path
+import jax
+jax.config.update("jax_enable_x64", True)
+import numpy as np, optax
+import tvb_jaxfit as tj
+sys.path[:0] = [sys.argv[2]]
+import conftest
+from tvb.simulator.lab import monitors
+
+tj.set_cache_path(sys.argv[1])
+weights = np.random.RandomState(0).uniform(size=(5, 5)) * ~np.eye(5, dtype=bool)
+sim = conftest.simulator(weights, steps=400, monitors=[monitors.TemporalAverage(period=16.0)])
+sim.configure()
+sim.run()
+simulate, state = tj.prepare(sim)
+fc_target = np.corrcoef(np.random.RandomState(1).normal(size=(5, 30)))
+
+def observation(state):
+    (time, data), = simulate(state)
+    return tj.compute_fc(data, skip_t=5)
+
+def loss(state):
+    return tj.rmse(observation(state), fc_target)
+
+space = tj.Space(state.replace(model=state.model.replace(w=tj.GridAxis(0.2, 0.6, 3))))
+cb = tj.MultiCallback([tj.DefaultPrintCallback(every=2), tj.SavingCallback("state")])
+
+@tj.cache("explore")
+def explore():
+    print("explored")
+    return tj.ParallelExecution(loss, space, progress=False).run()
+
+state = explore().best
+state.coupling.a = tj.Parameter(state.coupling.a)
+
+@tj.cache("optimize")
+def optimize():
+    return tj.OptaxOptimizer(loss, optax.adam(0.01), callback=cb, progress=False).run(state, max_steps=2)
+
+fitted_state, fitting_data = optimize()
+fitted_state.model.w = tj.BoundedParameter(fitted_state.model.w, 0.0, 1.0)
+fitted_state.model.w.shape = (5,)
+
+@tj.cache("optimize_het")
+def optimize_het():
+    return tj.OptaxOptimizer(loss, optax.adam(0.01), callback=cb, progress=False).run(fitted_state, max_steps=2)
+
+fitted_state_het, fitting_data_het = optimize_het()
+route = [float(kept.coupling.a.value[0]) for kept in fitting_data_het["state"].save]
+print("end", float(loss(fitted_state_het)), route)
+"""
+
+
+def test_a_session_that_is_repeated_computes_nothing_and_ends_the_same(kept):
+    """Callbacks that a former fit has filled, and states that were read, are what they were for the next key."""
+    command = [sys.executable, "-c", WORKFLOW, str(kept), str(Path(__file__).parents[1])]
+    lines = []
+    for _ in range(2):
+        run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+        lines.append([line for line in run.stdout.splitlines() if line.startswith(("explored", "step", "end"))])
+    first, second = lines
+    assert [line.split()[0] for line in first] == ["explored", *["step"] * 4, "end"]
+    assert second == first[-1:]
+    assert len(_files(kept)) == 3
