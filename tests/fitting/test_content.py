@@ -19,7 +19,7 @@ from tvb.simulator.lab import coupling, models, monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, MultiCallback, Parameter, SavingCallback, State, StopOnPlateau
-from tvb_jaxfit.fitting import content
+from tvb_jaxfit.fitting import code, content
 from tvb_jaxfit.fitting.content import digest
 from tvb_jaxfit.fitting.parts import NotKeyed
 
@@ -112,6 +112,55 @@ def test_what_a_function_imports_when_it_is_called_is_content(monkeypatch):
     before = digest(function)
     module.scale = 3.0
     assert digest(function) != before
+
+
+def test_what_a_function_imports_and_does_not_use_is_not(monkeypatch):
+    module = types.ModuleType("users_module")
+    monkeypatch.setitem(sys.modules, "users_module", module)
+    module.scale, module.other = 2.0, (i for i in "abc")
+    function = _function("def function(x):\n    from users_module import scale\n    import absent\n    return scale\n")
+    before = digest(function)
+    module.other = None
+    assert digest(function) == before
+
+
+PACKAGE = """
+def function(x):
+    from . import scales
+    from .scales import one
+    return scales.two * one * x
+"""
+
+
+def test_what_a_function_imports_from_its_own_package_is_content(tmp_path, monkeypatch):
+    folder = tmp_path / "users_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "scales.py").write_text("one, two = 1.0, 2.0")
+    (folder / "work.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    from users_package import scales
+    from users_package.work import function
+
+    digests = [digest(function)]
+    for name in ("one", "two"):
+        setattr(scales, name, 7.0)
+        digests.append(digest(function))
+    assert len(set(digests)) == 3
+
+
+def test_a_users_module_with_the_name_of_a_standard_one_is_the_users(tmp_path, monkeypatch):
+    (tmp_path / "this.py").write_text("scale = 2.0\ndef function(x):\n    return scale * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    code._is_of_a_library.cache_clear()
+    import this
+
+    before = digest(this.function)
+    this.scale = 3.0
+    assert digest(this.function) != before
+    monkeypatch.delitem(sys.modules, "this")
+    code._is_of_a_library.cache_clear()
 
 
 def _of_closure(value):
@@ -238,6 +287,14 @@ def _custom(factor):
 )
 def test_what_is_held_beside_the_obvious_is_content(make):
     assert digest(make(2)) == digest(make(2)) != digest(make(3))
+
+
+def test_functions_that_a_library_makes_in_one_place_are_not_each_other():
+    source = "def pair(x):\n    return lambda y: x + y, lambda y: x * y\n"
+    namespace = {"__name__": "tvb_jaxfit.made"}
+    exec(compile(source, "made.py", "exec"), namespace)
+    one, other = namespace["pair"](1.0)
+    assert digest(one) == digest(namespace["pair"](1.0)[0]) != digest(other)
 
 
 def test_transformations_of_one_function_are_not_each_other():

@@ -8,6 +8,7 @@ import functools
 import importlib
 import pathlib
 import sys
+import sysconfig
 import types
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 
 from .parts import parts_of, slots_of
 
+_STANDARD = pathlib.Path(sysconfig.get_path("stdlib"))
 # No content: what Python adds to a class of its own.
 _NOT_OF_A_CLASS = {"__dict__", "__weakref__", "__doc__", "__module__", "__firstlineno__", "__static_attributes__"}
 
@@ -110,7 +112,8 @@ def _function(value):
     if _is_of_a_library(home) and code.co_filename[:8] != "<doctest":
         # Defaults of what is made while it runs are content, as its closure is; others are the library's.
         made = "<locals>" in code.co_qualname
-        return f"{_of_library(home)}.{code.co_qualname}", closure + made * defaults
+        place = f"{code.co_qualname} {code.co_firstlineno} {code.co_code}"
+        return f"{_of_library(home)}.{place}", closure + made * defaults
     used = [(f" -> {name}", part) for name, part in _used(value.__code__, value.__globals__)]
     own = [(f".{name}", part) for name, part in sorted(vars(value).items())]
     return "function", [(".__code__", value.__code__), *closure, *defaults, *used, *own]
@@ -122,8 +125,8 @@ def _used(code, namespace):
     instructions = list(dis.get_instructions(code))
     for index, instruction in enumerate(instructions):
         if instruction.opname == "IMPORT_NAME":
-            name = instruction.argval
-            found[name] = importlib.import_module(name or namespace["__package__"])
+            level, names = (before.argval for before in instructions[index - 2 : index])
+            found |= _imported("." * level + instruction.argval, names, namespace)
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and instruction.argval in namespace:
             name, value = instruction.argval, namespace[instruction.argval]
             # Of a module, what is used of it; what is used of a library's stands for itself.
@@ -142,6 +145,17 @@ def _used(code, namespace):
     return sorted(found.items(), key=lambda item: item[0])
 
 
+def _imported(name, names, namespace):
+    """What a function imports when it is called."""
+    try:
+        module = importlib.import_module(name, namespace.get("__package__"))
+    except ImportError:
+        return {name: None}
+    if _is_of_a_library(module.__name__) or not names or "*" in names:
+        return {name: module}
+    return {f"{name}.{one}": getattr(module, one, None) for one in names}
+
+
 @functools.cache
 def _is_of_a_library(name):
     """Whether a module is one that is installed, not written by the user."""
@@ -150,10 +164,14 @@ def _is_of_a_library(name):
     top = name.partition(".")[0]
     if top == "__main__":
         return False
-    if top in sys.stdlib_module_names or top == __name__.partition(".")[0]:
+    if top == __name__.partition(".")[0]:
         return True
     file = getattr(sys.modules.get(top), "__file__", None) or getattr(sys.modules.get(name), "__file__", None)
-    return file is not None and bool({"site-packages", "dist-packages"} & set(pathlib.Path(file).parts))
+    if file is None:
+        return top in sys.stdlib_module_names
+    # By its place: a file of the user's may have the name of a standard module.
+    file = pathlib.Path(file)
+    return _STANDARD in file.parents or bool({"site-packages", "dist-packages"} & set(file.parts))
 
 
 def _of_library(name):
