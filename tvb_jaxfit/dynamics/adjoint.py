@@ -183,11 +183,6 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
     wide = [jnp.broadcast_to(leaf, (*leaf.shape[:-2], n_node, leaf.shape[-1])) for leaf in chosen]
     long_constants, long_chosen = ([_repeated(leaf, size) for leaf in some] for some in (constants, wide))
 
-    def advance(chosen, x, s, chosen_entering, entering):
-        entering = _replaced(entering, want_entering, chosen_entering)
-        theta, inputs = jax.tree.unflatten(treedef, [*_replaced(long_constants, want_constants, chosen), *entering])
-        return step.from_sum(theta, x, s, inputs)
-
     def sent(constants, chosen, x):
         return step.sent(jax.tree.unflatten(treedef, [*_replaced(constants, want_constants, chosen), *entering])[0], x)
 
@@ -207,8 +202,11 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
         before = (jnp.concatenate([x[None], one[:-1]]) for x, one in zip(first, after, strict=True))
         long_x, long_s = tuple(map(_long, before)), rows(_long(s))
 
-        def step_of(chosen, x, s, u):
-            return advance(chosen, jnp.stack(x), jnp.stack(s), u, entering)
+        def step_of(chosen, x, s, chosen_entering):
+            constants = _replaced(long_constants, want_constants, chosen)
+            leaves = [*constants, *_replaced(entering, want_entering, chosen_entering)]
+            theta, inputs = jax.tree.unflatten(treedef, leaves)
+            return step.from_sum(theta, jnp.stack(x), jnp.stack(s), inputs)
 
         def sent_of(chosen, x):
             return sent(long_constants, chosen, jnp.stack(x))
