@@ -28,7 +28,7 @@ from .trajectory import Blocks, joined, rows, run, run_piece, whole
 # Elements of a block's states: some twenty arrays of that size stay in a core's cache.
 BLOCK_ELEMENTS = 5376
 # Bytes of states and sums that the reverse pass holds; beyond, it holds one piece at a time, and runs each again.
-MEMORY = 2**28
+MEMORY = 2**29
 
 
 def trajectory(step, n_steps, theta, weights, past, inputs):
