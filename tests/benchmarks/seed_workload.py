@@ -15,7 +15,9 @@ import numpy as np
 jax.config.update("jax_enable_x64", os.environ.get("JAX_ENABLE_X64", "1") == "1")
 warnings.simplefilter("ignore")
 
-from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator  # noqa: E402
+# Not from tvb.simulator.lab, which brings matplotlib.
+from tvb.datatypes import connectivity  # noqa: E402
+from tvb.simulator import coupling, integrators, models, monitors, noise, simulator  # noqa: E402
 
 import tvb_jaxfit as tj  # noqa: E402
 from tvb_jaxfit.dynamics.trajectory import scan_steps  # noqa: E402

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import seed_workload
 import serve
-from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
+from tvb.datatypes import connectivity
+from tvb.simulator import coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.dynamics.adjoint import trajectory

@@ -23,12 +23,12 @@ from jax.custom_derivatives import SymbolicZero
 from .kernels import planned
 from .lean import lean
 from .step import Network
-from .trajectory import Blocks, after_steps, joined, rows, run, run_piece, whole
+from .trajectory import Blocks, joined, rows, run, run_piece, whole
 
 # Elements of a block's states: some twenty arrays of that size stay in a core's cache.
 BLOCK_ELEMENTS = 5376
 # Bytes of states and sums that the reverse pass holds; beyond, it holds one piece at a time, and runs each again.
-MEMORY = 2**28
+MEMORY = 2**29
 
 
 def trajectory(step, n_steps, theta, weights, past, inputs):
@@ -165,8 +165,8 @@ _run.defvjp(_forward, _backward, symbolic_zeros=True)
 
 def _reverse(tree, blocks, residuals, of_taken, of_last):
     """Gradients, None for what is not differentiated."""
-    weights, past, leaves, wanted, (x_end, kept, starts) = residuals
-    of_x_end, of_latest = _of_the_last(blocks, of_last, x_end)
+    weights, past, leaves, wanted, (kept, starts) = residuals
+    of_x_end, of_latest = _of_the_last(blocks, of_last, past[0])
     step, (treedef, n_theta) = blocks.step, tree
     want_weights, _, *want_leaves = (w is not None for w in wanted)
     constants, entering = leaves[:n_theta], leaves[n_theta:]
@@ -183,20 +183,15 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
     wide = [jnp.broadcast_to(leaf, (*leaf.shape[:-2], n_node, leaf.shape[-1])) for leaf in chosen]
     long_constants, long_chosen = ([_repeated(leaf, size) for leaf in some] for some in (constants, wide))
 
-    def advance(chosen, x, s, chosen_entering, entering):
-        entering = _replaced(entering, want_entering, chosen_entering)
-        theta, inputs = jax.tree.unflatten(treedef, [*_replaced(long_constants, want_constants, chosen), *entering])
-        return step.from_sum(theta, x, s, inputs)
-
     def sent(constants, chosen, x):
         return step.sent(jax.tree.unflatten(treedef, [*_replaced(constants, want_constants, chosen), *entering])[0], x)
 
     every_sent = jax.vmap(partial(sent, constants, chosen))
 
     def block(was_sent, carry, arrays):
-        adjoint, ring, after_it, *totals = carry
-        times, inputs, of_taken, x, s = arrays
-        (g,) = jax.vjp(blocks.take, after_steps(x, after_it))[1](of_taken)
+        adjoint, ring, *totals = carry
+        times, inputs, of_taken, after, s, first = arrays
+        (g,) = jax.vjp(blocks.take, jnp.stack(after, axis=1))[1](of_taken)
         if of_latest is not None:
             g = g + _latest_of(blocks, of_latest, times[0])
         # The adjoint of a state is complete once what was taken of it has been added: of the last one here.
@@ -204,10 +199,14 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
         earlier = tuple(jnp.concatenate([jnp.zeros_like(one[:1]), one[:-1]]) for one in rows(g, 1))
         entering = [_long(leaf) for leaf in jax.tree.leaves(inputs)]
         chosen_entering = [leaf for leaf, want in zip(entering, want_entering, strict=True) if want]
-        long_x, long_s = tuple(_long(one) for one in x), rows(_long(s))
+        before = (jnp.concatenate([x[None], one[:-1]]) for x, one in zip(first, after, strict=True))
+        long_x, long_s = tuple(map(_long, before)), rows(_long(s))
 
-        def step_of(chosen, x, s, u):
-            return advance(chosen, jnp.stack(x), jnp.stack(s), u, entering)
+        def step_of(chosen, x, s, chosen_entering):
+            constants = _replaced(long_constants, want_constants, chosen)
+            leaves = [*constants, *_replaced(entering, want_entering, chosen_entering)]
+            theta, inputs = jax.tree.unflatten(treedef, leaves)
+            return step.from_sum(theta, jnp.stack(x), jnp.stack(s), inputs)
 
         def sent_of(chosen, x):
             return sent(long_constants, chosen, jnp.stack(x))
@@ -229,27 +228,28 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
         if want_weights:
             of_sum, y = (_unlong(jnp.stack(one), size) for one in (_weighted(by_sum, through), rows(value)))
             totals[1] = totals[1] + _of_weights(all_pairs, of_sum, y, was_sent, times)
-        return (adjoint, ring, jnp.stack([one[0] for one in x]), *totals), _unlong(d_entering, size)
+        return (adjoint, ring, *totals), _unlong(d_entering, size)
 
     def piece(carry, arrays):
         times, inputs, of_taken, kept, begin = arrays
         if kept is None:
             kept = run_piece(blocks, network, theta, weights, (*begin, None), times, inputs, keep=True)[2]
+        after, s = kept
+        first = tuple(jnp.concatenate([x[None], one[:-1, -1]]) for x, one in zip(begin[0], after, strict=True))
         was_sent = None
         if want_weights and step.delays is not None:
             # From the first sample that anybody still waits for.
-            earlier = network.ordered(begin[1], times[0, 0])[:-1]
-            now = every_sent(jnp.stack(joined(kept[0], 2), axis=1))
-            was_sent = times[0, 0], jnp.concatenate([earlier, now])
-        return jax.lax.scan(partial(block, was_sent), carry, (times, inputs, of_taken, *kept), reverse=True)
+            later = every_sent(jnp.stack(joined(after, 2), axis=1))
+            was_sent = times[0, 0], jnp.concatenate([network.ordered(begin[1], times[0, 0]), later])
+        return jax.lax.scan(partial(block, was_sent), carry, (times, inputs, of_taken, after, s, first), reverse=True)
 
     zeros = [jnp.zeros_like(leaf) for leaf in long_chosen]
     n_channel = jax.eval_shape(every_sent, past).shape[1]
     nothing = jnp.zeros((network.horizon, n_channel, *past.shape[2:]), past.dtype)
     no_weights = jnp.zeros_like(weights) if want_weights else None
-    carry = (rows(of_x_end), backwards.ring(nothing), x_end, zeros, no_weights)
+    carry = (rows(of_x_end), backwards.ring(nothing), zeros, no_weights)
     arrays = (blocks.times(), blocks.cut(inputs), blocks.cut_taken(of_taken), kept, starts)
-    (adjoint, ring, _, totals, d_weights), d_entering = jax.lax.scan(piece, carry, arrays, reverse=True)
+    (adjoint, ring, totals, d_weights), d_entering = jax.lax.scan(piece, carry, arrays, reverse=True)
     d_early, d_past = _of_the_past(partial(sent, constants), backwards, ring, chosen, past)
     d_past = jnp.concatenate([d_past, jnp.stack(adjoint)[None]])
     totals = [jnp.sum(total, axis=0) for total in _unlong(totals, size)]
@@ -269,15 +269,15 @@ def _dense(value):
     return jnp.zeros(value.shape, value.dtype) if _is_zero(value) else value
 
 
-def _of_the_last(blocks, of_last, x_end):
+def _of_the_last(blocks, of_last, like):
     """Cotangents of the latest states: of the very last, and of the blocks that hold the others."""
     if of_last is None:
-        return jnp.zeros_like(x_end), None
+        return jnp.zeros_like(like), None
     if blocks.step.horizon == 1:
         return of_last[0], None
     n_fill = blocks.n_last * blocks.size - of_last.shape[0]
     filled = jnp.concatenate([jnp.zeros((n_fill, *of_last.shape[1:]), of_last.dtype), of_last])
-    return jnp.zeros_like(x_end), filled.reshape(blocks.n_last, blocks.size, *of_last.shape[1:])
+    return jnp.zeros_like(like), filled.reshape(blocks.n_last, blocks.size, *of_last.shape[1:])
 
 
 def _replaced(leaves, wanted, chosen):

@@ -120,7 +120,7 @@ def _apply(jaxpr, equation, arguments):
     rows = rearranged(equation, arguments) if equation.outvars else None
     if rows is not None:
         return [rows]
-    if name in RESHAPES:
+    if name in RESHAPES or name == "stack" and len(arguments) == 1:
         return [flat(array_unless_zero(arguments[0]))]
     if name == "broadcast_in_dim" and len(arguments) == 1:
         return [_broadcast(equation, arguments[0])]
@@ -154,11 +154,15 @@ def _scan(equation, arguments):
         now = [_rows_at(one, time) if apart else next(at) for one, apart in zip(series, stacked, strict=True)]
         entering = zip(called.jaxpr.invars[n_constant:], [*carry, *now], strict=True)
         results = [array(value) for value in _evaluate(called, known | dict(entering), reciprocals)]
-        return results[:n_carry], results[n_carry:]
+        # What comes out twice is held once.
+        unlike = {id(value): value for value in results[n_carry:]}
+        places[:] = [list(unlike).index(id(value)) for value in results[n_carry:]]
+        return results[:n_carry], list(unlike.values())
 
+    places = []
     series_of_all = [jnp.arange(length, dtype=jnp.int32), *whole]
     end, out = lax.scan(body, list(carry), series_of_all, length=length, reverse=equation.params["reverse"])
-    return [*end, *map(flat, out)]
+    return [*end, *(flat(out[place]) for place in places)]
 
 
 def _series(atom, value):

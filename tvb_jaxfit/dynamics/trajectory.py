@@ -82,8 +82,8 @@ def run_block(step, network, theta, weights, begin, times, inputs, keep=False):
     Returns
     -------
     end : (Array, Array or None)
-    before : tuple of Array, shape (size, n_node, n_mode)
-        Each state variable before each step.
+    after : tuple of Array, shape (size, n_node, n_mode)
+        Each state variable after each step.
     seen : Array, shape (size, n_channel, n_node, n_mode), or None
         Sums over the network, where ``keep`` is true.
     """
@@ -102,17 +102,13 @@ def run_block(step, network, theta, weights, begin, times, inputs, keep=False):
 
     x, ring = begin
     (x, ring), (before, seen) = jax.lax.scan(body, (rows(x), ring), (times, inputs))
-    return (jnp.stack(x), ring), before, seen
+    after = tuple(jnp.concatenate([one[1:], last[None]]) for one, last in zip(before, x, strict=True))
+    return (jnp.stack(x), ring), after, seen
 
 
 def rows(x, axis=0):
     """Parts of an array along an axis."""
     return tuple(jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis]))
-
-
-def after_steps(before, x):
-    """States after each step (size, n_var, n_node, n_mode), from each variable before it and the state at the end."""
-    return jnp.stack([jnp.concatenate([b[1:], last[None]]) for b, last in zip(before, rows(x), strict=True)], axis=1)
 
 
 def run_piece(blocks, network, theta, weights, begin, times, inputs, take=None, keep=False):
@@ -134,7 +130,7 @@ def run_piece(blocks, network, theta, weights, begin, times, inputs, take=None, 
     end : as ``begin``
     taken : tree of Array
         (n_block, ...)
-    kept : (before, seen) or None
+    kept : (after, seen) or None
         (n_block, size, ...)
     """
     step = blocks.step
@@ -145,12 +141,12 @@ def run_piece(blocks, network, theta, weights, begin, times, inputs, take=None, 
     def body(carry, at):
         x, ring, latest = carry
         times, inputs = at
-        (x, ring), before, seen = one(theta, weights, (x, ring), times, inputs)
-        after = after_steps(before, x)
+        (x, ring), after, seen = one(theta, weights, (x, ring), times, inputs)
+        states = jnp.stack(after, axis=1)
         if latest is not None:
             place = jnp.mod(times[0] // blocks.size, blocks.n_last)
-            latest = jax.lax.dynamic_update_index_in_dim(latest, after, place, 0)
-        return (x, ring, latest), (None if take is None else take(after), (before, seen) if keep else None)
+            latest = jax.lax.dynamic_update_index_in_dim(latest, states, place, 0)
+        return (x, ring, latest), (None if take is None else take(states), (after, seen) if keep else None)
 
     end, (taken, kept) = jax.lax.scan(body, begin, (times, inputs))
     return end, taken, kept
@@ -166,8 +162,8 @@ def run(blocks, theta, weights, past, inputs, keep=False, take=None):
     last : Array, shape (min(horizon, n_steps), n_var, n_node, n_mode)
         The latest states.
     kept : tuple
-        For the reverse pass, where ``keep`` is true: the state at the end; (before, seen) of all blocks, or None where
-        there are several pieces; state and ring at the start of each piece.
+        For the reverse pass, where ``keep`` is true: (after, seen) of all blocks, or None where there are several
+        pieces; state and ring at the start of each piece.
     """
     take = blocks.take if take is None else take
     network, ring = start(blocks.step, theta, weights, past, blocks.connected)
@@ -188,7 +184,7 @@ def run(blocks, theta, weights, past, inputs, keep=False, take=None):
         first = blocks.n_piece * blocks.n_block
         last = jnp.roll(latest, -(first % blocks.n_last), axis=0)
         last = joined(last, 2)[-min(blocks.step.horizon, blocks.n_steps) :]
-    return joined(taken, 3), last, (x, kept, starts)
+    return joined(taken, 3), last, (kept, starts)
 
 
 def scan_steps(step, n_steps, theta, weights, past, inputs):
@@ -213,5 +209,5 @@ def scan_steps(step, n_steps, theta, weights, past, inputs):
     """
     network, ring = start(step, theta, weights, past)
     times = jnp.arange(n_steps, dtype=jnp.int32)
-    (x, _), before, _ = run_block(step, network, theta, weights, (past[-1], ring), times, inputs)
-    return after_steps(before, x)
+    _, after, _ = run_block(step, network, theta, weights, (past[-1], ring), times, inputs)
+    return jnp.stack(after, axis=1)

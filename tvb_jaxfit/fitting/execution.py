@@ -6,6 +6,7 @@ import time
 import warnings
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -204,8 +205,9 @@ class ParallelExecution:
         points = np.minimum(np.arange(part.start, part.start + self.batch_size), part[-1])
         return self.space.values(points), self.space[0]
 
-    def _compiled(self):
-        """Function of a batch's arguments; None where the loss does not trace."""
+    @cached_property
+    def _batch(self):
+        """Function of a batch's arguments; one and the same in every run, so that JAX compiles it once."""
 
         def point(values, rest):
             return self.loss(with_values(rest, values))
@@ -216,8 +218,12 @@ class ParallelExecution:
             alone = point({path: value[0] for path, value in values.items()}, rest)
             return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], alone)
 
+        return jax.jit(batch)
+
+    def _compiled(self):
+        """The same, compiled; None where the loss does not trace."""
         try:
-            return jax.jit(batch).lower(*self._arguments(range(1))).compile()
+            return self._batch.lower(*self._arguments(range(1))).compile()
         except Exception as error:
             warnings.warn(
                 f"the loss does not run as a compiled batch, so its points run one by one ({_message(error)}).",
