@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["compute_fc", "standardise"]
+__all__ = ["compute_fc", "correlations", "standardise"]
 
 
 def compute_fc(bold, skip_t=0):
@@ -92,6 +92,34 @@ def standardise(signals):
     shifted = shifted / jax.lax.stop_gradient(jnp.max(jnp.abs(shifted), axis=0, keepdims=True))
     centred = shifted - jnp.mean(shifted, axis=0, keepdims=True)
     return centred / jnp.sqrt(jnp.sum(jnp.square(centred), axis=0, keepdims=True))
+
+
+def correlations(covariance):
+    """Correlations from covariances, with a diagonal of zeros as in `compute_fc`.
+
+    Parameters
+    ----------
+    covariance : jax.Array of shape (n, n)
+
+    Returns
+    -------
+    fc : jax.Array of shape (n, n)
+        What does not vary correlates with nothing: 0.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from tvb_jaxfit.observation import correlations
+    >>> print(correlations(jnp.array([[4.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])))
+    [[0.  0.5 0. ]
+     [0.5 0.  0. ]
+     [0.  0.  0. ]]
+    """
+    variance = jnp.diagonal(covariance)
+    varies = variance > 0.0
+    scale = jnp.where(varies, jnp.where(varies, variance, 1.0) ** -0.5, 0.0)
+    fc = scale[:, None] * covariance * scale
+    return jnp.where(np.eye(fc.shape[0], dtype=bool), jnp.zeros((), fc.dtype), fc)
 
 
 def _select(bold, skip_t):

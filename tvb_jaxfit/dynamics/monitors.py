@@ -95,6 +95,14 @@ class Monitor:
         """The same monitor of a signal that has one sample for ``n`` steps."""
         return replace(self, istep=self.istep // n)
 
+    def filter(self, leaves):
+        """(pooled, taps): samples are sums of taps[d] times the mean of ``pooled`` steps, d such means ago."""
+        return 1, jnp.ones(1)
+
+    def covariance(self, watched, leaves):
+        """Covariance of the samples, from that of the watched rows at their times, (n, n), n = n_voi * n_node * n_mode."""
+        return watched
+
     def watch(self, observed):
         """Rows that the monitor watches."""
         if self.voi == tuple(range(observed.shape[1])):
@@ -154,6 +162,11 @@ class SpatialAverage(Monitor):
         """Means over each group at the sampling steps."""
         return jnp.einsum("gn,tvnm->tvgm", jnp.asarray(self.mean, observed.dtype), self.at_steps(observed, start)), {}
 
+    def covariance(self, watched, leaves):
+        """Of the groups."""
+        modes = np.eye(watched.shape[0] // (len(self.voi) * self.mean.shape[1]))
+        return _through(np.kron(np.eye(len(self.voi)), np.kron(self.mean, modes)), watched)
+
 
 class TemporalAverage(Monitor):
     """Mean over each period (TVB: TemporalAverage); times at the middle of the window."""
@@ -163,6 +176,10 @@ class TemporalAverage(Monitor):
     def times(self, start, n_steps):
         """Middle of each window [ms]."""
         return (self.steps(start, n_steps) - self.istep / 2.0) * self.dt
+
+    def filter(self, leaves):
+        """The mean of a period."""
+        return self.istep, jnp.ones(1)
 
     def sample(self, leaves, observed, start):
         """Means of the windows that end in this run."""
@@ -200,6 +217,23 @@ class Projection(Monitor):
     def times(self, start, n_steps):
         """Middle of each window [ms]."""
         return (self.steps(start, n_steps) - self.istep / 2.0) * self.dt
+
+    def filter(self, leaves):
+        """The mean of a period."""
+        return self.istep, jnp.ones(1)
+
+    def covariance(self, watched, leaves):
+        """Of the sensors, their own noise included."""
+        n_sensor, n_node = self.gain.shape
+        modes = np.ones((1, watched.shape[0] // (len(self.voi) * n_node)))
+        signal = _through(np.kron(np.eye(len(self.voi)), np.kron(self.gain, modes)), watched)
+        if self.coloured is not None:
+            variance = self.dt**2 / jnp.reshape(leaves.obsnoise.ntau, ()) if self.coloured else self.dt
+            signal = signal + variance * jnp.eye(signal.shape[0], dtype=signal.dtype)
+        if self.reference is not None:
+            less = np.eye(n_sensor) - self.reference
+            signal = _through(np.kron(np.eye(len(self.voi)), less), signal)
+        return signal
 
     def sample(self, leaves, observed, start):
         """Sensor signals, (n_time, n_voi, n_sensor, 1); the stock is the sum over a window that is not full yet."""
@@ -266,17 +300,35 @@ class Bold(Monitor):
         """The same monitor of a signal that has one sample for ``n`` steps."""
         return replace(super().coarse(n), interim_istep=self.interim_istep // n)
 
+    def filter(self, leaves):
+        """The hemodynamic response to interim means."""
+        hrf = _numbers(leaves.hrf_kernel)
+        taps = self._kernel(hrf, leaves.stock.dtype)
+        return self.interim_istep, taps * (hrf["k_1"] * hrf["V_0"]) if self.volterra else taps
+
+    def _kernel(self, hrf, dtype):
+        return jnp.roll(self.kernel(jnp.asarray(self.kernel_time, dtype), **hrf), 1 + self.shift)
+
     def sample(self, leaves, observed, start):
         """BOLD at the sampling steps; the stock in order of time, the oldest first."""
-        hrf = dict(leaves.hrf_kernel.items())
-        hrf = {name: jnp.reshape(value, ()) for name, value in hrf.items()}
+        hrf = _numbers(leaves.hrf_kernel)
         means, interim = window_means(leaves.interim_stock, self.watch(observed), self.interim_istep)
         n_lag = self.kernel_time.size
         ends = self.steps(start, observed.shape[0]) // self.interim_istep - start // self.interim_istep - 1
-        kernel = jnp.roll(self.kernel(jnp.asarray(self.kernel_time, means.dtype), **hrf), 1 + self.shift)
+        kernel = self._kernel(hrf, means.dtype)
         past, signal = (a.reshape(a.shape[0], math.prod(means.shape[1:])) for a in (leaves.stock, means))
         bold = filter_at(kernel, past, signal, ends).reshape(-1, *means.shape[1:])
         if self.volterra:
             bold = (bold - 1.0) * (hrf["k_1"] * hrf["V_0"])
         stock = jnp.concatenate([leaves.stock, means[-n_lag:]])[-n_lag:]
         return bold, {"stock": stock, "interim_stock": interim}
+
+
+def _numbers(node):
+    """Parameters of a kernel as scalars."""
+    return {name: jnp.reshape(value, ()) for name, value in node.items()}
+
+
+def _through(matrix, covariance):
+    matrix = jnp.asarray(matrix, covariance.dtype)
+    return matrix @ covariance @ matrix.T

@@ -1,0 +1,79 @@
+"""How far the linear response can be trusted: what curvature makes of the fluctuations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .linearise import arriving, by_node, by_variable, send
+
+
+def mean_push(step, theta, weights, inputs, x, linearised, local):
+    r"""Push of the mean state a step by the curvature of the step, over fluctuations that are Gaussian.
+
+    Parameters
+    ----------
+    step, theta, weights, inputs, x, linearised
+        As for `linearise`.
+    local : Array, shape (n_group, n_state + n_sum, n_state + n_sum)
+        Covariance of states and sums in each group.
+
+    Returns
+    -------
+    Array, shape (n_group * n_state,)
+        :math:`E[F] - F`, to third order in the spread.
+    """
+    n_group, n_state, n_sum = linearised.D.shape
+    s = arriving(step, theta, weights, x)
+
+    def of_step(x, s):
+        return step.from_sum(theta, x, s, inputs)
+
+    push = mean_of(of_step, (x, s), local)
+    if step.channels is not None:
+        of_sent = mean_of(lambda x: send(step, theta, x), (x,), local[:, :n_state, :n_state])
+        arrived = (linearised.N @ of_sent.ravel()).reshape(n_group, n_sum)
+        push = push + jnp.einsum("gas,gs->ga", linearised.D, arrived).reshape(push.shape)
+    return push.ravel()
+
+
+def mean_of(function, at, covariance):
+    """Mean of a function over Gaussian fluctuations, less its value at rest: by the unscented transform.
+
+    Parameters
+    ----------
+    function : callable
+        Of arrays (k, n_node, m) to (o, n_node, p), each node (or group of all) by itself.
+    at : tuple of Array
+    covariance : Array, shape (n_group, n, n)
+        Of their entries in each group.
+
+    Returns
+    -------
+    Array, shape (n_node, o * p)
+
+    References
+    ----------
+    Julier, S. J., Uhlmann, J. K. (2004). Proc. IEEE 92(3), 401-422.
+    """
+    n_group, n, _ = covariance.shape
+    splits = np.cumsum([value.size // n_group for value in at])[:-1]
+    columns = jnp.moveaxis(np.sqrt(n) * root(covariance), -1, 0)
+
+    def moved(column):
+        parts = jnp.split(column, splits, axis=-1)
+        return function(*(value + by_variable(part, value.shape) for part, value in zip(parts, at, strict=True)))
+
+    around = jax.lax.map(moved, jnp.concatenate([columns, -columns]))
+    return by_node(jnp.mean(around, axis=0) - function(*at))
+
+
+def root(covariance):
+    """Triangular roots of covariances (n_group, n, n), of which some entries may not vary at all."""
+    variance = jnp.diagonal(covariance, axis1=1, axis2=2)
+    varies = variance > 0.0
+    spread = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 0.0)
+    scale = jnp.where(varies, 1.0 / jnp.where(varies, spread, 1.0), 0.0)
+    unit = jnp.eye(covariance.shape[-1], dtype=covariance.dtype)
+    enough = jnp.sqrt(jnp.finfo(covariance.dtype).eps)
+    correlation = jnp.where(unit > 0.0, 1.0 + enough, scale[:, :, None] * covariance * scale[:, None])
+    return spread[:, :, None] * jnp.linalg.cholesky(correlation)
