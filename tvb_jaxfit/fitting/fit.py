@@ -13,8 +13,10 @@ from ..observation import compute_fc
 from ..parameters import Parameter, parameters_of, plain
 from ..state import State, get_path, with_path
 from ..translate.assemble import leaves
+from ..translate.clone import configured_clone
 from ..translate.simulator import prepare
-from .evaluate import resample
+from .evaluate import evaluate, resample
+from .evaluation import Evaluation
 from .history import History
 from .optimizer import OptaxOptimizer
 from .target import match_target
@@ -37,6 +39,12 @@ class FitResult:
     simulate : Simulate
     skip_t : int
         BOLD samples left out before FC is computed.
+    monitor : int
+        Index of the monitor that FC is computed from.
+    sim : Simulator
+        Copy of the simulator, as it was.
+    evaluation : Evaluation or None
+        What `evaluate` found of the best state, once it was asked.
     """
 
     fitted: State
@@ -47,6 +55,8 @@ class FitResult:
     simulate: Simulate
     skip_t: int
     monitor: int = field(default=0)
+    sim: object = field(default=None, repr=False)
+    evaluation: Evaluation | None = field(default=None, repr=False)
 
     @property
     def loss(self):
@@ -73,6 +83,18 @@ class FitResult:
         """r (off-diagonal) of a state's FC with the target; see `fc`."""
         return float(fc_corr(self.fc(state, key), self.target))
 
+    def evaluate(self, target=None, **options):
+        """Scores on noise that the fit never saw, see `evaluate`; those of the best state are kept in `evaluation`.
+
+        Returns
+        -------
+        Evaluation
+        """
+        found = evaluate(self, target, **options)
+        if options.get("state") is None and (target is None or found.targets.sessions):
+            self.evaluation = found
+        return found
+
     def write_back(self, sim, state=None):
         """Put the best state's values (or another's) into a simulator; see `write_back`."""
         from ..writeback import write_back
@@ -86,6 +108,8 @@ class FitResult:
             lines.append(
                 f"  loss {h.loss[0]:.5f} -> {h.loss[h.best_step]:.5f}, r {self.r[0]:.4f} -> {self.r[h.best_step]:.4f}"
             )
+        if self.evaluation is not None:
+            lines.append(f"  {self.evaluation.line()}")
         lines.append(f"  {max(0, h.loss.size - 1)} steps, best at {h.best_step}, {h.wall_time:.1f} s; {h.stop_reason}")
         began = parameters_of(self.initial)
         for path, parameter in parameters_of(self.best).items():
@@ -160,7 +184,7 @@ def fit(
     optimizer = optax.adam(0.01) if optimizer is None else optimizer
     loop = OptaxOptimizer(objective, optimizer, callback=callback, has_aux=True, progress=progress)
     fitted, history = loop.run(state, max_steps)
-    return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor)
+    return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, configured_clone(sim))
 
 
 def choose_monitor(monitors: tuple[Monitor, ...], wanted=None):
