@@ -392,6 +392,19 @@ def test_an_interrupt_keeps_the_runs_that_were_done(fitted, monkeypatch):
         fitted.evaluate(progress=False)
 
 
+def test_no_more_is_held_of_many_runs_than_of_one(fitted, monkeypatch):
+    held, in_jax = [], Runs.in_jax
+
+    def measured(self, seed, tick):
+        held.append(sum(array.nbytes for array in jax.live_arrays()))
+        return in_jax(self, seed, tick)
+
+    monkeypatch.setattr(Runs, "in_jax", measured)
+    fitted.evaluate(n_seeds=6, progress=False)
+    draws = fitted.best.integrator.noise.draws.nbytes
+    assert held[-1] - held[1] < draws / 2
+
+
 def test_a_run_without_fc_is_named_and_costs_nobody_elses_scores(fitted, monkeypatch):
     found, in_jax = fitted.evaluate(n_seeds=3, window=WINDOW, progress=False), Runs.in_jax
     lost = found.rows[1]["seed"]
@@ -448,11 +461,11 @@ def test_sessions_without_anything_in_common_have_no_reliability():
 def test_blocks_part_all_pairs():
     groups = ["visual", "motor", "visual", "default", "motor", "visual"]
     found = yardsticks.blocks(groups, N_NODE)
-    assert list(found)[:3] == ["visual-visual", "visual-motor", "visual-default"] and len(found) == 6
+    assert list(found)[:3] == ["default-default", "default-motor", "default-visual"] and len(found) == 6
     np.testing.assert_array_equal(sum(pairs.astype(int) for pairs in found.values()), 1)
     for pairs in found.values():
         np.testing.assert_array_equal(pairs, pairs.T)
-    assert found["visual-motor"][0, 1] and found["visual-motor"][1, 2] and not found["visual-motor"][0, 2]
+    assert found["motor-visual"][0, 1] and found["motor-visual"][1, 2] and not found["motor-visual"][0, 2]
     assert yardsticks.blocks(["r"] * 3, 3) == {}
 
 

@@ -118,10 +118,9 @@ def evaluate(
     if result is None and target is None:
         raise ValueError("evaluate: a simulator has no target of its own. Give the empirical FC.")
     runs = (runs_of if result is None else runs_of_fit)(what, state, monitor, simulation_length)
-    if skip_t is None and result is not None:
-        skip_t = result.skip_t
-    elif skip_t is None:
-        skip_t = _transient(runs.simulate.monitors[0], runs.state.monitors[0])
+    if skip_t is None:
+        as_fitted = result is not None and runs.monitor == result.monitor
+        skip_t = result.skip_t if as_fitted else _transient(runs.simulate.monitors[0], runs.state.monitors[0])
     n_window = _samples_of(window, runs, skip_t)
     # As it was before the fit: weights may have been fitted.
     connectivity = runs.sim.connectivity if result is None else result.sim.connectivity
@@ -139,9 +138,10 @@ def evaluate(
             with tqdm(total=total, desc=simulator, unit="step", unit_scale=True, disable=not (progress and n)) as bar:
                 for one in seeds[:n]:
                     whole, windows, why = _fc_of(run(one, bar.update), skip_t, n_window)
-                    for name, matrix in targets.matrices.items():
-                        scores = _scores(whole, windows, matrix, among)
-                        rows.append({"simulator": simulator, "seed": one, "target": name} | scores)
+                    rows += [
+                        {"simulator": simulator, "seed": one, "target": name} | _scores(whole, windows, matrix, among)
+                        for name, matrix in targets.matrices.items()
+                    ]
                     fc.setdefault(simulator, []).append(whole)
                     failed |= {(simulator, one): why} if why else {}
     except KeyboardInterrupt:

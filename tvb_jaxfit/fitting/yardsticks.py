@@ -185,7 +185,7 @@ def blocks(groups, n_node):
     Returns
     -------
     dict of str to ndarray of bool, shape (n_node, n_node)
-        ``"left-left"``, ``"left-right"``, ...: symmetric. Empty where all regions are of one group.
+        ``"left-left"``, ``"left-right"``, ..., by alphabet; symmetric. Empty where all regions are of one group.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def blocks(groups, n_node):
     groups = np.asarray([str(group) for group in groups])
     if len(groups) != n_node:
         raise ValueError(f"groups: {len(groups)} for {n_node} regions; give the group of each region.")
-    names = list(dict.fromkeys(groups.tolist()))
+    names = sorted(set(groups.tolist()))
     if len(names) < 2:
         return {}
     of = {name: groups == name for name in names}
