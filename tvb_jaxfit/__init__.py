@@ -31,6 +31,8 @@ _HOMES = {
     "StopOnPlateau": "fitting.callbacks",
     "fit": "fitting.fit",
     "FitResult": "fitting.fit",
+    "evaluate": "fitting.evaluate",
+    "Evaluation": "fitting.evaluation",
     "resample": "fitting.evaluate",
     "cache": "fitting.cache",
     "set_cache_path": "fitting.cache",

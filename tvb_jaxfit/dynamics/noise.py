@@ -85,7 +85,9 @@ class KeyStream:
         return jax.random.normal(jax.random.fold_in(self.key, step), shape, jnp.result_type(float))
 
     def _key(self):
-        return str(self.key.dtype), np.asarray(jax.random.key_data(self.key)).tobytes()
+        # States are compared while functions are traced, too.
+        with jax.ensure_compile_time_eval():
+            return str(self.key.dtype), np.asarray(jax.random.key_data(self.key)).tobytes()
 
     def __eq__(self, other):
         return self is other or (type(other) is KeyStream and self._key() == other._key())

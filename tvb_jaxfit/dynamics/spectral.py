@@ -126,7 +126,8 @@ def _transfer(linearised, delays, z):
 
 def _turning(linearised, delays, z, N, through):
     """Rate at which the determinant of 1 - M / z turns with the frequency: the imaginary part of its logarithm's
-    derivative."""
+    derivative.
+    """
     A, D, Y, _, _ = linearised
     n_group, n_state, _ = A.shape
     resolved = solve_each(

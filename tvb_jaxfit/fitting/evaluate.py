@@ -1,8 +1,14 @@
 """What a fit is judged by: noise that it never saw."""
 
 import jax
+import numpy as np
+from tqdm.auto import tqdm
 
+from ..loss import rmse
+from ..observation import compute_fc
 from ..parameters import plain
+from . import yardsticks
+from .evaluation import Evaluation
 
 
 def resample(state, key):
@@ -30,3 +36,179 @@ def resample(state, key):
     noise = state.integrator.noise
     draws = jax.random.normal(key, noise.draws.shape, noise.draws.dtype)
     return state.replace(integrator=state.integrator.replace(noise=noise.replace(draws=draws)))
+
+
+def evaluate(
+    what,
+    target=None,
+    *,
+    n_seeds=8,
+    simulation_length=None,
+    skip_t=None,
+    monitor=None,
+    seed=0,
+    tvb=False,
+    window=None,
+    groups=None,
+    trained_on=None,
+    state=None,
+    progress=True,
+):
+    """Score simulated FC against empirical FC on noise that no fit has seen, beside what the scores are held against.
+
+    Parameters
+    ----------
+    what : tvb.simulator.simulator.Simulator or FitResult
+        Not modified. Of a fit: its best state, target, monitor, skip_t and length, unless others are given.
+    target : optional
+        Empirical FC: array_like or pandas.DataFrame of shape (n_node, n_node); or several sessions or subjects, as an
+        array (n_session, n_node, n_node), a list of matrices, or a dict of them by name. Labelled ones are matched to
+        ``connectivity.region_labels``.
+    n_seeds : int, optional
+        Number of runs, each on noise of its own.
+    simulation_length : float, optional
+        Of each run [ms].
+    skip_t, monitor : int, optional
+        As for `fit`.
+    seed : int, optional
+        What the seeds of the runs come from: the first runs are the same however many there are.
+    tvb : bool or int, optional
+        Whether TVB itself runs, too, from the same state: as many runs (True: ``n_seeds``) with these seeds of its own
+        random stream. At thousands of steps a second, that may take a while.
+    window : float, optional
+        [ms] Also score the FC of consecutive windows of this length, averaged over the windows of a run, as FC of short
+        recordings is compared with; what is left at the end is not used.
+    groups : sequence, shape (n_node,), optional
+        Group of each region, for r by block of the matrix; by default hemispheres, where ``connectivity.hemispheres``
+        says which or TVB can tell from the labels.
+    trained_on : int, str, or sequence of them, optional
+        Of several sessions, the index (of a dict: the name) of those that the fit was made with. Then the mean of the
+        others, held out, is the target that counts; else the mean of all.
+    state : State, optional
+        Another state to start from, with its parameters.
+    progress : bool, optional
+        Whether to show progress bars.
+
+    Returns
+    -------
+    Evaluation
+        ``print`` it. An interrupt (Ctrl-C) keeps the runs that were done.
+
+    Raises
+    ------
+    ValueError
+        A target or sessions that do not fit, a deterministic simulator, a monitor that is not there, runs or windows
+        too short for FC, numbers of runs below 1.
+    UnsupportedComponent
+        As `prepare`.
+
+    Notes
+    -----
+    r is the correlation of off-diagonal entries (`fc_corr`), RMSE is over all (`rmse`); means of sessions are of
+    correlations, not of Fisher's z. Runs start from one state, so a run long against the model's memory is needed for
+    runs to be independent. They are done one after the other: memory is that of one.
+    """
+    from .fit import FitResult, _transient
+    from .runs import runs_of, runs_of_fit
+
+    n_tvb = n_seeds if tvb is True else int(tvb)
+    if n_seeds < 1 or n_tvb < 0:
+        raise ValueError(f"evaluate: n_seeds = {n_seeds}, tvb = {tvb}; give at least one run.")
+    result = what if isinstance(what, FitResult) else None
+    if result is None and target is None:
+        raise ValueError("evaluate: a simulator has no target of its own. Give the empirical FC.")
+    runs = (runs_of if result is None else runs_of_fit)(what, state, monitor, simulation_length)
+    if skip_t is None:
+        as_fitted = result is not None and runs.monitor == result.monitor
+        skip_t = result.skip_t if as_fitted else _transient(runs.simulate.monitors[0], runs.state.monitors[0])
+    n_window = _samples_of(window, runs, skip_t)
+    # As it was before the fit: weights may have been fitted.
+    connectivity = runs.sim.connectivity if result is None else result.sim.connectivity
+    targets = yardsticks.named_targets(
+        result.target if target is None else target, connectivity.region_labels, trained_on
+    )
+    groups = yardsticks.hemispheres(runs.sim.connectivity) if groups is None else groups
+    among = {} if groups is None else yardsticks.blocks(groups, len(connectivity.weights))
+
+    seeds = [int(word) for word in np.random.SeedSequence(seed).generate_state(max(n_seeds, n_tvb)) >> 1]
+    rows, fc, failed, interrupted = [], {}, {}, False
+    try:
+        for simulator, run, n in (("JAX", runs.in_jax, n_seeds), ("TVB", runs.in_tvb, n_tvb)):
+            total = n * runs.simulate.n_steps
+            with tqdm(total=total, desc=simulator, unit="step", unit_scale=True, disable=not (progress and n)) as bar:
+                for one in seeds[:n]:
+                    whole, windows, why = _fc_of(run(one, bar.update), skip_t, n_window)
+                    rows += [
+                        {"simulator": simulator, "seed": one, "target": name} | _scores(whole, windows, matrix, among)
+                        for name, matrix in targets.matrices.items()
+                    ]
+                    fc.setdefault(simulator, []).append(whole)
+                    failed |= {(simulator, one): why} if why else {}
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+        interrupted = True
+
+    return Evaluation(
+        description=runs.simulate.description,
+        length=runs.length,
+        n_samples=runs.n_time - skip_t,
+        skip_t=skip_t,
+        window=window,
+        targets=targets,
+        rows=rows,
+        fc={simulator: np.array(matrices) for simulator, matrices in fc.items()},
+        training=None if result is None else _training(result, state),
+        baseline={
+            name: yardsticks.structural(connectivity.weights, matrix) for name, matrix in targets.matrices.items()
+        },
+        ceiling=yardsticks.ceiling(targets),
+        failed=failed,
+        interrupted=interrupted,
+    )
+
+
+def _samples_of(window, runs, skip_t):
+    """Samples of a window; 0 for none. Refuses runs and windows that are too short."""
+    left = runs.n_time - skip_t
+    if skip_t < 0 or left < 3:
+        raise ValueError(
+            f"evaluate: {runs.n_time} samples in {runs.length:g} ms, and skip_t = {skip_t}, leave {max(left, 0)}; FC "
+            "needs at least 3. Give a larger simulation_length, or a smaller skip_t of at least 0."
+        )
+    if window is None:
+        return 0
+    n_window = round(window / runs.period)
+    if not 3 <= n_window <= left:
+        raise ValueError(
+            f"window: {window:g} ms are {n_window} samples; give at least 3 ({3 * runs.period:g} ms) and at most the "
+            f"{left} of a run ({left * runs.period:g} ms)."
+        )
+    return n_window
+
+
+def _fc_of(signal, skip_t, n_window):
+    """FC of a run and of its windows, and why there is none (it is NaN then)."""
+    starts = range(skip_t, len(signal) - n_window + 1, n_window) if n_window else ()
+    try:
+        whole = compute_fc(signal, skip_t)
+        windows = [compute_fc(signal[start : start + n_window]) for start in starts]
+    except ValueError as error:
+        whole = np.full((signal.shape[1],) * 2, np.nan)
+        return whole, [whole for _ in starts], str(error)
+    return np.asarray(whole, float), [np.asarray(window, float) for window in windows], None
+
+
+def _scores(whole, windows, target, among):
+    scores = {"r": yardsticks.correlation(whole, target), "rmse": float(rmse(whole, target))}
+    if windows:
+        scores["window_r"] = float(np.mean([yardsticks.correlation(window, target) for window in windows]))
+        scores["window_rmse"] = float(np.mean([rmse(window, target) for window in windows]))
+    return scores | {f"r {name}": yardsticks.correlation(whole, target, pairs) for name, pairs in among.items()}
+
+
+def _training(result, state):
+    """Scores on the noise and with the target that a fit was trained on."""
+    signal = result.simulate(plain(result.best if state is None else state)).data[result.monitor]
+    fc, _, _ = _fc_of(np.asarray(signal)[:, 0, :, 0], result.skip_t, 0)
+    return _scores(fc, [], result.target, {})

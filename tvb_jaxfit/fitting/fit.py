@@ -13,14 +13,15 @@ from ..observation import compute_fc
 from ..parameters import Parameter, parameters_of, plain, with_values
 from ..state import State, get_path, with_path
 from ..translate.assemble import leaves
+from ..translate.clone import configured_clone
 from ..translate.linear import prepare_linear
 from ..translate.simulator import prepare
-from .evaluate import resample
+from .evaluate import evaluate, resample
+from .evaluation import Evaluation
 from .history import History
 from .linear_fit import at_rest, fit_linear
 from .optimizer import OptaxOptimizer
 from .target import match_target
-
 
 _METHODS = ("simulate", "linear", "linear+simulate")
 # Keys of the noise that a fit sees, and of the noise that it is held against.
@@ -48,7 +49,11 @@ class FitResult:
     skip_t : int
         BOLD samples left out before FC is computed.
     monitor : int
-        Whose signal FC is computed from.
+        Index of the monitor that FC is computed from.
+    sim : Simulator
+        Copy of the simulator, as it was.
+    evaluation : Evaluation or None
+        What `evaluate` found of the best state, once it was asked.
     before : FitResult or None
         The linear fit that the simulation went on from.
     """
@@ -61,6 +66,8 @@ class FitResult:
     simulate: Simulate
     skip_t: int
     monitor: int = field(default=0)
+    sim: object = field(default=None, repr=False)
+    evaluation: Evaluation | None = field(default=None, repr=False)
     before: "FitResult | None" = field(default=None, repr=False)
 
     @property
@@ -88,6 +95,18 @@ class FitResult:
         """r (off-diagonal) of a state's FC with the target; see `fc`."""
         return float(fc_corr(self.fc(state, key), self.target))
 
+    def evaluate(self, target=None, **options):
+        """Scores on noise that the fit never saw, see `evaluate`; those of the best state are kept in `evaluation`.
+
+        Returns
+        -------
+        Evaluation
+        """
+        found = evaluate(self, target, **options)
+        if options.get("state") is None and (target is None or found.targets.sessions):
+            self.evaluation = found
+        return found
+
     def write_back(self, sim, state=None):
         """Put the best state's values (or another's) into a simulator; see `write_back`."""
         from ..writeback import write_back
@@ -101,6 +120,8 @@ class FitResult:
             lines.append(
                 f"  loss {h.loss[0]:.5f} -> {h.loss[h.best_step]:.5f}, r {self.r[0]:.4f} -> {self.r[h.best_step]:.4f}"
             )
+        if self.evaluation is not None:
+            lines.append(f"  {self.evaluation.line()}")
         lines.append(f"  {max(0, h.loss.size - 1)} steps, best at {h.best_step}, {h.wall_time:.1f} s; {h.stop_reason}")
         began = parameters_of(self.initial)
         for path, parameter in parameters_of(self.best).items():
@@ -198,13 +219,13 @@ def fit(
         fc = compute_fc(simulate(state).data[monitor], skip_t)
         return loss(fc, target), {"r": fc_corr(fc, target)}
 
-    before = None
+    held, before = configured_clone(sim), None
     if method != "simulate":
         linear, _ = prepare_linear(sim)
         confirm = _confirmation(sim, simulate, loss, target, monitor)
         options = {"max_evaluations": max_evaluations, "callback": callback, "progress": progress}
         fitted, history, _ = fit_linear(linear, state, loss, target, monitor, confirm, **options)
-        before = FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor)
+        before = FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held)
         if method == "linear":
             return before
         state = fitted
@@ -227,7 +248,7 @@ def fit(
         objective, optimizer, callback=callback, has_aux=True, progress=progress, checkpoint=checkpoint, **unseen
     )
     fitted, history = loop.run(state, max_steps, resume)
-    return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, before)
+    return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, before=before)
 
 
 def _confirmation(sim, simulate, loss, target, monitor):

@@ -1,0 +1,495 @@
+"""evaluate(): figures as by hand, on noise that no fit has seen, beside what they are to be held against."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from tvb.simulator.lab import coupling, models, monitors
+
+import tvb_jaxfit as tj
+from tvb_jaxfit.fitting import evaluate as module
+from tvb_jaxfit.fitting import yardsticks
+from tvb_jaxfit.fitting.runs import Runs
+from tvb_jaxfit.parameters import plain
+
+N_NODE = 6
+LABELS = np.array(["lA", "lB", "lC", "rA", "rB", "rC"])
+LEFT = np.arange(N_NODE) < 3
+PERIOD, SKIP, WINDOW = 100.0, 10, 1000.0
+OFF = ~np.eye(N_NODE, dtype=bool)
+
+
+@pytest.fixture
+def make(build_small):
+    """Simulator of six regions in two hemispheres, 50 BOLD samples after the first 10."""
+
+    def make(recorders=None, **parts):
+        parts = {"steps": 1500, "coupling": coupling.Linear(a=np.array([0.02])), "nsig": 1e-6} | parts
+        recorders = [monitors.Bold(period=PERIOD, hrf_length=1000.0)] if recorders is None else recorders
+        sim = build_small(monitors=recorders, **parts)
+        sim.connectivity.region_labels = LABELS
+        return sim
+
+    return make
+
+
+def _session(seed, n_time=40):
+    random = np.random.default_rng(seed)
+    return np.corrcoef(random.normal(size=(N_NODE, n_time)) + np.random.default_rng(7).normal(size=n_time))
+
+
+def _no_diagonal(matrix):
+    return np.where(OFF, matrix, 0.0)
+
+
+SESSIONS = {"one": _session(1), "two": _session(2), "three": _session(3)}
+HELD_OUT = _no_diagonal((SESSIONS["two"] + SESSIONS["three"]) / 2)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """What is made once: simulators and evaluations by name."""
+    return {}
+
+
+@pytest.fixture
+def sim(make, shared):
+    """Configured, and run before."""
+    if "sim" not in shared:
+        sim = shared["sim"] = make()
+        sim.configure()
+        sim.run(simulation_length=2000.0)
+        sim.simulation_length = 6000.0  # which run() changed
+    return shared["sim"]
+
+
+@pytest.fixture
+def found(sim, shared, snapshot):
+    """Evaluation of it with all that there is, and whether the simulator was left alone."""
+    if "found" not in shared:
+        before = snapshot(sim)
+        shared["found"] = tj.evaluate(
+            sim, SESSIONS, trained_on="one", n_seeds=4, tvb=2, skip_t=SKIP, window=WINDOW, progress=False
+        )
+        shared["unchanged"] = snapshot(sim) == before
+    return shared["found"]
+
+
+def _by_hand(bold, target):
+    """Scores of a BOLD signal (n_time, 1, n_node, 1), with nothing of tvb_jaxfit."""
+    signal = np.asarray(bold)[SKIP:, 0, :, 0]
+
+    def r(signal, among=OFF):
+        return np.corrcoef(np.corrcoef(signal.T)[among & OFF], target[among & OFF])[0, 1]
+
+    def rmse(signal):
+        return np.sqrt(np.mean((_no_diagonal(np.corrcoef(signal.T)) - target) ** 2))
+
+    n = round(WINDOW / PERIOD)
+    windows = [signal[i * n : (i + 1) * n] for i in range(len(signal) // n)]
+    return {
+        "r": r(signal),
+        "rmse": rmse(signal),
+        "window_r": np.mean([r(window) for window in windows]),
+        "window_rmse": np.mean([rmse(window) for window in windows]),
+        "r left-left": r(signal, np.outer(LEFT, LEFT)),
+        "r left-right": r(signal, np.outer(LEFT, ~LEFT) | np.outer(~LEFT, LEFT)),
+        "r right-right": r(signal, np.outer(~LEFT, ~LEFT)),
+    }
+
+
+def _assert_scores(row, bold, target, tolerance=1e-9):
+    expected = _by_hand(bold, target)
+    assert list(row) == ["simulator", "seed", "target", *expected]
+    for measure, value in expected.items():
+        assert row[measure] == pytest.approx(value, abs=tolerance), measure
+
+
+def test_scores_of_tvb_are_those_of_its_own_run_on_the_same_seed(found, sim, stock):
+    rows = [row for row in found.rows if row["simulator"] == "TVB" and row["target"] == "held out"]
+    assert len(rows) == 2
+    for row in rows:
+        theirs = stock(sim)
+        theirs.integrator.noise.random_stream.seed(row["seed"])
+        ((_, bold),) = theirs.run()
+        assert bold.shape == (60, 1, N_NODE, 1)
+        _assert_scores(row, bold, HELD_OUT)
+
+
+def test_scores_in_jax_are_those_of_runs_on_the_same_keys(found, sim):
+    simulate, state = tj.prepare(sim)
+    rows = [row for row in found.rows if row["simulator"] == "JAX" and row["target"] == "held out"]
+    assert len(rows) == 4
+    for row in rows:
+        fresh = tj.resample(state, jax.random.key(row["seed"]))
+        _assert_scores(row, simulate(fresh).data[0], HELD_OUT)
+
+
+def test_runs_in_jax_and_in_tvb_are_from_one_distribution(found):
+    """Not a single run is the same, and their spread covers the difference of their means."""
+    jax_r, tvb_r = found.values("r"), found.values("r", simulator="TVB")
+    assert len({*jax_r, *tvb_r}) == 6
+    assert abs(jax_r.mean() - tvb_r.mean()) < 4 * found.sd("r")
+
+
+def test_the_simulator_is_not_modified(found, shared):
+    assert shared["unchanged"]
+
+
+def test_mean_and_spread_are_over_runs(found):
+    r = [row["r"] for row in found.rows if row["simulator"] == "JAX" and row["target"] == "held out"]
+    np.testing.assert_array_equal(found.r, r)
+    assert found.mean() == pytest.approx(sum(r) / 4)
+    assert found.sd() == pytest.approx(np.sqrt(sum((x - sum(r) / 4) ** 2 for x in r) / 3))
+    assert f"{found.mean():.4f} ± {found.sd():.4f}" in repr(found)
+    assert found.mean("rmse", "two", "TVB") == pytest.approx(found.values("rmse", "two", "TVB").mean())
+
+
+def test_every_session_and_the_means_are_scored(found):
+    assert list(found.targets.matrices) == ["one", "two", "three", "mean", "trained on", "held out"]
+    assert found.targets.main == "held out"
+    np.testing.assert_allclose(found.targets.matrices["held out"], HELD_OUT, atol=1e-15)
+    np.testing.assert_array_equal(found.targets.matrices["trained on"], found.targets.matrices["one"])
+    mean = sum(SESSIONS.values()) / 3
+    np.testing.assert_allclose(found.targets.matrices["mean"], _no_diagonal(mean), atol=1e-15)
+    for name, fc in SESSIONS.items():
+        expected = [np.corrcoef(run[OFF], fc[OFF])[0, 1] for run in found.fc["JAX"]]
+        np.testing.assert_allclose(found.values("r", name), expected, rtol=1e-12)
+
+
+def test_the_table_says_it_all(found):
+    text = repr(found)
+    for said in (
+        "Evaluation: ReducedWongWang, 6 regions",
+        "50 samples of runs of 6 s, after 10 left out",
+        "fresh noise, 4 runs",
+        "TVB, fresh noise, 2 runs",
+        "windows of 1 s",
+        "left-right",
+        "each session (mean of 3)",
+        "each held out (mean of 2)",
+        "structural weights, held out",
+        "a session, mean of the others",
+    ):
+        assert said in text, text
+    assert "training noise" not in text and "interrupted" not in text
+
+
+def test_as_a_table_of_pandas(found):
+    frame = found.to_pandas()
+    assert frame.shape == (6 * 6, 10)
+    means = frame.groupby(["simulator", "target"])["r"].mean()
+    assert means["JAX", "held out"] == pytest.approx(found.mean())
+
+
+def test_a_measure_or_target_that_is_not_there_is_an_error(found):
+    with pytest.raises(KeyError, match="no measure 'rsme'; there is: r, rmse, window_r"):
+        found.values("rsme")
+    with pytest.raises(KeyError, match="no target 'four'; there is: one, two"):
+        found.values("r", "four")
+
+
+def test_structural_baseline_is_of_the_symmetrised_weights(found, weights_6):
+    symmetric = (weights_6 + weights_6.T) / 2
+    expected = np.corrcoef(symmetric[OFF], HELD_OUT[OFF])[0, 1]
+    assert found.baseline["held out"] == pytest.approx(expected, rel=1e-12)
+    # Directed weights would tell: the comparison is not empty.
+    assert abs(expected - np.corrcoef(weights_6[OFF], HELD_OUT[OFF])[0, 1]) > 1e-3
+
+
+def test_a_runs_own_fc_is_matched_by_that_run_alone_and_in_the_order_of_the_regions(found, sim):
+    """Negative controls: other runs, and regions in another order, which labels put right."""
+    own = found.fc["JAX"][2]
+    order = [4, 2, 5, 0, 3, 1]
+    shuffled = own[np.ix_(order, order)]
+    targets = {"own": own, "shuffled": shuffled, "labelled": pd.DataFrame(shuffled, LABELS[order], LABELS[order])}
+    with pytest.warns(UserWarning, match="put into the order"):
+        again = tj.evaluate(sim, targets, n_seeds=4, skip_t=SKIP, progress=False)
+    assert again.targets.main == "mean" and again.targets.held_out == () and again.window is None
+    np.testing.assert_array_equal(again.fc["JAX"], found.fc["JAX"])
+    r, rmse = again.values("r", "own"), again.values("rmse", "own")
+    assert r[2] == pytest.approx(1.0) and rmse[2] == pytest.approx(0.0, abs=1e-12)
+    assert np.all(np.delete(r, 2) < 0.999) and np.all(np.delete(rmse, 2) > 1e-3)
+    np.testing.assert_array_equal(again.values("r", "labelled"), r)
+    assert again.values("r", "shuffled")[2] < 0.9
+
+
+def test_more_runs_begin_with_the_same_ones_and_another_seed_has_others(fitted):
+    one, two, other = (fitted.evaluate(n_seeds=n, seed=seed, progress=False) for n, seed in ((1, 0), (2, 0), (2, 1)))
+    assert one.r[0] == two.r[0] and len({*two.r, *other.r}) == 4
+    assert np.isnan(one.sd()) and "±" not in one.line()
+
+
+def test_single_precision_will_do(sim):
+    with jax.enable_x64(False):
+        found = tj.evaluate(sim, SESSIONS["one"], n_seeds=1, progress=False)
+    assert np.isfinite(found.r).all()
+
+
+def test_progress_is_shown_unless_it_is_not_wanted(fitted, capsys):
+    fitted.evaluate(n_seeds=1, progress=False)
+    assert capsys.readouterr().err == ""
+    fitted.evaluate(n_seeds=1, tvb=1)
+    shown = capsys.readouterr().err
+    assert "JAX: 100%" in shown and "TVB: 100%" in shown
+
+
+# ---- monitors, lengths
+
+
+def test_the_only_bold_is_scored_whatever_else_records(make, fitted):
+    both = [monitors.TemporalAverage(period=40.0), monitors.Bold(period=PERIOD, hrf_length=1000.0)]
+    options = {"n_seeds": 2, "tvb": 1, "skip_t": SKIP, "progress": False}
+    alone = fitted.evaluate(state=fitted.initial, **options)
+    beside = tj.evaluate(make(both), SESSIONS["one"], **options)
+    np.testing.assert_allclose(beside.r, alone.r, rtol=1e-12)
+    np.testing.assert_allclose(beside.values(simulator="TVB"), alone.values(simulator="TVB"), rtol=1e-12)
+    average = tj.evaluate(make(both), SESSIONS["one"], monitor=0, **options)
+    assert average.n_samples == 150 - SKIP and np.all(average.r != alone.r)
+
+
+def test_by_default_nothing_is_left_out_of_a_warm_stock(sim):
+    longer = tj.evaluate(sim, SESSIONS["one"], n_seeds=1, simulation_length=9000.0, progress=False)
+    assert (longer.skip_t, longer.n_samples, longer.length) == (0, 90, 9000.0)
+
+
+@pytest.mark.parametrize(
+    "options,said",
+    [
+        ({"monitor": 3}, "monitor: 3; the simulator has monitors 0 to 0"),
+        ({"n_seeds": 0}, "n_seeds = 0"),
+        ({"skip_t": 58}, "60 samples in 6000 ms, and skip_t = 58, leave 2; FC needs at least 3"),
+        ({"skip_t": -1}, "skip_t = -1"),
+        ({"window": 200.0}, r"window: 200 ms are 2 samples; give at least 3 \(300 ms\) and at most the 60"),
+        ({"window": 7000.0}, "window: 7000 ms are 70 samples"),
+        ({"simulation_length": 50.0}, "too short for monitors"),
+        ({"target": None}, "has no target of its own. Give the empirical FC"),
+        ({"target": np.eye(5)}, r"target: shape \(5, 5\) for 6 regions"),
+        ({"target": [_session(1), np.eye(5)]}, r"session 1: target: shape \(5, 5\)"),
+        ({"target": [_session(1)]}, "1 session; give at least two"),
+        ({"target": {"mean": _session(1), "b": _session(2)}}, "cannot be called 'mean'"),
+        ({"trained_on": 0}, "one target alone, so that nothing is held out"),
+        ({"target": SESSIONS, "trained_on": "four"}, "'four'; give some of 'one', 'two', 'three', and not all"),
+        ({"target": list(SESSIONS.values()), "trained_on": [0, 1, 2]}, "give some of 0, 1, 2, and not all"),
+        ({"groups": ["a", "b"]}, "groups: 2 for 6 regions"),
+    ],
+)
+def test_what_cannot_be_is_refused(sim, options, said):
+    options = {"target": SESSIONS["one"], "progress": False} | options
+    with pytest.raises(ValueError, match=said):
+        tj.evaluate(sim, **options)
+
+
+@pytest.mark.parametrize("parts", [{"scheme": "HeunDeterministic"}, {"nsig": 0.0}])
+def test_a_deterministic_simulator_is_refused(make, parts):
+    with pytest.raises(ValueError, match="evaluate: the simulator is deterministic"):
+        tj.evaluate(make(**parts), SESSIONS["one"])
+
+
+def test_several_variables_are_refused_before_anything_runs(make):
+    recorder = monitors.TemporalAverage(period=PERIOD)
+    sim = make([recorder])
+    sim.model = models.Generic2dOscillator(variables_of_interest=["V", "W"])
+    with pytest.raises(ValueError, match=r"\(n_voi, n_node, n_mode\) = \(2, 6, 1\); FC is of one variable"):
+        tj.evaluate(sim, SESSIONS["one"])
+
+
+# ---- fits
+
+
+@pytest.fixture
+def fitted(make, shared):
+    """A short fit of an unconfigured simulator."""
+    if "fit" not in shared:
+        free = {"coupling.a": tj.Parameter(), "model.w": tj.Parameter(regional=True)}
+        shared["fit_of"] = make()
+        shared["fit"] = tj.fit(shared["fit_of"], SESSIONS["one"], free, max_steps=3, progress=False)
+    return shared["fit"]
+
+
+def test_a_fit_is_scored_on_fresh_noise_beside_its_training(fitted):
+    fitted.evaluation = None
+    assert "fresh noise" not in repr(fitted)
+    other = fitted.evaluate(state=fitted.initial, n_seeds=1, progress=False)
+    assert fitted.evaluation is None, "of another state than the best"
+    found = fitted.evaluate(n_seeds=3, progress=False)
+    assert fitted.evaluation is found and found.line() in repr(fitted)
+    best = fitted.history.best_step
+    assert found.training == pytest.approx({"r": fitted.r[best], "rmse": fitted.loss[best]}, rel=1e-9)
+    assert other.training == pytest.approx({"r": fitted.r[0], "rmse": fitted.loss[0]}, rel=1e-9)
+    assert f"{'training noise':<34} {fitted.r[best]:.4f}" in repr(found)
+    expected = [fitted.score(key=jax.random.key(row["seed"])) for row in found.rows]
+    np.testing.assert_allclose(found.r, expected, rtol=1e-12)
+    assert found.r[0] != other.r[0]
+
+
+def test_a_fit_is_scored_by_tvb_from_its_best_state(fitted, shared, stock):
+    found = fitted.evaluate(tvb=1, n_seeds=1, progress=False)
+    theirs = stock(shared["fit_of"])
+    tj.write_back(fitted.best, theirs, position=True)
+    theirs.integrator.noise.random_stream.seed(found.rows[-1]["seed"])
+    ((_, bold),) = theirs.run()
+    fc = np.corrcoef(bold[fitted.skip_t :, 0, :, 0].T)
+    assert found.values(simulator="TVB")[0] == pytest.approx(np.corrcoef(fc[OFF], SESSIONS["one"][OFF])[0, 1], abs=1e-9)
+    np.testing.assert_array_equal(fitted.sim.model.w, shared["fit_of"].model.w)
+    assert shared["fit_of"].history is None
+
+
+def test_a_fit_can_be_scored_on_longer_runs(fitted, stock):
+    longer = fitted.evaluate(simulation_length=9000.0, n_seeds=1, progress=False)
+    assert (longer.length, longer.n_samples) == (9000.0, 90 - fitted.skip_t)
+    moved = stock(fitted.sim)
+    tj.write_back(fitted.best, moved, position=True)
+    simulate, state = tj.prepare(moved, 9000.0)
+    bold = simulate(tj.resample(state, jax.random.key(longer.rows[0]["seed"]))).data[0]
+    expected = tj.fc_corr(tj.compute_fc(bold, fitted.skip_t), SESSIONS["one"])
+    assert longer.r[0] == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_a_fit_is_held_against_sessions_that_it_was_not_made_with(fitted):
+    found = fitted.evaluate(list(SESSIONS.values()), trained_on=0, n_seeds=1, progress=False)
+    assert found.targets.held_out == ("session 1", "session 2")
+    assert fitted.evaluation is found and "against held out" in repr(fitted)
+    assert found.ceiling["trained on"] == pytest.approx(np.corrcoef(SESSIONS["one"][OFF], HELD_OUT[OFF])[0, 1])
+
+
+def test_weights_that_were_fitted_are_not_their_own_baseline(fitted):
+    own = fitted.sim.connectivity.weights
+    best = plain(fitted.best)
+    best = best.replace(connectivity=best.connectivity.replace(weights=best.connectivity.weights.at[0, 1].add(0.5)))
+    found = replace(fitted, best=best).evaluate(n_seeds=1, progress=False)
+    assert found.baseline["target"] == yardsticks.structural(own, SESSIONS["one"])
+    assert found.baseline["target"] != yardsticks.structural(best.connectivity.weights, SESSIONS["one"])
+    assert found.training["r"] != fitted.evaluate(n_seeds=1, progress=False).training["r"]
+
+
+def test_a_fit_without_its_simulator_says_so(fitted):
+    with pytest.raises(ValueError, match="holds no simulator. Give the simulator itself, and state="):
+        replace(fitted, sim=None).evaluate()
+
+
+# ---- runs that fail, and interrupts
+
+
+def test_an_interrupt_keeps_the_runs_that_were_done(fitted, monkeypatch):
+    done, in_jax = [], Runs.in_jax
+
+    def interrupted(self, seed, tick):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(seed)
+        return in_jax(self, seed, tick)
+
+    monkeypatch.setattr(Runs, "in_jax", interrupted)
+    found = fitted.evaluate(n_seeds=4, tvb=True, progress=False)
+    assert found.interrupted and found.r.shape == (2,) and list(found.fc) == ["JAX"]
+    assert [row["seed"] for row in found.rows] == done
+    assert "interrupted: these are the runs that were done" in repr(found)
+    # With nothing done there is nothing to keep.
+    with pytest.raises(KeyboardInterrupt):
+        fitted.evaluate(progress=False)
+
+
+def test_no_more_is_held_of_many_runs_than_of_one(fitted, monkeypatch):
+    held, in_jax = [], Runs.in_jax
+
+    def measured(self, seed, tick):
+        held.append(sum(array.nbytes for array in jax.live_arrays()))
+        return in_jax(self, seed, tick)
+
+    monkeypatch.setattr(Runs, "in_jax", measured)
+    fitted.evaluate(n_seeds=6, progress=False)
+    draws = fitted.best.integrator.noise.draws.nbytes
+    assert held[-1] - held[1] < draws / 2
+
+
+def test_a_run_without_fc_is_named_and_costs_nobody_elses_scores(fitted, monkeypatch):
+    found, in_jax = fitted.evaluate(n_seeds=3, window=WINDOW, progress=False), Runs.in_jax
+    lost = found.rows[1]["seed"]
+
+    def diverged(self, seed, tick):
+        return in_jax(self, seed, tick) * (np.nan if seed == lost else 1.0)
+
+    monkeypatch.setattr(Runs, "in_jax", diverged)
+    broken = fitted.evaluate(n_seeds=3, window=WINDOW, progress=False)
+    np.testing.assert_array_equal(broken.r, [found.r[0], np.nan, found.r[2]])
+    assert broken.mean() == pytest.approx((found.r[0] + found.r[2]) / 2)
+    assert "not finite" in broken.failed["JAX", lost]
+    assert f"JAX, seed {lost}: no FC: bold is not finite" in repr(broken)
+
+
+# ---- yardsticks
+
+
+def _noisy_sessions(n, rho, n_node=100):
+    """Sessions that correlate with each other by rho."""
+    random = np.random.default_rng(4)
+
+    def symmetric():
+        upper = np.triu(random.normal(size=(n_node, n_node)), 1)
+        return upper + upper.T
+
+    truth = symmetric()
+    return [0.1 * (np.sqrt(rho) * truth + np.sqrt(1 - rho) * symmetric()) for _ in range(n)]
+
+
+@pytest.mark.parametrize("n,rho", [(2, 0.5), (6, 0.3), (12, 0.6)])
+def test_ceiling_of_sessions_of_known_reliability(n, rho):
+    def reliability(n):
+        return n * rho / (1 + (n - 1) * rho)
+
+    found = yardsticks.ceiling(yardsticks.named_targets(_noisy_sessions(n, rho), range(100)))
+    assert found["split_half"] == pytest.approx(reliability(n), abs=0.02)
+    assert found["leave_one_out"] == pytest.approx(np.sqrt(rho * reliability(n - 1)), abs=0.02)
+    assert "trained on" not in found
+
+
+def test_held_out_sessions_give_what_data_can_reach():
+    targets = yardsticks.named_targets(np.array(_noisy_sessions(6, 0.4)), range(100), trained_on=[0, 1, 2])
+    # Means of three, each of the reliability 3 rho / (1 + 2 rho).
+    assert yardsticks.ceiling(targets)["trained on"] == pytest.approx(1.2 / 1.8, abs=0.02)
+
+
+def test_sessions_without_anything_in_common_have_no_reliability():
+    found = yardsticks.ceiling(yardsticks.named_targets(_noisy_sessions(5, 0.0), range(100)))
+    assert abs(found["leave_one_out"]) < 0.03
+    assert np.isnan(found["split_half"]) or found["split_half"] < 0.05
+
+
+def test_blocks_part_all_pairs():
+    groups = ["visual", "motor", "visual", "default", "motor", "visual"]
+    found = yardsticks.blocks(groups, N_NODE)
+    assert list(found)[:3] == ["default-default", "default-motor", "default-visual"] and len(found) == 6
+    np.testing.assert_array_equal(sum(pairs.astype(int) for pairs in found.values()), 1)
+    for pairs in found.values():
+        np.testing.assert_array_equal(pairs, pairs.T)
+    assert found["motor-visual"][0, 1] and found["motor-visual"][1, 2] and not found["motor-visual"][0, 2]
+    assert yardsticks.blocks(["r"] * 3, 3) == {}
+
+
+def test_an_undefined_correlation_is_nan():
+    some, constant = _session(0), np.ones((N_NODE, N_NODE))
+    assert np.isnan(yardsticks.correlation(some, constant)) and np.isnan(yardsticks.correlation(constant, some))
+    assert np.isnan(yardsticks.correlation(some * np.nan, some))
+    two = np.zeros((N_NODE, N_NODE), bool)
+    two[0, 1] = two[1, 0] = True
+    assert np.isnan(yardsticks.correlation(some, some, two))
+
+
+def test_frames_in_a_list_are_sessions_and_one_frame_or_nested_list_is_not():
+    frame = pd.DataFrame(_session(1), index=LABELS, columns=LABELS)
+    assert yardsticks.named_targets([frame, frame], LABELS).sessions == ("session 0", "session 1")
+    for single in (frame, _session(1), _session(1).tolist()):
+        assert yardsticks.named_targets(single, LABELS).sessions == ()
+
+
+def test_scores_do_not_depend_on_the_diagonal_of_the_target(sim):
+    """It is zero in both, as in fit()."""
+    target = SESSIONS["one"]
+    scores = [
+        module._scores(target * OFF, [], yardsticks.named_targets(one, LABELS).matrices["target"], {})
+        for one in (target, _no_diagonal(target))
+    ]
+    assert scores[0] == scores[1] == {"r": pytest.approx(1.0), "rmse": 0.0}
