@@ -53,7 +53,7 @@ FREE = {"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0.0, 
 
 
 def _fit(sim=None, target=None, free=FREE, **options):
-    options = {"max_steps": 8, "progress": False, "optimizer": optax.adam(0.02)} | options
+    options = {"max_steps": 8, "progress": False, "optimizer": optax.adam(0.02), "fresh": False} | options
     return fit(_simulator() if sim is None else sim, _target() if target is None else target, free, **options)
 
 

@@ -70,7 +70,7 @@ def fixed_point(step, theta, weights, inputs, start):
         x, d, residual, pseudo, count = carry
         there = linearise(step, *quiet[:3], x)
         # (1 + 1/tau - M)^-1 = (1 - (M - 1/tau))^-1
-        slower = there._replace(A=there.A - jnp.eye(there.A.shape[-1], dtype=x.dtype) / pseudo)
+        slower = there._replace(A=there.A - jnp.eye(there.A.shape[-1], dtype=x.dtype)[None] / pseudo)
         moved = x + by_variable(solve_still(slower, by_node(d).ravel()), x.shape)
         d_moved = change(moved)
         after = size(moved, d_moved)

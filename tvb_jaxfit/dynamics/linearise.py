@@ -174,7 +174,7 @@ def solve_still(linearised, right):
     A, D, Y, _, N = linearised
     n_group, n_state, _ = A.shape
     right = right.reshape(n_group, n_state, 1)
-    solved = solve_each(jnp.eye(n_state, dtype=A.dtype) - A, jnp.concatenate([D, right], axis=-1))
+    solved = solve_each(jnp.eye(n_state, dtype=A.dtype)[None] - A, jnp.concatenate([D, right], axis=-1))
     of_sums, local = solved[..., :-1], solved[..., -1:]
     network = jnp.eye(N.shape[0], dtype=A.dtype) - apply_right(N, Y @ of_sums)
     sums = jnp.linalg.solve(network, N @ (Y @ local).ravel())

@@ -199,7 +199,8 @@ def fit(
     Raises
     ------
     ValueError
-        An unknown method, options that do not go together, a target that does not fit the regions, a path that the simulator does not have, bounds that exclude the start.
+        An unknown method, options that do not go together, a target that does not fit the regions, a path that the
+        simulator does not have, bounds that exclude the start; no stable fixed point anywhere, for a linear fit.
     UnsupportedComponent
         As `prepare`.
     """

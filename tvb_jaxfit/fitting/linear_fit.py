@@ -17,8 +17,8 @@ from .callbacks import as_callback
 from .history import History
 
 # How far fluctuations may reach into the curvature before it costs, one descent after the other. Out of a well whose rim
-# is 1 / reach standard deviations away, noise kicks at a rate that falls as exp(-1 / (6 reach^2)): hardly ever at 0.15.
-# Beyond, it depends on whether there is anywhere to go; the simulation tells.
+# is 1 / reach standard deviations away, noise kicks at a rate that falls as exp(-1 / (6 reach^2)), hardly ever at 0.15.
+# Beyond, it depends on whether there is anywhere to go: the simulation tells.
 REACH = (0.15, 0.3, 0.6)
 # Points of the coarse sweep; starts that are followed for a while; share of the evaluations that this takes.
 _POINTS, _STARTS, _SHARE = 256, 3, 0.25

@@ -1,0 +1,144 @@
+"""fit() by the linear response: better, within bounds, and confirmed by simulation; and the noise that fits see."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tvb.simulator.lab import monitors
+
+import tvb_jaxfit as tj
+from tvb_jaxfit import BoundedParameter, Parameter
+from tvb_jaxfit.fitting import fit as fit_module
+from tvb_jaxfit.fitting import linear_fit
+from tvb_jaxfit.parameters import parameters_of
+
+N_NODE = 6
+
+
+@pytest.fixture
+def sim(build_small, weights_6):
+    """Six symmetric regions, whose FC is that of a temporal average."""
+    return build_small(
+        (weights_6 + weights_6.T) / 2.0,
+        steps=2000,
+        model={"w": np.array([0.3]), "I_o": np.array([0.3])},
+        monitors=[monitors.TemporalAverage(period=200.0)],
+    )
+
+
+def _free():
+    bounded = {"lower_bound": 0.0, "upper_bound": 1.0, "regional": True}
+    return {"model.w": BoundedParameter(**bounded), "coupling.a": BoundedParameter(lower_bound=0.0, upper_bound=0.5)}
+
+
+@pytest.fixture
+def target(sim):
+    """FC of the network with other values, by linear response: it can be fitted exactly."""
+    linear, state = tj.prepare_linear(sim)
+    state.model.w, state.coupling.a = jnp.linspace(0.2, 0.6, N_NODE), jnp.array([0.12])
+    return np.asarray(linear(state).fc())
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """A smaller sweep, and simulations of seconds instead of 20 minutes."""
+    monkeypatch.setattr(linear_fit, "_POINTS", 16)
+    monkeypatch.setattr(fit_module, "_CONFIRMING", 20_000)
+
+
+def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target):
+    result = tj.fit(sim, target, _free(), method="linear", max_evaluations=300, progress=False)
+    assert result.loss[-1] < 0.02 < result.loss[0] and result.r[-1] > 0.999
+    assert result.loss[-1] == np.min(result.loss)
+    values = parameters_of(result.best)
+    for path, parameter in values.items():
+        assert np.all((parameter.value > parameter.lower_bound) & (parameter.value < parameter.upper_bound)), path
+    # The state stands at its fixed point, and the simulation that confirmed it is reported.
+    change = result.simulate.step.local
+    assert callable(change) and "simulation on fresh noise: r" in result.history.stop_reason
+    linear, _ = tj.prepare_linear(sim)
+    response = linear(result.best)
+    np.testing.assert_allclose(result.best.initial_conditions[-1], response.fixed_point.x, rtol=1e-9)
+    assert float(tj.rmse_corr(response.fc(), target)) == pytest.approx(result.loss[-1], rel=1e-6)
+    # Negative control: the target is not that of the start.
+    assert float(tj.fc_corr(linear(tj.prepare(sim)[1]).fc(), target)) < 0.99
+
+
+def test_the_simulation_goes_on_from_the_linear_fit(sim, target):
+    options = {"max_evaluations": 100, "max_steps": 3, "optimizer": optax.adam(1e-4), "progress": False}
+    result = tj.fit(sim, target, _free(), method="linear+simulate", **options)
+    assert result.before is not None and result.before.before is None
+    began = parameters_of(result.initial)["model.w"].value
+    np.testing.assert_array_equal(began, parameters_of(result.before.best)["model.w"].value)
+    assert result.history.loss.size == 4 and result.history.validation.steps.tolist() == [0, 3]
+
+
+def test_each_step_sees_its_own_noise_or_all_the_same(sim, target):
+    options = {"optimizer": optax.sgd(0.0), "max_steps": 3, "progress": False}
+    fresh = tj.fit(sim, target, {"model.w": Parameter()}, **options).loss
+    fixed = tj.fit(sim, target, {"model.w": Parameter()}, fresh=False, **options).loss
+    assert len(set(fresh)) == 4 and len(set(fixed)) == 1
+    again = tj.fit(sim, target, {"model.w": Parameter()}, **options).loss
+    np.testing.assert_array_equal(fresh, again)
+
+
+def test_gradients_are_averaged_over_realisations(sim, target):
+    options = {"optimizer": optax.sgd(0.01), "max_steps": 1, "progress": False}
+    result = tj.fit(sim, target, {"model.w": Parameter()}, n_noise=2, **options)
+    w = [float(parameters_of(state)["model.w"].value[0]) for state in (result.initial, result.fitted)]
+    simulate, state = tj.prepare(sim)
+
+    def loss(w, step):
+        at = state.replace(model=state.model.replace(w=w))
+        at = tj.resample(at, jax.random.fold_in(jax.random.key(fit_module._SEEN), step))
+        return tj.rmse(tj.compute_fc(simulate(at).data[0]), target)
+
+    slopes = [float(jax.grad(loss)(jnp.array([0.3]), step)[0]) for step in (0, 1)]
+    assert w[0] - w[1] == pytest.approx(0.01 * np.mean(slopes), rel=1e-9)
+
+
+def test_callback_sees_each_improvement_and_may_end_the_descent(sim, target):
+    seen = []
+
+    def callback(step, state, loss, gradients):
+        seen.append((step, loss, set(gradients)))
+        return step == 2
+
+    result = tj.fit(sim, target, _free(), method="linear", callback=callback, max_evaluations=60, progress=False)
+    assert seen[0][2] == {"model.w", "coupling.a"} and result.loss.size == 3
+
+
+def test_an_interrupt_keeps_what_was_confirmed(sim, target, monkeypatch):
+    confirm = fit_module._confirmation
+
+    def once(*arguments):
+        scores, calls = confirm(*arguments), []
+
+        def confirmed(state):
+            calls.append(state)
+            if len(calls) > 1:
+                raise KeyboardInterrupt
+            return scores(state)
+
+        return confirmed
+
+    monkeypatch.setattr(fit_module, "_confirmation", once)
+    result = tj.fit(sim, target, _free(), method="linear", max_evaluations=60, progress=False)
+    assert result.loss[-1] < result.loss[0]
+
+
+def test_a_start_without_a_stable_fixed_point_is_left(sim, target):
+    """JR-like rhythm is no rest: here, a coupling so strong that the network runs away from its start."""
+    free = {"model.w": BoundedParameter(0.95, 0.0, 1.0), "model.I_o": BoundedParameter(0.39, 0.2, 0.4)}
+    result = tj.fit(sim, target, free, method="linear", max_evaluations=60, progress=False)
+    assert np.isfinite(result.loss).all()
+
+
+def test_unknown_methods_and_options_that_do_not_go_together_are_refused(sim, target):
+    with pytest.raises(ValueError, match="'linear', 'linear\\+simulate'"):
+        tj.fit(sim, target, _free(), method="lineer")
+    with pytest.raises(ValueError, match="n_noise"):
+        tj.fit(sim, target, _free(), n_noise=2, fresh=False)
+    with pytest.raises(ValueError, match="patience"):
+        tj.fit(sim, target, _free(), patience=2, fresh=False)
