@@ -8,6 +8,8 @@ import importlib
 
 _HOMES = {
     "prepare": "translate.simulator",
+    "prepare_linear": "translate.linear",
+    "LinearResponse": "dynamics.linear_response",
     "certify": "certificate",
     "Certificate": "certificate",
     "compute_fc": "observation",

@@ -118,7 +118,7 @@ def correlations(covariance):
     variance = jnp.diagonal(covariance)
     varies = variance > 0.0
     scale = jnp.where(varies, jnp.where(varies, variance, 1.0) ** -0.5, 0.0)
-    fc = scale[:, None] * covariance * scale
+    fc = scale[:, None] * covariance * scale[None, :]
     return jnp.where(np.eye(fc.shape[0], dtype=bool), jnp.zeros((), fc.dtype), fc)
 
 

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 
 from .linearise import at_rest, by_node, by_variable, linearise, solve_still
 
-_MOST = 60
+_MOST = 100
 # Pseudo-time of the first implicit step [steps] where a step changes the state by a hundredth, more where it is less:
-# what is far from rest follows its own path. And its growth, at most, from one step to the next.
-_FIRST, _GROWTH = 20.0, 10.0
+# what is far from rest follows its own path. And its growth from one step to the next, at least and at most: on a limit
+# cycle the change never falls, but steps that are long enough leave it.
+_FIRST, _LEAST, _GROWTH = 20.0, 1.2, 10.0
 
 
 class FixedPoint(NamedTuple):
@@ -75,7 +76,8 @@ def fixed_point(step, theta, weights, inputs, start):
         d_moved = change(moved)
         after = size(moved, d_moved)
         ok = jnp.isfinite(after) & (after < 10.0 * residual)
-        growth = jnp.clip(residual / jnp.maximum(after, 1e-300), 0.5, _GROWTH)
+        growth = jnp.clip(residual / jnp.maximum(after, jnp.finfo(x.dtype).tiny), _LEAST, _GROWTH)
+        growth = jnp.where(after > 2.0 * residual, 0.5, growth)
         pseudo = jnp.where(ok, jnp.minimum(pseudo * growth, 1e12), pseudo / 4.0)
         x, d = jnp.where(ok, moved, x), jnp.where(ok, d_moved, d)
         return x, d, jnp.where(ok, after, residual), pseudo, count + 1

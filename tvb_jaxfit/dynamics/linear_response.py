@@ -1,7 +1,7 @@
 """What a network makes of its noise around its fixed point: covariances without a simulation."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import numpy as np
 
 from ..observation import correlations
 from ..parameters import plain
+from ..state import State
 from . import modal, spectral
 from .fixed_point import FixedPoint, fixed_point
 from .linearise import (
@@ -18,11 +19,22 @@ from .linearise import (
     jacobian,
     linearise,
     solve_still,
-    step_matrix,
 )
 from .monitors import Silent
 from .simulate import Simulate
+from .slowest import eigenvalues
 from .trust import mean_push
+
+
+def _promoting(function):
+    """The same function whatever a user lets JAX promote in the user's own code."""
+
+    @wraps(function)
+    def promoting(*args):
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return function(*args)
+
+    return promoting
 
 
 @jax.tree_util.register_dataclass
@@ -42,7 +54,11 @@ class LinearResponse:
     shift : Array, shape (n_var, n_node, n_mode)
         How far the curvature of the step moves the mean of the states, to second order in the noise.
     n_unstable : Array, shape ()
-        Modes that grow.
+        Modes that grow, or decay too slowly to be told from one that does.
+    state : State
+        Where it is the response.
+    about : Linear
+        Of which simulator.
     """
 
     fixed_point: FixedPoint
@@ -51,6 +67,7 @@ class LinearResponse:
     spread: jax.Array
     shift: jax.Array
     n_unstable: jax.Array
+    state: State = field(repr=False)
     about: "Linear" = field(metadata={"static": True}, repr=False)
 
     @property
@@ -83,11 +100,8 @@ class LinearResponse:
 
     @cached_property
     def eigenvalues(self):
-        """Growth of each mode a step, the largest first; with delays, of the slowest ones."""
-        delays = delays_of(self.about.simulate.step, self.linearised)
-        there = jax.tree.map(lambda a: np.asarray(a, float), self.linearised)
-        values = np.linalg.eigvals(np.asarray(step_matrix(there))) if delays is None else _slowest(there, delays)
-        return values[np.argsort(-np.abs(values))]
+        """Growth of each mode a step, the largest first; of the slowest ones where delays make too many."""
+        return eigenvalues(self.linearised, delays_of(self.about.simulate.step, self.linearised))
 
     @property
     def margin(self):
@@ -95,20 +109,31 @@ class LinearResponse:
         return float(-np.log(np.abs(self.eigenvalues[0])) / self.about.simulate.dt)
 
     def power(self, frequencies, monitor=0):
-        """Power spectral density of a monitor's signals before they are sampled.
+        """Power spectral density of a monitor's signals as they are before they are sampled.
 
         Parameters
         ----------
         frequencies : array_like, shape (n,)
-            [Hz]
+            Up to that of every second step [Hz].
         monitor : int
 
         Returns
         -------
-        Array, shape (n, n_voi * n_node * n_mode)
-            One-sided, [signal^2 / Hz].
+        Array, shape (n, n_signal)
+            One-sided [signal^2 / Hz]: its integral is the variance of the signals. Noise of the sensors themselves,
+            which is drawn for each sample, is left out.
+
+        Raises
+        ------
+        ValueError
+            Where a frequency is out of range, or the monitor records nothing.
         """
-        raise NotImplementedError
+        self._of(monitor)
+        frequencies = np.asarray(frequencies, float)
+        highest = 500.0 / self.about.simulate.dt
+        if frequencies.ndim != 1 or not np.all((frequencies >= 0.0) & (frequencies <= highest)):
+            raise ValueError(f"frequencies: {frequencies}; give a list of them from 0 to {highest:g} Hz.")
+        return self.about.power(self, frequencies, monitor)
 
     def __repr__(self):
         if isinstance(self.shift, jax.core.Tracer):
@@ -150,11 +175,12 @@ class Linear:
         LinearResponse
         """
         state = plain(state)
-        return self._run(state, state.initial_conditions[-1] if start is None else start)
+        found = self._run(state, state.initial_conditions[-1] if start is None else start)
+        return LinearResponse(*found, state, self)
 
     @cached_property
     def _run(self):
-        return jax.jit(self._of)
+        return jax.jit(_promoting(self._of))
 
     def _of(self, state, start):
         step, dt = self.simulate.step, self.simulate.dt
@@ -178,15 +204,25 @@ class Linear:
         positive = variance > 0.0
         spread = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
         push = mean_push(step, theta, weights, inputs, rest.x, there, seen.local)
-        return LinearResponse(
-            rest,
-            there,
-            covariances,
-            by_variable(spread, shape),
-            by_variable(solve_still(there, push), shape),
-            seen.unstable,
-            self,
-        )
+        shift = by_variable(solve_still(there, push), shape)
+        return rest, there, covariances, by_variable(spread, shape), shift, seen.unstable
+
+    @_promoting
+    def power(self, response, frequencies, monitor):
+        """See `LinearResponse.power`."""
+        step, dt, there = self.simulate.step, self.simulate.dt, response.linearised
+        x, leaves, monitor = response.fixed_point.x, response.state.monitors[monitor], self.simulate.monitors[monitor]
+        theta = jnp.asarray(2.0 * np.pi * frequencies * dt / 1000.0, x.dtype)
+        pooled, taps = monitor.filter(leaves)
+        gain = spectral.squared_gain(taps.astype(x.dtype), pooled, theta)
+        density = _density(response.state.integrator.noise, dt, theta)
+
+        def variances(covariance):
+            return jnp.diagonal(monitor.spatial(self._watched(monitor, covariance, x)))
+
+        of_rows = spectral.power(there, delays_of(step, there), self._observed(x), theta, variances)
+        # Per Hz instead of per radian a step, of negative frequencies, too.
+        return (2.0 * dt / 1000.0) * (density * gain)[:, None] * of_rows
 
     def _recording(self, state):
         pairs = zip(self.simulate.monitors, state.monitors, strict=True)
@@ -209,19 +245,14 @@ class Linear:
 
 def spectra(step, weights, there, observed, noise, filters, dt):
     """Covariances through each filter: by modes where the step is symmetric but for a scale, else by frequencies."""
-    coloured = "eta" in noise
     delays = delays_of(step, there)
 
     def by_frequency(there, observed, filters):
-        theta, weight = spectral.frequencies(dt)
-        theta_here = jnp.asarray(theta, there.A.dtype)
-        density = jnp.ones_like(theta_here)
-        if coloured:
-            ntau = jnp.reshape(noise.ntau, ())
-            E = jnp.exp(-dt / ntau)
-            density = spectral.coloured_density(E, dt**2 / ntau * (1.0 - E**2), theta_here)
-        gains = [spectral.squared_gain(taps, pooled, theta_here) for pooled, taps in zip(pools, filters, strict=True)]
-        return spectral.covariances(there, delays, observed, theta, weight, density, gains)
+        at = spectral.frequencies(dt, delays, rhythms=delays is not None or there.A.shape[1] > 1)
+        theta = jnp.asarray(at.theta, there.A.dtype)
+        density = _density(noise, dt, theta)
+        through = [spectral.filter_weights(at, taps, pooled) for pooled, taps in zip(pools, filters, strict=True)]
+        return spectral.covariances(there, delays, observed, at, density, through)
 
     def by_modes(there, observed, filters):
         A, D, Y, B, _ = there
@@ -245,7 +276,16 @@ def spectra(step, weights, there, observed, noise, filters, dt):
     pools = [pooled for pooled, _ in filters]
     filters = [taps.astype(there.A.dtype) for _, taps in filters]
     small = there.A.shape[1:] == there.D.shape[1:] == there.Y.shape[1:] == (1, 1)
-    if not small or step.mixes or step.pairs is not None or delays is not None or coloured:
+    if not small or step.mixes or step.pairs is not None or delays is not None or "eta" in noise:
         return by_frequency(there, observed, filters)
     usable = modal.is_symmetrisable(weights, there.D[:, 0, 0], there.Y[:, 0, 0])
     return jax.lax.cond(usable, by_modes, by_frequency, there, observed, filters)
+
+
+def _density(noise, dt, theta):
+    """Spectral density of the noise, relative to white noise of unit variance a step."""
+    if "eta" not in noise:
+        return jnp.ones_like(theta)
+    ntau = jnp.reshape(noise.ntau, ())
+    kept = jnp.exp(-dt / ntau)
+    return spectral.coloured_density(kept, dt**2 / ntau * (1.0 - kept**2), theta)

@@ -94,7 +94,7 @@ stationary.defvjp(_stationary_forward, _stationary_backward)
 
 def _pairs(values):
     """1 - a b for all pairs of eigenvalues; never 0."""
-    gap = 1.0 - values[:, None] * values
+    gap = 1.0 - values[:, None] * values[None, :]
     tiny = jnp.finfo(values.dtype).eps
     return jnp.where(jnp.abs(gap) < tiny, tiny, gap)
 
@@ -116,22 +116,22 @@ def memory(M, taps, of, pooled):
     -------
     Array, shape (n, n)
     """
-    return (of.R * _memory_of(of.values, taps, pooled)) @ of.L
+    return (of.R * _memory_of(of.values, taps, pooled)[None, :]) @ of.L
 
 
 def _memory_forward(M, taps, of, pooled):
     p, pull = jax.vjp(lambda taps: _memory_of(of.values, taps, pooled), taps)
-    return (of.R * p) @ of.L, (p, pull, taps, of)
+    return (of.R * p[None, :]) @ of.L, (p, pull, taps, of)
 
 
 def _memory_backward(pooled, kept, g):
     p, pull, taps, of = kept
     inner = of.R.T @ g @ of.L.T
     _, slope = jax.jvp(lambda values: _memory_of(values, taps, pooled), (of.values,), (jnp.ones_like(p),))
-    apart = of.values[:, None] - of.values
+    apart = of.values[:, None] - of.values[None, :]
     close = jnp.abs(apart) < _CLOSE
-    quotient = (p[:, None] - p) / jnp.where(close, 1.0, apart)
-    quotient = jnp.where(close, 0.5 * (slope[:, None] + slope), quotient)
+    quotient = (p[:, None] - p[None, :]) / jnp.where(close, 1.0, apart)
+    quotient = jnp.where(close, 0.5 * (slope[:, None] + slope[None, :]), quotient)
     return of.L.T @ (inner * quotient) @ of.R.T, *pull(jnp.diagonal(inner)), jax.tree.map(jnp.zeros_like, of)
 
 
@@ -139,13 +139,13 @@ memory.defvjp(_memory_forward, _memory_backward)
 
 
 def _memory_of(values, taps, pooled):
-    r"""K as a function of an eigenvalue: half the autocorrelation of the filter at 0, and that at each lag times
-    :math:`\lambda^{lag}`.
+    r"""K as a function of an eigenvalue.
 
+    Half the autocorrelation of the filter at 0, and that at each lag times :math:`\lambda^{lag}`.
     The autocorrelation is that of the taps, each widened to the triangle that is the autocorrelation of a mean.
     """
     m = pooled
-    of_taps = _autocorrelation(taps)
+    of_taps = autocorrelation(taps)
     triangle = jnp.asarray((m - np.abs(np.arange(-m + 1, m))) / m**2, values.dtype)
     powers = _powers(values, m)
     later = powers @ triangle[m - 1 :]
@@ -159,7 +159,7 @@ def _memory_of(values, taps, pooled):
     return first + whole * values * polynomial(step, of_taps[1:])
 
 
-def _autocorrelation(taps):
+def autocorrelation(taps):
     """Sum over d of taps[d] taps[d + k], for each k."""
     n = 1 << (2 * taps.size - 1).bit_length()
     spectrum = jnp.fft.rfft(taps, n)

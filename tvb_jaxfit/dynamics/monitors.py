@@ -99,9 +99,13 @@ class Monitor:
         """(pooled, taps): samples are sums of taps[d] times the mean of ``pooled`` steps, d such means ago."""
         return 1, jnp.ones(1)
 
-    def covariance(self, watched, leaves):
-        """Covariance of the samples, from that of the watched rows at their times, (n, n), n = n_voi * n_node * n_mode."""
+    def spatial(self, watched):
+        """Covariance of the signals, from that of the watched rows, (n, n) with n = n_voi * n_node * n_mode."""
         return watched
+
+    def covariance(self, watched, leaves):
+        """Covariance of the samples, the monitor's own noise included."""
+        return self.spatial(watched)
 
     def watch(self, observed):
         """Rows that the monitor watches."""
@@ -162,7 +166,7 @@ class SpatialAverage(Monitor):
         """Means over each group at the sampling steps."""
         return jnp.einsum("gn,tvnm->tvgm", jnp.asarray(self.mean, observed.dtype), self.at_steps(observed, start)), {}
 
-    def covariance(self, watched, leaves):
+    def spatial(self, watched):
         """Of the groups."""
         modes = np.eye(watched.shape[0] // (len(self.voi) * self.mean.shape[1]))
         return _through(np.kron(np.eye(len(self.voi)), np.kron(self.mean, modes)), watched)
@@ -222,18 +226,25 @@ class Projection(Monitor):
         """The mean of a period."""
         return self.istep, jnp.ones(1)
 
-    def covariance(self, watched, leaves):
-        """Of the sensors, their own noise included."""
-        n_sensor, n_node = self.gain.shape
+    def spatial(self, watched):
+        """Of the sensors, without their noise."""
+        n_node = self.gain.shape[1]
         modes = np.ones((1, watched.shape[0] // (len(self.voi) * n_node)))
-        signal = _through(np.kron(np.eye(len(self.voi)), np.kron(self.gain, modes)), watched)
-        if self.coloured is not None:
-            variance = self.dt**2 / jnp.reshape(leaves.obsnoise.ntau, ()) if self.coloured else self.dt
-            signal = signal + variance * jnp.eye(signal.shape[0], dtype=signal.dtype)
-        if self.reference is not None:
-            less = np.eye(n_sensor) - self.reference
-            signal = _through(np.kron(np.eye(len(self.voi)), less), signal)
-        return signal
+        return self._less_reference(_through(np.kron(np.eye(len(self.voi)), np.kron(self.gain, modes)), watched))
+
+    def covariance(self, watched, leaves):
+        """Of the sensors, and of their noise."""
+        signal = self.spatial(watched)
+        if self.coloured is None:
+            return signal
+        variance = self.dt**2 / jnp.reshape(leaves.obsnoise.ntau, ()) if self.coloured else self.dt
+        return signal + self._less_reference(variance * jnp.eye(signal.shape[0], dtype=signal.dtype))
+
+    def _less_reference(self, covariance):
+        if self.reference is None:
+            return covariance
+        less = np.eye(self.reference.size) - self.reference
+        return _through(np.kron(np.eye(len(self.voi)), less), covariance)
 
     def sample(self, leaves, observed, start):
         """Sensor signals, (n_time, n_voi, n_sensor, 1); the stock is the sum over a window that is not full yet."""

@@ -6,17 +6,28 @@ each entry. Nodes are solved for by themselves: one matrix of sums is factored a
 variables there are.
 """
 
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import spherical_jn
 
 from .linearise import apply_left, apply_right, solve_each, spread
-from .modal import polynomial
+from .modal import autocorrelation, polynomial
 
 # Panels of frequency double in width from this rate on [rad/ms]: slower than any rhythm of a rest.
 _SLOWEST = 1e-4
+# Where rhythms lie [rad/ms], 1 to 100 Hz, and parts that panels there are split in: a rhythm of 10 Hz that decays in
+# 300 ms is then integrated to 1e-5.
+_RHYTHMS, _PARTS = (0.006, 0.6), 4
+# Turns of the longest delay's phase within a panel, at most.
+_TURNS = 1.0
+# How far from a whole number turns may be.
+_WHOLE = 0.05
 
 
 class Spectra(NamedTuple):
@@ -29,7 +40,7 @@ class Spectra(NamedTuple):
     local : Array, shape (n_group, n_state + n_sum, n_state + n_sum)
         Of the states and sums of each group.
     unstable : Array, shape ()
-        How many modes grow.
+        How many modes grow, or decay too slowly to be told from one that does.
     """
 
     covariances: tuple
@@ -37,29 +48,133 @@ class Spectra(NamedTuple):
     unstable: jax.Array
 
 
-def frequencies(dt, order=10):
-    """Nodes and weights of Gauss-Legendre quadrature over (0, pi), in panels that double in width.
+@dataclass(frozen=True)
+class Frequencies:
+    """Gauss-Legendre quadrature over (0, pi), in panels that double in width, none wider than delays allow.
+
+    Attributes
+    ----------
+    edges : tuple of float
+        Of the panels [rad a step].
+    order : int
+        Nodes a panel.
+    """
+
+    edges: tuple[float, ...]
+    order: int = 12
+
+    @cached_property
+    def _rule(self):
+        return np.polynomial.legendre.leggauss(self.order)
+
+    @cached_property
+    def _panels(self):
+        """Middles and half widths."""
+        edges = np.asarray(self.edges)
+        return (edges[1:] + edges[:-1]) / 2.0, np.diff(edges) / 2.0
+
+    @property
+    def theta(self):
+        """Nodes, (n,) [rad a step]."""
+        middle, half = self._panels
+        return (middle[:, None] + half[:, None] * self._rule[0]).ravel()
+
+    @property
+    def weight(self):
+        """Weights, (n,); they sum to pi."""
+        return (self._panels[1][:, None] * self._rule[1]).ravel()
+
+    def moments(self, lags):
+        r"""Weights of integrals of cos(lag theta) f(theta), however fast the cosine turns, for f smooth in each panel.
+
+        Parameters
+        ----------
+        lags : ndarray of int, shape (n_lag,)
+
+        Returns
+        -------
+        ndarray, shape (n_lag, n)
+
+        Notes
+        -----
+        The interpolating polynomial of f is integrated: :math:`\\int_{-1}^1 e^{i k u} P_j(u) du = 2 i^j j_j(k)`.
+        """
+        middle, half = self._panels
+        at, weight = self._rule
+        order = np.arange(self.order)
+        to_legendre = weight[:, None] * (order + 0.5) * np.polynomial.legendre.legvander(at, self.order - 1)
+        bessel = spherical_jn(order, np.multiply.outer(lags, half)[..., None])
+        turned = np.exp(1j * np.multiply.outer(lags, middle))[..., None] * 1j**order
+        moments = 2.0 * half[:, None] * (np.real(turned * bessel) @ to_legendre.T)
+        return moments.reshape(len(lags), -1)
+
+
+def frequencies(dt, delays=None, rhythms=True):
+    """Where to evaluate spectra.
 
     Parameters
     ----------
     dt : float
         [ms]
-    order : int
-        Nodes a panel.
+    delays : ndarray of int, optional
+        [steps]
+    rhythms : bool
+        Whether modes may oscillate, many times before they decay.
 
     Returns
     -------
-    theta, weight : ndarray, shape (n,)
-        [rad a step]
+    Frequencies
     """
     n_panel = max(1, int(np.ceil(np.log2(np.pi / (_SLOWEST * dt)))))
     edges = np.concatenate([[0.0], np.pi * 2.0 ** np.arange(-n_panel, 1)])
-    at, weight = np.polynomial.legendre.leggauss(order)
-    width = np.diff(edges)[:, None] / 2.0
-    return (edges[:-1, None] + width * (1.0 + at)).ravel(), (width * weight).ravel()
+    widest = np.pi if delays is None else _TURNS * 2.0 * np.pi / max(1, int(np.max(delays)))
+    parts = []
+    for low, high in pairwise(edges):
+        in_band = rhythms and high > _RHYTHMS[0] * dt and low < _RHYTHMS[1] * dt
+        count = max(_PARTS if in_band else 1, int(np.ceil((high - low) / widest)))
+        parts.append(np.linspace(low, high, 1 + count)[1:])
+    return Frequencies((0.0, *np.concatenate(parts).tolist()))
 
 
-def covariances(linearised, delays, observed, theta, weight, density, gains):
+def filter_weights(at, taps, pooled):
+    """Weights of integrals over (0, pi) of the squared gain of a filter (see `modal.memory`) times a smooth function.
+
+    Parameters
+    ----------
+    at : Frequencies
+    taps : Array, shape (n_lag,)
+    pooled : int
+
+    Returns
+    -------
+    Array, shape (n,)
+
+    Notes
+    -----
+    A response that is cut off rings faster over the frequencies than spectra change: the squared gain is taken as the
+    sum of cosines that it is.
+    """
+    moments, of_mean = _moments_of_filter(at, taps.size, pooled)
+    if taps.size == 1:
+        return taps[0] ** 2 * jnp.asarray(of_mean, taps.dtype)
+    return autocorrelation(taps) @ jnp.asarray(moments, taps.dtype)
+
+
+@lru_cache(maxsize=16)
+def _moments_of_filter(at, n_lag, pooled):
+    """Moments of each lag of the autocorrelation of taps, and those of a mean alone."""
+    if n_lag == 1:
+        lags = np.arange(pooled)
+        once = np.where(lags == 0, 1.0, 2.0) * (pooled - lags) / pooled**2
+        pieces = np.array_split(lags, -(-pooled // 1000))
+        return None, sum(once[piece] @ at.moments(piece) for piece in pieces)
+    moments = at.moments(pooled * np.arange(n_lag))
+    moments[1:] *= 2.0
+    half = 0.5 * at.theta
+    return moments * (np.sin(pooled * half) / (pooled * np.sin(half))) ** 2, None
+
+
+def covariances(linearised, delays, observed, at, density, through):
     """Covariances of the stationary process.
 
     Parameters
@@ -69,12 +184,11 @@ def covariances(linearised, delays, observed, theta, weight, density, gains):
         [steps]
     observed : Array, shape (n_group, n_out, n_state)
         What monitors see of the state.
-    theta, weight : ndarray, shape (n,)
-        See `frequencies`.
+    at : Frequencies
     density : Array, shape (n,)
-        Spectral density of the noise at theta, 1 where it is white.
-    gains : list of Array, each of shape (n,)
-        Squared gain of each filter at theta.
+        Spectral density of the noise, 1 where it is white.
+    through : list of Array, each of shape (n,)
+        Weights of each filter: see `filter_weights`.
 
     Returns
     -------
@@ -83,22 +197,25 @@ def covariances(linearised, delays, observed, theta, weight, density, gains):
     dtype = linearised.A.dtype
     n_group, n_state, _ = linearised.A.shape
     n_local, n_out = n_state + linearised.D.shape[-1], n_group * observed.shape[1]
-    nothing = [jnp.zeros((n_out, n_out), dtype) for _ in gains], jnp.zeros((n_group, n_local, n_local), dtype)
+    nothing = [jnp.zeros((n_out, n_out), dtype) for _ in through], jnp.zeros((n_group, n_local, n_local), dtype)
 
     @jax.checkpoint
     def add(totals, point):
-        theta, weight, density, gains = point
-        through = _transfer(linearised, delays, jnp.exp(1j * theta))
-        of_observed, of_local = _densities(through, observed)
+        theta, weight, density, of_filters = point
+        transfer = _transfer(linearised, delays, jnp.exp(1j * theta))
+        of_observed, of_local = _densities(transfer, observed)
         seen, local = totals
-        power = weight * density
-        seen = [total + power * gain * of_observed for total, gain in zip(seen, gains, strict=True)]
-        return (seen, local + power * of_local), through.turning
+        seen = [total + density * share * of_observed for total, share in zip(seen, of_filters, strict=True)]
+        return (seen, local + density * weight * of_local), transfer.turning
 
-    points = jnp.asarray(theta, dtype), jnp.asarray(weight / np.pi, dtype), density, gains
+    shares = [weight / np.pi for weight in (at.weight, *through)]
+    points = jnp.asarray(at.theta, dtype), jnp.asarray(shares[0], dtype), density, shares[1:]
     (seen, local), turning = jax.lax.scan(add, nothing, points)
     # The argument principle: the determinant of 1 - M / z turns once around 0 for each mode that grows.
-    unstable = jnp.round(jnp.abs(jnp.sum(turning * points[1])))
+    turns = jnp.abs(jnp.sum(turning * points[1]))
+    unstable = jnp.round(turns)
+    # No whole number of turns: a mode is so close to growing that these frequencies do not resolve it.
+    unstable = jnp.where(jnp.abs(turns - unstable) < _WHOLE, unstable, jnp.maximum(unstable, 1.0))
     return Spectra(tuple(seen), local, unstable)
 
 
@@ -125,9 +242,7 @@ def _transfer(linearised, delays, z):
 
 
 def _turning(linearised, delays, z, N, through):
-    """Rate at which the determinant of 1 - M / z turns with the frequency: the imaginary part of its logarithm's
-    derivative.
-    """
+    """Rate at which the determinant of 1 - M / z turns with the frequency: Im of its logarithm's derivative."""
     A, D, Y, _, _ = linearised
     n_group, n_state, _ = A.shape
     resolved = solve_each(
@@ -174,12 +289,12 @@ def _own(matrix, n_group):
     return jnp.moveaxis(jnp.diagonal(parted, axis1=0, axis2=2), -1, 0)
 
 
-def power(linearised, delays, observed, theta):
-    """Spectral density of each observed row at some frequencies, (n, n_group * n_out), for noise of density 1."""
+def power(linearised, delays, observed, theta, take):
+    """What is taken of the spectral densities of the observed rows at some frequencies, for noise of density 1."""
 
     def at(theta):
         of_observed, _ = _densities(_transfer(linearised, delays, jnp.exp(1j * theta)), observed)
-        return jnp.diagonal(of_observed)
+        return take(of_observed)
 
     return jax.lax.map(at, theta)
 
@@ -187,7 +302,8 @@ def power(linearised, delays, observed, theta):
 def squared_gain(taps, pooled, theta):
     """Squared gain of a filter (see `modal.memory`) at some frequencies."""
     turned = jnp.exp(-1j * pooled * theta)
-    of_mean = jnp.sin(0.5 * pooled * theta) / (pooled * jnp.sin(0.5 * theta))
+    # sin(m a) / (m sin(a)), at a = 0, too.
+    of_mean = jnp.sinc(pooled * theta / (2.0 * np.pi)) / jnp.sinc(theta / (2.0 * np.pi))
     return of_mean**2 * jnp.abs(polynomial(turned, taps)) ** 2
 
 

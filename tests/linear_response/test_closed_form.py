@@ -1,0 +1,221 @@
+"""Covariances of Ornstein-Uhlenbeck networks are those of the Lyapunov equations, through every monitor."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+from tvb.datatypes import equations
+from tvb.simulator import monitors, noise
+
+import tvb_jaxfit as tj
+from tvb_jaxfit.dynamics import spectral
+from tvb_jaxfit.state import with_path
+from tvb_jaxfit.translate.clone import configured_clone
+
+KERNELS = (equations.FirstOrderVolterra, equations.Gamma, equations.DoubleExponential, equations.MixtureOfGammas)
+
+
+def watched_by_all(ou):
+    return [
+        monitors.Raw(),
+        monitors.SubSample(period=8.0),
+        monitors.TemporalAverage(period=20.0),
+        monitors.ProgressLogger(period=100.0),
+        monitors.GlobalAverage(period=4.0),
+        monitors.SpatialAverage(period=4.0, spatial_mask=np.array([0, 0, 1, 1, 1])),
+        ou.eeg(obsnoise=None),
+        ou.eeg(obsnoise=noise.Additive(nsig=np.array([1.0]), noise_seed=1)),
+        ou.eeg(obsnoise=noise.Additive(nsig=np.array([1.0]), ntau=50.0, noise_seed=1), reference="average"),
+        *(monitors.Bold(period=2000.0, hrf_kernel=kernel()) for kernel in KERNELS),
+    ]
+
+
+@pytest.fixture(scope="module")
+def white(ou):
+    """Simulator without delays, watched by all monitors, and its linear response."""
+    sim = ou.network(watched=watched_by_all(ou))
+    return sim, *tj.prepare_linear(sim)
+
+
+@pytest.fixture(scope="module")
+def delayed(ou):
+    """Simulator with delays and coloured noise, and its linear response."""
+    sim = ou.network(delayed=True, ntau=5.0, watched=[monitors.Raw(), monitors.TemporalAverage(period=20.0)])
+    return sim, *tj.prepare_linear(sim)
+
+
+def weights_of(ou, path):
+    """Directed weights, symmetric ones, and symmetric ones but for the last digit of one, which take the long way."""
+    weights = np.array(ou.network(symmetric=path != "directed").connectivity.weights)
+    if path == "by frequencies":
+        weights[0, 1] = np.nextafter(weights[0, 1], 1.0)
+    return jnp.asarray(weights)
+
+
+def agrees(ou, response, exact, tolerance):
+    """Covariance, spread, FC and stability are those by brute force."""
+    assert ou.off_by(response.covariance(), exact.covariance) < tolerance
+    spread = np.sqrt(np.diagonal(exact.covariance))
+    np.testing.assert_allclose(response.spread[0, :, 0], spread, rtol=tolerance)
+    correlation = exact.covariance / np.outer(spread, spread) - np.eye(ou.n_node)
+    np.testing.assert_allclose(response.fc(), correlation, atol=10 * tolerance)
+    assert response.is_stable and np.max(response.reach) < 1e-10
+    largest = np.max(np.abs(np.linalg.eigvals(exact.without_noise)))
+    np.testing.assert_allclose(np.abs(response.eigenvalues[0]), largest, rtol=1e-12)
+    np.testing.assert_allclose(response.margin, -np.log(largest) / exact.dt, rtol=1e-9)
+
+
+@pytest.mark.parametrize("path", ["directed", "by modes", "by frequencies"])
+def test_white_noise_through_every_monitor(ou, white, path):
+    sim, linear, state = white
+    weights = weights_of(ou, path)
+    response = linear(with_path(state, "connectivity.weights", weights))
+    exact = ou.brute_force(sim, weights)
+    agrees(ou, response, exact, 1e-13)
+    P, smooth = exact.covariance, exact.filtered(np.full(10, 0.1))
+    groups = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 1 / 3, 1 / 3, 1 / 3]])
+    gain = linear.simulate.monitors[6].gain
+    of_sensors, less = gain @ smooth @ gain.T, np.eye(3) - 1.0 / 3.0
+    expected = {
+        1: P,
+        2: exact.filtered(np.full(20, 0.05)),
+        4: np.full((1, 1), P.mean()),
+        5: groups @ P @ groups.T,
+        6: of_sensors,
+        7: of_sensors + np.eye(3),
+        8: less @ (of_sensors + np.eye(3) / 50.0) @ less.T,
+    }
+    for index, covariance in expected.items():
+        assert ou.off_by(response.covariance(index), covariance) < (1e-12 if path == "by modes" else 1e-10), index
+    with pytest.raises(ValueError, match=r"monitors\[3\]: records nothing"):
+        response.fc(3)
+    for index in range(9, 13):
+        brute = exact.filtered(impulse_response(configured_clone(sim).monitors[index], 4))
+        assert ou.off_by(response.covariance(index), brute) < (1e-11 if path == "by modes" else 3e-9), index
+
+
+def impulse_response(bold, pooled):
+    """TVB's Bold step by step: its kernel, rolled over a stock of means in which the oldest comes first."""
+    taps = np.roll(bold.hemodynamic_response_function[0, ::-1], 1)
+    parameters = bold.hrf_kernel.parameters
+    if isinstance(bold.hrf_kernel, equations.FirstOrderVolterra):
+        taps = taps * parameters["k_1"] * parameters["V_0"]
+    return np.repeat(taps, pooled) / pooled
+
+
+def test_negative_control_a_response_cut_elsewhere_shows(ou, white):
+    sim, linear, state = white
+    exact, response = ou.brute_force(sim), linear(state)
+    taps = impulse_response(configured_clone(sim).monitors[11], 4)
+    # Its kernel does not end at 0: where it is cut matters.
+    assert ou.off_by(response.covariance(11), exact.filtered(np.roll(taps, 400))) > 1e-5
+
+
+@pytest.mark.parametrize("ntau", [5.0, 0.7])
+def test_coloured_noise_with_delays(ou, delayed, ntau):
+    sim, linear, state = delayed
+    sim.integrator.noise.ntau = ntau
+    response = linear(with_path(state, "integrator.noise.ntau", jnp.full_like(state.integrator.noise.ntau, ntau)))
+    exact = ou.brute_force(sim)
+    agrees(ou, response, exact, 1e-12)
+    assert ou.off_by(response.covariance(1), exact.filtered(np.full(20, 0.05))) < 1e-9
+    sim.integrator.noise.ntau = 5.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scheme": "EulerStochastic", "delayed": True, "dt": 0.5},
+        pytest.param({"scheme": "EulerStochastic", "dt": 2.0}, marks=pytest.mark.slow),
+        pytest.param({"delayed": True, "gamma": -0.02, "a": 0.005}, marks=pytest.mark.slow),
+        pytest.param({"ntau": 5.0}, marks=pytest.mark.slow),
+        pytest.param({"gamma": -0.002, "a": 0.0005}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_other_steps(ou, options):
+    sim = ou.network(**options)
+    response, _, _ = ou.prepared(sim)
+    agrees(ou, response, ou.brute_force(sim), 1e-12)
+    # Negative control: one step more of delay shows.
+    if options.get("delayed"):
+        sim.connectivity.tract_lengths = sim.connectivity.tract_lengths + sim.integrator.dt
+        assert ou.off_by(response.covariance(), ou.brute_force(sim).covariance) > 1e-3
+
+
+def test_frequency_integral_by_brute_force(ou, delayed):
+    sim, linear, state = delayed
+    response = linear(state)
+    weights, lengths = sim.connectivity.weights, sim.connectivity.tract_lengths
+    # The trapezoidal rule on a whole circle converges geometrically.
+    theta = 2.0 * np.pi * np.arange(4096) / 4096
+    z = np.exp(1j * theta)[:, None, None]
+    heun = 1.0 + sim.model.gamma[0] / 2.0
+    M = np.eye(ou.n_node) * (1.0 + sim.model.gamma[0] * heun)
+    M = M + heun * sim.coupling.a[0] * weights * z ** -np.rint(lengths)
+    E = np.exp(-1.0 / 5.0)
+    density = (1.0 - E**2) / 5.0 / np.abs(1.0 - E / z[:, 0, 0]) ** 2
+    noise_in = heun * np.diag(np.sqrt(2.0 * np.ravel(sim.integrator.noise.nsig)))
+    H = np.linalg.inv(z * np.eye(ou.n_node) - M) @ noise_in
+    S = np.real(H @ np.conj(np.swapaxes(H, 1, 2))) * density[:, None, None]
+    assert ou.off_by(response.covariance(), S.mean(axis=0)) < 1e-11
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["EulerStochastic", "HeunStochastic"])
+def test_in_the_limit_of_small_steps_it_is_the_continuous_closed_form(ou, scheme):
+    sim = ou.network(scheme=scheme)
+    A = sim.model.gamma[0] * np.eye(ou.n_node) + sim.coupling.a[0] * sim.connectivity.weights
+    exact = scipy.linalg.solve_continuous_lyapunov(A, -np.diag(2.0 * np.ravel(sim.integrator.noise.nsig)))
+    errors = []
+    for dt in (0.2, 0.1, 0.05):
+        response, _, _ = ou.prepared(ou.network(scheme=scheme, dt=dt))
+        errors.append(ou.off_by(response.covariance(), exact))
+    assert errors[-1] < 5e-3
+    # Of first order, or better.
+    assert errors[1] < 0.55 * errors[0] and errors[2] < 0.55 * errors[1]
+
+
+def test_power_integrates_to_the_variance(ou, white, delayed):
+    at, weight = np.polynomial.legendre.leggauss(200)
+    frequencies, weight = 250.0 * (1.0 + at), 250.0 * weight
+    for (_, linear, state), indices in ((white, (0, 4)), (delayed, (1,))):
+        response = linear(state)
+        for index in indices:
+            power = np.asarray(response.power(frequencies, index))
+            np.testing.assert_allclose(weight @ power, np.diagonal(response.covariance(index)), rtol=1e-8)
+    assert np.isfinite(response.power([0.0, 500.0], 1)).all()
+    with pytest.raises(ValueError, match="500 Hz"):
+        response.power([600.0])
+
+
+def test_power_of_one_node_is_a_lorentzian(ou, white):
+    _, linear, state = white
+    response = linear(with_path(with_path(state, "coupling.a", jnp.zeros(1)), "model.gamma", jnp.array([-0.02])))
+    frequencies = np.array([0.0, 1.0, 3.0, 10.0])
+    omega = 2.0 * np.pi * frequencies / 1000.0
+    # Two-sided 2 D / (omega^2 + gamma^2) a ms and radian; one-sided a Hz: twice, a thousandth.
+    lorentzian = 2.0 * 2.0 * 1e-3 / (omega**2 + 0.02**2) / 1000.0
+    np.testing.assert_allclose(response.power(frequencies)[:, 0], lorentzian, rtol=1e-3)
+
+
+def test_frequencies_integrate_what_turns_fast():
+    at = spectral.frequencies(1.0)
+    theta = np.asarray(at.theta)
+    lags = np.array([0, 1, 7, 500, 20000])
+    smooth = 1.0 / (theta**2 + 0.01)
+    dense = np.linspace(0.0, np.pi, 4_000_001)
+    exact = [np.trapezoid(np.cos(lag * dense) / (dense**2 + 0.01), dense) for lag in lags]
+    np.testing.assert_allclose(at.moments(lags) @ smooth, exact, atol=1e-8 * exact[0])
+    # Negative control: the plain rule does not see them turn.
+    assert abs(np.sum(at.weight * np.cos(20000 * theta) * smooth) - exact[-1]) > 1e-4 * exact[0]
+
+
+def test_response_prints(white):
+    _, linear, state = white
+    seen = []
+    jax.eval_shape(lambda state: seen.append(repr(linear(state))) or linear(state).covariance(), state)
+    assert seen == ["LinearResponse(traced)"]
+    text = repr(linear(state))
+    assert "stable" in text and "Linear, 5 regions" in text

@@ -1,0 +1,244 @@
+"""Fixed points, stability, curvature, and states at which there is little to respond: clear results, never NaN."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tvb.simulator import coupling, integrators, models, monitors, noise
+from tvb.simulator.simulator import Simulator
+
+import tvb_jaxfit as tj
+from tvb_jaxfit.state import get_path, with_path
+
+N_NODE = 5
+
+
+def simulator(connectivity_of, model, function, *, dt=1.0, delayed=False, nsig=1e-12, scheme="HeunStochastic"):
+    random = np.random.RandomState(1)
+    weights = random.uniform(0.0, 1.0, (N_NODE, N_NODE))
+    np.fill_diagonal(weights, 0.0)
+    lengths = random.uniform(0.0, 40.0, weights.shape)
+    options = {"noise": noise.Additive(nsig=np.array([nsig]), noise_seed=3)} if "Stoch" in scheme else {}
+    return Simulator(
+        model=model,
+        connectivity=connectivity_of(weights, lengths, 4.0 if delayed else np.inf),
+        coupling=function,
+        integrator=getattr(integrators, scheme)(dt=dt, **options),
+        monitors=[monitors.Raw()],
+        simulation_length=3000.0,
+    )
+
+
+def changed(state, **values):
+    for name, value in values.items():
+        path = name.replace("__", ".")
+        state = with_path(state, path, jnp.broadcast_to(jnp.asarray(value, float), np.shape(value) or (1,)))
+    return state
+
+
+NETWORKS = {
+    "ReducedWongWang": lambda: (
+        models.ReducedWongWang(w=np.array([0.6]), I_o=np.array([0.31])),
+        coupling.Linear(a=np.array([0.05])),
+        {},
+    ),
+    "JansenRit": lambda: (
+        models.JansenRit(mu=np.array([0.06])),
+        coupling.SigmoidalJansenRit(a=np.array([2.0])),
+        {"delayed": True},
+    ),
+    "ReducedWongWangExcInh": lambda: (models.ReducedWongWangExcInh(), coupling.Linear(a=np.array([0.1])), {}),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ReducedWongWang", "JansenRit", pytest.param("ReducedWongWangExcInh", marks=pytest.mark.slow)],
+)
+def test_fixed_point_is_where_a_simulation_without_noise_ends(connectivity_of, name):
+    model, function, options = NETWORKS[name]()
+    sim = simulator(connectivity_of, model, function, nsig=0.0, **options)
+    sim.simulation_length = 20000.0 if name != "JansenRit" else 3000.0
+    linear, state = tj.prepare_linear(sim)
+    response = linear(state)
+    assert response.fixed_point.converged and response.is_stable
+    last = linear.simulate(state).final_state.initial_conditions[-1]
+    np.testing.assert_allclose(response.fixed_point.x, last, rtol=1e-9, atol=1e-12)
+    # No noise: nothing moves.
+    assert not np.any(response.spread) and not np.any(response.fc()) and not np.any(response.reach)
+
+
+def test_modes_that_grow_are_counted(connectivity_of):
+    model, function, options = NETWORKS["JansenRit"]()
+    linear, state = tj.prepare_linear(simulator(connectivity_of, model, function, **options))
+    counts = set()
+    for mu, a in ((0.05, 2.0), (0.08, 10.0), (0.3, 2.0), (0.35, 10.0), (0.22, 2.0)):
+        response = linear(changed(state, model__mu=mu, coupling__a=a))
+        growing = np.sum(np.abs(response.eigenvalues) > 1.0)
+        assert response.fixed_point.converged and int(response.n_unstable) == growing
+        assert bool(response.is_stable) == (growing == 0) == (response.margin > 0.0)
+        counts.add(int(growing))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((response.covariance(), response.reach)))
+    assert counts >= {0, 2, 2 * N_NODE}
+
+
+def test_slowest_eigenvalues_by_arnoldi_are_those_of_the_whole_matrix(connectivity_of, monkeypatch):
+    from tvb_jaxfit.dynamics import slowest
+
+    model, function, options = NETWORKS["JansenRit"]()
+    linear, state = tj.prepare_linear(simulator(connectivity_of, model, function, **options))
+    response = linear(state)
+    whole = response.eigenvalues
+    monkeypatch.setattr(slowest, "_SMALL", 10)
+    del response.__dict__["eigenvalues"]
+    np.testing.assert_allclose(np.abs(response.eigenvalues[:4]), np.abs(whole[:4]), rtol=1e-9)
+    assert response.eigenvalues.size == 8 < whole.size
+
+
+@pytest.fixture(scope="module")
+def wong_wang():
+    """Linear response and state of a small network that may be bistable."""
+    from tests.conftest import white_matter
+
+    model, function, _ = NETWORKS["ReducedWongWang"]()
+    return tj.prepare_linear(simulator(white_matter, model, function, nsig=1e-8))
+
+
+def without(state, node):
+    """Nothing to or from a node."""
+    weights = np.array(state.connectivity.weights)
+    weights[node], weights[:, node] = 0.0, 0.0
+    return with_path(state, "connectivity.weights", jnp.asarray(weights))
+
+
+HARD = {
+    "no coupling": lambda state: changed(state, coupling__a=0.0),
+    "a region without connections": lambda state: without(state, 2),
+    "no connection": lambda state: changed(state, connectivity__weights=np.zeros((N_NODE, N_NODE))),
+    "no noise at a node": lambda state: changed(state, integrator__noise__nsig=[1e-8, 0.0, 1e-8, 1e-8, 1e-8]),
+    "no noise": lambda state: changed(state, integrator__noise__nsig=0.0),
+    "bistable": lambda state: changed(state, model__w=1.0, coupling__a=0.1),
+    "high state": lambda state: changed(state, model__w=1.0, model__I_o=0.4, coupling__a=0.3),
+    "equal eigenvalues": lambda state: changed(state, connectivity__weights=np.ones((N_NODE, N_NODE)) - np.eye(N_NODE)),
+}
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_hard_cases_give_finite_values_and_gradients(wong_wang, case):
+    linear, state = wong_wang
+    state = HARD[case](state)
+    regional = changed(state, model__w=np.full(N_NODE, float(state.model.w[0])))
+    regional = changed(regional, integrator__noise__nsig=jnp.broadcast_to(regional.integrator.noise.nsig, (N_NODE,)))
+    response, gradient = value_and_gradient(linear)(regional)
+    for leaf in jax.tree.leaves((response, gradient)):
+        assert np.isfinite(leaf).all()
+    assert response.fixed_point.converged
+    fc = np.asarray(response.fc())
+    if case in ("no coupling", "no connection", "no noise"):
+        np.testing.assert_allclose(fc, 0.0, atol=1e-14)
+        assert (np.asarray(response.covariance()).any()) == (case != "no noise")
+    if case == "a region without connections":
+        assert np.max(np.abs(fc[2])) < 1e-14 and response.covariance()[2, 2] > 0.0
+    if case == "no noise at a node":
+        # Others' noise still arrives there.
+        assert np.all(response.spread > 0.0)
+
+
+_compiled = {}
+
+
+def value_and_gradient(linear):
+    if linear not in _compiled:
+
+        def loss(state):
+            response = linear(state)
+            fc = response.fc()
+            target = jnp.linspace(0.0, 1.0, fc.size).reshape(fc.shape)
+            return jnp.mean((fc - target) ** 2), response
+
+        @jax.jit
+        def both(state):
+            names = ("model.w", "coupling.a", "integrator.noise.nsig", "connectivity.weights")
+
+            def of(values):
+                changed = state
+                for name, value in zip(names, values, strict=True):
+                    changed = with_path(changed, name, value)
+                return loss(changed)
+
+            (_, response), gradient = jax.value_and_grad(of, has_aux=True)([get_path(state, name) for name in names])
+            return response, gradient
+
+        _compiled[linear] = both
+    return _compiled[linear]
+
+
+def test_bistable_network_is_found_where_the_search_begins(wong_wang):
+    linear, state = wong_wang
+    state = changed(state, model__w=1.1, model__I_o=0.31, coupling__a=0.01)
+    shape = state.initial_conditions.shape[1:]
+    low, high = (linear(state, jnp.full(shape, value)) for value in (0.02, 0.9))
+    assert low.is_stable and high.is_stable
+    assert np.all(high.fixed_point.x - low.fixed_point.x > 0.2)
+
+
+def test_reach_is_that_of_the_normal_form(wong_wang):
+    # Without coupling each node is x' = f(x) + noise: to second order the mean moves by f'' v / (2 |f'|).
+    linear, state = wong_wang
+    state = changed(state, coupling__a=0.0, model__w=0.9, model__I_o=0.33, integrator__noise__nsig=1e-7)
+    response = linear(state)
+    there = response.linearised
+    x = response.fixed_point.x[0, 0, 0]
+    step, theta = linear.simulate.step, linear.simulate.constants(state)
+
+    def f(value):
+        start = jnp.full((1, N_NODE, 1), value)
+        s = jnp.zeros((1, N_NODE, 1))
+        return step.from_sum(theta, start, s, {"noise": jnp.zeros((1, N_NODE, 1))})[0, 0, 0]
+
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        slope, bend = jax.grad(f)(x), jax.grad(jax.grad(f))(x)
+    np.testing.assert_allclose(slope, there.A[0, 0, 0], rtol=1e-10)
+    variance = float(there.B[0, 0, 0] ** 2 / (1.0 - slope**2))
+    np.testing.assert_allclose(response.spread[0, 0, 0] ** 2, variance, rtol=1e-10)
+    expected = 0.5 * bend * variance / (1.0 - slope)
+    np.testing.assert_allclose(response.shift[0, 0, 0], expected, rtol=1e-3)
+    np.testing.assert_allclose(response.reach[0, 0, 0], abs(expected) / np.sqrt(variance), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"integrator": integrators.HeunDeterministic(dt=1.0)}, ["HeunDeterministic has no noise"]),
+        ({"monitors": [monitors.AfferentCoupling()]}, ["monitors[0]: AfferentCoupling records the coupling"]),
+        (
+            {
+                "integrator": integrators.EulerDeterministic(dt=1.0),
+                "monitors": [monitors.Raw(), monitors.AfferentCouplingTemporalAverage(period=5.0)],
+            },
+            ["EulerDeterministic has no noise", "monitors[1]: AfferentCouplingTemporalAverage"],
+        ),
+    ],
+)
+def test_what_has_no_linear_response_is_refused_at_once(ou, change, words):
+    sim = ou.network()
+    for name, value in change.items():
+        setattr(sim, name, value)
+    with pytest.raises(tj.UnsupportedComponent) as caught:
+        tj.prepare_linear(sim)
+    assert len(caught.value.reasons) == len(words)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_stimulus_is_refused_and_so_is_what_is_no_simulator(ou):
+    from tvb.datatypes import equations
+    from tvb.datatypes.patterns import StimuliRegion
+
+    sim = ou.network()
+    weight = np.ones(ou.n_node)
+    sim.stimulus = StimuliRegion(connectivity=sim.connectivity, weight=weight, temporal=equations.Sinusoid())
+    with pytest.raises(tj.UnsupportedComponent, match="stimulus"):
+        tj.prepare_linear(sim)
+    with pytest.raises(tj.UnsupportedComponent, match="plain TVB Simulator"):
+        tj.prepare_linear(object())
