@@ -11,7 +11,7 @@ from tvb.simulator.lab import coupling, models, monitors
 import tvb_jaxfit as tj
 from tvb_jaxfit.fitting import evaluate as module
 from tvb_jaxfit.fitting import yardsticks
-from tvb_jaxfit.fitting.runs import Runs
+from tvb_jaxfit.fitting.runs import Runs, runs_of_fit
 from tvb_jaxfit.parameters import plain
 
 N_NODE = 6
@@ -335,6 +335,17 @@ def test_a_fit_is_scored_by_tvb_from_its_best_state(fitted, shared, stock):
     assert found.values(simulator="TVB")[0] == pytest.approx(np.corrcoef(fc[OFF], SESSIONS["one"][OFF])[0, 1], abs=1e-9)
     np.testing.assert_array_equal(fitted.sim.model.w, shared["fit_of"].model.w)
     assert shared["fit_of"].history is None
+
+
+def test_tvb_runs_from_where_another_state_stands(fitted, shared, stock):
+    later = fitted.simulate(fitted.best).final_state
+    ours = runs_of_fit(fitted, later).in_tvb(5, lambda n_steps: None)
+    theirs = stock(shared["fit_of"])
+    tj.write_back(fitted.best, theirs)
+    theirs.run()
+    theirs.integrator.noise.random_stream.seed(5)
+    ((_, bold),) = theirs.run()
+    np.testing.assert_allclose(ours, bold[:, 0, :, 0], rtol=1e-6)
 
 
 def test_a_fit_can_be_scored_on_longer_runs(fitted, stock):
