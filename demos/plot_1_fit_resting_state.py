@@ -68,7 +68,8 @@ if not options.float32:
 # Two fits
 # --------
 # The target is the empirical FC. First the coupling strength and one recurrence w for all regions; then, from there, a
-# w for each region. Each fit starts from what the simulator holds, so the first is written back before the second.
+# w for each region. Each fit starts from what the simulator holds, so the first is written back before the second. All
+# steps see the same noise (``fresh=False``), TVB's own draws: so TVB can be asked whether it gives the same BOLD.
 
 fc_target = tj.load_functional_connectivity("dk_average")
 skip_t = min(20, int(options.seconds) // 3)
@@ -80,6 +81,7 @@ global_fit = tj.fit(
     optimizer=optax.adam(0.01),
     max_steps=options.steps,
     skip_t=skip_t,
+    fresh=False,
 )
 print(global_fit)
 print(global_fit.write_back(sim))
@@ -91,6 +93,7 @@ regional_fit = tj.fit(
     optimizer=optax.adam(0.005),
     max_steps=options.steps,
     skip_t=skip_t,
+    fresh=False,
 )
 print(regional_fit)
 print(regional_fit.write_back(sim))

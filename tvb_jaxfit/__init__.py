@@ -13,6 +13,8 @@ _HOMES = {
     "compute_fc": "observation",
     "fc_corr": "loss",
     "rmse": "loss",
+    "rmse_corr": "loss",
+    "prepare_linear": "translate.linear",
     "Parameter": "parameters",
     "BoundedParameter": "parameters",
     "PositiveParameter": "constraints",

@@ -6,7 +6,7 @@ import numpy as np
 
 from tvb_jaxfit.observation import standardise
 
-__all__ = ["fc_corr", "rmse"]
+__all__ = ["fc_corr", "rmse", "rmse_corr"]
 
 
 def rmse(fc, target):
@@ -99,6 +99,39 @@ def fc_corr(fc, target, include_diagonal=False):
     _refuse_constant("target", target)
     unit = standardise(jnp.stack(_as_arrays(fc, target), axis=1))
     return jnp.sum(unit[:, 0] * unit[:, 1])
+
+
+def rmse_corr(fc, target):
+    """Mean of `rmse` and 1 - `fc_corr`: values and pattern of two matrices at once.
+
+    Parameters
+    ----------
+    fc, target : array of shape (n_node, n_node)
+        As for `rmse`.
+
+    Returns
+    -------
+    loss : jax.Array of shape ()
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `rmse` and `fc_corr`.
+
+    Notes
+    -----
+    The correlation alone leaves the strength of FC open, which moves a fit towards a bifurcation; the difference alone
+    is content with the right strength.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tvb_jaxfit.loss import rmse_corr
+    >>> fc = np.array([[0.0, 0.4, 0.5], [0.4, 0.0, 0.6], [0.5, 0.6, 0.0]])
+    >>> print(f"{rmse_corr(fc, fc):.4f}, {rmse_corr(fc, 0.5 * fc):.4f}")
+    0.0000, 0.1034
+    """
+    return 0.5 * (rmse(fc, target) + 1.0 - fc_corr(fc, target))
 
 
 def _pair(fc, target):

@@ -1,7 +1,7 @@
 """What a network makes of its noise around its fixed point: covariances without a simulation."""
 
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,6 @@ from . import modal, spectral
 from .fixed_point import FixedPoint, fixed_point
 from .linearise import (
     Linearised,
-    by_node,
     by_variable,
     delays_of,
     jacobian,

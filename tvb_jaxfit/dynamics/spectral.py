@@ -126,10 +126,13 @@ def _transfer(linearised, delays, z):
 
 def _turning(linearised, delays, z, N, through):
     """Rate at which the determinant of 1 - M / z turns with the frequency: the imaginary part of its logarithm's
-    derivative."""
+    derivative.
+    """
     A, D, Y, _, _ = linearised
     n_group, n_state, _ = A.shape
-    resolved = solve_each(z * jnp.eye(n_state, dtype=A.dtype) - A, jnp.broadcast_to(jnp.eye(n_state, dtype=z.dtype), A.shape))
+    resolved = solve_each(
+        z * jnp.eye(n_state, dtype=A.dtype) - A, jnp.broadcast_to(jnp.eye(n_state, dtype=z.dtype), A.shape)
+    )
     of_nodes = jnp.imag(1j * z * jnp.sum(jnp.trace(resolved, axis1=1, axis2=2))) - n_group * n_state
     by_phase = -1j * z * (Y @ resolved) @ through.G_D
     turned = jnp.sum(_own(through.X, n_group) * jnp.swapaxes(by_phase, -1, -2))

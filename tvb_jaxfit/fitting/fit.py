@@ -8,18 +8,27 @@ import optax
 
 from ..dynamics.monitors import Bold, Monitor
 from ..dynamics.simulate import Simulate
-from ..loss import fc_corr, rmse
+from ..loss import fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
-from ..parameters import Parameter, parameters_of, plain
+from ..parameters import Parameter, parameters_of, plain, with_values
 from ..state import State, get_path, with_path
 from ..translate.assemble import leaves
 from ..translate.clone import configured_clone
+from ..translate.linear import prepare_linear
 from ..translate.simulator import prepare
 from .evaluate import evaluate, resample
 from .evaluation import Evaluation
 from .history import History
+from .linear_fit import at_rest, fit_linear
 from .optimizer import OptaxOptimizer
 from .target import match_target
+
+_METHODS = ("simulate", "linear", "linear+simulate")
+# Keys of the noise that a fit sees, and of the noise that it is held against.
+_SEEN, _UNSEEN = 1, 2
+# Steps of the simulations that a linear fit is confirmed by, and how many: noise kicks a network out of a stable state
+# now and then.
+_CONFIRMING, _CONFIRMATIONS = 300_000, 3
 
 
 @dataclass
@@ -45,6 +54,8 @@ class FitResult:
         Copy of the simulator, as it was.
     evaluation : Evaluation or None
         What `evaluate` found of the best state, once it was asked.
+    before : FitResult or None
+        The linear fit that the simulation went on from.
     """
 
     fitted: State
@@ -57,6 +68,7 @@ class FitResult:
     monitor: int = field(default=0)
     sim: object = field(default=None, repr=False)
     evaluation: Evaluation | None = field(default=None, repr=False)
+    before: "FitResult | None" = field(default=None, repr=False)
 
     @property
     def loss(self):
@@ -122,17 +134,24 @@ def fit(
     target,
     free,
     *,
-    loss=rmse,
+    method="simulate",
+    loss=None,
     optimizer=None,
     max_steps=100,
     skip_t=None,
     monitor=None,
     simulation_length=None,
     noise="tvb",
+    fresh=None,
+    n_noise=1,
+    patience=None,
+    max_evaluations=2000,
     callback=None,
     progress=True,
+    checkpoint=None,
+    resume=False,
 ):
-    """Fit parameters of a TVB simulator to an empirical FC, by gradients through its simulation.
+    """Fit parameters of a TVB simulator to an empirical FC, by gradients.
 
     Parameters
     ----------
@@ -143,11 +162,15 @@ def fit(
     free : dict of str to Parameter
         What to fit, by attribute path: ``{"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0,
         upper_bound=1, regional=True)}``. A value left out (None) starts from the simulator's own.
+    method : "simulate", "linear" or "linear+simulate", optional
+        Through the simulation; by the linear response, without noise and a hundred times faster, confirmed by a
+        simulation (see `prepare_linear`, `fit_linear`); or the second first, and on from there through the simulation.
     loss : callable, optional
-        (fc, target) to a scalar.
+        (fc, target) to a scalar. By default `rmse`; with the linear response `rmse_corr`.
     optimizer : optax.GradientTransformation, optional
-        Adam with a learning rate of 0.01 by default.
+        Of the simulation: Adam with a learning rate of 0.01 by default.
     max_steps : int, optional
+        Of the optimizer.
     skip_t : int, optional
         Samples to leave out before FC. By default as many as see the part of the BOLD stock that is still empty: as the
         hemodynamic response is long before a first run, none after a long one.
@@ -155,8 +178,19 @@ def fit(
         Which monitor's signal FC is computed from; by default the only Bold, or the only one.
     simulation_length, noise
         As for `prepare`.
-    callback, progress
-        As for `OptaxOptimizer`.
+    fresh : bool, optional
+        Whether each step of the optimizer sees noise of its own, as it does by default: the best state is that of the
+        smallest loss on noise that no step has seen. Otherwise all steps see the draws of ``noise``.
+    n_noise : int, optional
+        Realisations of the noise over which each step's gradient is averaged.
+    patience : int, optional
+        Looks at the unseen noise, every tenth step, without a better one, after which the fit ends.
+    max_evaluations : int, optional
+        Of the linear response, for each descent.
+    callback, progress, checkpoint
+        As for `OptaxOptimizer`; the checkpoint is the simulation's.
+    resume : bool, optional
+        As for `OptaxOptimizer.run`.
 
     Returns
     -------
@@ -165,10 +199,12 @@ def fit(
     Raises
     ------
     ValueError
-        A target that does not fit the regions, a path that the simulator does not have, bounds that exclude the start.
+        An unknown method, options that do not go together, a target that does not fit the regions, a path that the simulator does not have, bounds that exclude the start.
     UnsupportedComponent
         As `prepare`.
     """
+    if method not in _METHODS:
+        raise ValueError(f"method: {method!r}; give one of {', '.join(map(repr, _METHODS))}.")
     simulate, state = prepare(sim, simulation_length, noise)
     labels = sim.connectivity.region_labels
     target = match_target(target, labels)
@@ -176,15 +212,63 @@ def fit(
     if skip_t is None:
         skip_t = _transient(simulate.monitors[monitor], state.monitors[monitor])
     state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
+    if loss is None:
+        loss = rmse if method == "simulate" else rmse_corr
 
     def objective(state):
         fc = compute_fc(simulate(state).data[monitor], skip_t)
         return loss(fc, target), {"r": fc_corr(fc, target)}
 
+    held, before = configured_clone(sim), None
+    if method != "simulate":
+        linear, _ = prepare_linear(sim)
+        confirm = _confirmation(sim, simulate, loss, target, monitor)
+        options = {"max_evaluations": max_evaluations, "callback": callback, "progress": progress}
+        fitted, history, _ = fit_linear(linear, state, loss, target, monitor, confirm, **options)
+        before = FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held)
+        if method == "linear":
+            return before
+        state = fitted
+    noisy = "noise" in state.integrator
+    if n_noise < 1 or (n_noise > 1 and (fresh is False or not noisy)):
+        raise ValueError(f"n_noise: {n_noise}; give at least 1, and more than 1 for fresh noise alone.")
     optimizer = optax.adam(0.01) if optimizer is None else optimizer
-    loop = OptaxOptimizer(objective, optimizer, callback=callback, has_aux=True, progress=progress)
-    fitted, history = loop.run(state, max_steps)
-    return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, configured_clone(sim))
+    if n_noise > 1:
+        optimizer, max_steps = optax.MultiSteps(optimizer, n_noise).gradient_transformation(), n_noise * max_steps
+    unseen = {}
+    if noisy and fresh is not False:
+        unseen = {
+            "refresh": lambda step, state: resample(state, jax.random.fold_in(jax.random.key(_SEEN), step)),
+            "validate": lambda state: objective(resample(state, jax.random.key(_UNSEEN)))[0],
+            "patience": patience,
+        }
+    elif patience is not None:
+        raise ValueError(f"patience: {patience}; it counts looks at unseen noise, and this fit sees but one. Leave it.")
+    loop = OptaxOptimizer(
+        objective, optimizer, callback=callback, has_aux=True, progress=progress, checkpoint=checkpoint, **unseen
+    )
+    fitted, history = loop.run(state, max_steps, resume)
+    return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, before=before)
+
+
+def _confirmation(sim, simulate, loss, target, monitor):
+    """Function from a fitted state to mean (loss, r) of simulations from there, on noise of their own."""
+    length = max(simulate.n_steps, _CONFIRMING) * simulate.dt
+    longer, start = prepare(sim, length, jax.random.key(_UNSEEN))
+    skip_t = _transient(longer.monitors[monitor], start.monitors[monitor])
+
+    @jax.jit
+    def scores(state, key):
+        fc = compute_fc(longer(resample(state, key)).data[monitor], skip_t)
+        return loss(fc, target), fc_corr(fc, target)
+
+    def confirm(fitted):
+        values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}
+        there = at_rest(longer, with_values(start, values), fitted.initial_conditions[-1])
+        keys = jax.random.split(jax.random.key(_UNSEEN), _CONFIRMATIONS)
+        return tuple(np.mean([scores(there, key) for key in keys], axis=0).tolist())
+
+    return confirm
 
 
 def choose_monitor(monitors: tuple[Monitor, ...], wanted=None):

@@ -1,7 +1,6 @@
 """prepare_linear: a simulator's linear response."""
 
 from ..dynamics.linear_response import Linear
-from ..errors import UnsupportedComponent
 from .simulator import prepare
 
 
