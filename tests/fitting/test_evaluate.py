@@ -11,7 +11,7 @@ from tvb.simulator.lab import coupling, models, monitors
 import tvb_jaxfit as tj
 from tvb_jaxfit.fitting import evaluate as module
 from tvb_jaxfit.fitting import yardsticks
-from tvb_jaxfit.fitting.runs import Runs
+from tvb_jaxfit.fitting.runs import Runs, runs_of_fit
 from tvb_jaxfit.parameters import plain
 
 N_NODE = 6
@@ -174,7 +174,7 @@ def test_the_table_says_it_all(found):
         "a session, mean of the others",
     ):
         assert said in text, text
-    assert "training noise" not in text and "interrupted" not in text
+    assert "training" not in text and "interrupted" not in text
 
 
 def test_as_a_table_of_pandas(found):
@@ -305,7 +305,7 @@ def fitted(make, shared):
     if "fit" not in shared:
         free = {"coupling.a": tj.Parameter(), "model.w": tj.Parameter(regional=True)}
         shared["fit_of"] = make()
-        shared["fit"] = tj.fit(shared["fit_of"], SESSIONS["one"], free, max_steps=3, progress=False)
+        shared["fit"] = tj.fit(shared["fit_of"], SESSIONS["one"], free, max_steps=3, fresh=False, progress=False)
     return shared["fit"]
 
 
@@ -317,9 +317,8 @@ def test_a_fit_is_scored_on_fresh_noise_beside_its_training(fitted):
     found = fitted.evaluate(n_seeds=3, progress=False)
     assert fitted.evaluation is found and found.line() in repr(fitted)
     best = fitted.history.best_step
-    assert found.training == pytest.approx({"r": fitted.r[best], "rmse": fitted.loss[best]}, rel=1e-9)
-    assert other.training == pytest.approx({"r": fitted.r[0], "rmse": fitted.loss[0]}, rel=1e-9)
-    assert f"{'training noise':<34} {fitted.r[best]:.4f}" in repr(found)
+    assert found.training == {"r": fitted.r[best], "loss": fitted.loss[best]} and other.training is None
+    assert f"{'training':<34} {fitted.r[best]:.4f}" in repr(found) and "training" not in repr(other)
     expected = [fitted.score(key=jax.random.key(row["seed"])) for row in found.rows]
     np.testing.assert_allclose(found.r, expected, rtol=1e-12)
     assert found.r[0] != other.r[0]
@@ -335,6 +334,17 @@ def test_a_fit_is_scored_by_tvb_from_its_best_state(fitted, shared, stock):
     assert found.values(simulator="TVB")[0] == pytest.approx(np.corrcoef(fc[OFF], SESSIONS["one"][OFF])[0, 1], abs=1e-9)
     np.testing.assert_array_equal(fitted.sim.model.w, shared["fit_of"].model.w)
     assert shared["fit_of"].history is None
+
+
+def test_tvb_runs_from_where_another_state_stands(fitted, shared, stock):
+    later = fitted.simulate(fitted.best).final_state
+    ours = runs_of_fit(fitted, later).in_tvb(5, lambda n_steps: None)
+    theirs = stock(shared["fit_of"])
+    tj.write_back(fitted.best, theirs)
+    theirs.run()
+    theirs.integrator.noise.random_stream.seed(5)
+    ((_, bold),) = theirs.run()
+    np.testing.assert_allclose(ours, bold[:, 0, :, 0], rtol=1e-6)
 
 
 def test_a_fit_can_be_scored_on_longer_runs(fitted, stock):
@@ -362,7 +372,7 @@ def test_weights_that_were_fitted_are_not_their_own_baseline(fitted):
     found = replace(fitted, best=best).evaluate(n_seeds=1, progress=False)
     assert found.baseline["target"] == yardsticks.structural(own, SESSIONS["one"])
     assert found.baseline["target"] != yardsticks.structural(best.connectivity.weights, SESSIONS["one"])
-    assert found.training["r"] != fitted.evaluate(n_seeds=1, progress=False).training["r"]
+    assert found.r[0] != fitted.evaluate(n_seeds=1, progress=False).r[0]
 
 
 def test_a_fit_without_its_simulator_says_so(fitted):

@@ -158,7 +158,7 @@ def evaluate(
         targets=targets,
         rows=rows,
         fc={simulator: np.array(matrices) for simulator, matrices in fc.items()},
-        training=None if result is None else _training(result, state),
+        training=None if result is None or state is not None else _training(result),
         baseline={
             name: yardsticks.structural(connectivity.weights, matrix) for name, matrix in targets.matrices.items()
         },
@@ -207,8 +207,7 @@ def _scores(whole, windows, target, among):
     return scores | {f"r {name}": yardsticks.correlation(whole, target, pairs) for name, pairs in among.items()}
 
 
-def _training(result, state):
-    """Scores on the noise and with the target that a fit was trained on."""
-    signal = result.simulate(plain(result.best if state is None else state)).data[result.monitor]
-    fc, _, _ = _fc_of(np.asarray(signal)[:, 0, :, 0], result.skip_t, 0)
-    return _scores(fc, [], result.target, {})
+def _training(result):
+    """What the fit itself took its best state for: on noise that it chose the state by, or without noise."""
+    best = result.history.best_step
+    return {"r": float(result.r[best]), "loss": float(result.loss[best])} if result.loss.size else None

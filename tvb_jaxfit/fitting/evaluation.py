@@ -28,7 +28,8 @@ class Evaluation:
     fc : dict of str to ndarray, shape (n_run, n_node, n_node)
         By simulator, the FC of each run; NaN where a run failed.
     training : dict of str to float, or None
-        ``r`` and ``rmse`` of a fit on the noise that it was trained on, with the target that it was trained on.
+        ``r`` and ``loss`` of a fit's best state as the fit itself saw them: on the noise of that step, or by the linear
+        response without noise; with the target and the loss of the fit.
     baseline : dict of str to float
         By target, the correlation of the structural weights (mean of both directions) with it.
     ceiling : dict of str to float
@@ -134,7 +135,7 @@ class Evaluation:
             row("mean ± sd over noise", "r (off-diagonal)", "RMSE"),
         ]
         if self.training:
-            lines.append(row("training noise", f"{self.training['r']:.4f}", f"{self.training['rmse']:.4f}"))
+            lines.append(row("training", f"{self.training['r']:.4f}", f"(loss {self.training['loss']:.4f})"))
         for simulator in self.fc:
             lines += [row(*cells) for cells in self._of(simulator)]
         name = self.targets.main
