@@ -16,7 +16,6 @@ _HOMES = {
     "fc_corr": "loss",
     "rmse": "loss",
     "rmse_corr": "loss",
-    "prepare_linear": "translate.linear",
     "Parameter": "parameters",
     "BoundedParameter": "parameters",
     "PositiveParameter": "constraints",

@@ -44,7 +44,7 @@ def target(sim):
 def short(monkeypatch):
     """A smaller sweep, and simulations of seconds instead of 20 minutes."""
     monkeypatch.setattr(linear_fit, "_POINTS", 16)
-    monkeypatch.setattr(fit_module, "_CONFIRMING", 20_000)
+    monkeypatch.setattr(fit_module, "_CONFIRMING", 5_000)
 
 
 def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target):
@@ -55,8 +55,7 @@ def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target):
     for path, parameter in values.items():
         assert np.all((parameter.value > parameter.lower_bound) & (parameter.value < parameter.upper_bound)), path
     # The state stands at its fixed point, and the simulation that confirmed it is reported.
-    change = result.simulate.step.local
-    assert callable(change) and "simulation on fresh noise: r" in result.history.stop_reason
+    assert "simulation on fresh noise: r" in result.history.stop_reason
     linear, _ = tj.prepare_linear(sim)
     response = linear(result.best)
     np.testing.assert_allclose(result.best.initial_conditions[-1], response.fixed_point.x, rtol=1e-9)
@@ -65,6 +64,7 @@ def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target):
     assert float(tj.fc_corr(linear(tj.prepare(sim)[1]).fc(), target)) < 0.99
 
 
+@pytest.mark.slow
 def test_the_simulation_goes_on_from_the_linear_fit(sim, target):
     options = {"max_evaluations": 100, "max_steps": 3, "optimizer": optax.adam(1e-4), "progress": False}
     result = tj.fit(sim, target, _free(), method="linear+simulate", **options)
@@ -83,6 +83,7 @@ def test_each_step_sees_its_own_noise_or_all_the_same(sim, target):
     np.testing.assert_array_equal(fresh, again)
 
 
+@pytest.mark.slow
 def test_gradients_are_averaged_over_realisations(sim, target):
     options = {"optimizer": optax.sgd(0.01), "max_steps": 1, "progress": False}
     result = tj.fit(sim, target, {"model.w": Parameter()}, n_noise=2, **options)
@@ -95,7 +96,8 @@ def test_gradients_are_averaged_over_realisations(sim, target):
         return tj.rmse(tj.compute_fc(simulate(at).data[0]), target)
 
     slopes = [float(jax.grad(loss)(jnp.array([0.3]), step)[0]) for step in (0, 1)]
-    assert w[0] - w[1] == pytest.approx(0.01 * np.mean(slopes), rel=1e-9)
+    # Optax keeps the learning rate in single precision.
+    assert w[0] - w[1] == pytest.approx(0.01 * np.mean(slopes), rel=1e-7)
 
 
 def test_callback_sees_each_improvement_and_may_end_the_descent(sim, target):
@@ -103,12 +105,13 @@ def test_callback_sees_each_improvement_and_may_end_the_descent(sim, target):
 
     def callback(step, state, loss, gradients):
         seen.append((step, loss, set(gradients)))
-        return step == 2
+        return step == 3
 
     result = tj.fit(sim, target, _free(), method="linear", callback=callback, max_evaluations=60, progress=False)
-    assert seen[0][2] == {"model.w", "coupling.a"} and result.loss.size == 3
+    assert seen[0][2] == {"model.w", "coupling.a"} and result.loss.size == seen[-1][0] + 1
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_was_confirmed(sim, target, monkeypatch):
     confirm = fit_module._confirmation
 
@@ -128,8 +131,9 @@ def test_an_interrupt_keeps_what_was_confirmed(sim, target, monkeypatch):
     assert result.loss[-1] < result.loss[0]
 
 
+@pytest.mark.slow
 def test_a_start_without_a_stable_fixed_point_is_left(sim, target):
-    """JR-like rhythm is no rest: here, a coupling so strong that the network runs away from its start."""
+    """Recurrence and input so strong that regions have two stable states and fluctuations reach far."""
     free = {"model.w": BoundedParameter(0.95, 0.0, 1.0), "model.I_o": BoundedParameter(0.39, 0.2, 0.4)}
     result = tj.fit(sim, target, free, method="linear", max_evaluations=60, progress=False)
     assert np.isfinite(result.loss).all()

@@ -16,9 +16,9 @@ from ..state import State
 from .callbacks import as_callback
 from .history import History
 
-# How far fluctuations may reach into the curvature before it costs, one descent after the other. Out of a well whose rim
-# is 1 / reach standard deviations away, noise kicks at a rate that falls as exp(-1 / (6 reach^2)), hardly ever at 0.15.
-# Beyond, it depends on whether there is anywhere to go: the simulation tells.
+# How far fluctuations may reach into the curvature before it costs, one descent after the other. Noise kicks a network
+# out of a well whose rim is 1 / reach standard deviations away at a rate that falls as exp(-1 / (6 reach^2)): hardly
+# ever at 0.15. Beyond, it depends on whether there is anywhere to go; the simulation tells.
 REACH = (0.15, 0.3, 0.6)
 # Points of the coarse sweep; starts that are followed for a while; share of the evaluations that this takes.
 _POINTS, _STARTS, _SHARE = 256, 3, 0.25
@@ -37,7 +37,7 @@ class Attempt:
     fitted : State
         Where it ended, at its fixed point.
     trace : ndarray, shape (n, 3)
-        Loss, r and reach at each improvement.
+        Loss, r and reach at the start values and at each improvement.
     limit : float
         On the reach.
     loss, r : float
@@ -249,7 +249,7 @@ def fit_linear(
     fitted : State
         At its fixed point; parameters stay parameters.
     history : History
-        Loss, r and reach at each improvement of the attempt that was kept.
+        Loss, r and reach at the start values, and at each improvement of the descent that was kept.
     attempts : list of Attempt
 
     Raises
@@ -260,10 +260,11 @@ def fit_linear(
     began, callback = time.perf_counter(), as_callback(callback)
     callback.begin()
     objective = Objective(linear, state, loss, target, monitor)
+    *first, is_stable, _ = objective(objective.first, reach[0], objective.x)[2]
     attempts, reason = [], ""
 
     def attempt(point, x, limit, bar):
-        trace = []
+        trace = [first] if is_stable else []
 
         def record(point, gradient, seen):
             trace.append(seen[:3])
