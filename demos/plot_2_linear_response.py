@@ -85,7 +85,7 @@ print(result)
 # %%
 # TVB's own word
 # --------------
-# The fitted values are written into the simulator, which stands at their fixed point, and TVB runs on a seed of its own.
+# The fitted values are written into the simulator, which stands at their fixed point; TVB runs on a seed of its own.
 
 result.write_back(sim)
 sim.initial_conditions = np.array(result.best.initial_conditions)

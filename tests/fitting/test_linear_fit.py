@@ -49,7 +49,7 @@ def short(monkeypatch):
 
 def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target):
     result = tj.fit(sim, target, _free(), method="linear", max_evaluations=300, progress=False)
-    assert result.loss[-1] < 0.02 < result.loss[0] and result.r[-1] > 0.999
+    assert result.loss[-1] < 0.05 * result.loss[0] and result.r[-1] > 0.999
     assert result.loss[-1] == np.min(result.loss)
     values = parameters_of(result.best)
     for path, parameter in values.items():
@@ -60,8 +60,8 @@ def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target):
     response = linear(result.best)
     np.testing.assert_allclose(result.best.initial_conditions[-1], response.fixed_point.x, rtol=1e-9)
     assert float(tj.rmse_corr(response.fc(), target)) == pytest.approx(result.loss[-1], rel=1e-6)
-    # Negative control: the target is not that of the start.
-    assert float(tj.fc_corr(linear(tj.prepare(sim)[1]).fc(), target)) < 0.99
+    # Negative control: the start is not the target already.
+    assert result.loss[0] > 0.005 and result.r[0] < 0.999
 
 
 @pytest.mark.slow
