@@ -1,0 +1,82 @@
+"""As noise becomes small, the FC of ever longer simulations comes to the linear one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tvb.simulator import coupling, integrators, models, monitors, noise
+from tvb.simulator.simulator import Simulator
+
+import tvb_jaxfit as tj
+
+CASES = {
+    # model, coupling, dt, nsig, steps a sample, delays, regions
+    "ReducedWongWang": (
+        lambda: models.ReducedWongWang(w=np.array([0.5]), I_o=np.array([0.32])),
+        lambda: coupling.Linear(a=np.array([0.05])),
+        (4.0, 1e-10, 10, False, 76),
+    ),
+    "JansenRit": (
+        lambda: models.JansenRit(mu=np.array([0.02]), variables_of_interest=["y1"]),
+        lambda: coupling.SigmoidalJansenRit(a=np.array([2.0])),
+        (1.0, 1e-12, 10, True, 6),
+    ),
+    "ReducedWongWangExcInh": (
+        models.ReducedWongWangExcInh,
+        lambda: coupling.Linear(a=np.array([0.15])),
+        (1.0, 1e-12, 10, False, 6),
+    ),
+}
+CHUNK, LENGTHS = 50_000, (1, 4, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ReducedWongWang",
+        pytest.param("JansenRit", marks=pytest.mark.xfail(reason="its stable states found here hardly correlate")),
+        "ReducedWongWangExcInh",
+    ],
+)
+def test_fc_of_long_simulations_comes_to_the_linear_one(connectivity_of, weights_76, weights_6, name):
+    model, function, (dt, nsig, per_sample, delayed, n_node) = CASES[name]
+    weights = weights_76 if n_node == 76 else weights_6
+    lengths = np.random.RandomState(2).uniform(0.0, 60.0, weights.shape)
+    sim = Simulator(
+        model=model(),
+        connectivity=connectivity_of(weights, lengths, 4.0 if delayed else np.inf),
+        coupling=function(),
+        integrator=integrators.HeunStochastic(dt=dt, noise=noise.Additive(nsig=np.array([nsig]))),
+        monitors=[monitors.TemporalAverage(period=per_sample * dt)],
+        simulation_length=CHUNK * dt,
+    )
+    linear, state = tj.prepare_linear(sim)
+    response = linear(state)
+    assert response.is_stable and np.max(response.reach) < 0.01
+    n_voi = len(sim.model.variables_of_interest)
+    fc = np.asarray(response.fc())
+    assert np.max(np.abs(fc)) > 0.05
+    simulate, state = tj.prepare(sim, noise=jax.random.key(7))
+    rest = jnp.broadcast_to(response.fixed_point.x, state.initial_conditions.shape)
+    state = state.replace(initial_conditions=rest)
+    sums, mean, count, off_by = 0.0, 0.0, 0, []
+    offset = None
+    for chunk in range(1, LENGTHS[-1] + 1):
+        result = simulate(state)
+        state = result.final_state
+        data = np.asarray(result.data[0]).reshape(-1, n_voi * weights.shape[0])
+        offset = data.mean(axis=0) if offset is None else offset
+        data = data - offset
+        sums, mean, count = sums + data.T @ data, mean + data.sum(axis=0), count + len(data)
+        if chunk in LENGTHS:
+            covariance = sums / count - np.outer(mean, mean) / count**2
+            spread = np.sqrt(np.diagonal(covariance))
+            difference = covariance / np.outer(spread, spread) - np.eye(len(spread)) - fc
+            off_by.append((np.sqrt(np.mean(difference**2)), np.max(np.abs(difference))))
+    (first, _), (second, _), (third, worst) = off_by
+    # One over the square root of the length: a half, and a third, with room for chance.
+    assert second < 0.8 * first and third < 0.55 * second
+    assert worst < 0.02
+    # Negative control: correlations that are all 0 would not do.
+    assert np.max(np.abs(fc)) > 2.0 * worst
