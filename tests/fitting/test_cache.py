@@ -399,6 +399,7 @@ print("end", float(loss(fitted_state_het)), route)
 """
 
 
+@pytest.mark.slow
 def test_a_session_that_is_repeated_computes_nothing_and_ends_the_same(kept):
     """Callbacks that a former fit has filled, and states that were read, are what they were for the next key."""
     command = [sys.executable, "-c", WORKFLOW, str(kept), str(Path(__file__).parents[1])]

@@ -94,7 +94,9 @@ def _assert_same(one, other):
     assert history["state"].step == other_history["state"].step
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer", [pytest.param(name, marks=[pytest.mark.slow] * (name == "lbfgs")) for name in OPTIMIZERS]
+)
 def test_a_fit_killed_at_random_steps_ends_as_one_that_was_not(tmp_path, optimizer):
     whole = _run(optimizer=optimizer)
     random, path, last = np.random.default_rng(len(optimizer)), tmp_path / "fit.npz", whole[1].loss.size - 1

@@ -61,7 +61,9 @@ def _fit(sim=None, target=None, free=FREE, **options):
 def prepared_alone(monkeypatch):
     """fit() up to where the loop would begin, which takes seconds to compile."""
     nothing = {"loss": np.array([]), "aux": {}, "best_step": 0, "stop_reason": "not run", "wall_time": 0.0}
-    monkeypatch.setattr(OptaxOptimizer, "run", lambda self, state, max_steps: (state, History(best=state, **nothing)))
+    monkeypatch.setattr(
+        OptaxOptimizer, "run", lambda self, state, max_steps, resume=False: (state, History(best=state, **nothing))
+    )
 
 
 @pytest.fixture(scope="module")

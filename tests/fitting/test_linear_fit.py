@@ -100,6 +100,7 @@ def test_gradients_are_averaged_over_realisations(sim, target):
     assert w[0] - w[1] == pytest.approx(0.01 * np.mean(slopes), rel=1e-7)
 
 
+@pytest.mark.slow
 def test_callback_sees_each_improvement_and_may_end_the_descent(sim, target):
     seen = []
 

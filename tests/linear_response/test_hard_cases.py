@@ -53,7 +53,11 @@ NETWORKS = {
 
 @pytest.mark.parametrize(
     "name",
-    ["ReducedWongWang", "JansenRit", pytest.param("ReducedWongWangExcInh", marks=pytest.mark.slow)],
+    [
+        "ReducedWongWang",
+        pytest.param("JansenRit", marks=pytest.mark.slow),
+        pytest.param("ReducedWongWangExcInh", marks=pytest.mark.slow),
+    ],
 )
 def test_fixed_point_is_where_a_simulation_without_noise_ends(connectivity_of, name):
     model, function, options = NETWORKS[name]()
