@@ -441,6 +441,7 @@ print(digest([sim, state, loss, optax.adam(0.1), environment()]))
 """
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same():
     out = [
         subprocess.run([sys.executable, "-c", SCRIPT], cwd=Path(__file__).parents[2], capture_output=True, text=True)

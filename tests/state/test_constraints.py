@@ -145,6 +145,7 @@ def test_a_parameter_of_a_parameter_takes_its_value():
     np.testing.assert_array_equal(MaskedParameter(BoundedParameter(WEIGHTS, 0.0, 3.0)).value, WEIGHTS)
 
 
+@pytest.mark.slow
 def test_a_simulators_own_values_are_the_start_of_each_kind(build_small):
     from tvb.simulator import monitors
 
