@@ -9,6 +9,7 @@ from ..observation import compute_fc
 from ..parameters import plain
 from . import yardsticks
 from .evaluation import Evaluation
+from .monitored import transient
 
 
 def resample(state, key):
@@ -108,7 +109,7 @@ def evaluate(
     correlations, not of Fisher's z. Runs start from one state, so a run long against the model's memory is needed for
     runs to be independent. They are done one after the other: memory is that of one.
     """
-    from .fit import FitResult, _transient
+    from .fit import FitResult
     from .runs import runs_of, runs_of_fit
 
     n_tvb = n_seeds if tvb is True else int(tvb)
@@ -120,7 +121,7 @@ def evaluate(
     runs = (runs_of if result is None else runs_of_fit)(what, state, monitor, simulation_length)
     if skip_t is None:
         as_fitted = result is not None and runs.monitor == result.monitor
-        skip_t = result.skip_t if as_fitted else _transient(runs.simulate.monitors[0], runs.state.monitors[0])
+        skip_t = result.skip_t if as_fitted else transient(runs.simulate.monitors[0], runs.state.monitors[0])
     n_window = _samples_of(window, runs, skip_t)
     # As it was before the fit: weights may have been fitted.
     connectivity = runs.sim.connectivity if result is None else result.sim.connectivity

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import optax
 
-from ..dynamics.monitors import Bold, Monitor
 from ..dynamics.simulate import Simulate
 from ..loss import fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
@@ -20,6 +19,7 @@ from .evaluate import evaluate, resample
 from .evaluation import Evaluation
 from .history import History
 from .linear_fit import at_rest, fit_linear
+from .monitored import choose_monitor, transient
 from .optimizer import OptaxOptimizer
 from .target import match_target
 
@@ -211,7 +211,7 @@ def fit(
     target = match_target(target, labels)
     monitor = choose_monitor(simulate.monitors, monitor)
     if skip_t is None:
-        skip_t = _transient(simulate.monitors[monitor], state.monitors[monitor])
+        skip_t = transient(simulate.monitors[monitor], state.monitors[monitor])
     state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
     if loss is None:
         loss = rmse if method == "simulate" else rmse_corr
@@ -256,7 +256,7 @@ def _confirmation(sim, simulate, loss, target, monitor):
     """Function from a fitted state to mean (loss, r) of simulations from there, on noise of their own."""
     length = max(simulate.n_steps, _CONFIRMING) * simulate.dt
     longer, start = prepare(sim, length, jax.random.key(_UNSEEN))
-    skip_t = _transient(longer.monitors[monitor], start.monitors[monitor])
+    skip_t = transient(longer.monitors[monitor], start.monitors[monitor])
 
     @jax.jit
     def scores(state, key):
@@ -270,36 +270,6 @@ def _confirmation(sim, simulate, loss, target, monitor):
         return tuple(np.mean([scores(there, key) for key in keys], axis=0).tolist())
 
     return confirm
-
-
-def choose_monitor(monitors: tuple[Monitor, ...], wanted=None):
-    """Index of the monitor that FC is computed from.
-
-    Raises
-    ------
-    ValueError
-        Where it is not clear which.
-    """
-    if wanted is not None:
-        if not 0 <= wanted < len(monitors):
-            raise ValueError(f"monitor: {wanted}; the simulator has monitors 0 to {len(monitors) - 1}.")
-        return wanted
-    bold = [index for index, monitor in enumerate(monitors) if isinstance(monitor, Bold)]
-    candidates = bold or list(range(len(monitors)))
-    if len(candidates) != 1:
-        names = ", ".join(f"{index}: {type(monitors[index]).__name__}" for index in candidates)
-        raise ValueError(f"monitor: which one FC is computed from is not clear ({names}); name its index.")
-    return candidates[0]
-
-
-def _transient(monitor, leaves):
-    """Samples of a Bold monitor that see the empty part of its stock, the oldest: all of it before a first run."""
-    if not isinstance(monitor, Bold):
-        return 0
-    stock = np.asarray(leaves.stock)
-    filled = np.flatnonzero(np.any(stock != 0.0, axis=(1, 2, 3)))
-    empty = int(filled[0]) if filled.size else len(stock)
-    return -(-empty * monitor.interim_istep // monitor.istep)
 
 
 def mark(state, free, paths, n_node):

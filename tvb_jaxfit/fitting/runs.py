@@ -15,6 +15,7 @@ from ..translate.clone import clone, configured_clone
 from ..translate.simulator import prepare
 from ..writeback import write_back
 from .evaluate import resample
+from .monitored import choose_monitor
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,6 @@ def _moved(sim, state):
 
 
 def _runs(sim, simulate, state, monitor):
-    from .fit import choose_monitor
-
     monitor = choose_monitor(simulate.monitors, monitor)
     if "noise" not in state.integrator or not np.any(np.asarray(state.integrator.noise.nsig) > 0.0):
         raise ValueError(
