@@ -26,7 +26,7 @@ from tvb.simulator.lab import coupling, integrators, models, monitors, noise, si
 import tvb_jaxfit as tj
 
 arguments = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-arguments.add_argument("--evaluations", type=int, default=1000, help="a descent, of the linear response (1000)")
+arguments.add_argument("--evaluations", type=int, default=600, help="a descent, of the linear response (600)")
 arguments.add_argument("--minutes", type=float, default=3.0, help="that TVB simulates in the end (default 3)")
 arguments.add_argument("--figure", type=Path, default=Path("linear_response.png"), help="where the figure goes")
 options = arguments.parse_args()

@@ -80,3 +80,26 @@ def test_fc_of_long_simulations_comes_to_the_linear_one(connectivity_of, weights
     assert worst < 0.02
     # Negative control: correlations that are all 0 would not do.
     assert np.max(np.abs(fc)) > 2.0 * worst
+
+
+def test_fc_of_short_recordings_scatters_as_foretold(connectivity_of, weights_6):
+    """Of temporal averages of slow and of fast regions, over 200 recordings of 20 s."""
+    sim = Simulator(
+        model=models.ReducedWongWang(w=np.array([0.3]), I_o=np.linspace(0.3, 0.34, 6)),
+        connectivity=connectivity_of(weights_6 + weights_6.T, np.zeros((6, 6)), np.inf),
+        coupling=coupling.Linear(a=np.array([0.1])),
+        integrator=integrators.HeunStochastic(dt=4.0, noise=noise.Additive(nsig=np.array([1e-8]))),
+        monitors=[monitors.TemporalAverage(period=80.0)],
+        simulation_length=20_000.0,
+    )
+    linear, state = tj.prepare_linear(sim)
+    response = linear(state)
+    simulate, state = tj.prepare(sim, 200 * 20_000.0, jax.random.key(1))
+    state = state.replace(initial_conditions=response.fixed_point.x[None])
+    recordings = np.asarray(simulate(state).data[0]).reshape(200, 250, 6)
+    found = np.std([np.asarray(tj.compute_fc(one)) for one in recordings], axis=0)
+    pairs = np.triu_indices(6, 1)
+    np.testing.assert_allclose(found[pairs], np.asarray(response.fc_error(20_000.0))[pairs], rtol=0.25)
+    # Negative control: as if samples were independent of each other.
+    independent = (1.0 - np.asarray(response.fc())[pairs] ** 2) / np.sqrt(250.0)
+    assert np.mean(found[pairs]) > 1.3 * np.mean(independent)

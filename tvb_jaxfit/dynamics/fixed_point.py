@@ -72,7 +72,7 @@ def fixed_point(step, theta, weights, inputs, start):
         there = linearise(step, *quiet[:3], x)
         # (1 + 1/tau - M)^-1 = (1 - (M - 1/tau))^-1
         slower = there._replace(A=there.A - jnp.eye(there.A.shape[-1], dtype=x.dtype)[None] / pseudo)
-        moved = x + by_variable(solve_still(slower, by_node(d).ravel()), x.shape)
+        moved = x + by_variable(solve_still(slower, by_node(d).reshape(-1, 1)), x.shape)
         d_moved = change(moved)
         after = size(moved, d_moved)
         ok = jnp.isfinite(after) & (after < 10.0 * residual)
@@ -92,7 +92,7 @@ def fixed_point(step, theta, weights, inputs, start):
     # One Newton step, of which the matrix is held fixed, has the derivative of the implicit function.
     there = jax.lax.stop_gradient(linearise(step, theta, weights, inputs, x))
     d = _change(step, theta, weights, inputs)(x)
-    last = x + by_variable(solve_still(there, by_node(d).ravel()), x.shape)
+    last = x + by_variable(solve_still(there, by_node(d).reshape(-1, 1)), x.shape)
     converged = residual <= 1e4 * tolerance
     return FixedPoint(jnp.where(converged & jnp.isfinite(last), last, x), residual, converged)
 

@@ -12,14 +12,8 @@ from ..parameters import plain
 from ..state import State
 from . import modal, spectral
 from .fixed_point import FixedPoint, fixed_point
-from .linearise import (
-    Linearised,
-    by_variable,
-    delays_of,
-    jacobian,
-    linearise,
-    solve_still,
-)
+from .linearise import Linearised, by_node, by_variable, delays_of, jacobian, linearise, solve_still, step_matrix
+from .linearise import spread as to_matrix
 from .monitors import Silent
 from .simulate import Simulate
 from .slowest import eigenvalues
@@ -53,6 +47,9 @@ class LinearResponse:
         Standard deviation of the states.
     shift : Array, shape (n_var, n_node, n_mode)
         How far the curvature of the step moves the mean of the states, to second order in the noise.
+    duration : Array, shape (n_var, n_node, n_mode)
+        How long fluctuations of the states last [ms]: half the sum of the autocorrelation, the time constant where it
+        decays exponentially.
     n_unstable : Array, shape ()
         Modes that grow, or decay too slowly to be told from one that does.
     state : State
@@ -66,6 +63,7 @@ class LinearResponse:
     covariances: tuple
     spread: jax.Array
     shift: jax.Array
+    duration: jax.Array
     n_unstable: jax.Array
     state: State = field(repr=False)
     about: "Linear" = field(metadata={"static": True}, repr=False)
@@ -92,6 +90,31 @@ class LinearResponse:
     def covariance(self, monitor=0):
         """Covariance of a monitor's signals, (n, n)."""
         return self._of(monitor)
+
+    def fc_error(self, length, monitor=0):
+        r"""Standard deviation of the FC that a recording of some length gives.
+
+        Parameters
+        ----------
+        length : float
+            [ms]
+        monitor : int
+
+        Returns
+        -------
+        Array, shape (n, n)
+
+        Notes
+        -----
+        Bartlett's :math:`(1 - r^2) \sqrt{t / T}`, :math:`t = \int \rho_i \rho_j`, with the autocorrelations taken as
+        those of the filter, widened by what states do: :math:`t = \sqrt{t_{filter}^2 + t_i t_j}`, at least the period,
+        and at most a quarter of the length.
+
+        References
+        ----------
+        Bartlett, M. S. (1946). Supplement to J. R. Stat. Soc. 8(1), 27-41.
+        """
+        return self.about.fc_error(self, length, monitor)
 
     def _of(self, monitor):
         if self.covariances[monitor] is None:
@@ -156,9 +179,12 @@ class Linear:
     ----------
     simulate : Simulate
         Of the same simulator.
+    ends : ndarray, shape (2, n_var)
+        Of the state variables' ranges.
     """
 
     simulate: Simulate
+    ends: np.ndarray = field(repr=False)
 
     def __call__(self, state, start=None):
         """Linear response at a state.
@@ -178,6 +204,39 @@ class Linear:
         found = self._run(state, state.initial_conditions[-1] if start is None else start)
         return LinearResponse(*found, state, self)
 
+    def from_afar(self, state):
+        """Where the network comes to rest from both ends of its state variables' ranges.
+
+        Parameters
+        ----------
+        state : State
+
+        Returns
+        -------
+        FixedPoint
+            Its arrays have an axis of 2 in front. Where it is not that of the response, noise may kick the network
+            from one to the other.
+        """
+        return self._run_from_afar(plain(state))
+
+    @cached_property
+    def _run_from_afar(self):
+        return jax.jit(_promoting(self._from_afar))
+
+    def _from_afar(self, state):
+        theta, inputs = self.simulate.constants(state), self._without_noise(state)
+        shape, dtype = state.initial_conditions.shape[1:], state.initial_conditions.dtype
+
+        def rest(end):
+            start = jnp.broadcast_to(end[:, None, None], shape)
+            return fixed_point(self.simulate.step, theta, state.connectivity.weights, inputs, start)
+
+        return jax.lax.map(rest, jnp.asarray(self.ends, dtype))
+
+    def _without_noise(self, state):
+        draws = state.integrator.noise.draws
+        return {"noise": jnp.zeros(draws.shape[1:], draws.dtype)}
+
     @cached_property
     def _run(self):
         return jax.jit(_promoting(self._of))
@@ -185,8 +244,7 @@ class Linear:
     def _of(self, state, start):
         step, dt = self.simulate.step, self.simulate.dt
         theta, weights = self.simulate.constants(state), state.connectivity.weights
-        noise = state.integrator.noise
-        inputs = {"noise": jnp.zeros(noise.draws.shape[1:], noise.draws.dtype)}
+        noise, inputs = state.integrator.noise, self._without_noise(state)
         rest = fixed_point(step, theta, weights, inputs, start)
         there = linearise(step, theta, weights, inputs, rest.x)
         observed = self._observed(rest.x)
@@ -204,8 +262,13 @@ class Linear:
         positive = variance > 0.0
         spread = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
         push = mean_push(step, theta, weights, inputs, rest.x, there, seen.local)
-        shift = by_variable(solve_still(there, push), shape)
-        return rest, there, covariances, by_variable(spread, shape), shift, seen.unstable
+        shift = solve_still(there, push[:, None])
+        # The spectral density at frequency 0 is the sum of the autocovariance.
+        still = jnp.sum(solve_still(there, to_matrix(there.B)) ** 2, axis=1).reshape(spread.shape)
+        still = still * _density(noise, dt, jnp.zeros(1, rest.x.dtype))
+        duration = 0.5 * dt * still / jnp.where(positive, variance, 1.0)
+        of_states = (by_variable(values, shape) for values in (spread, shift, duration))
+        return rest, there, covariances, *of_states, seen.unstable
 
     @_promoting
     def power(self, response, frequencies, monitor):
@@ -223,6 +286,29 @@ class Linear:
         of_rows = spectral.power(there, delays_of(step, there), self._observed(x), theta, variances)
         # Per Hz instead of per radian a step, of negative frequencies, too.
         return (2.0 * dt / 1000.0) * (density * gain)[:, None] * of_rows
+
+    @_promoting
+    def fc_error(self, response, length, monitor):
+        """See `LinearResponse.fc_error`."""
+        x, fc, (pooled, taps) = response.fixed_point.x, response.fc(monitor), self._filter(response.state, monitor)
+        monitor, dt = self.simulate.monitors[monitor], self.simulate.dt
+
+        # Of a sum of states, as their variances share in it.
+        squared = self._observed(x) ** 2
+
+        def of_rows(values):
+            each = jnp.einsum("gos,gs->go", squared, by_node(values).reshape(squared.shape[0], -1))
+            return jnp.diagonal(monitor.spatial(self._watched(monitor, jnp.diag(each.ravel()), x)))
+
+        variance = of_rows(response.spread**2)
+        positive = variance > 0.0
+        own = of_rows(response.duration * response.spread**2) / jnp.where(positive, variance, 1.0)
+        lasting = jnp.sqrt(_duration(taps, pooled) ** 2 * dt**2 + own[:, None] * own)
+        lasting = jnp.maximum(lasting, monitor.istep * dt)
+        return (1.0 - fc**2) * jnp.sqrt(jnp.minimum(lasting / length, 0.25))
+
+    def _filter(self, state, monitor):
+        return self.simulate.monitors[monitor].filter(state.monitors[monitor])
 
     def _recording(self, state):
         pairs = zip(self.simulate.monitors, state.monitors, strict=True)
@@ -257,8 +343,7 @@ def spectra(step, weights, there, observed, noise, filters, dt):
     def by_modes(there, observed, filters):
         A, D, Y, B, _ = there
         a, d, y = (part[:, 0, 0] for part in (A, D, Y))
-        M = jnp.diag(a) + d[:, None] * weights * y
-        of = modal.modes(a, d, weights, y)
+        M, of = step_matrix(there), modal.modes(a, d, weights, y)
         P = modal.stationary(M, jnp.diag(jnp.sum(B[:, 0] ** 2, axis=-1)), of)
         seen = []
         for pooled, taps in zip(pools, filters, strict=True):
@@ -280,6 +365,12 @@ def spectra(step, weights, there, observed, noise, filters, dt):
         return by_frequency(there, observed, filters)
     usable = modal.is_symmetrisable(weights, there.D[:, 0, 0], there.Y[:, 0, 0])
     return jax.lax.cond(usable, by_modes, by_frequency, there, observed, filters)
+
+
+def _duration(taps, pooled):
+    """Sum of the squared autocorrelation of a filter [steps]: of its taps, or of the one mean that it is."""
+    lags = modal.autocorrelation(taps) if taps.size > 1 else 1.0 - jnp.arange(pooled, dtype=taps.dtype) / pooled
+    return (2.0 * jnp.sum((lags / lags[0]) ** 2) - 1.0) * (pooled if taps.size > 1 else 1)
 
 
 def _density(noise, dt, theta):

@@ -170,15 +170,15 @@ def apply_right(matrix, blocks):
 
 
 def solve_still(linearised, right):
-    """(1 - M)^-1 times a vector (n_group * n_state,): where a constant push moves the state to."""
+    """(1 - M)^-1 times a matrix (n_group * n_state, n): where constant pushes move the state to."""
     A, D, Y, _, N = linearised
-    n_group, n_state, _ = A.shape
-    right = right.reshape(n_group, n_state, 1)
+    n_group, n_state, n_sum = D.shape
+    right = right.reshape(n_group, n_state, -1)
     solved = solve_each(jnp.eye(n_state, dtype=A.dtype)[None] - A, jnp.concatenate([D, right], axis=-1))
-    of_sums, local = solved[..., :-1], solved[..., -1:]
+    of_sums, local = solved[..., :n_sum], solved[..., n_sum:]
     network = jnp.eye(N.shape[0], dtype=A.dtype) - apply_right(N, Y @ of_sums)
-    sums = jnp.linalg.solve(network, N @ (Y @ local).ravel())
-    return (local + of_sums @ sums.reshape(n_group, -1, 1)).ravel()
+    sums = jnp.linalg.solve(network, N @ (Y @ local).reshape(N.shape[1], -1))
+    return (local + of_sums @ sums.reshape(n_group, n_sum, -1)).reshape(n_group * n_state, -1)
 
 
 def solve_each(matrices, right):

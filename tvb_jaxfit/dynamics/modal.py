@@ -58,7 +58,7 @@ def modes(a, d, weights, y):
     return Modes(values, scale[:, None] * vectors, vectors.T / scale)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def stationary(M, Q, of):
     """Covariance P of x' = M x + noise of covariance Q a step: P = M P M^T + Q.
 
@@ -73,23 +73,20 @@ def stationary(M, Q, of):
     Array, shape (n, n)
         Meaningless where an eigenvalue reaches 1.
     """
-    R, L = of.R, of.L
-    return R @ ((L @ Q @ L.T) / _pairs(of.values)) @ R.T
+    return _sum_of_powers(Q, of)
 
 
-def _stationary_forward(M, Q, of):
+@stationary.defjvp
+def _stationary_moved(at, moves):
+    (M, Q, of), (dM, dQ, _) = at, moves
     P = stationary(M, Q, of)
-    return P, (M, P, of)
+    half = dM @ (P @ M.T)
+    return P, _sum_of_powers(half + half.T + dQ, of)
 
 
-def _stationary_backward(kept, g):
-    M, P, of = kept
-    R, L = of.R, of.L
-    S = L.T @ ((R.T @ (0.5 * (g + g.T)) @ R) / _pairs(of.values)) @ L
-    return 2.0 * S @ M @ P, S, jax.tree.map(jnp.zeros_like, of)
-
-
-stationary.defvjp(_stationary_forward, _stationary_backward)
+def _sum_of_powers(Q, of):
+    """Sum over k of M^k Q M^kT."""
+    return of.R @ ((of.L @ Q @ of.L.T) / _pairs(of.values)) @ of.R.T
 
 
 def _pairs(values):
@@ -99,7 +96,7 @@ def _pairs(values):
     return jnp.where(jnp.abs(gap) < tiny, tiny, gap)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
 def memory(M, taps, of, pooled):
     """What a filter makes of the past: K such that the filtered signal has the covariance K P + P K^T.
 
@@ -119,23 +116,17 @@ def memory(M, taps, of, pooled):
     return (of.R * _memory_of(of.values, taps, pooled)[None, :]) @ of.L
 
 
-def _memory_forward(M, taps, of, pooled):
-    p, pull = jax.vjp(lambda taps: _memory_of(of.values, taps, pooled), taps)
-    return (of.R * p[None, :]) @ of.L, (p, pull, taps, of)
-
-
-def _memory_backward(pooled, kept, g):
-    p, pull, taps, of = kept
-    inner = of.R.T @ g @ of.L.T
+@memory.defjvp
+def _memory_moved(pooled, at, moves):
+    (_, taps, of), (dM, dtaps, _) = at, moves
+    p, dp = jax.jvp(lambda taps: _memory_of(of.values, taps, pooled), (taps,), (dtaps,))
     _, slope = jax.jvp(lambda values: _memory_of(values, taps, pooled), (of.values,), (jnp.ones_like(p),))
     apart = of.values[:, None] - of.values[None, :]
     close = jnp.abs(apart) < _CLOSE
     quotient = (p[:, None] - p[None, :]) / jnp.where(close, 1.0, apart)
     quotient = jnp.where(close, 0.5 * (slope[:, None] + slope[None, :]), quotient)
-    return of.L.T @ (inner * quotient) @ of.R.T, *pull(jnp.diagonal(inner)), jax.tree.map(jnp.zeros_like, of)
-
-
-memory.defvjp(_memory_forward, _memory_backward)
+    moved = of.R @ ((of.L @ dM @ of.R) * quotient + jnp.diag(dp)) @ of.L
+    return (of.R * p[None, :]) @ of.L, moved
 
 
 def _memory_of(values, taps, pooled):

@@ -6,6 +6,10 @@ import numpy as np
 
 from .linearise import arriving, by_node, by_variable, send
 
+# Second differences are taken over that share of the fluctuations: they see how the step bends where it is, and not the
+# bounds of a state that lies near one, which clip its fluctuations and move nothing else.
+_SHARE = 0.2
+
 
 def mean_push(step, theta, weights, inputs, x, linearised, local):
     r"""Push of the mean state a step by the curvature of the step, over fluctuations that are Gaussian.
@@ -20,7 +24,7 @@ def mean_push(step, theta, weights, inputs, x, linearised, local):
     Returns
     -------
     Array, shape (n_group * n_state,)
-        :math:`E[F] - F`, to third order in the spread.
+        :math:`E[F] - F`, to second order in the spread.
     """
     n_group, n_state, n_sum = linearised.D.shape
     s = arriving(step, theta, weights, x)
@@ -37,7 +41,7 @@ def mean_push(step, theta, weights, inputs, x, linearised, local):
 
 
 def mean_of(function, at, covariance):
-    """Mean of a function over Gaussian fluctuations, less its value at rest: by the unscented transform.
+    r"""Mean of a function over small Gaussian fluctuations, less its value at rest.
 
     Parameters
     ----------
@@ -50,21 +54,19 @@ def mean_of(function, at, covariance):
     Returns
     -------
     Array, shape (n_node, o * p)
-
-    References
-    ----------
-    Julier, S. J., Uhlmann, J. K. (2004). Proc. IEEE 92(3), 401-422.
+        :math:`\frac12 \sum_{ij} \Sigma_{ij}\, \partial_i \partial_j F`, by second differences along the columns of a
+        root of the covariance.
     """
     n_group, n, _ = covariance.shape
     splits = np.cumsum([value.size // n_group for value in at])[:-1]
-    columns = jnp.moveaxis(np.sqrt(n) * root(covariance), -1, 0)
+    columns = jnp.moveaxis(_SHARE * root(covariance), -1, 0)
 
     def moved(column):
         parts = jnp.split(column, splits, axis=-1)
         return function(*(value + by_variable(part, value.shape) for part, value in zip(parts, at, strict=True)))
 
     around = jax.lax.map(moved, jnp.concatenate([columns, -columns]))
-    return by_node(jnp.mean(around, axis=0) - function(*at))
+    return by_node(jnp.sum(around - function(*at), axis=0)) / (2.0 * _SHARE**2)
 
 
 def root(covariance):

@@ -29,6 +29,8 @@ _SEEN, _UNSEEN = 1, 2
 # Steps of the simulations that a linear fit is confirmed by, and how many: noise kicks a network out of a stable state
 # now and then.
 _CONFIRMING, _CONFIRMATIONS = 300_000, 3
+# The shortest recording that a linear fit is made for, as a part of those simulations: of less, FC is all chance.
+_SHORTEST = 12
 
 
 @dataclass
@@ -145,7 +147,7 @@ def fit(
     fresh=None,
     n_noise=1,
     patience=None,
-    max_evaluations=2000,
+    max_evaluations=600,
     callback=None,
     progress=True,
     checkpoint=None,
@@ -165,6 +167,9 @@ def fit(
     method : "simulate", "linear" or "linear+simulate", optional
         Through the simulation; by the linear response, without noise and a hundred times faster, confirmed by a
         simulation (see `prepare_linear`, `fit_linear`); or the second first, and on from there through the simulation.
+        The linear response gives the loss that is expected of a simulation of that length, without running it: the
+        shorter (25,000 steps at least), the less a fit relies on slow fluctuations, which only long recordings
+        determine.
     loss : callable, optional
         (fc, target) to a scalar. By default `rmse`; with the linear response `rmse_corr`.
     optimizer : optax.GradientTransformation, optional
@@ -224,8 +229,10 @@ def fit(
     if method != "simulate":
         linear, _ = prepare_linear(sim)
         confirm = _confirmation(sim, simulate, loss, target, monitor)
+        used = simulate.monitors[monitor].steps(0, simulate.n_steps).size - skip_t
+        length = max(used * simulate.monitors[monitor].istep, _CONFIRMING / _SHORTEST) * simulate.dt
         options = {"max_evaluations": max_evaluations, "callback": callback, "progress": progress}
-        fitted, history, _ = fit_linear(linear, state, loss, target, monitor, confirm, **options)
+        fitted, history, _ = fit_linear(linear, state, loss, target, monitor, length, confirm, **options)
         before = FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held)
         if method == "linear":
             return before

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +17,21 @@ from ..state import State
 from .callbacks import as_callback
 from .history import History
 
-# How far fluctuations may reach into the curvature before it costs, one descent after the other. Noise kicks a network
-# out of a well whose rim is 1 / reach standard deviations away at a rate that falls as exp(-1 / (6 reach^2)): hardly
-# ever at 0.15. Beyond, it depends on whether there is anywhere to go; the simulation tells.
-REACH = (0.15, 0.3, 0.6)
-# Points of the coarse sweep; starts that are followed for a while; share of the evaluations that this takes.
-_POINTS, _STARTS, _SHARE = 256, 3, 0.25
+# Costs of being far from what can be trusted: of the mean fourth power of the reach in parts of _REACH, and of the mean
+# square by which regional values differ from each other, in parts of their range. Values that differ more than FC asks
+# for end in corners of their bounds, where regions have second stable states that the fixed point does not see. That
+# cost is lowered from one descent to the next, as long as simulations gain by it.
+_CURVED, _REACH = 0.01, 0.4
+PRIORS = (0.1, 0.05, 0.025)
+# Points of the coarse sweep; starts that are followed for a while, share of the evaluations that each of them takes,
+# and starts that are followed to the end, at most.
+_POINTS, _STARTS, _SHARE, _FOLLOWED = 256, 6, 0.25, 3
 # Correlations of that much less in the simulation than by the linear response confirm it.
 _GAP = 0.05
+# Fixed points are different beyond that share of their size.
+_APART = 1e-3
+# Improvements after which a descent looks whether there are others: they come, and may go again.
+_LOOK = 10
 # L-BFGS begins anew where its memory leads nowhere, and ends where this brings less than that.
 _GAIN, _MEMORY = 1e-3, 30
 
@@ -38,15 +46,15 @@ class Attempt:
         Where it ended, at its fixed point.
     trace : ndarray, shape (n, 3)
         Loss, r and reach at the start values and at each improvement.
-    limit : float
-        On the reach.
+    prior : float
+        Cost of values that differ between regions.
     loss, r : float
         Of a simulation on fresh noise.
     """
 
     fitted: State = field(repr=False)
     trace: np.ndarray = field(repr=False)
-    limit: float
+    prior: float
     loss: float
     r: float
 
@@ -61,7 +69,9 @@ class Attempt:
 
 
 class Objective:
-    """Loss of a linear response over the images of the free values, as one vector of comparable entries.
+    """What a linear fit descends, over the images of the free values, as one vector of comparable entries.
+
+    It is the loss that is expected of a recording of some length, and what it costs to be far from what can be trusted.
 
     Parameters
     ----------
@@ -72,53 +82,74 @@ class Objective:
         (fc, target) to a scalar.
     target : ndarray
     monitor : int
+    length : float
+        Of the recording [ms].
     """
 
-    def __init__(self, linear, state, loss, target, monitor):
-        self.state, self.parameters, self._simulate = state, parameters_of(state), linear.simulate
+    def __init__(self, linear, state, loss, target, monitor, length):
+        self.state, self.parameters, self._linear = state, parameters_of(state), linear
         images = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
         sizes = {path: jnp.full_like(image, _size(self.parameters[path])) for path, image in images.items()}
         self.start, self._tree = ravel_pytree(images)
         self._sizes = ravel_pytree(sizes)[0]
         self.x = state.initial_conditions[-1]
         self._rest = plain(state)
+        # One draw for all pairs, and its opposite: neither favours a pair, and there is no slope along the draw.
+        draw = np.triu(np.random.default_rng(0).normal(size=np.shape(target)), 1)
+        draw = jnp.asarray(draw + draw.T, self.start.dtype)
 
-        def value(flat, rest, x, limit):
-            response = linear(self._with(rest, flat), x)
-            fc = response.fc(monitor)
-            beyond = jnp.maximum(response.reach / limit - 1.0, 0.0)
-            plain_loss = loss(fc, target)
-            seen = plain_loss, fc_corr(fc, target), jnp.max(response.reach), response.is_stable, response.fixed_point.x
-            return plain_loss + jnp.sum(beyond**2), seen
+        def of_values(values, rest, x):
+            response = linear(with_values(rest, values), x)
+            fc, error = response.fc(monitor), response.fc_error(length, monitor) * draw
+            expected = 0.5 * (loss(fc + error, target) + loss(fc - error, target))
+            curved = _CURVED * jnp.mean((response.reach / _REACH) ** 4)
+            reach, x = jnp.max(response.reach), response.fixed_point.x
+            return expected + curved, (loss(fc, target), fc_corr(fc, target), reach, response.is_stable, x)
 
-        self._evaluate = jax.jit(jax.value_and_grad(value, has_aux=True))
+        def differing(point):
+            """Mean square by which regional values have come to differ."""
+            apart = self._tree(point - self.start / self._sizes)
+            return sum(jnp.mean((values - jnp.mean(values)) ** 2) for values in apart.values())
 
-    def _with(self, rest, flat):
-        images = self._tree(flat * self._sizes)
-        return with_values(rest, {path: p.from_unconstrained(images[path]) for path, p in self.parameters.items()})
+        def evaluate(point, rest, x, prior):
+            values, pull = jax.vjp(self._values, point)
+            (value, seen), gradients = jax.value_and_grad(of_values, has_aux=True)(values, rest, x)
+            apart, slope = jax.value_and_grad(differing)(point)
+            return value + prior * apart, pull(gradients)[0] + prior * slope, gradients, seen
 
-    def __call__(self, point, limit, x):
-        """(value, gradient, (loss, r, reach, stable, x)) at a point."""
-        flat = jnp.asarray(point, self.start.dtype)
-        (value, seen), gradient = self._evaluate(flat, self._rest, x, limit)
-        loss, r, reach, stable, x = seen
-        gradient = np.asarray(gradient, float)
-        stable = bool(stable) and np.isfinite(float(value)) and bool(np.all(np.isfinite(gradient)))
-        return float(value), gradient, (float(loss), float(r), float(reach), stable, x)
+        def is_alone(point, rest, x):
+            others = linear.from_afar(with_values(rest, self._values(point)))
+            apart = jnp.max(jnp.abs(others.x - x[None]), axis=(2, 3))
+            scale = jnp.maximum(jnp.max(jnp.abs(x), axis=(1, 2)), 1e-3)
+            return ~jnp.any(others.converged[:, None] & (apart > _APART * scale[None]))
 
-    @property
+        self._evaluate, self._is_alone = jax.jit(evaluate), jax.jit(is_alone)
+
+    def _values(self, point):
+        images = self._tree(point * self._sizes)
+        return {path: parameter.from_unconstrained(images[path]) for path, parameter in self.parameters.items()}
+
+    def __call__(self, point, prior, x):
+        """(value, slope, gradients by path, (loss, r, reach, stable, x)) at a point."""
+        point = jnp.asarray(point, self.start.dtype)
+        value, slope, gradients, (loss, r, reach, stable, x) = self._evaluate(point, self._rest, x, prior)
+        slope = np.asarray(slope, float)
+        stable = bool(stable) and np.isfinite(float(value)) and bool(np.all(np.isfinite(slope)))
+        return float(value), slope, gradients, (float(loss), float(r), float(reach), stable, x)
+
+    @cached_property
     def first(self):
         """The point of the start values."""
         return np.asarray(self.start / self._sizes, float)
 
     def state_of(self, point, x=None):
         """State with the values of a point; where their fixed point is given, it has been there for ever."""
-        state = self._with(self.state, jnp.asarray(point, self.start.dtype))
-        return state if x is None else at_rest(self._simulate, state, x)
+        state = with_values(self.state, self._values(jnp.asarray(point, self.start.dtype)))
+        return state if x is None else at_rest(self._linear.simulate, state, x)
 
-    def gradients(self, gradient):
-        """Gradient of a point by path, in images."""
-        return self._tree(jnp.asarray(gradient, self.start.dtype) / self._sizes)
+    def is_alone(self, point, x):
+        """Whether the network comes to a fixed point from afar, too."""
+        return bool(self._is_alone(jnp.asarray(point, self.start.dtype), self._rest, x))
 
     def points(self, n, seed=0):
         """Points of a Latin hypercube over the values that are the same in all regions; see `_somewhere`."""
@@ -153,12 +184,12 @@ def _somewhere(parameter, share):
     """Parameter at a share of its range; without one, between a quarter and four times its value."""
     if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
         low, high = parameter.lower_bound, parameter.upper_bound
-        return parameter.with_value(jnp.full_like(parameter.value, low + (0.02 + 0.96 * share) * (high - low)))
+        return parameter.with_value(jnp.full_like(parameter.value, low + (0.1 + 0.8 * share) * (high - low)))
     return parameter.with_value(parameter.value * 4.0 ** (2.0 * share - 1.0))
 
 
-def descend(objective, begin, x, limit, n_evaluations, bar, record=None):
-    """L-BFGS from a point, begun anew as long as that helps.
+def descend(objective, begin, x, prior, n_evaluations, bar, record=None):
+    """L-BFGS from a point, begun anew as long as that helps, to the best point that is alone (or the best, if none is).
 
     Parameters
     ----------
@@ -167,42 +198,48 @@ def descend(objective, begin, x, limit, n_evaluations, bar, record=None):
         A point with a stable fixed point.
     x : Array
         That fixed point, or a state from which it is found.
-    limit : float
+    prior : float
+        See `Objective`.
     n_evaluations : int
         At most so many.
     bar : tqdm
     record : callable, optional
-        (point, gradient, seen) of each improvement; True ends it.
+        (point, gradients by path, seen) of each improvement; True ends it.
 
     Returns
     -------
     point : ndarray
-        The best one.
     value : float
     seen : tuple
         See `Objective`.
     """
     from scipy.optimize import minimize
 
-    best, used = [begin, np.inf, None], 0
+    best, alone, used, improved = (begin, np.inf, None), None, 0, 0
+
+    def looked():
+        """The best point so far that is alone, the last one looked at."""
+        return best if objective.is_alone(best[0], best[2][4]) else alone
 
     def at(point):
-        nonlocal used
+        nonlocal best, alone, used, improved
         used += 1
         bar.update()
-        value, gradient, seen = objective(point, limit, x if best[2] is None else best[2][4])
+        value, slope, gradients, seen = objective(point, prior, x if best[2] is None else best[2][4])
         ended = False
         if not seen[3]:
             # A slope back to what is known, so that a line search turns round.
             away = point - best[0]
             distance = np.linalg.norm(away)
-            value, gradient = best[1] + 1.0 + 10.0 * distance, 10.0 * away / max(distance, 1e-300)
+            value, slope = best[1] + 1.0 + 10.0 * distance, 10.0 * away / max(distance, 1e-300)
         elif value < best[1]:
-            best[:] = point.copy(), value, seen
-            ended = record is not None and record(point, gradient, seen) is True
+            best, improved = (point.copy(), value, seen), improved + 1
+            if improved % _LOOK == 0:
+                alone = looked()
+            ended = record is not None and record(point, gradients, seen) is True
         if ended or used >= n_evaluations:
             raise StopIteration
-        return value, gradient
+        return value, slope
 
     options = {"maxiter": n_evaluations, "maxfun": n_evaluations, "maxcor": _MEMORY, "ftol": 1e-10, "gtol": 1e-9}
     try:
@@ -213,17 +250,15 @@ def descend(objective, begin, x, limit, n_evaluations, bar, record=None):
             stalled = 0 if before - best[1] > _GAIN else stalled + 1
     except StopIteration:
         pass
-    return tuple(best)
+    return looked() or best
 
 
-def fit_linear(
-    linear, state, loss, target, monitor, confirm, *, reach=REACH, max_evaluations=2000, callback=None, progress=True
-):
+def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_evaluations, callback=None, progress=True):
     """Fit marked values of a state by the linear response.
 
     A coarse sweep finds starts, the best of them are followed for a while, and the best of these to its end; the next
-    one, where the simulation does not confirm it. Then the limit on the reach is loosened, as long as that helps in the
-    simulation.
+    one, where the simulation does not confirm it. Then values may differ more between regions, as long as that helps in
+    the simulation. A descent ends at the best point where the network has no other fixed point, if there was any.
 
     Parameters
     ----------
@@ -234,12 +269,12 @@ def fit_linear(
         (fc, target) to a scalar.
     target : ndarray, shape (n_node, n_node)
     monitor : int
+    length : float
+        Of the recording that the loss is expected of [ms].
     confirm : callable
         State to (loss, r) of a simulation on fresh noise.
-    reach : sequence of float, optional
-        Limits on how far fluctuations reach into the curvature (see `LinearResponse.reach`), the tightest first.
-    max_evaluations : int, optional
-        Of the linear response, for each limit.
+    max_evaluations : int
+        Of the linear response, for each descent.
     callback : callable, optional
         (step, state, loss, gradients) at each improvement; True ends the fit.
     progress : bool, optional
@@ -249,7 +284,8 @@ def fit_linear(
     fitted : State
         At its fixed point; parameters stay parameters.
     history : History
-        Loss, r and reach at the start values, and at each improvement of the descent that was kept.
+        Loss, r and reach (`LinearResponse.reach`) at the start values, and at each improvement of the descent that was
+        kept.
     attempts : list of Attempt
 
     Raises
@@ -259,36 +295,40 @@ def fit_linear(
     """
     began, callback = time.perf_counter(), as_callback(callback)
     callback.begin()
-    objective = Objective(linear, state, loss, target, monitor)
-    *first, is_stable, _ = objective(objective.first, reach[0], objective.x)[2]
+    objective = Objective(linear, state, loss, target, monitor, length)
     attempts, reason = [], ""
 
-    def attempt(point, x, limit, bar):
-        trace = [first] if is_stable else []
+    def attempt(point, x, prior, bar):
+        trace = list(first)
 
-        def record(point, gradient, seen):
+        def record(point, gradients, seen):
             trace.append(seen[:3])
             bar.set_postfix(loss=f"{seen[0]:.5g}", r=f"{seen[1]:.3f}", refresh=False)
-            return callback(len(trace) - 1, objective.state_of(point), seen[0], objective.gradients(gradient))
+            return callback(len(trace) - 1, objective.state_of(point), seen[0], gradients)
 
-        point, _, seen = descend(objective, point, x, limit, max_evaluations, bar, record)
+        point, _, seen = descend(objective, point, x, prior, max_evaluations, bar, record)
+        # Up to the point that was kept: others may have looked better, and were not alone.
+        del trace[trace.index(seen[:3]) + 1 :]
         fitted = objective.state_of(point, seen[4])
-        attempts.append(Attempt(fitted, np.array(trace), limit, *confirm(fitted)))
+        attempts.append(Attempt(fitted, np.array(trace), prior, *confirm(fitted)))
         return point, seen
 
     with tqdm(total=max_evaluations, desc="linear fit", unit="evaluation", disable=not progress) as bar:
         try:
-            starts = _starts(objective, reach[0], bar)
-            few = int(max_evaluations * _SHARE / len(starts))
-            tried = [descend(objective, *start, reach[0], few, bar) for start in starts]
-            for point, _, seen in sorted(tried, key=lambda each: each[1]):
-                point, seen = attempt(point, seen[4], reach[0], bar)
-                if attempts[-1].is_confirmed:
+            first, starts = _starts(objective, bar)
+            few = int(max_evaluations * _SHARE)
+            tried = [descend(objective, *start, PRIORS[0], few, bar) for start in starts]
+            ends = []
+            tried.sort(key=lambda each: (not objective.is_alone(each[0], each[2][4]), each[1]))
+            for point, _, seen in tried:
+                ends.append(attempt(point, seen[4], PRIORS[0], bar))
+                if attempts[-1].is_confirmed or len(attempts) == _FOLLOWED:
                     break
-            for limit in reach[1:]:
-                if not attempts[-1].is_confirmed or attempts[-1].loss > min(each.loss for each in attempts):
+            point, seen = ends[int(np.argmin([each.loss for each in attempts]))]
+            for prior in PRIORS[1:]:
+                point, seen = attempt(point, seen[4], prior, bar)
+                if attempts[-1].loss > min(each.loss for each in attempts):
                     break
-                point, seen = attempt(point, seen[4], limit, bar)
         except KeyboardInterrupt:
             reason = "interrupted; "
             if not attempts:
@@ -305,14 +345,16 @@ def fit_linear(
     return best.fitted, history, attempts
 
 
-def _starts(objective, reach, bar):
-    """The most promising points of a coarse sweep, the start values among them, and their fixed points."""
-    found = []
+def _starts(objective, bar):
+    """(loss, r, reach) of the start values, if they are stable; the best points of a coarse sweep, and fixed points."""
+    found, first = [], []
     for point in [objective.first, *objective.points(_POINTS)]:
-        value, _, seen = objective(point, reach, objective.x)
+        value, *_, seen = objective(point, PRIORS[0], objective.x)
         bar.set_postfix(sweep=len(found), refresh=False)
         if seen[3]:
             found.append((value, point, seen[4]))
+            if point is objective.first:
+                first.append(seen[:3])
     if not found:
         raise ValueError(
             f"fit: no stable fixed point at the start values, nor at any of {_POINTS} points around; there is no "
@@ -322,9 +364,12 @@ def _starts(objective, reach, bar):
     # Apart from each other: neighbours lead to the same end.
     chosen = []
     for _, point, x in found:
-        if all(np.max(np.abs(point - other)) > 0.1 for other, _ in chosen):
+        apart = all(np.max(np.abs(point - other)) > 0.1 for other, _ in chosen)
+        if apart and objective.is_alone(point, x):
             chosen.append((point, x))
-    return chosen[:_STARTS]
+        if len(chosen) == _STARTS:
+            break
+    return first, chosen or [found[0][1:]]
 
 
 def at_rest(simulate, state, x):

@@ -1,5 +1,6 @@
 """prepare_linear: a simulator's linear response."""
 
+import numpy as np
 from tvb.simulator.monitors import AfferentCoupling
 from tvb.simulator.simulator import Simulator
 
@@ -70,7 +71,8 @@ def prepare_linear(sim):
         raise UnsupportedComponent([*own, *error.reasons]) from error
     if own:
         raise UnsupportedComponent(own)
-    return Linear(simulate), state
+    ranges = sim.model.state_variable_range
+    return Linear(simulate, np.array([ranges[name] for name in sim.model.state_variables], float).T), state
 
 
 def refusals(sim):
