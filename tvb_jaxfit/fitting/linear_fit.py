@@ -24,7 +24,7 @@ from .history import History
 _CURVED, _REACH = 0.01, 0.4
 PRIORS = (0.1, 0.05, 0.025)
 # Points of the coarse sweep; starts that are followed for a while, share of the evaluations that each of them takes,
-# and starts that are followed to the end, at most.
+# and starts that are followed to the end: which of them is best, only simulations tell.
 _POINTS, _STARTS, _SHARE, _FOLLOWED = 256, 6, 0.25, 3
 # Correlations of that much less in the simulation than by the linear response confirm it.
 _GAP = 0.05
@@ -256,9 +256,9 @@ def descend(objective, begin, x, prior, n_evaluations, bar, record=None):
 def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_evaluations, callback=None, progress=True):
     """Fit marked values of a state by the linear response.
 
-    A coarse sweep finds starts, the best of them are followed for a while, and the best of these to its end; the next
-    one, where the simulation does not confirm it. Then values may differ more between regions, as long as that helps in
-    the simulation. A descent ends at the best point where the network has no other fixed point, if there was any.
+    A coarse sweep finds starts, the best of them are followed for a while, and the best of these to their ends; the
+    simulation tells which is best. From there values may differ more between regions, as long as that helps in the
+    simulation. A descent ends at the best point where the network has no other fixed point, if there was any.
 
     Parameters
     ----------
@@ -320,10 +320,8 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
             tried = [descend(objective, *start, PRIORS[0], few, bar) for start in starts]
             ends = []
             tried.sort(key=lambda each: (not objective.is_alone(each[0], each[2][4]), each[1]))
-            for point, _, seen in tried:
+            for point, _, seen in tried[:_FOLLOWED]:
                 ends.append(attempt(point, seen[4], PRIORS[0], bar))
-                if attempts[-1].is_confirmed or len(attempts) == _FOLLOWED:
-                    break
             point, seen = ends[int(np.argmin([each.loss for each in attempts]))]
             for prior in PRIORS[1:]:
                 point, seen = attempt(point, seen[4], prior, bar)
