@@ -30,7 +30,7 @@ class ParameterTree:
 
     def __init__(self, state, sim=None):
         self.parameters = parameters_of(state)
-        self._traits = {} if sim is None else _traits(sim)
+        self._traits = {} if sim is None else traits_of(sim)
         missing = [path for path in self.parameters if sim is not None and path not in self._traits]
         if missing:
             raise ValueError(
@@ -50,7 +50,7 @@ class ParameterTree:
             for step in above:
                 node = node.setdefault(step, {})
             unit, domain = self._traits.get(path, ("", ""))
-            told = [f"{name} {unit}".strip() + f" = {_values(parameter)}", _kind(parameter)]
+            told = [f"{name} {unit}".strip() + f" = {_values(parameter)}", kind_of(parameter)]
             node[name] = ", ".join(told + ([f"TVB: {domain}"] if domain else []))
         return root
 
@@ -59,10 +59,10 @@ class ParameterTree:
         rows = []
         for path, parameter in self.parameters.items():
             unit, domain = self._traits.get(path, ("", ""))
-            numbers = _fitted(parameter)
+            numbers = numbers_of(parameter)
             low, middle, high = (f"{f(numbers):.6g}" for f in (np.min, np.median, np.max))
             row = [path, unit, *((low, middle, high) if numbers.size > 1 else ("", low, ""))]
-            rows.append([*row, str(numbers.size), _kind(parameter), domain])
+            rows.append([*row, str(numbers.size), kind_of(parameter), domain])
         lines = [_row("th", heads), *(_row("td", row) for row in rows)]
         return "<table>\n" + "\n".join(lines) + "\n</table>"
 
@@ -107,14 +107,14 @@ def show_parameters(state, sim=None):
         display(tree)
 
 
-def _fitted(parameter):
-    """Numbers that are fitted."""
+def numbers_of(parameter):
+    """Numbers of a parameter that are fitted, as one vector."""
     value = np.asarray(parameter.value)
     return value[parameter.mask] if isinstance(parameter, MaskedParameter) else value.ravel()
 
 
 def _values(parameter):
-    numbers = _fitted(parameter)
+    numbers = numbers_of(parameter)
     if numbers.size == 1:
         return f"{numbers.item():.6g}"
     if np.ptp(numbers) == 0.0:
@@ -122,13 +122,14 @@ def _values(parameter):
     return f"{numbers.min():.6g} .. {np.median(numbers):.6g} .. {numbers.max():.6g} ({numbers.size} values)"
 
 
-def _kind(parameter):
+def kind_of(parameter):
+    """What a parameter is kept to, in words."""
     low, high = getattr(parameter, "lower_bound", -np.inf), getattr(parameter, "upper_bound", np.inf)
     bounds = "" if np.isinf(low) and np.isinf(high) else f" in [{low:g}, {high:g}]"
     return type(parameter).__name__ + bounds
 
 
-def _traits(sim):
+def traits_of(sim):
     """Unit and domain of each parameter of a simulator, by path, as text."""
     from .translate.assemble import leaves
 

@@ -133,23 +133,36 @@ class Evaluation:
             f"Evaluation: {self.description}",
             f"  {self.n_samples} samples of runs of {_time(self.length)}, after {self.skip_t} left out",
             row("mean ± sd over noise", "r (off-diagonal)", "RMSE"),
+            *(row(*cells) for cells in self.table()),
+            *(f"  {remark}" for remark in self.remarks()),
         ]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def table(self):
+        """Lines of text: what, r and RMSE, as mean ± standard deviation over noise.
+
+        Returns
+        -------
+        list of (str, str, str)
+        """
+        rows = []
         if self.training:
-            lines.append(row("training", f"{self.training['r']:.4f}", f"(loss {self.training['loss']:.4f})"))
+            rows.append(("training", f"{self.training['r']:.4f}", f"(loss {self.training['loss']:.4f})"))
         for simulator in self.fc:
-            lines += [row(*cells) for cells in self._of(simulator)]
+            rows += self._of(simulator)
         name = self.targets.main
-        lines.append(row(f"structural weights, {name}", f"{self.baseline[name]:.4f}", ""))
+        rows.append((f"structural weights, {name}", f"{self.baseline[name]:.4f}", ""))
         told = {
             "trained on": "sessions trained on, held out",
             "leave_one_out": "a session, mean of the others",
             "split_half": "mean of sessions (Spearman-Brown)",
         }
-        lines += [row(text, f"{self.ceiling[key]:.4f}", "") for key, text in told.items() if key in self.ceiling]
-        lines += [f"  {simulator}, seed {seed}: no FC: {why}" for (simulator, seed), why in self.failed.items()]
-        if self.interrupted:
-            lines.append("  interrupted: these are the runs that were done")
-        return "\n".join(line.rstrip() for line in lines)
+        return rows + [(text, f"{self.ceiling[key]:.4f}", "") for key, text in told.items() if key in self.ceiling]
+
+    def remarks(self):
+        """What is missing, in words."""
+        remarks = [f"{simulator}, seed {seed}: no FC: {why}" for (simulator, seed), why in self.failed.items()]
+        return remarks + (["interrupted: these are the runs that were done"] if self.interrupted else [])
 
     def _of(self, simulator):
         """Cells of the table's lines on one simulator."""

@@ -21,6 +21,7 @@ from .history import History
 from .linear_fit import at_rest, fit_linear
 from .monitored import choose_monitor, transient
 from .optimizer import OptaxOptimizer
+from .recipe import told
 from .target import match_target
 
 _METHODS = ("simulate", "linear", "linear+simulate")
@@ -58,6 +59,8 @@ class FitResult:
         What `evaluate` found of the best state, once it was asked.
     before : FitResult or None
         The linear fit that the simulation went on from.
+    options : dict of str to str
+        Of `fit`, as code.
     """
 
     fitted: State
@@ -71,6 +74,7 @@ class FitResult:
     sim: object = field(default=None, repr=False)
     evaluation: Evaluation | None = field(default=None, repr=False)
     before: "FitResult | None" = field(default=None, repr=False)
+    options: dict = field(default_factory=dict, repr=False)
 
     @property
     def loss(self):
@@ -114,6 +118,40 @@ class FitResult:
         from ..writeback import write_back
 
         return write_back(self.best if state is None else state, sim)
+
+    def report(self, path, certificate=None, force=False):
+        """Put all that there is to tell of the fit on one page: figures, values, and how it was made.
+
+        Parameters
+        ----------
+        path : path-like
+            HTML, one file that asks for no other; `evaluate` first, to have that in it.
+        certificate : Certificate or bool, optional
+            As `certify` gave it; True has one made, of the fitted simulator and 10 s or a few samples.
+        force : bool, optional
+            Whether a file of that name is replaced.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        FileExistsError
+            Where there is a file of that name, without ``force``.
+        ValueError
+            Where the result holds no simulator.
+        RuntimeError
+            As `certify`, where a certificate is to be made.
+        OSError
+            As of any writing; there is no file then, or the one that was there before.
+        """
+        from .account import account_of, certified
+        from .report import refuse_existing, write_report
+
+        refuse_existing(path, force)
+        certificate = certified(self) if certificate is True else certificate or None
+        return write_report(path, account_of(self, certificate), force)
 
     def __repr__(self):
         h = self.history
@@ -209,6 +247,7 @@ def fit(
     UnsupportedComponent
         As `prepare`.
     """
+    options = told({name: value for name, value in locals().items() if name not in ("sim", "target", "free")})
     if method not in _METHODS:
         raise ValueError(f"method: {method!r}; give one of {', '.join(map(repr, _METHODS))}.")
     simulate, state = prepare(sim, simulation_length, noise)
@@ -231,9 +270,11 @@ def fit(
         confirm = _confirmation(sim, simulate, loss, target, monitor)
         used = simulate.monitors[monitor].steps(0, simulate.n_steps).size - skip_t
         length = max(used * simulate.monitors[monitor].istep, _CONFIRMING / _SHORTEST) * simulate.dt
-        options = {"max_evaluations": max_evaluations, "callback": callback, "progress": progress}
-        fitted, history, _ = fit_linear(linear, state, loss, target, monitor, length, confirm, **options)
-        before = FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held)
+        limits = {"max_evaluations": max_evaluations, "callback": callback, "progress": progress}
+        fitted, history, _ = fit_linear(linear, state, loss, target, monitor, length, confirm, **limits)
+        before = FitResult(
+            fitted, history.best, state, history, target, simulate, skip_t, monitor, held, options=options
+        )
         if method == "linear":
             return before
         state = fitted
@@ -256,7 +297,8 @@ def fit(
         objective, optimizer, callback=callback, has_aux=True, progress=progress, checkpoint=checkpoint, **unseen
     )
     fitted, history = loop.run(state, max_steps, resume)
-    return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, before=before)
+    whole = {"before": before, "options": options}
+    return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)
 
 
 def _confirmation(sim, simulate, loss, target, monitor):

@@ -90,7 +90,7 @@ def runs_of_fit(result, state=None, monitor=None, simulation_length=None):
     monitor = result.monitor if monitor is None else monitor
     if simulation_length is None:
         # As long as the fit's: what was compiled for it does.
-        return _runs(_moved(result.sim, state), result.simulate, plain(state), monitor)
+        return _runs(moved(result.sim, state), result.simulate, plain(state), monitor)
     return runs_of(result.sim, state, monitor, simulation_length)
 
 
@@ -105,14 +105,14 @@ def runs_of(sim, state=None, monitor=None, simulation_length=None):
     UnsupportedComponent
         As `prepare`.
     """
-    sim = sim if state is None else _moved(sim, state)
+    sim = sim if state is None else moved(sim, state)
     # The draws of this key are not used: TVB's own stream would take long to draw as many.
     simulate, start = prepare(sim, simulation_length, noise=jax.random.key(0))
     return _runs(configured_clone(sim), simulate, start, monitor)
 
 
-def _moved(sim, state):
-    """Configured copy of a simulator, put where a state stands."""
+def moved(sim, state):
+    """Configured copy of a simulator, put where a state stands, with its parameters."""
     sim = configured_clone(sim)
     with warnings.catch_warnings():
         # Whoever writes the state back for good is told.

@@ -1,15 +1,13 @@
 """Trees in files: arrays and JSON, never anything that is run when it is read."""
 
-import contextlib
 import importlib
 import json
-import os
-import uuid
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from ..files import whole
 
 _FORMAT = "tvb_jaxfit 1"
 # What is stored as its attributes; anything else is refused.
@@ -20,7 +18,11 @@ _CLASSES = {
         "parameters": ["Parameter", "BoundedParameter"],
         "constraints": ["PositiveParameter", "NormalisedParameter", "MaskedParameter"],
         "dynamics.noise": ["NumpyStream", "KeyStream"],
+        "certificate": ["Certificate", "Comparison"],
         "fitting.history": ["History", "Validation"],
+        "fitting.evaluation": ["Evaluation"],
+        "fitting.yardsticks": ["Targets"],
+        "fitting.account": ["Account", "Fitted"],
         "fitting.callbacks": ["Saved"],
         "fitting.explore": ["Space", "GridAxis", "UniformAxis", "LatinHypercubeAxis", "DataAxis"],
         "fitting.execution": ["Exploration"],
@@ -66,22 +68,12 @@ def write(path, tree, kind):
     >>> read(path, "example")
     {'a': [1, array([0, 1, 2])], 2: (None, inf)}
     """
-    path, writer = Path(path), _Writer()
+    writer = _Writer()
     root = writer.node(tree, "")
     text = json.dumps({"format": _FORMAT, "kind": kind, "root": root, "objects": writer.objects})
     arrays = {f"a{index}": array for index, array in enumerate(writer.arrays)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(whole, "xb") as file:
-            np.savez(file, json=np.frombuffer(text.encode(), np.uint8), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(whole, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            whole.unlink()
-        raise
+    with whole(path) as file:
+        np.savez(file, json=np.frombuffer(text.encode(), np.uint8), **arrays)
 
 
 def read(path, kind):
