@@ -275,7 +275,7 @@ def fit(
         before = FitResult(
             fitted, history.best, state, history, target, simulate, skip_t, monitor, held, options=options
         )
-        if method == "linear":
+        if method == "linear" or history.stop_reason.startswith("interrupted"):
             return before
         state = fitted
     noisy = "noise" in state.integrator

@@ -1,0 +1,249 @@
+"""tvb-jaxfit fit does what the same script does, writes it down whole, and loses nothing of anybody's."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tvb_jaxfit
+from tvb_jaxfit import fc_corr
+from tvb_jaxfit.command import fit as command
+from tvb_jaxfit.command import main as program
+from tvb_jaxfit.command.main import main
+from tvb_jaxfit.fitting.fit import FitResult
+
+from .conftest import FIT, FREE, LABELS, N_NODE
+
+FILES = {"values.json", "values.npz", "fc.npy", "history.csv", "fit.npz", "report.html", "checkpoint.npz"}
+SCRIPT = """
+import numpy as np
+from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
+
+white_matter = connectivity.Connectivity.from_file({connectome!r})
+white_matter.weights = white_matter.weights / white_matter.weights.max()
+white_matter.speed = np.array([5.0])
+mine = simulator.Simulator(
+    connectivity=white_matter,
+    model=models.ReducedWongWang(w=np.array([0.6]), I_o=np.array([0.3, 0.31, 0.3, 0.3, 0.3])),
+    coupling=coupling.Linear(a=np.array([0.05])),
+    integrator=integrators.HeunStochastic(dt=4.0, noise=noise.Additive(nsig=np.array([1e-5]), noise_seed=3)),
+    monitors=[monitors.Bold(period=500.0)],
+    simulation_length=26_000.0,
+)
+number = 3
+if __name__ == "__main__":
+    raise SystemExit("the simulator alone is asked for")
+"""
+
+
+@pytest.fixture
+def script(files, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(SCRIPT.format(connectome=files.connectome))
+    return path
+
+
+def _values(folder):
+    with np.load(folder / "values.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture
+def instead(monkeypatch, done):
+    """Function: a result (the one that there is, with changes) is what fit() gives, at once."""
+
+    def give(**changes):
+        result = replace(done.result, evaluation=None, **changes)
+        monkeypatch.setattr(command, "fit", lambda *_, **__: result)
+        return result
+
+    return give
+
+
+def test_everything_is_written_and_the_exit_code_says_done(done):
+    assert done.code == 0
+    assert {path.name for path in done.folder.iterdir()} == FILES
+
+
+def test_values_are_those_of_the_fit_in_every_file(done):
+    best, told = done.result.best, json.loads((done.folder / "values.json").read_text(encoding="utf-8"))
+    values = _values(done.folder)
+    assert set(values) == set(told["parameters"]) == {"coupling.a", "model.w"}
+    assert told["regions"] == LABELS
+    for path, array in {"coupling.a": best.coupling.a.value, "model.w": best.model.w.value}.items():
+        np.testing.assert_array_equal(values[path], array)
+        np.testing.assert_array_equal(told["parameters"][path]["fitted"], array)
+    np.testing.assert_array_equal(told["parameters"]["model.w"]["initial"], np.full(N_NODE, 0.6))
+    assert np.ptp(values["model.w"]) > 0.0 and values["coupling.a"] != 0.05
+    np.testing.assert_array_equal(np.load(done.folder / "fc.npy"), done.result.fc())
+
+
+def test_the_history_is_that_of_the_fit(done):
+    rows = list(csv.DictReader((done.folder / "history.csv").open()))
+    np.testing.assert_array_equal([float(row["loss"]) for row in rows], done.result.loss)
+    np.testing.assert_array_equal([float(row["r"]) for row in rows], done.result.r)
+    steps, values = done.result.history.validation
+    looked = {int(row["step"]): float(row["validation"]) for row in rows if row["validation"]}
+    assert looked == dict(zip(steps.tolist(), values.tolist(), strict=True)) and len(looked) == 2
+
+
+def test_the_simulator_is_the_one_that_the_options_say(done):
+    sim = done.sim
+    assert sim.connectivity.weights.max() == 1.0 and sim.connectivity.speed == [5.0]
+    np.testing.assert_array_equal(sim.model.I_o, [0.3, 0.31, 0.3, 0.3, 0.3])
+    assert sim.coupling.a == [0.05] and sim.integrator.dt == 4.0 and sim.integrator.noise.nsig == [1e-5]
+    assert sim.monitors[0].period == 500.0 and sim.simulation_length == 26_000.0
+
+
+def test_a_script_with_the_same_simulator_gives_the_same_fit(files, done, script, tmp_path, capsys):
+    assert files.fit(tmp_path / "out", simulator=["--simulator", f"{script}:mine"]) == 0
+    for path, values in _values(tmp_path / "out").items():
+        np.testing.assert_array_equal(values, _values(done.folder)[path])
+    assert "FitResult: ReducedWongWang, 5 regions" in capsys.readouterr().out
+
+
+def test_a_fit_that_is_interrupted_is_written_and_goes_on_to_the_same_end(files, done, tmp_path, monkeypatch):
+    def interrupt(step, state, loss, gradients):
+        if step == 1:
+            raise KeyboardInterrupt
+
+    real, out = command.fit, tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "fit", lambda *a, **options: real(*a, callback=interrupt, **options))
+        assert files.fit(out, "--evaluate", "2") == 130
+    # At its second step: the first is the best that was reached.
+    assert {path.name for path in out.iterdir()} == FILES
+    np.testing.assert_array_equal(_values(out)["model.w"], np.full(N_NODE, 0.6))
+    assert "interrupted after" in (out / "report.html").read_text()
+    assert files.fit(out, "--resume") == 0
+    for path, values in _values(done.folder).items():
+        np.testing.assert_array_equal(_values(out)[path], values)
+
+
+def test_the_report_has_the_command_the_evaluation_and_the_certificate(done):
+    text = (done.folder / "report.html").read_text()
+    assert f"--simulation-length 26000 --fc {done.folder.parent / 'fc.csv'} --free coupling.a" in text
+    assert "Certificate: PASSED" in text and "TVB, fresh noise, 1 run" in text
+    assert f"{done.result.evaluation.mean():.4f}" in text and "optax.adam(0.02)" in text
+
+
+def test_a_report_made_anew_is_the_same_page(done, tmp_path, capsys):
+    page = (done.folder / "report.html").read_bytes()
+    assert main(["report", str(done.folder), "--to", str(tmp_path / "other.html")]) == 0
+    assert (tmp_path / "other.html").read_bytes() == page
+    assert main(["report", str(done.folder)]) == 2
+    assert "is there already; give --force" in capsys.readouterr().err
+    (tmp_path / "other.html").write_text("mine")
+    assert main(["report", str(done.folder), "--to", str(tmp_path / "other.html"), "--force"]) == 0
+    assert (tmp_path / "other.html").read_bytes() == page == (done.folder / "report.html").read_bytes()
+
+
+def test_a_folder_without_a_fit_has_no_report(tmp_path, capsys):
+    (tmp_path / "fit.npz").write_bytes(b"something else")
+    assert main(["report", str(tmp_path)]) == main(["report", str(tmp_path / "nowhere")]) == 2
+    told = capsys.readouterr().err
+    assert told.count("there is no fit of tvb-jaxfit fit to report on") == 2 and "Traceback" not in told
+    assert {path.name for path in tmp_path.iterdir()} == {"fit.npz"}
+
+
+def test_results_are_in_nobodys_way_and_that_shows_before_any_work(files, done, tmp_path, monkeypatch, capsys):
+    before = {path: path.read_bytes() for path in done.folder.iterdir()}
+    monkeypatch.setattr(program, "_begin", lambda _: pytest.fail("refused before any work"))
+    assert files.fit(done.folder) == 2
+    assert "are there already; name another folder, or give --force" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in done.folder.iterdir()} == before
+    (tmp_path / "file").write_text("mine")
+    assert files.fit(tmp_path / "file" / "out") == 2
+    assert files.fit(tmp_path / "new", "--resume") == 2
+    assert "there is no checkpoint.npz" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_force_replaces_what_is_there_and_a_refused_fit_does_not(files, done, tmp_path, monkeypatch, instead):
+    (tmp_path / "report.html").write_text("mine")
+    (tmp_path / "checkpoint.npz").write_text("mine, too")
+
+    def refused(*_, checkpoint, **__):
+        assert not Path(checkpoint).exists()
+        raise ValueError("free: no such thing")
+
+    monkeypatch.setattr(command, "fit", refused)
+    assert files.fit(tmp_path, "--force") == 2
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "report.html": "mine",
+        "checkpoint.npz": "mine, too",
+    }
+    instead()
+    assert files.fit(tmp_path, "--force") == 0
+    assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
+    # Of another fit, it would be gone on with.
+    assert not (tmp_path / "checkpoint.npz").exists() and (tmp_path / "values.npz").exists()
+
+
+def test_what_cannot_be_evaluated_is_said_and_the_fit_is_written(files, tmp_path, instead, monkeypatch, capsys):
+    instead()
+
+    def refused(self, **_):
+        raise ValueError("evaluate: the simulator is deterministic")
+
+    monkeypatch.setattr(FitResult, "evaluate", refused)
+    assert files.fit(tmp_path / "out", "--evaluate", "2") == 2
+    assert "the simulator is deterministic" in capsys.readouterr().err
+    assert {"values.npz", "report.html"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_a_certificate_that_does_not_pass_is_the_exit_code(files, done, tmp_path, instead, monkeypatch):
+    instead()
+    real = command.certified
+    monkeypatch.setattr(command, "certified", lambda result: replace(real(result), lifted_tolerance=0.0))
+    assert files.fit(tmp_path / "out", "--certify") == 1
+    assert "Certificate: FAILED" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_fit_of_nothing_finite_says_no_and_is_written(files, done, tmp_path, instead):
+    history = replace(done.result.history, loss=np.array([]), aux={}, best_step=0, stop_reason="the loss was nan")
+    instead(history=history, best=done.result.initial)
+    assert files.fit(tmp_path / "out", "--evaluate", "2") == 1
+    assert "the loss was nan" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_interrupted_evaluation_costs_nothing_of_the_fit(files, tmp_path, instead, monkeypatch):
+    instead()
+
+    def interrupted(self, **_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FitResult, "evaluate", interrupted)
+    assert files.fit(tmp_path / "out", "--evaluate", "2") == 130
+    assert {"values.npz", "report.html"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_an_interrupt_before_the_fit_is_no_traceback(files, tmp_path, monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "load_fc", interrupted)
+    assert files.fit(tmp_path / "out") == 130
+    assert capsys.readouterr().err == "tvb-jaxfit: interrupted\n" and not (tmp_path / "out").exists()
+
+
+def test_in_a_process_of_its_own_and_in_single_precision(files, done, tmp_path):
+    """The whole of it as people have it, but for the length of the run."""
+    arguments = ["fit", *files.simulator(), "--fc", files.fc, *FREE, *FIT, "--float32", "--out", str(tmp_path / "out")]
+    root = Path(tvb_jaxfit.__file__).parents[1]
+    command = [sys.executable, "-m", "tvb_jaxfit", *arguments]
+    done_there = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=500)
+    assert done_there.returncode == 0, done_there.stderr
+    assert "Traceback" not in done_there.stderr and "INFO" not in done_there.stdout
+    single, double = _values(tmp_path / "out"), _values(done.folder)
+    assert single["model.w"].dtype == np.float32 and double["model.w"].dtype == np.float64
+    np.testing.assert_allclose(single["model.w"], double["model.w"], rtol=1e-3)
+    told = json.loads((tmp_path / "out" / "values.json").read_text())
+    assert told["versions"]["precision"] == "float32"
+    fc = np.load(tmp_path / "out" / "fc.npy")
+    np.testing.assert_allclose(fc_corr(fc, done.result.target), done.result.score(), atol=1e-2)

@@ -1,0 +1,1 @@
+"""The command line: ``tvb-jaxfit fit``, ``certify`` and ``report``."""

@@ -1,0 +1,101 @@
+"""``tvb-jaxfit fit``: what was reached is written before anything else is tried."""
+
+import contextlib
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import optax
+
+from ..fitting.account import account_of, certified
+from ..fitting.fit import fit
+from ..fitting.report import write_report
+from ..parameters import BoundedParameter, Parameter
+from .folder import CHECKPOINT, PAGE, keep, put_aside
+from .matrices import load_fc
+from .options import DONE, INTERRUPTED, NO, REFUSED, free_of
+from .simulator import simulator_of
+
+
+def run(options, command):
+    """Fit, and write everything.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Checked.
+    command : str
+        As it was given.
+
+    Returns
+    -------
+    code : int
+        See `tvb_jaxfit.command.main.main`.
+    problem : Exception or None
+        What could not be done after the fit.
+
+    Raises
+    ------
+    Refused, ValueError, OSError
+        What could not be done before it; nothing of the folder was changed.
+    """
+    sim, target = simulator_of(options), load_fc(options.fc)
+    free = {path: _parameter(*kept) for path, kept in free_of(options.free)[0].items()}
+    folder = Path(options.out)
+    checkpoint = None if options.method == "linear" else folder / CHECKPOINT
+    with put_aside(folder / CHECKPOINT) if options.force else contextlib.nullcontext():
+        result = fit(
+            sim,
+            target,
+            free,
+            method=options.method,
+            optimizer=optax.adam(options.learning_rate),
+            max_steps=options.steps,
+            patience=options.patience,
+            max_evaluations=options.max_evaluations,
+            skip_t=options.skip,
+            checkpoint=checkpoint,
+            resume=options.resume,
+            progress=not options.quiet,
+        )
+    result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
+    print(result)
+    account = account_of(result, command=command)
+    keep(folder, account)
+    code, problem, certificate = _code_of(result), None, None
+    if code == DONE and (options.evaluate or options.certify):
+        code, problem, certificate = _afterwards(result, options)
+        account = replace(account, evaluation=result.evaluation, certificate=certificate)
+        keep(folder, account)
+    print(write_report(folder / PAGE, account, force=options.force or options.resume))
+    return code, problem
+
+
+def _code_of(result):
+    if result.history.stop_reason.startswith("interrupted"):
+        return INTERRUPTED
+    return DONE if result.loss.size else NO
+
+
+def _afterwards(result, options):
+    """(exit code, what could not be done, certificate) of what is asked for after a fit."""
+    certificate = None
+    try:
+        if options.certify:
+            certificate = certified(result)
+            print(certificate)
+        if options.evaluate:
+            print(result.evaluate(n_seeds=options.evaluate, tvb=options.tvb, progress=not options.quiet))
+            if result.evaluation.interrupted:
+                return INTERRUPTED, None, certificate
+    except KeyboardInterrupt:
+        return INTERRUPTED, None, certificate
+    except ValueError as error:
+        return REFUSED, error, certificate
+    return DONE if certificate is None or certificate.passed else NO, None, certificate
+
+
+def _parameter(regional, low, high):
+    if math.isinf(low) and math.isinf(high):
+        return Parameter(regional=regional)
+    return BoundedParameter(lower_bound=low, upper_bound=high, regional=regional)

@@ -1,0 +1,155 @@
+"""The folder of a fit: what lies in it, and how it gets there."""
+
+import contextlib
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ..files import whole
+from ..fitting.store import read, write
+from .options import Refused
+
+_KIND = "account of a fit"
+CHECKPOINT, ACCOUNT, PAGE = "checkpoint.npz", "fit.npz", "report.html"
+_FILES = ("values.json", "values.npz", "fc.npy", "history.csv", ACCOUNT, PAGE, CHECKPOINT)
+
+
+def claim(folder, force, resume):
+    """Make sure, before anything else is done, that results can be written to a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where there is none, none is left.
+    force, resume : bool
+        Whether what is there may be replaced, or gone on with.
+
+    Raises
+    ------
+    Refused
+        Where results of a fit are there already, or, to go on with, are not; where nothing can be written.
+    """
+    folder = Path(folder)
+    there = [name for name in _FILES if (folder / name).exists()]
+    if resume and CHECKPOINT not in there:
+        raise Refused(f"--resume: there is no {CHECKPOINT} in {folder} to go on from; leave it to begin")
+    if there and not (force or resume):
+        raise Refused(
+            f"--out {folder}: {', '.join(there)} {'is' if len(there) == 1 else 'are'} there already; name another "
+            "folder, or give --force to replace what is there, or --resume to go on with it"
+        )
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        with whole(folder / ".written") as file:
+            file.write(b"")
+        (folder / ".written").unlink()
+    except OSError as error:
+        raise Refused(f"--out {folder}: {error}") from error
+    finally:
+        for place in made:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+
+
+@contextlib.contextmanager
+def put_aside(path):
+    """A file is out of the way within, and gone afterwards; it comes back where nothing took its place."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.before")
+    if path.exists():
+        path.replace(aside)
+    try:
+        yield
+    finally:
+        if aside.exists():
+            if path.exists():
+                aside.unlink()
+            else:
+                aside.replace(path)
+
+
+def keep(folder, account):
+    """Write the results of a fit, but for the page: each file is there whole, or as it was.
+
+    Parameters
+    ----------
+    folder : path-like
+    account : Account
+
+    Raises
+    ------
+    OSError
+        As of any writing.
+    """
+    folder = Path(folder)
+    write(folder / ACCOUNT, account, _KIND)
+    with whole(folder / "values.npz") as file:
+        np.savez(file, **{each.path: each.fitted for each in account.parameters})
+    if "Fitted" in account.matrices:
+        with whole(folder / "fc.npy") as file:
+            np.save(file, account.matrices["Fitted"])
+    with whole(folder / "values.json") as file:
+        file.write(json.dumps(_values(account), indent=1, ensure_ascii=False).encode())
+    with whole(folder / "history.csv") as file:
+        file.write(_history(account).encode())
+
+
+def kept(folder):
+    """Account of the fit in a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    Account
+
+    Raises
+    ------
+    Refused
+        Where there is none, or it is damaged.
+    """
+    try:
+        return read(Path(folder) / ACCOUNT, _KIND)
+    except (OSError, ValueError) as error:
+        raise Refused(f"{folder}: there is no fit of tvb-jaxfit fit to report on ({error})") from error
+
+
+def _values(account):
+    """Fitted values for people and other programs."""
+    values = {
+        each.path: {
+            "unit": each.unit,
+            "kept": each.kind,
+            "shape": list(each.fitted.shape),
+            "initial": each.initial.tolist(),
+            "fitted": each.fitted.tolist(),
+        }
+        for each in account.parameters
+    }
+    return {
+        "simulator": account.description,
+        "when": account.when,
+        "regions": account.labels,
+        "parameters": values,
+        "versions": account.facts["Versions"],
+        **account.code,
+    }
+
+
+def _history(account):
+    """Loss and what else was recorded at each step, as CSV; held-out loss where it was looked at."""
+    names = list(dict.fromkeys(name for history in account.stages.values() for name in history.aux))
+    file = io.StringIO()
+    lines = csv.writer(file, lineterminator="\n")
+    lines.writerow(["stage", "step", "loss", *names, "validation"])
+    for stage, history in account.stages.items():
+        held_out = dict(zip(*(values.tolist() for values in history.validation), strict=True))
+        for step, loss in enumerate(history.loss.tolist()):
+            others = [history.aux[name].tolist()[step] if name in history.aux else "" for name in names]
+            lines.writerow([stage, step, loss, *others, held_out.get(step, "")])
+    return file.getvalue()

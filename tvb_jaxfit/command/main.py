@@ -1,0 +1,96 @@
+"""``tvb-jaxfit``: what is asked for is checked first, then done, and its result is the exit code."""
+
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, parser, problems_of
+
+
+def main(arguments=None):
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        0 done, 1 the result says no, 2 refused (the reasons are on standard error), 130 interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as ended:
+        return ended.code
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Geodesic distance module", UserWarning)
+            return _COMMANDS[options.command](options, arguments)
+    except KeyboardInterrupt:
+        print("tvb-jaxfit: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (Refused, ValueError, OSError, ImportError) as error:
+        _say(options, error)
+        return REFUSED
+
+
+def _say(options, error):
+    told = str(error)
+    print(f"tvb-jaxfit {options.command}:{' ' if len(told.splitlines()) == 1 else chr(10)}{told}", file=sys.stderr)
+
+
+def _checked(options):
+    problems = problems_of(options)
+    if problems:
+        raise Refused(*problems)
+
+
+def _begin(options):
+    """Double precision, before JAX is used: this is the application, and may."""
+    import jax
+
+    jax.config.update("jax_enable_x64", not getattr(options, "float32", False))
+
+
+def _certify(options, arguments):
+    _checked(options)
+    _begin(options)
+    from ..certificate import certify
+    from .simulator import simulator_of
+
+    certificate = certify(simulator_of(options))
+    print(certificate)
+    return DONE if certificate.passed else NO
+
+
+def _report(options, arguments):
+    from .folder import PAGE, kept
+
+    path = Path(options.folder) / PAGE if options.to is None else Path(options.to)
+    if path.exists() and not options.force:
+        raise Refused(f"{path} is there already; give --force to replace it, or --to FILE")
+    from ..fitting.report import write_report
+
+    print(write_report(path, kept(options.folder), options.force))
+    return DONE
+
+
+def _fit(options, arguments):
+    from .folder import claim
+
+    _checked(options)
+    claim(options.out, options.force, options.resume)
+    _begin(options)
+    from .fit import run
+
+    code, problem = run(options, f"tvb-jaxfit {shlex.join(arguments)}")
+    if problem is not None:
+        _say(options, problem)
+    return code
+
+
+_COMMANDS = {"fit": _fit, "certify": _certify, "report": _report}

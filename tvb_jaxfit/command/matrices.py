@@ -1,0 +1,152 @@
+"""Arrays from the files that people have them in: FC, and values of regions."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data import load_functional_connectivity
+from .options import Refused
+
+_TEXT = (".csv", ".tsv", ".txt", ".dat")
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A matrix with names of its rows and columns, as `match_target` matches them to the regions."""
+
+    values: np.ndarray
+    index: list
+    columns: list
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
+def load_fc(name):
+    """Empirical FC from a file, or the one of a name.
+
+    Parameters
+    ----------
+    name : str
+        File as of `load_array`, or a data set of `load_functional_connectivity`.
+
+    Returns
+    -------
+    ndarray or Labelled, shape (n_node, n_node)
+
+    Raises
+    ------
+    Refused
+        As `load_array`.
+    """
+    if not Path(name).suffix and not Path(name).exists():
+        try:
+            return load_functional_connectivity(name)
+        except (ValueError, OSError, ImportError) as error:
+            raise Refused(f"--fc {name}: no such file, and {error}") from error
+    return load_array(name, "fc")
+
+
+def load_array(name, key):
+    r"""Array from a file: npy, npz, mat, or text with commas, semicolons, tabs or spaces.
+
+    Parameters
+    ----------
+    name : str
+        Of an npz or mat with several arrays, ``FILE:KEY``.
+    key : str
+        The array to take where none is named.
+
+    Returns
+    -------
+    ndarray or Labelled
+
+    Raises
+    ------
+    Refused
+        Where there is no such file or array, or it is none of numbers.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from tvb_jaxfit.command.matrices import load_array
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "fc.csv"
+    >>> _ = file.write_text(",left,right\nleft,0,0.4\nright,0.4,0\n")
+    >>> load_array(str(file), "fc").columns
+    ['left', 'right']
+    """
+    file = Path(name)
+    if not file.exists() and ":" in file.name:
+        file, _, key = name.rpartition(":")
+        file = Path(file)
+    read = {".npy": _npy, ".npz": _npz, ".mat": _mat} | dict.fromkeys(_TEXT, _text)
+    if file.suffix.lower() not in read:
+        raise Refused(f"{name}: {file.suffix or 'no ending'}; files are read that end in {', '.join(read)}")
+    try:
+        array = read[file.suffix.lower()](file, key)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise Refused(f"{name}: {error}") from error
+    if np.asarray(array).dtype.kind not in "fiu":
+        raise Refused(f"{name}: an array of {np.asarray(array).dtype}; give one of real numbers")
+    return array
+
+
+def _npy(file, key):
+    return np.load(file, allow_pickle=False)
+
+
+def _npz(file, key):
+    with np.load(file, allow_pickle=False) as arrays:
+        return arrays[_only(arrays.files, key)]
+
+
+def _mat(file, key):
+    from scipy.io import loadmat
+
+    arrays = {name: array for name, array in loadmat(file).items() if not name.startswith("__")}
+    return arrays[_only(list(arrays), key)]
+
+
+def _only(names, key):
+    if key in names or len(names) != 1:
+        if key not in names:
+            raise ValueError(f"no array {key!r}; there is: {', '.join(names) or 'nothing'}. Name it: FILE:KEY.")
+        return key
+    return names[0]
+
+
+def _text(file, key):
+    text = file.read_text(encoding="utf-8-sig")
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not lines:
+        raise ValueError("the file is empty")
+    delimiter = next((sign for sign in ",;\t" if sign in lines[0]), None)
+    rows = [line.split() for line in lines] if delimiter is None else list(csv.reader(lines, delimiter=delimiter))
+    rows = [[cell.strip() for cell in row] for row in rows]
+    columns = None
+    if not all(_is_number(cell) for cell in rows[0]):
+        columns, rows = rows[0], rows[1:]
+    index = None
+    if rows and (not all(_is_number(row[0]) for row in rows) or (columns and columns[0] == "" and len(rows[0]) > 1)):
+        index, rows = [row[0] for row in rows], [row[1:] for row in rows]
+        columns = columns[-len(rows[0]) :] if columns else None
+    lengths = {len(row) for row in rows}
+    if len(lengths) != 1:
+        raise ValueError(f"lines of {', '.join(map(str, sorted(lengths))) or 'no'} numbers; give as many in each")
+    values = np.array([[float(cell) for cell in row] for row in rows])
+    values = values[:, 0] if values.shape[1] == 1 else values
+    names, columns = index or columns, columns or index
+    # Numbers in order are what a table of no names has been given.
+    if names is None or names == columns == [str(i) for i in range(len(values))]:
+        return values
+    return Labelled(values, names, columns)
+
+
+def _is_number(cell):
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
