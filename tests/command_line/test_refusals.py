@@ -27,7 +27,7 @@ def test_the_example_of_each_help_is_a_command_line_in_order(command, capsys):
     assert main([command, "--help"]) == 0
     told = capsys.readouterr().out
     assert f"example:\n  {EXAMPLES[command]}" in told
-    program, *arguments = shlex.split(EXAMPLES[command])
+    program, *arguments = shlex.split(EXAMPLES[command].replace("\\\n", " "))
     parsed = _parsed(*arguments)
     assert program == "tvb-jaxfit" and parsed.command == command
     if command != "report":
@@ -222,6 +222,8 @@ def test_certify_says_whether_tvb_agrees(files, capsys, monkeypatch):
 
 MATRIX = np.array([[0.0, 0.25, 0.5], [0.25, 0.0, -0.125], [0.5, -0.125, 0.0]])
 ROWS = [" ".join(map(str, row)) for row in MATRIX.tolist()]
+NAMED = "\n".join(f"{name} {row}" for name, row in zip("abc", ROWS, strict=True))
+NUMBERED = "\n".join(f"{number} {row}" for number, row in enumerate(ROWS))
 
 
 @pytest.mark.parametrize(
@@ -233,13 +235,13 @@ ROWS = [" ".join(map(str, row)) for row in MATRIX.tolist()]
         ("semicolons.csv", "\n".join(ROWS).replace(" ", ";"), None),
         (
             "both.csv",
-            "\ufeff,a,b,c\n" + "\n".join(f"{n},{r.replace(' ', ',')}" for n, r in zip("abc", ROWS)),
+            "\ufeff,a,b,c\n" + NAMED.replace(" ", ","),
             list("abc"),
         ),
         ("head.csv", "a,b,c\n" + "\n".join(ROWS).replace(" ", ","), list("abc")),
-        ("rows.txt", "\n".join(f"{n} {r}" for n, r in zip("abc", ROWS)), list("abc")),
+        ("rows.txt", NAMED, list("abc")),
         ("quoted.csv", '"x, y",b,c\n' + "\n".join(ROWS).replace(" ", ","), ["x, y", "b", "c"]),
-        ("pandas.csv", ",0,1,2\n" + "\n".join(f"{n},{r.replace(' ', ',')}" for n, r in enumerate(ROWS)), None),
+        ("pandas.csv", ",0,1,2\n" + NUMBERED.replace(" ", ","), None),
     ],
 )
 def test_text_is_read_with_its_labels(tmp_path, name, text, labels):

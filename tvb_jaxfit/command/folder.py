@@ -56,19 +56,19 @@ def claim(folder, force, resume):
 
 @contextlib.contextmanager
 def put_aside(path):
-    """A file is out of the way within, and gone afterwards; it comes back where nothing took its place."""
+    """A file is out of the way within, and gone afterwards; after an error that put none in its place, it is back."""
     path = Path(path)
     aside = path.with_name(f".{path.name}.before")
     if path.exists():
         path.replace(aside)
     try:
         yield
+    except BaseException:
+        if aside.exists() and not path.exists():
+            aside.replace(path)
+        raise
     finally:
-        if aside.exists():
-            if path.exists():
-                aside.unlink()
-            else:
-                aside.replace(path)
+        aside.unlink(missing_ok=True)
 
 
 def keep(folder, account):

@@ -125,8 +125,9 @@ def _text(file, key):
     delimiter = next((sign for sign in ",;\t" if sign in lines[0]), None)
     rows = [line.split() for line in lines] if delimiter is None else list(csv.reader(lines, delimiter=delimiter))
     rows = [[cell.strip() for cell in row] for row in rows]
-    columns = None
-    if not all(_is_number(cell) for cell in rows[0]):
+    columns, (first, *others) = None, rows[0]
+    # A line that begins with a name alone is one of numbers.
+    if not first or not all(map(_is_number, others or [first])):
         columns, rows = rows[0], rows[1:]
     index = None
     if rows and (not all(_is_number(row[0]) for row in rows) or (columns and columns[0] == "" and len(rows[0]) > 1)):

@@ -45,11 +45,11 @@ def simulator_of(options):
 
 
 def _quiet():
-    """Have TVB say what goes wrong, and no more."""
+    """Have TVB say what goes wrong, and no more: its loggers write to standard output."""
     import tvb.simulator.lab  # noqa: F401  makes the handlers
 
     for handler in logging.getLogger("tvb").handlers:
-        handler.setLevel(logging.WARNING)
+        handler.setLevel(logging.ERROR)
 
 
 def _built(given, wanted):
