@@ -167,6 +167,17 @@ def test_an_interrupt_keeps_what_was_confirmed(sim, target, monkeypatch):
     assert parameters_of(result.best)["model.w"].value.shape == (N_NODE,)
 
 
+def test_after_an_interrupt_no_simulation_is_fitted(sim, target, monkeypatch):
+    def interrupted(linear, state, *_, **__):
+        nothing = {"loss": np.array([1.0]), "aux": {"r": np.zeros(1)}, "best_step": 0, "wall_time": 0.0}
+        return state, tj.History(best=state, stop_reason="interrupted; 1 descents", **nothing), []
+
+    monkeypatch.setattr(fit_module, "fit_linear", interrupted)
+    monkeypatch.setattr(tj.OptaxOptimizer, "run", lambda *_: pytest.fail("went on"))
+    result = tj.fit(sim, target, _free(), method="linear+simulate", progress=False)
+    assert result.history.stop_reason.startswith("interrupted") and result.before is None
+
+
 @pytest.mark.slow
 def test_a_start_without_a_stable_fixed_point_is_left(sim, target):
     """Recurrence and input so strong that regions have two stable states and fluctuations reach far."""

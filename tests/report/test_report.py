@@ -19,6 +19,7 @@ import pytest
 from tvb_jaxfit import Parameter, certify, fc_corr, plot, rmse
 from tvb_jaxfit.fitting import account, recipe
 from tvb_jaxfit.fitting import report as reports
+from tvb_jaxfit.fitting.fit import FitResult
 from tvb_jaxfit.fitting.store import read, write
 from tvb_jaxfit.page import tag
 from tvb_jaxfit.parameters import parameters_of, plain
@@ -219,6 +220,20 @@ def test_the_evaluation_is_shown_run_by_run_or_how_to_make_it(kinds, pages):
     assert "result.evaluate(" not in pages["deterministic"][1].text
 
 
+def test_where_a_state_has_no_fc_the_reason_is_in_its_place(kinds, tmp_path, monkeypatch, unprinted):
+    result, real = kinds["not evaluated"], FitResult.fc
+
+    def fc(self, state=None, key=None):
+        if state is self.best:
+            raise ValueError("the signal of node 2 is constant")
+        return real(self, state, key)
+
+    monkeypatch.setattr(FitResult, "fc", fc)
+    page = Page(result.report(tmp_path / "report.html").read_text())
+    assert "Fitted: no FC. the signal of node 2 is constant" in page.text
+    assert [row[0] for row in page.table("FC", "r (off-diagonal)")] == ["Initial"]
+
+
 def test_the_course_has_a_figure_for_each_stage_or_says_why_not(kinds, pages):
     for kind, stages in {"evaluated": 1, "linear": 1, "linear and simulated": 2, "no step": 1}.items():
         captions = [attributes["alt"] for name, attributes in pages[kind][1].elements if name == "img"]
@@ -276,7 +291,9 @@ def test_a_certificate_is_shown_that_is_given_or_made(kinds, tmp_path, unprinted
     made = Page(result.report(tmp_path / "made.html", certificate=True).read_text())
     (text,) = [code for code in made.code if code.startswith("Certificate")]
     assert text.startswith("Certificate: PASSED") and text != repr(given)
-    none = Page(result.report(tmp_path / "none.html").read_text())
+    failed = Page(result.report(tmp_path / "failed.html", replace(given, lifted_tolerance=0.0)).read_text())
+    assert any(code.startswith("Certificate: FAILED") for code in failed.code)
+    none = Page(result.report(tmp_path / "none.html", certificate=False).read_text())
     assert not any(code.startswith("Certificate") for code in none.code) and "certificate=True" in none.text
 
 

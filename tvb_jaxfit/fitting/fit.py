@@ -150,7 +150,9 @@ class FitResult:
         from .report import refuse_existing, write_report
 
         refuse_existing(path, force)
-        certificate = certified(self) if certificate is True else certificate or None
+        # One that failed is false, and is shown.
+        if isinstance(certificate, bool) or certificate is None:
+            certificate = certified(self) if certificate else None
         return write_report(path, account_of(self, certificate), force)
 
     def __repr__(self):
