@@ -37,7 +37,7 @@ summary { cursor: pointer; }
 @page { size: A4; margin: 16mm 14mm; }
 @media print {
   body { max-width: none; margin: 0; padding: 0; font-size: 10.5pt; }
-  h2, h3, summary { break-after: avoid; }
+  h2, h3, h2 + p, summary { break-after: avoid; }
   figure, tr, table:not(.long) { break-inside: avoid; }
   figure img { max-height: 95mm; }
   thead { display: table-header-group; }

@@ -132,6 +132,13 @@ def test_the_report_has_the_command_the_evaluation_and_the_certificate(done):
     assert f"{done.result.evaluation.mean():.4f}" in text and "optax.adam(0.02)" in text
 
 
+def test_a_report_says_how_to_have_what_is_not_in_it(files, tmp_path, instead):
+    instead()
+    assert files.fit(tmp_path / "out") == 0
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "<code>--evaluate 8 --tvb</code>" in text and "<code>--certify</code>" in text
+
+
 def test_a_report_made_anew_is_the_same_page(done, tmp_path, capsys):
     page = (done.folder / "report.html").read_bytes()
     assert main(["report", str(done.folder), "--to", str(tmp_path / "other.html")]) == 0

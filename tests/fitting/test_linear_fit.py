@@ -96,7 +96,7 @@ def test_gradients_are_averaged_over_realisations(sim, target):
 
     def loss(w, step):
         at = state.replace(model=state.model.replace(w=w))
-        at = tj.resample(at, jax.random.fold_in(jax.random.key(fit_module._SEEN), step))
+        at = tj.resample(at, jax.random.fold_in(jax.random.key(fit_module.SEEN), step))
         return tj.rmse(tj.compute_fc(simulate(at).data[0]), target)
 
     slopes = [float(jax.grad(loss)(jnp.array([0.3]), step)[0]) for step in (0, 1)]

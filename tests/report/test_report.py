@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import matplotlib.pyplot as plt
@@ -280,6 +281,7 @@ def test_the_values_can_be_put_into_tvb_alone(kinds, pages):
 
 def test_options_and_free_values_are_code():
     assert recipe.told({"noise": jax.random.key(3)})["noise"] == "jax.random.wrap_key_data(np.array([0, 3], np.uint32))"
+    assert recipe.told({"checkpoint": Path("here")}) == {"checkpoint": "'here'"}
     assert recipe.told({"loss": lambda fc, target: 0.0, "patience": None}) == {"loss": "loss", "patience": "None"}
 
 

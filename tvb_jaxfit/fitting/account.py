@@ -14,9 +14,12 @@ from ..constraints import MaskedParameter
 from ..parameters import parameters_of
 from ..show import kind_of, traits_of
 from .evaluation import Evaluation
+from .fit import SEEN, UNSEEN
 from .recipe import fit_call, tvb_values
 from .runs import moved
 
+# What the code of a fit from the command line does.
+COMMAND = "The same command"
 # Length of the run that a certificate is made of [ms], where the simulator's is longer: TVB takes its time.
 _CERTIFIED = 10_000.0
 
@@ -128,7 +131,7 @@ def account_of(result, certificate=None, command=None):
             matrices[title] = np.asarray(stage.fc(getattr(stage, name)), float)
         except ValueError as error:
             missing[title] = str(error)
-    again = {"The same command": command} if command else {"The fit": fit_call(result.options, first.initial, sim)}
+    again = {COMMAND: command} if command else {"The fit": fit_call(result.options, first.initial, sim)}
     return Account(
         description=result.simulate.description,
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -216,7 +219,10 @@ def _options(result):
         "skip_t": str(result.skip_t),
         "monitor": str(result.monitor),
         "simulation_length": "the simulator's own",
-        "fresh": "noise of its own for each step, where there is noise",
+        "fresh": f"noise of its own for each step, jax.random.fold_in(jax.random.key({SEEN}), step); held out: "
+        f"jax.random.key({UNSEEN})"
+        if "noise" in result.initial.integrator
+        else "no: there is no noise",
         "patience": "none",
         "callback": "none",
         "checkpoint": "none",

@@ -26,7 +26,7 @@ from .target import match_target
 
 _METHODS = ("simulate", "linear", "linear+simulate")
 # Keys of the noise that a fit sees, and of the noise that it is held against.
-_SEEN, _UNSEEN = 1, 2
+SEEN, UNSEEN = 1, 2
 # Steps of the simulations that a linear fit is confirmed by, and how many: noise kicks a network out of a stable state
 # now and then.
 _CONFIRMING, _CONFIRMATIONS = 300_000, 3
@@ -289,8 +289,8 @@ def fit(
     unseen = {}
     if noisy and fresh is not False:
         unseen = {
-            "refresh": lambda step, state: resample(state, jax.random.fold_in(jax.random.key(_SEEN), step)),
-            "validate": lambda state: objective(resample(state, jax.random.key(_UNSEEN)))[0],
+            "refresh": lambda step, state: resample(state, jax.random.fold_in(jax.random.key(SEEN), step)),
+            "validate": lambda state: objective(resample(state, jax.random.key(UNSEEN)))[0],
             "patience": patience,
         }
     elif patience is not None:
@@ -306,7 +306,7 @@ def fit(
 def _confirmation(sim, simulate, loss, target, monitor):
     """Function from a fitted state to mean (loss, r) of simulations from there, on noise of their own."""
     length = max(simulate.n_steps, _CONFIRMING) * simulate.dt
-    longer, start = prepare(sim, length, jax.random.key(_UNSEEN))
+    longer, start = prepare(sim, length, jax.random.key(UNSEEN))
     skip_t = transient(longer.monitors[monitor], start.monitors[monitor])
 
     @jax.jit
@@ -317,7 +317,7 @@ def _confirmation(sim, simulate, loss, target, monitor):
     def confirm(fitted):
         values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}
         there = at_rest(longer, with_values(start, values), fitted.initial_conditions[-1])
-        keys = jax.random.split(jax.random.key(_UNSEEN), _CONFIRMATIONS)
+        keys = jax.random.split(jax.random.key(UNSEEN), _CONFIRMATIONS)
         return tuple(np.mean([scores(there, key) for key in keys], axis=0).tolist())
 
     return confirm

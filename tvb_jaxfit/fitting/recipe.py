@@ -1,6 +1,7 @@
 """How to do a fit once more, and how to have its values without it: as code, to be read and pasted."""
 
 import inspect
+import os
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from ..parameters import BoundedParameter, parameters_of
 from ..state import get_path
 from ..translate.assemble import leaves
 
+# What of a call belongs to its own time and place.
+_PASSING = ("progress", "callback", "checkpoint", "resume")
 # Values of more numbers than this are not written out.
 _LONGEST = 2000
 
@@ -41,6 +44,8 @@ def told(arguments):
 def _code(value, name):
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
+    if isinstance(value, os.PathLike):
+        return repr(os.fspath(value))
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return f"jax.random.wrap_key_data({_array(jax.random.key_data(value))})"
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
@@ -79,7 +84,7 @@ def fit_call(options, initial, sim):
     own = {leaf.path: np.asarray(leaf.state_value(sim)) for leaf in leaves(sim)}
     free = [f"    {path!r}: {_parameter(p, own.get(path))}," for path, p in parameters_of(initial).items()]
     defaults = {name: repr(each.default) for name, each in inspect.signature(fit).parameters.items()}
-    given = {name: text for name, text in options.items() if text != defaults.get(name)}
+    given = {name: text for name, text in options.items() if text != defaults.get(name) and name not in _PASSING}
     names = [name for name, text in given.items() if text.isidentifier() and text not in ("True", "False", "None")]
     yours = ", ".join(["sim", "fc_target", *names])
     call = ", ".join(["sim, fc_target, free", *(f"{name}={text}" for name, text in given.items())])

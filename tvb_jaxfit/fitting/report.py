@@ -8,6 +8,7 @@ from .. import plot
 from ..files import whole
 from ..loss import fc_corr, rmse
 from ..page import facts, figure, folded, page, table, tag
+from .account import COMMAND
 
 # Entries of a matrix that are listed one by one.
 _LISTED = 10_000
@@ -181,12 +182,12 @@ def _listed(each, labels):
 def _evaluation(account):
     found = account.evaluation
     if found is None:
-        how = "result.evaluate(n_seeds=8, tvb=1)" if account.is_noisy else None
-        if how is None:
+        if not account.is_noisy:
             yield tag("p", "The simulator is deterministic: there is no fresh noise to evaluate the fit on.")
-        else:
-            told = ("The fit has not been judged on noise that it never saw: ", tag("code", how))
-            yield tag("p", *told, " does it, and another report shows it.")
+            return
+        how = tag("code", "--evaluate 8 --tvb" if COMMAND in account.code else "result.evaluate(n_seeds=8, tvb=1)")
+        told = "The fit has not been judged on noise that it never saw: "
+        yield tag("p", told, how, " has that done, and a later report shows it.")
         return
     caption = f"Runs of {found.length / 1000.0:g} s from the best state, on noise that the fit never saw: "
     yield tag("p", f"{caption}{found.n_samples} samples, after {found.skip_t} left out. Mean ± sd over noise.")
@@ -210,9 +211,9 @@ def _connectome(account):
 def _certificate(account):
     of = account.certificate
     if of is None:
-        told = (tag("code", "certify(sim)"), " runs TVB and its translation on the same draws; ")
-        asked = tag("code", 'result.report("report.html", certificate=True)')
-        yield tag("p", "Not made. ", *told, asked, " shows it here.")
+        how = "--certify" if COMMAND in account.code else 'result.report("report.html", certificate=True)'
+        told = " runs TVB and its translation on the same draws, and shows how far they are apart."
+        yield tag("p", "Not made: ", tag("code", how), told)
         return
     n = len(of.lifted) + len(of.stock) + sum(not isinstance(d, str) for d in of.controls.values())
     caption = (
