@@ -182,6 +182,38 @@ def test_scripts_without_a_simulator_are_refused_with_the_line(tmp_path, capsys,
     assert (sys.argv, sys.path) == before
 
 
+OWN_MODEL = """
+import numpy as np
+from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
+
+SLOPE = 0.5
+
+
+class Mine(models.Linear):
+    def dfun(self, state, coupling, local_coupling=0.0):
+        return self.gamma * np.tanh(state * SLOPE) + coupling
+
+
+white_matter = connectivity.Connectivity.from_file({connectome!r})
+sim = simulator.Simulator(
+    connectivity=white_matter,
+    model=Mine(),
+    coupling=coupling.Linear(a=np.array([0.001])),
+    integrator=integrators.HeunStochastic(dt=1.0, noise=noise.Additive(nsig=np.array([1e-4]))),
+    monitors=[monitors.TemporalAverage(period=10.0)],
+    simulation_length=500.0,
+)
+"""
+
+
+def test_a_script_can_have_a_model_of_its_own(files, tmp_path, capsys):
+    path = tmp_path / "own.py"
+    path.write_text(OWN_MODEL.format(connectome=files.connectome))
+    assert main(["certify", "--simulator", str(path)]) == 0
+    assert "Certificate: PASSED   Mine, 5 regions" in capsys.readouterr().out
+    assert [each.name for each in tmp_path.iterdir()] == ["own.py"]
+
+
 def test_a_module_can_hold_the_simulator(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "of_mine.py").write_text("from tvb.simulator.lab import simulator\nthat = simulator.Simulator()")

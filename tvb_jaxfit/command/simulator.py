@@ -2,9 +2,9 @@
 
 import importlib
 import logging
-import runpy
 import sys
 import traceback
+import types
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,9 @@ from ..data import load_connectivity
 from ..translate.assemble import leaves
 from .matrices import load_array
 from .options import DEFAULTS, LENGTH, Refused, settings_of
+
+# What a script is called while it runs.
+_NAME = "__tvb_jaxfit__"
 
 
 def simulator_of(options):
@@ -201,13 +204,16 @@ def _live(told):
 
 
 def _names_of_script(path):
-    """Names that a script leaves, run as Python runs it, but for its name."""
+    """Names that a script leaves, run as Python runs it, but for its name: a module of classes that are followed."""
     if not path.exists():
         raise Refused("no such file")
+    module = sys.modules[_NAME] = types.ModuleType(_NAME)
+    module.__file__ = str(path)
     kept = sys.argv, sys.path[:]
     sys.argv, sys.path[:0] = [str(path)], [str(path.resolve().parent)]
     try:
-        return runpy.run_path(str(path), run_name="__tvb_jaxfit__")
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+        return vars(module)
     finally:
         sys.argv, sys.path[:] = kept
 
