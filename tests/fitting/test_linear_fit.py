@@ -10,8 +10,9 @@ from tvb.simulator.lab import monitors
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, Parameter
 from tvb_jaxfit.dynamics.linear_response import LinearResponse
+from tvb_jaxfit.fitting import confirmation, linear_fit
 from tvb_jaxfit.fitting import fit as fit_module
-from tvb_jaxfit.fitting import linear_fit
+from tvb_jaxfit.fitting.objective import Objective
 from tvb_jaxfit.parameters import parameters_of
 
 N_NODE = 6
@@ -46,7 +47,7 @@ def short(monkeypatch):
     """A smaller sweep, and simulations of seconds instead of 20 minutes."""
     monkeypatch.setattr(linear_fit, "_POINTS", 16)
     monkeypatch.setattr(linear_fit, "_STARTS", 2)
-    monkeypatch.setattr(fit_module, "_CONFIRMING", 5_000)
+    monkeypatch.setattr(confirmation, "STEPS", 5_000)
 
 
 def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target, monkeypatch):
@@ -59,7 +60,7 @@ def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target, monkeyp
     for path, parameter in values.items():
         assert np.all((parameter.value > parameter.lower_bound) & (parameter.value < parameter.upper_bound)), path
     # The state stands at its fixed point, and the simulation that confirmed it is reported.
-    assert "simulation on fresh noise: r" in result.history.stop_reason
+    assert "simulations on fresh noise: r" in result.history.stop_reason
     linear, _ = tj.prepare_linear(sim)
     response = linear(result.best)
     np.testing.assert_allclose(result.best.initial_conditions[-1], response.fixed_point.x, rtol=1e-9)
@@ -121,14 +122,14 @@ def test_values_that_differ_between_regions_cost(sim, target):
     linear, _ = tj.prepare_linear(sim)
     _, state = tj.prepare(sim)
     state.model.w = BoundedParameter(jnp.linspace(0.2, 0.4, N_NODE), 0.0, 1.0)
-    objective = linear_fit.Objective(linear, state, tj.rmse, target, 0, 1e5)
+    objective = Objective(linear, state, tj.rmse, target, 0, 1e5)
     point = objective.first + np.linspace(0.0, 0.1, N_NODE)
-    (dear, steep, gradients, _), (cheap, flat, same, _) = (objective(point, cost, objective.x) for cost in (2.0, 0.0))
+    (dear, gradients, steep), (cheap, same, flat) = (objective(point, cost, objective.x) for cost in (2.0, 0.0))
     apart = np.linspace(0.0, 0.1, N_NODE) - 0.05
-    assert dear - cheap == pytest.approx(2.0 * np.mean(apart**2), rel=1e-9)
+    assert dear.value - cheap.value == pytest.approx(2.0 * np.mean(apart**2), rel=1e-9)
     np.testing.assert_allclose(steep - flat, 4.0 * apart / N_NODE, rtol=1e-6, atol=1e-12)
     np.testing.assert_array_equal(gradients["model.w"], same["model.w"])
-    w = parameters_of(objective.state_of(point))["model.w"]
+    w = parameters_of(objective.state_of(dear))["model.w"]
     slope = jax.vmap(jax.grad(w.from_unconstrained))(w.to_unconstrained())
     np.testing.assert_allclose(gradients["model.w"] * slope, flat, rtol=1e-8)
 
@@ -148,7 +149,7 @@ def test_other_fixed_points_are_seen(build_small, weights_6):
 
 @pytest.mark.slow
 def test_an_interrupt_keeps_what_was_confirmed(sim, target, monkeypatch):
-    confirm = fit_module._confirmation
+    confirm = fit_module.confirmation
 
     def once(*arguments):
         scores, calls = confirm(*arguments), []
@@ -161,9 +162,9 @@ def test_an_interrupt_keeps_what_was_confirmed(sim, target, monkeypatch):
 
         return confirmed
 
-    monkeypatch.setattr(fit_module, "_confirmation", once)
+    monkeypatch.setattr(fit_module, "confirmation", once)
     result = tj.fit(sim, target, _free(), method="linear", max_evaluations=60, progress=False)
-    assert result.history.stop_reason.startswith("interrupted; 1 descents") and np.isfinite(result.loss).all()
+    assert result.history.stop_reason.startswith("interrupted; 1 points simulated") and np.isfinite(result.loss).all()
     assert parameters_of(result.best)["model.w"].value.shape == (N_NODE,)
 
 

@@ -8,8 +8,7 @@ import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, fit
-from tvb_jaxfit.fitting import fit as fitting
-from tvb_jaxfit.fitting import linear_fit
+from tvb_jaxfit.fitting import confirmation, linear_fit
 from tvb_jaxfit.fitting.history import Validation
 
 # What HTML would take for its own.
@@ -67,7 +66,7 @@ def kinds(fitted):
     """Fits of every kind, by what is special about them."""
     with pytest.MonkeyPatch.context() as patch:
         # Long enough to say nothing of value.
-        patch.setattr(fitting, "_CONFIRMING", 3000)
+        patch.setattr(confirmation, "STEPS", 3000)
         patch.setattr(linear_fit, "_POINTS", 4)
         linear = fit_of(method="linear", max_evaluations=6)
     # As a fit of no steps has it: the first evaluation alone.

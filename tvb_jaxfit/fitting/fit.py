@@ -9,16 +9,17 @@ import optax
 from ..dynamics.simulate import Simulate
 from ..loss import fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
-from ..parameters import Parameter, parameters_of, plain, with_values
+from ..parameters import Parameter, parameters_of, plain
 from ..state import State, get_path, with_path
 from ..translate.assemble import leaves
 from ..translate.clone import configured_clone
 from ..translate.linear import prepare_linear
 from ..translate.simulator import prepare
+from .confirmation import confirmation
 from .evaluate import evaluate, resample
 from .evaluation import Evaluation
 from .history import History
-from .linear_fit import at_rest, fit_linear
+from .linear_fit import fit_linear
 from .monitored import choose_monitor, transient
 from .optimizer import OptaxOptimizer
 from .recipe import told
@@ -27,11 +28,8 @@ from .target import match_target
 _METHODS = ("simulate", "linear", "linear+simulate")
 # Keys of the noise that a fit sees, and of the noise that it is held against.
 SEEN, UNSEEN = 1, 2
-# Steps of the simulations that a linear fit is confirmed by, and how many: noise kicks a network out of a stable state
-# now and then.
-_CONFIRMING, _CONFIRMATIONS = 300_000, 3
-# The shortest recording that a linear fit is made for, as a part of those simulations: of less, FC is all chance.
-_SHORTEST = 12
+# The shortest recording that a linear fit is made for [steps]: of less, FC is all chance.
+_SHORTEST = 25_000
 
 
 @dataclass
@@ -269,9 +267,9 @@ def fit(
     held, before = configured_clone(sim), None
     if method != "simulate":
         linear, _ = prepare_linear(sim)
-        confirm = _confirmation(sim, simulate, loss, target, monitor)
+        confirm = confirmation(sim, simulate, loss, target, monitor, jax.random.key(UNSEEN))
         used = simulate.monitors[monitor].steps(0, simulate.n_steps).size - skip_t
-        length = max(used * simulate.monitors[monitor].istep, _CONFIRMING / _SHORTEST) * simulate.dt
+        length = max(used * simulate.monitors[monitor].istep, _SHORTEST) * simulate.dt
         limits = {"max_evaluations": max_evaluations, "callback": callback, "progress": progress}
         fitted, history, _ = fit_linear(linear, state, loss, target, monitor, length, confirm, **limits)
         before = FitResult(
@@ -301,26 +299,6 @@ def fit(
     fitted, history = loop.run(state, max_steps, resume)
     whole = {"before": before, "options": options}
     return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)
-
-
-def _confirmation(sim, simulate, loss, target, monitor):
-    """Function from a fitted state to mean (loss, r) of simulations from there, on noise of their own."""
-    length = max(simulate.n_steps, _CONFIRMING) * simulate.dt
-    longer, start = prepare(sim, length, jax.random.key(UNSEEN))
-    skip_t = transient(longer.monitors[monitor], start.monitors[monitor])
-
-    @jax.jit
-    def scores(state, key):
-        fc = compute_fc(longer(resample(state, key)).data[monitor], skip_t)
-        return loss(fc, target), fc_corr(fc, target)
-
-    def confirm(fitted):
-        values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}
-        there = at_rest(longer, with_values(start, values), fitted.initial_conditions[-1])
-        keys = jax.random.split(jax.random.key(UNSEEN), _CONFIRMATIONS)
-        return tuple(np.mean([scores(there, key) for key in keys], axis=0).tolist())
-
-    return confirm
 
 
 def mark(state, free, paths, n_node):

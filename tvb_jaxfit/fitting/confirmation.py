@@ -1,0 +1,57 @@
+"""What simulations say of a linear fit."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+from ..loss import fc_corr
+from ..observation import compute_fc
+from ..parameters import parameters_of, with_values
+from ..translate.simulator import prepare
+from .evaluate import resample
+from .monitored import transient
+from .rest import at_rest
+
+# Steps of a simulation, and how many there are: noise kicks a network out of a stable state now and then.
+STEPS, _TIMES = 300_000, 3
+
+
+def confirmation(sim, simulate, loss, target, monitor, key):
+    """Function from a fitted state to what simulations from there give, on noise of their own.
+
+    Parameters
+    ----------
+    sim : tvb.simulator.simulator.Simulator
+    simulate : Simulate
+        Of it; confirmed is over as many steps, and no less than 20 minutes of steps of 4 ms have.
+    loss : callable
+        (fc, target) to a scalar.
+    target : ndarray
+    monitor : int
+    key : jax.Array
+        Of the noise.
+
+    Returns
+    -------
+    callable
+        Of a state at its fixed point; returns mean loss, mean r, and the mean FC.
+    """
+    longer, start = prepare(sim, max(simulate.n_steps, STEPS) * simulate.dt, key)
+    skip_t = transient(longer.monitors[monitor], start.monitors[monitor])
+
+    @jax.jit
+    def scores(state, key):
+        fc = compute_fc(longer(resample(state, key)).data[monitor], skip_t)
+        return loss(fc, target), fc_corr(fc, target), fc
+
+    def confirm(fitted):
+        values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}
+        there = at_rest(longer, with_values(start, values), fitted.initial_conditions[-1])
+        with ThreadPoolExecutor(min(_TIMES, os.cpu_count())) as pool:
+            found = list(pool.map(lambda key: scores(there, key), jax.random.split(key, _TIMES)))
+        losses, r, fc = zip(*found, strict=True)
+        return float(np.mean(losses)), float(np.mean(r)), np.mean(fc, axis=0)
+
+    return confirm
