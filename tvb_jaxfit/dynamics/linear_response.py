@@ -17,7 +17,7 @@ from .linearise import spread as to_matrix
 from .monitors import Silent
 from .simulate import Simulate
 from .slowest import eigenvalues
-from .trust import mean_push
+from .trust import homeward, mean_push
 
 
 def _promoting(function):
@@ -82,6 +82,16 @@ class LinearResponse:
         moves = self.spread > 0.0
         ratio = jnp.abs(self.shift) / jnp.where(moves, self.spread, 1.0)
         return jnp.where(moves, ratio, 0.0)
+
+    @property
+    def remainder(self):
+        """How far from the fixed point the network still is, some time after it was let go from afar.
+
+        Array, shape (2, n_var, n_node, n_mode), from the lower and the upper ends of the state variables' ranges, in
+        parts of the ranges; see `homeward`. Where it is not nearly 0, there are other fixed points, or almost, and
+        noise may kick the network from one to the other.
+        """
+        return self.about.remainder(self)
 
     def fc(self, monitor=0):
         """Correlation of a monitor's signals, (n, n), its diagonal 0 as in `compute_fc`."""
@@ -204,34 +214,12 @@ class Linear:
         found = self._run(state, state.initial_conditions[-1] if start is None else start)
         return LinearResponse(*found, state, self)
 
-    def from_afar(self, state):
-        """Where the network comes to rest from both ends of its state variables' ranges.
-
-        Parameters
-        ----------
-        state : State
-
-        Returns
-        -------
-        FixedPoint
-            Its arrays have an axis of 2 in front. Where it is not that of the response, noise may kick the network
-            from one to the other.
-        """
-        return self._run_from_afar(plain(state))
-
-    @cached_property
-    def _run_from_afar(self):
-        return jax.jit(_promoting(self._from_afar))
-
-    def _from_afar(self, state):
+    @_promoting
+    def remainder(self, response):
+        """See `LinearResponse.remainder`."""
+        step, state, x = self.simulate.step, response.state, response.fixed_point.x
         theta, inputs = self.simulate.constants(state), self._without_noise(state)
-        shape, dtype = state.initial_conditions.shape[1:], state.initial_conditions.dtype
-
-        def rest(end):
-            start = jnp.broadcast_to(end[:, None, None], shape)
-            return fixed_point(self.simulate.step, theta, state.connectivity.weights, inputs, start)
-
-        return jax.lax.map(rest, jnp.asarray(self.ends, dtype))
+        return homeward(step, theta, state.connectivity.weights, inputs, response.linearised, x, self.ends)
 
     def _without_noise(self, state):
         draws = state.integrator.noise.draws

@@ -1,14 +1,16 @@
-"""How far the linear response can be trusted: what curvature makes of the fluctuations."""
+"""How far the linear response can be trusted: what curvature makes of the fluctuations, and what else there is."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .linearise import arriving, by_node, by_variable, send
+from .linearise import arriving, at_rest, by_node, by_variable, send
 
 # Second differences are taken over that share of the fluctuations: they see how the step bends where it is, and not the
 # bounds of a state that lies near one, which clip its fluctuations and move nothing else.
 _SHARE = 0.2
+# The way home: so many steps, each that part of the shortest time constant that a node has by itself.
+_N_HOMEWARD, _PACE = 250, 0.2
 
 
 def mean_push(step, theta, weights, inputs, x, linearised, local):
@@ -79,3 +81,45 @@ def root(covariance):
     enough = jnp.sqrt(jnp.finfo(covariance.dtype).eps)
     correlation = jnp.where(unit > 0.0, 1.0 + enough, scale[:, :, None] * covariance * scale[:, None])
     return spread[:, :, None] * jnp.linalg.cholesky(correlation)
+
+
+def homeward(step, theta, weights, inputs, linearised, x, ends):
+    """What is left of the way to a fixed point, from both ends of the state variables' ranges.
+
+    Parameters
+    ----------
+    step, theta, weights, inputs
+        As for `linearise`.
+    linearised : Linearised
+        At the fixed point.
+    x : Array, shape (n_var, n_node, n_mode)
+        The fixed point.
+    ends : array_like, shape (2, n_var)
+
+    Returns
+    -------
+    Array, shape (2, n_var, n_node, n_mode)
+        In parts of the ranges, fifty time constants later: the shortest that a node has by itself at the fixed point.
+
+    Notes
+    -----
+    Without noise, and with delays left out, which move no fixed point. Where another fixed point comes near, the way
+    slows down before there is one: what is left grows smoothly, and so does a cost of it. States are held within three
+    times their ranges: a model may run away out there.
+    """
+    ends = jnp.asarray(ends, x.dtype)
+    size = (ends[1] - ends[0])[:, None, None]
+    low, high = ends[0][:, None, None] - size, ends[1][:, None, None] + size
+    own = jnp.eye(linearised.A.shape[1], dtype=x.dtype) - linearised.A
+    fastest = jax.lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(own), axis=-1)))
+    pace = jnp.maximum(_PACE / fastest, 1.0)
+
+    def onward(there, _):
+        moved = there + pace * (at_rest(step, theta, weights, inputs, there) - there)
+        return jnp.clip(moved, low, high), None
+
+    def left(end):
+        start = jnp.broadcast_to(end[:, None, None], x.shape)
+        return (jax.lax.scan(onward, start, length=_N_HOMEWARD)[0] - x) / size
+
+    return jax.lax.map(left, ends)

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-# Improvements after which a descent looks whether there are other fixed points: they come, and may go again.
-_LOOK = 10
 # L-BFGS begins anew where its memory leads nowhere, and ends where this brings less than that.
 _GAIN, _MEMORY = 1e-3, 30
 
@@ -26,23 +24,21 @@ def descend(objective, start, prior, n_evaluations, bar, record=None):
 
     Returns
     -------
-    list of Seen
-        The best point; and before it the best one that is alone, if that is another, of those that were looked at.
+    Seen
+        The best point.
     """
     from scipy.optimize import minimize
 
-    best, alone, used, improved = None, None, 0, 0
+    best, used = None, 0
 
     def at(point):
-        nonlocal best, alone, used, improved
+        nonlocal best, used
         used += 1
         bar.update()
         seen, gradients, slope = objective(point, prior, start.x if best is None else best.x)
         ended = False
         if best is None or seen.value < best.value:
-            best, improved = seen, improved + 1
-            if improved % _LOOK == 0 and objective.is_alone(best):
-                alone = best
+            best = seen
             ended = record is not None and record(seen, gradients) is True
         if ended or used >= n_evaluations:
             raise StopIteration
@@ -62,4 +58,4 @@ def descend(objective, start, prior, n_evaluations, bar, record=None):
             stalled = 0 if before - best.value > _GAIN else stalled + 1
     except StopIteration:
         pass
-    return [best] if alone is None or alone is best or objective.is_alone(best) else [alone, best]
+    return best

@@ -229,7 +229,7 @@ def fit(
     patience : int, optional
         Looks at the unseen noise, every tenth step, without a better one, after which the fit ends.
     max_evaluations : int, optional
-        Of the linear response, for each descent.
+        Of the linear response, from each start.
     callback, progress, checkpoint
         As for `OptaxOptimizer`; the checkpoint is the simulation's.
     resume : bool, optional

@@ -1,8 +1,6 @@
 """A fit of the linear response: without noise, and without believing it where it does not hold."""
 
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,13 +12,10 @@ from .descent import descend
 from .history import History
 from .objective import Objective
 
-# Costs of values that differ between regions, from one descent to the next, as long as simulations gain by it.
-PRIORS = (0.1, 0.05, 0.025)
-# Points of the coarse sweep; starts that are followed for a while, share of the evaluations that each of them takes,
-# and starts that are followed to the end: which of them is best, only simulations tell.
-_POINTS, _STARTS, _SHARE, _FOLLOWED = 256, 6, 0.25, 3
-# A point beside other fixed points is simulated, too, where it is expected to be better by that much.
-_WORTH = 2e-3
+# Costs of values that differ between regions, from one descent to the next: what FC does not ask for comes last.
+PRIORS = (0.1, 0.025)
+# Points of the coarse sweep, and starts that are followed: which of them is best, only simulations tell.
+_POINTS, _STARTS = 256, 2
 # Correlations with the target that are that much less in simulations than by the linear response confirm it, where the
 # FC itself is no further away than that (root mean square).
 _GAP, _APART = 0.05, 0.1
@@ -36,8 +31,6 @@ class Attempt:
         At its fixed point.
     trace : ndarray, shape (n, 3)
         Loss, r and reach at the start values, where the descent began, and at each improvement.
-    prior : float
-        Cost of values that differ between regions.
     loss, r : float
         Mean over simulations on fresh noise.
     apart : float
@@ -46,7 +39,6 @@ class Attempt:
 
     fitted: State = field(repr=False)
     trace: np.ndarray = field(repr=False)
-    prior: float
     loss: float
     r: float
     apart: float
@@ -67,10 +59,8 @@ class Attempt:
 def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_evaluations, callback=None, progress=True):
     """Fit marked values of a state by the linear response.
 
-    A coarse sweep finds starts, the best of them are followed for a while, and the best of these to their ends; the
-    simulation tells which is best. From there values may differ more between regions, as long as that helps in the
-    simulation. Of a descent, two points are simulated: the best, and the best where the network has no other fixed
-    point that it comes to from afar.
+    A coarse sweep finds starts; from the best of them, descents first ask for values that are alike in all regions, and
+    then less so. Simulations tell which of the ends is best.
 
     Parameters
     ----------
@@ -86,9 +76,9 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
     confirm : callable
         State to (loss, r, fc), means over simulations on fresh noise.
     max_evaluations : int
-        Of the linear response, for each descent.
+        Of the linear response, from each start.
     callback : callable, optional
-        (step, state, loss, gradients) where a descent begins and at each improvement; True ends the descent.
+        (step, state, loss, gradients) where a descent begins and at each improvement; True ends the fit.
     progress : bool, optional
 
     Returns
@@ -107,42 +97,35 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
     began, callback = time.perf_counter(), as_callback(callback)
     callback.begin()
     objective = Objective(linear, state, loss, target, monitor, length)
-    attempts, reason, few = [], "", int(max_evaluations * _SHARE)
+    attempts, reason, ended = [], "", False
 
-    def attempt(start, prior, bar):
-        """Descend, and simulate; the point of the attempt that is best by simulation."""
+    def attempt(start, bar):
+        """Follow a start to its end, and simulate there."""
         trace = list(first)
 
         def record(seen, gradients):
+            nonlocal ended
             trace.append(seen)
             bar.set_postfix(loss=f"{seen.loss:.5g}", r=f"{seen.r:.3f}", refresh=False)
-            return callback(len(trace) - 1, objective.state_of(seen), seen.loss, gradients)
+            ended = callback(len(trace) - 1, objective.state_of(seen), seen.loss, gradients) is True
+            return ended
 
-        ends = descend(objective, start, prior, max_evaluations, bar, record)
-        made = []
-        for seen in ends:
-            if made and seen.value > ends[0].value - _WORTH:
-                continue
-            fitted, kept = objective.state_of(seen), trace[: trace.index(seen) + 1]
-            rows = np.array([(each.loss, each.r, each.reach) for each in kept])
-            loss, r, fc = confirm(fitted)
-            made.append((loss, seen))
-            attempts.append(Attempt(fitted, rows, prior, loss, r, float(np.sqrt(np.mean((fc - seen.fc) ** 2)))))
-        return min(made, key=lambda each: each[0])
+        for prior in PRIORS:
+            if ended:
+                break
+            start = descend(objective, start, prior, max_evaluations // len(PRIORS), bar, record)
+        fitted = objective.state_of(start)
+        loss, r, fc = confirm(fitted)
+        rows = np.array([(each.loss, each.r, each.reach) for each in trace[: trace.index(start) + 1]])
+        attempts.append(Attempt(fitted, rows, loss, r, float(np.sqrt(np.mean((fc - start.fc) ** 2)))))
 
-    total = _POINTS + 1 + _STARTS * few + (_FOLLOWED + len(PRIORS) - 1) * max_evaluations
+    total = _POINTS + 1 + _STARTS * max_evaluations
     with tqdm(total=total, desc="linear fit", unit="evaluation", disable=not progress) as bar:
         try:
             first, starts = _starts(objective, bar)
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                tried = list(pool.map(lambda start: descend(objective, start, PRIORS[0], few, bar)[0], starts))
-            tried.sort(key=lambda seen: (not objective.is_alone(seen), seen.value))
-            best = min((attempt(seen, PRIORS[0], bar) for seen in tried[:_FOLLOWED]), key=lambda each: each[0])
-            for prior in PRIORS[1:]:
-                now = attempt(best[1], prior, bar)
-                if now[0] > best[0]:
-                    break
-                best = now
+            for start in starts:
+                if not ended:
+                    attempt(start, bar)
         except KeyboardInterrupt:
             reason = "interrupted; "
             if not attempts:
@@ -153,14 +136,14 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
         aux={"r": best.trace[:, 1], "reach": best.trace[:, 2]},
         best=best.fitted,
         best_step=len(best.trace) - 1,
-        stop_reason=f"{reason}{len(attempts)} points simulated; {best}",
+        stop_reason=f"{reason}{len(attempts)} ends simulated; {best}",
         wall_time=time.perf_counter() - began,
     )
     return best.fitted, history, attempts
 
 
 def _starts(objective, bar):
-    """The start values, if they are stable; and the best points of a coarse sweep that are alone."""
+    """The start values, if they are stable; and the best points of a coarse sweep."""
     found, first = [], []
     for point in [objective.first, *objective.points(_POINTS)]:
         seen, *_ = objective(point, PRIORS[0], objective.x)
@@ -178,8 +161,6 @@ def _starts(objective, bar):
     # Apart from each other: neighbours lead to the same end.
     chosen = []
     for seen in found:
-        if all(np.max(np.abs(seen.point - other.point)) > 0.1 for other in chosen) and objective.is_alone(seen):
+        if all(np.max(np.abs(seen.point - other.point)) > 0.1 for other in chosen):
             chosen.append(seen)
-        if len(chosen) == _STARTS:
-            break
-    return first, chosen or found[:1]
+    return first, chosen[:_STARTS]

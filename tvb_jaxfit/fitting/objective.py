@@ -12,12 +12,11 @@ from ..loss import fc_corr
 from ..parameters import BoundedParameter, Parameter, parameters_of, plain, with_values
 from .rest import at_rest
 
-# Costs of being far from what can be trusted: of the mean fourth power of the reach in parts of _REACH, and of the mean
-# square by which regional values differ from each other, in parts of their range. Values that differ more than FC asks
-# for end in corners of their bounds, where regions have second stable states that the fixed point does not see.
+# Costs of being far from what can be trusted: of the mean fourth power of the reach in parts of _REACH; of the mean
+# fourth power of what is left of the way home, for other fixed points; and (the prior) of the mean square by which
+# regional values differ from each other, in parts of their range.
 _CURVED, _REACH = 0.01, 0.4
-# Fixed points are different beyond that share of their size.
-_APART = 1e-3
+_ASTRAY = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +82,8 @@ class Objective:
         def expected(response):
             fc, scatter = response.fc(monitor), response.fc_error(length, monitor) * draw
             recorded = 0.5 * (loss(fc + scatter, target) + loss(fc - scatter, target))
-            return recorded + _CURVED * jnp.mean((response.reach / _REACH) ** 4)
+            curved = _CURVED * jnp.mean((response.reach / _REACH) ** 4)
+            return recorded + curved + _ASTRAY * jnp.mean(response.remainder**4)
 
         def of_values(values, rest, x):
             response = linear(with_values(rest, values), x)
@@ -102,13 +102,7 @@ class Objective:
             apart, slope = jax.value_and_grad(differing)(point)
             return (value + prior * apart, *seen), gradients, pull(gradients)[0] + prior * slope
 
-        def is_alone(point, rest, x):
-            others = linear.from_afar(with_values(rest, self._values(point)))
-            apart = jnp.max(jnp.abs(others.x - x[None]), axis=(2, 3))
-            scale = jnp.maximum(jnp.max(jnp.abs(x), axis=(1, 2)), 1e-3)
-            return ~jnp.any(others.converged[:, None] & (apart > _APART * scale[None]))
-
-        self._evaluate, self._is_alone = jax.jit(evaluate), jax.jit(is_alone)
+        self._evaluate = jax.jit(evaluate)
 
     def _values(self, point):
         images = self._tree(point * self._sizes)
@@ -141,10 +135,6 @@ class Objective:
         """State with the values of a point, which has been at its fixed point for ever."""
         state = with_values(self.state, self._values(self._array(seen.point)))
         return at_rest(self._linear.simulate, state, seen.x)
-
-    def is_alone(self, seen):
-        """Whether the network comes from afar to no other fixed point than the one that was seen."""
-        return bool(self._is_alone(self._array(seen.point), self._rest, seen.x))
 
     def points(self, n, seed=0):
         """Points of a Latin hypercube over the values that are the same in all regions; see `_somewhere`."""
@@ -184,5 +174,5 @@ def _somewhere(parameter, share):
     """Parameter at a share of its range; without one, between a quarter and four times its value."""
     if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
         low, high = parameter.lower_bound, parameter.upper_bound
-        return parameter.with_value(jnp.full_like(parameter.value, low + (0.1 + 0.8 * share) * (high - low)))
+        return parameter.with_value(jnp.full_like(parameter.value, low + (0.02 + 0.96 * share) * (high - low)))
     return parameter.with_value(parameter.value * 4.0 ** (2.0 * share - 1.0))
