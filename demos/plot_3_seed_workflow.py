@@ -188,7 +188,8 @@ keep("5_trajectory", "global fit")
 # -------------
 # From there on, each region has values of its own: its w; or its w and its I_o. Left free, some w would become
 # negative, which is no excitation any more: ``BoundedParameter`` keeps every step within its bounds. The coupling
-# strength stays as it is: ``.value`` takes the mark off.
+# strength stays as it is: ``.value`` takes the mark off. Adam's first steps are as large as its rate, for all regions
+# at once, and may leave the narrow valley of the map: its rate rises from zero, and falls again.
 
 # %%
 of_w = copy.deepcopy(history.best)
@@ -206,8 +207,8 @@ tj.show_parameters(of_both, sim)
 def optimize_regional(start):
     """Values for each region."""
     n = steps(200)
-    optimizer = tj.OptaxOptimizer(loss, optax.adam(optax.cosine_decay_schedule(0.01, n)), callback=callback)
-    return optimizer.run(start, max_steps=n)
+    rate = optax.warmup_cosine_decay_schedule(0.0, 0.01, n // 6, n)
+    return tj.OptaxOptimizer(loss, optax.adam(rate), callback=callback).run(start, max_steps=n)
 
 
 _, history_w = optimize_regional(of_w)
