@@ -104,9 +104,8 @@ state = simulate(state).final_state
 (raw_time, activity), (bold_time, bold) = simulate(state)
 
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
-start = raw_time[0]
-tj.plot.time_series(raw_time, activity, window=(start, start + 1000.0), ylabel="S", ax=axes[0])
-tj.plot.time_series(bold_time, bold, window=(bold_time[0], bold_time[0] + 60_000.0), ylabel="BOLD", ax=axes[1])
+tj.plot.time_series(raw_time - raw_time[0], activity, window=(0.0, 1000.0), ylabel="S", ax=axes[0])
+tj.plot.time_series(bold_time - bold_time[0], bold, window=(0.0, 60_000.0), ylabel="BOLD", ax=axes[1])
 keep("2_time_series", "certificate and first runs")
 
 # %% [markdown]
@@ -259,9 +258,8 @@ def judged(sim, fit, fc):
     """A line of the table: r of the training noise; of fresh noise, in windows of 100 s and over the whole."""
     length = 1000.0 * (60 if options.quick else 1220)
     window = length / 12.2
-    found = tj.evaluate(sim, fc_target, state=fit, n_seeds=2, simulation_length=length, skip_t=20, window=window)
-    fresh = [r(fc) for fc in found.fc["JAX"]]
-    return f"{r(fc):8.3f}{found.mean('window_r'):8.3f}{np.mean(fresh):8.3f}{found.mean('r'):8.3f}"
+    found = tj.evaluate(sim, fc_target, state=fit, n_seeds=1, simulation_length=length, skip_t=20, window=window)
+    return f"{r(fc):8.3f}{found.mean('window_r'):8.3f}{r(found.fc['JAX'][0]):8.3f}{found.mean('r'):8.3f}"
 
 
 table = {name: judged(sim, fit, fcs[name]) for name, fit in fits.items()}
@@ -273,7 +271,8 @@ took["evaluation"], began = time.perf_counter() - began, time.perf_counter()
 # Exercises
 # ---------
 # ``fit`` is all of this in one call. From the global fit, which ``write_back`` puts into the simulator: the noise's
-# amplitude as a third parameter, which moves by factors; a longer simulation; and single precision, JAX's own.
+# amplitude as a third parameter, which moves by factors (and hardly does: while fluctuations are small, their FC is the
+# same whatever their size); a longer simulation; and single precision, JAX's own.
 
 # %%
 tj.write_back(history.best, sim)
@@ -299,12 +298,12 @@ took["exercises: nsig, length, precision"], began = time.perf_counter() - began,
 optimizers = {
     "adam": optax.adam(0.01),
     "adamaxw": optax.adamaxw(0.01),
-    "sgd": optax.sgd(1.0, momentum=0.9),
+    "sgd": optax.sgd(0.3, momentum=0.9),
     "lbfgs": optax.lbfgs(),
 }
 figure, axis = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 for name, optimizer in optimizers.items():
-    _, its_history = tj.OptaxOptimizer(loss, optimizer).run(of_w, max_steps=steps(20))
+    _, its_history = tj.OptaxOptimizer(loss, optimizer).run(of_w, max_steps=steps(15))
     axis.plot(its_history.loss, label=f"{name}, {its_history.wall_time:.0f} s")
 axis.set(xlabel="step", ylabel="loss", title="regional w")
 axis.legend()
@@ -341,13 +340,12 @@ best = tj.ParallelExecution(loss_two, tj.Space(grid_two)).run().best
 bounds = {"coupling.a": (0.0, 1.0), "model.w_p": (0.0, 2.0), "model.J_i": (0.001, 2.0), "model.lamda": (0.0, 1.0)}
 values = {"coupling.a": best.coupling.a, "model.w_p": best.model.w_p}
 free = {path: tj.BoundedParameter(values.get(path), *bounds[path]) for path in bounds}
-global_two = tj.fit(two, fc_target, free, max_steps=steps(40), **on_training_noise)
+global_two = tj.fit(two, fc_target, free, max_steps=steps(30), **on_training_noise)
 global_two.write_back(two)
 free = {path: tj.BoundedParameter(None, *bounds[path], regional=True) for path in list(bounds)[1:]}
 regional_two = tj.fit(two, fc_target, free, max_steps=steps(60), **on_training_noise)
 print(regional_two)
 
-table["two populations, global"] = judged(two, global_two.best, global_two.fc())
 table["two populations, regional"] = judged(two, regional_two.best, regional_two.fc())
 fitted_fcs = {"one population": fcs["regional w and I_o"], "two populations": np.asarray(regional_two.fc())}
 tj.plot.functional_connectivity({"target": fc_target} | fitted_fcs)
@@ -357,7 +355,8 @@ keep("10_two_populations", "exercise: two populations")
 # The fit that lasts
 # ------------------
 # A fit on one realisation of the noise learns that realisation, too. ``fit`` can do without noise, by the linear
-# response (``plot_2_linear_response.py``), and go on from there through simulations, each on fresh noise.
+# response, and has simulations on fresh noise confirm what it finds: see ``plot_2_linear_response.py``. Its r of the
+# training is that of a simulation as long as the others, on noise that it has not seen.
 
 # %%
 free = {
@@ -365,18 +364,10 @@ free = {
     "model.I_o": tj.BoundedParameter(lower_bound=0.2, upper_bound=0.4, regional=True),
     "coupling.a": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0),
 }
-lasting = tj.fit(
-    sim,
-    fc_target,
-    free,
-    method="linear+simulate",
-    optimizer=optax.adam(0.002),
-    max_steps=steps(20),
-    max_evaluations=steps(300),
-)
+lasting = tj.fit(sim, fc_target, free, method="linear", max_evaluations=steps(300))
 print(lasting)
-table["linear, then simulated"] = judged(sim, lasting.best, lasting.fc())
-tj.plot.fc_scatter(lasting.fc(key=jax.random.key(0)), fc_target, "linear, then simulated")
+table["linear response"] = judged(sim, lasting.best, lasting.fc())
+tj.plot.fc_scatter(lasting.fc(key=jax.random.key(0)), fc_target, "linear response")
 keep("11_linear", "linear response")
 
 # %% [markdown]

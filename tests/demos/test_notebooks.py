@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 REDUCED = {
     "plot_1_fit_resting_state": ("--steps 1 --seconds 6", 1, "regional  |"),
     "plot_2_linear_response": ("--evaluations 15 --minutes 0.2", 1, "of fresh noise: r"),
-    "plot_3_seed_workflow": ("--quick", 11, "linear, then simulated"),
+    "plot_3_seed_workflow": ("--quick", 11, "linear response"),
 }
 # The others compile a dozen gradients each.
 QUICK = "plot_1_fit_resting_state"
