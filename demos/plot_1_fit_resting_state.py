@@ -1,3 +1,4 @@
+# %% [markdown]
 """
 Fit a TVB simulator to resting-state FC
 =======================================
@@ -8,33 +9,34 @@ parameters, then with one recurrence strength for each region; and does TVB agre
 The script begins as any TVB script does. What tvb_jaxfit adds is marked ``tj.``.
 """
 
-# %%
+# %% [markdown]
 # A TVB simulator
 # ---------------
 # 84 regions (Desikan-Killiany), no delays, BOLD at a repetition time of 1 s. Nothing here knows of tvb_jaxfit but the
 # function that loads the connectome.
 
+# %%
 import argparse
+import os
+import sys
 import time
 from pathlib import Path
 
 import jax
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from tvb.simulator.lab import coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
 
-arguments = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+arguments = argparse.ArgumentParser(description="Fit a TVB simulator to resting-state FC")
 arguments.add_argument("--steps", type=int, default=100, help="optimiser steps of each fit (default 100)")
 arguments.add_argument("--seconds", type=float, default=90.0, help="simulated seconds (default 90)")
 arguments.add_argument("--figure", type=Path, default=Path("fit_resting_state.png"), help="where the figure goes")
 arguments.add_argument("--float32", action="store_true", help="fit in single precision, as JAX does by default")
-options = arguments.parse_args()
+# In a notebook, the environment variable DEMO holds the options.
+options = arguments.parse_args(os.environ.get("DEMO", "").split() if "ipykernel" in sys.modules else None)
 jax.config.update("jax_enable_x64", not options.float32)
 
 began = time.perf_counter()
@@ -55,22 +57,24 @@ sim = simulator.Simulator(
 sim.configure()
 sim.run()  # a transient: from here on the network is at rest, and the BOLD monitor's stock is full
 
-# %%
+# %% [markdown]
 # The same numbers, differentiable
 # --------------------------------
 # The certificate runs TVB and its translation on the same random draws, from where the simulator stands now. Equality
 # to rounding takes double precision; a fit does not.
 
+# %%
 if not options.float32:
     print(tj.certify(sim, simulation_length=10_000.0))
 
-# %%
+# %% [markdown]
 # Two fits
 # --------
 # The target is the empirical FC. First the coupling strength and one recurrence w for all regions; then, from there, a
 # w for each region. Each fit starts from what the simulator holds, so the first is written back before the second. All
 # steps see the same noise (``fresh=False``), TVB's own draws: so TVB can be asked whether it gives the same BOLD.
 
+# %%
 fc_target = tj.load_functional_connectivity("dk_average")
 skip_t = min(20, int(options.seconds) // 3)
 
@@ -98,12 +102,13 @@ regional_fit = tj.fit(
 print(regional_fit)
 print(regional_fit.write_back(sim))
 
-# %%
+# %% [markdown]
 # TVB's own word
 # --------------
 # The fitted values are in the simulator. TVB runs on the draws that the fit was trained on, and must give the same
 # BOLD; then on noise that the fit never saw. ``position=True`` takes the simulator back to where the fit began.
 
+# %%
 states = {"initial": global_fit.initial, "global": global_fit.best, "regional": regional_fit.best}
 
 
@@ -139,12 +144,13 @@ for name, state in states.items():
     print(f"{name:10}|{scores(fc[name]):26}|{scores(fresh):26}|{scores(of_tvb):26}")
 tj.write_back(regional_fit.best, sim, position=True)
 
-# %%
+# %% [markdown]
 # One figure
 # ----------
 # Target, global and regional FC; fitted against empirical values; and the recurrence that each region was given,
 # against the strength of its connections.
 
+# %%
 upper = np.triu_indices(n_nodes, 1)
 lowest = min(matrix[upper].min() for matrix in (fc_target, fc["global"], fc["regional"])) - 0.05
 hidden = np.where(np.eye(n_nodes, dtype=bool), np.nan, 0.0)

@@ -1,3 +1,4 @@
+# %% [markdown]
 """
 FC without noise: the linear response
 =====================================
@@ -6,30 +7,31 @@ A resting network's FC is what its small fluctuations around a fixed point make 
 simulation, how well does it fit an empirical FC, and does TVB agree, on noise that no fit has seen?
 """
 
-# %%
+# %% [markdown]
 # A TVB simulator
 # ---------------
 # 84 regions (Desikan-Killiany), no delays, BOLD at a repetition time of 1 s, as in the first demo.
 
+# %%
 import argparse
+import os
+import sys
 import time
 from pathlib import Path
 
 import jax
-import matplotlib
-import numpy as np
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from tvb.simulator.lab import coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
 
-arguments = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+arguments = argparse.ArgumentParser(description="FC without noise: the linear response")
 arguments.add_argument("--evaluations", type=int, default=600, help="a descent, of the linear response (600)")
 arguments.add_argument("--minutes", type=float, default=3.0, help="that TVB simulates in the end (default 3)")
 arguments.add_argument("--figure", type=Path, default=Path("linear_response.png"), help="where the figure goes")
-options = arguments.parse_args()
+# In a notebook, the environment variable DEMO holds the options.
+options = arguments.parse_args(os.environ.get("DEMO", "").split() if "ipykernel" in sys.modules else None)
 jax.config.update("jax_enable_x64", True)
 
 began = time.perf_counter()
@@ -48,12 +50,13 @@ sim = simulator.Simulator(
     simulation_length=120_000.0,
 )
 
-# %%
+# %% [markdown]
 # The limit of long simulations
 # -----------------------------
 # The linear response has no noise in it; the FC of a simulation comes near it as one over the square root of its
 # length, down to what curvature adds.
 
+# %%
 linear, state = tj.prepare_linear(sim)
 response = linear(state)
 print(response)
@@ -67,12 +70,13 @@ differences = [np.std((np.asarray(tj.compute_fc(bold, len(bold) - length)) - fc_
 for length, difference in zip(lengths, differences, strict=True):
     print(f"{length:5d} s: FC differs by {difference:.3f} from the linear response (standard deviation over pairs)")
 
-# %%
+# %% [markdown]
 # A fit without noise
 # -------------------
 # Recurrence and input of each region, and the coupling strength. The fit sweeps, descends from the best starts, and
 # has a simulation on fresh noise confirm what the linear response says.
 
+# %%
 fc_target = tj.load_functional_connectivity("dk_average")
 free = {
     "model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0, regional=True),
@@ -82,11 +86,12 @@ free = {
 result = tj.fit(sim, fc_target, free, method="linear", max_evaluations=options.evaluations)
 print(result)
 
-# %%
+# %% [markdown]
 # TVB's own word
 # --------------
 # The fitted values are written into the simulator, which stands at their fixed point; TVB runs on a seed of its own.
 
+# %%
 result.write_back(sim)
 sim.initial_conditions = np.array(result.best.initial_conditions)
 sim.simulation_length = 1000.0 * (60.0 * options.minutes + 30.0)
@@ -98,10 +103,11 @@ fc_fitted = np.asarray(linear(result.best).fc())
 r_tvb = float(tj.fc_corr(fc_tvb, fc_target))
 print(f"TVB, {options.minutes:g} minutes of fresh noise: r {r_tvb:.3f}; linear response: r {result.r[-1]:.3f}")
 
-# %%
+# %% [markdown]
 # One figure
 # ----------
 
+# %%
 figure, axes = plt.subplots(2, 3, figsize=(11.5, 7.4), layout="constrained")
 axes[0, 0].loglog(lengths, differences, "o-", label="simulation")
 axes[0, 0].loglog(lengths, differences[0] * np.sqrt(lengths[0] / lengths), "k--", label="1 / sqrt(length)")

@@ -1,0 +1,387 @@
+# %% [markdown]
+"""
+Fit a network to FC, step by step
+=================================
+
+How are global and regional parameters of a reduced Wong-Wang network fitted to an empirical functional connectivity
+(FC), what does each step show, and how much of a fit is left on noise that it never saw?
+
+The steps are those of TVB-Optim's tutorial "Reduced Wong-Wang BOLD FC Optimization", with TVB's own objects: simulate,
+look, explore a grid, fit two global values, then one or two values for each region, compare. Its exercises follow.
+``plot_1_fit_resting_state.py`` is the short way.
+"""
+
+# %% [markdown]
+# Options
+# -------
+# ``--quick`` shows the same in a minute, with a simulation too short to fit anything. In a notebook, the environment
+# variable ``DEMO`` holds the options.
+
+# %%
+import argparse
+import copy
+import os
+import sys
+import time
+from pathlib import Path
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+from tvb.simulator.lab import coupling, integrators, models, monitors, noise, simulator
+
+import tvb_jaxfit as tj
+
+arguments = argparse.ArgumentParser(description="Fit a network to FC, step by step")
+arguments.add_argument("--out", type=Path, default=Path("seed_workflow"), help="folder of figures and cached results")
+arguments.add_argument("--quick", action="store_true", help="a short simulation and few steps, to see that it runs")
+arguments.add_argument("--float32", action="store_true", help="all in single precision, as JAX does by default")
+options = arguments.parse_args(os.environ.get("DEMO", "").split() if "ipykernel" in sys.modules else None)
+
+jax.config.update("jax_enable_x64", not options.float32)
+options.out.mkdir(parents=True, exist_ok=True)
+tj.set_cache_path(options.out / "cache")
+seconds, n_grid = (30, 2) if options.quick else (120, 16)
+took, began = {}, time.perf_counter()
+
+
+def steps(n):
+    """Steps of a fit."""
+    return 2 if options.quick else n
+
+
+def keep(name, section):
+    """Save the figure, and note how long the section took."""
+    global began
+    plt.gcf().savefig(options.out / f"{name}.png", dpi=120)
+    took[section], began = time.perf_counter() - began, time.perf_counter()
+
+
+# %% [markdown]
+# Structure and target
+# --------------------
+# 84 regions (Desikan-Killiany), weights scaled to a maximum of 1, no delays; and the FC that is to be reached.
+
+# %%
+white_matter = tj.load_connectivity("dk_average")
+white_matter.weights = white_matter.scaled_weights(mode="tract")
+white_matter.speed = np.array([np.inf])
+n_nodes = len(white_matter.region_labels)
+fc_target = tj.load_functional_connectivity("dk_average")
+
+tj.plot.structural_connectivity(white_matter)
+keep("1_structure", "data")
+
+# %% [markdown]
+# The simulator
+# -------------
+# In the reduced Wong-Wang model, the input to a region is x = w J_N S + I_o + J_N c: ``w`` is how strongly it excites
+# itself, ``I_o`` what it is given from outside, and c what arrives from other regions, scaled by the coupling's ``a``
+# (G in the literature). A standard deviation of 0.00283 a sqrt(ms) is TVB's nsig = 0.00283^2 / 2.
+
+# %%
+sim = simulator.Simulator(
+    connectivity=white_matter,
+    model=models.ReducedWongWang(w=np.array([0.5]), I_o=np.array([0.32])),
+    coupling=coupling.Linear(a=np.array([0.5])),
+    integrator=integrators.HeunStochastic(dt=4.0, noise=noise.Additive(nsig=np.array([0.00283**2 / 2]))),
+    monitors=[monitors.Raw(), monitors.Bold(period=1000.0)],
+    initial_conditions=np.full((1, 1, n_nodes, 1), 0.3),
+    simulation_length=1000.0 * seconds,
+)
+if not options.float32:
+    print(tj.certify(sim, simulation_length=5000.0))
+
+# %% [markdown]
+# The simulation as a function
+# ----------------------------
+# A first run is the transient. The state that it ends in, the BOLD monitor's stock included, is where all others start.
+
+# %%
+simulate, state = tj.prepare(sim)
+state = simulate(state).final_state
+(raw_time, activity), (bold_time, bold) = simulate(state)
+
+figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
+tj.plot.time_series(raw_time - raw_time[0], activity, window=(0.0, 1000.0), ylabel="S", ax=axes[0])
+tj.plot.time_series(bold_time - bold_time[0], bold, window=(0.0, 60_000.0), ylabel="BOLD", ax=axes[1])
+keep("2_time_series", "certificate and first runs")
+
+# %% [markdown]
+# Observation and loss
+# --------------------
+# FC of the BOLD signal after 20 samples, and its root-mean-square difference from the target. A correlation r says how
+# alike the patterns are, whatever their strength. The tutorial's r counts the diagonal, too, where both are zero.
+
+
+# %%
+def observation(state):
+    """FC of the simulated BOLD."""
+    _, (_, bold) = simulate(state)
+    return tj.compute_fc(bold, skip_t=20)
+
+
+def loss(state):
+    """How far it is from the target."""
+    return tj.rmse(observation(state), fc_target)
+
+
+def r(fc):
+    """Correlation over the whole matrix, as the tutorial has it."""
+    return float(tj.fc_corr(fc, fc_target, include_diagonal=True))
+
+
+tj.plot.functional_connectivity({"Target": fc_target, "Initial": observation(state)})
+keep("3_initial_fc", "initial FC")
+
+# %% [markdown]
+# Exploration
+# -----------
+# Axes in place of values span a grid; the loss is evaluated at all its points. ``cache`` keeps what a function returns,
+# by the content of all that it uses: a second run of this script reads it, and one with another loss does not.
+
+# %%
+grid_state = copy.deepcopy(state)
+grid_state.model.w = tj.GridAxis(0.001, 0.7, n_grid)
+grid_state.coupling.a = tj.GridAxis(0.001, 0.7, n_grid)
+grid = tj.Space(grid_state, mode="product")
+
+
+@tj.cache("explore")
+def explore():
+    """Loss at each point of the grid."""
+    return tj.ParallelExecution(loss, grid).run()
+
+
+exploration = explore()
+print(exploration)
+tj.plot.exploration(exploration)
+keep("4_exploration", f"grid of {len(grid)} points")
+
+# %% [markdown]
+# A global fit
+# ------------
+# ``Parameter`` marks what the optimiser may change. The callback keeps each step's state, for the way in the figure.
+
+# %%
+state.coupling.a = tj.Parameter(state.coupling.a)
+state.model.w = tj.Parameter(state.model.w)
+callback = tj.MultiCallback([tj.DefaultPrintCallback(every=50), tj.SavingCallback("state")])
+
+
+@tj.cache("optimize")
+def optimize():
+    """One w and one coupling strength for all regions."""
+    optimizer = tj.OptaxOptimizer(loss, optax.adam(0.01, b2=0.9999), callback=callback)
+    return optimizer.run(state, max_steps=steps(300))
+
+
+fitted, history = optimize()
+print(history)
+tj.plot.exploration(exploration, path=history["state"].save)
+keep("5_trajectory", "global fit")
+
+# %% [markdown]
+# Regional fits
+# -------------
+# From there on, each region has values of its own: its w; or its w and its I_o. Left free, some w would become
+# negative, which is no excitation any more: ``BoundedParameter`` keeps every step within its bounds. The coupling
+# strength stays as it is: ``.value`` takes the mark off. Adam's first steps are as large as its rate, for all regions
+# at once, and may leave the narrow valley of the map: its rate rises from zero, and falls again.
+
+# %%
+of_w = copy.deepcopy(history.best)
+of_w.coupling.a = of_w.coupling.a.value
+of_w.model.w = tj.BoundedParameter(of_w.model.w, lower_bound=0.0, upper_bound=1.0)
+of_w.model.w.shape = (n_nodes,)
+
+of_both = copy.deepcopy(of_w)
+of_both.model.I_o = tj.BoundedParameter(of_both.model.I_o, lower_bound=0.2, upper_bound=0.4)
+of_both.model.I_o.shape = (n_nodes,)
+tj.show_parameters(of_both, sim)
+
+
+@tj.cache("optimize_regional")
+def optimize_regional(start):
+    """Values for each region."""
+    n = steps(200)
+    rate = optax.warmup_cosine_decay_schedule(0.0, 0.01, n // 6, n)
+    return tj.OptaxOptimizer(loss, optax.adam(rate), callback=callback).run(start, max_steps=n)
+
+
+_, history_w = optimize_regional(of_w)
+_, history_both = optimize_regional(of_both)
+print(history_w, history_both, sep="\n")
+fits = {
+    "initial": state,
+    "global": history.best,
+    "regional w": history_w.best,
+    "regional w and I_o": history_both.best,
+}
+
+# %% [markdown]
+# Global and regional
+# -------------------
+
+# %%
+fcs = {name: np.asarray(observation(fit)) for name, fit in fits.items()}
+fitted_fcs = {name: fc for name, fc in fcs.items() if name != "initial"}
+tj.plot.functional_connectivity({"target": fc_target} | fitted_fcs)
+keep("6_fc", "regional fits")
+figure, axes = plt.subplots(1, len(fitted_fcs), figsize=(11, 4.2), layout="constrained")
+for axis, (name, fc) in zip(axes, fitted_fcs.items(), strict=True):
+    tj.plot.fc_scatter(fc, fc_target, name, ax=axis)
+keep("7_scatter", "FC figures")
+
+# %% [markdown]
+# What was fitted
+# ---------------
+# The values of the regions over the strength of what comes in from others.
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+for axis, name, path in zip(axes, list(fits)[2:] + list(fits)[-1:], ("w", "w", "I_o"), strict=True):
+    values, of_all = getattr(fits[name].model, path), getattr(history.best.model, path)
+    tj.plot.regional(values, white_matter, reference=of_all, name=f"{path} ({name})", ax=axis)
+keep("8_regional_values", "values figure")
+
+# %% [markdown]
+# Back in TVB, on noise that no fit has seen
+# ------------------------------------------
+# ``evaluate`` simulates 20 minutes of fresh noise from a fit's state, and scores windows of 100 s of it, too. Then the
+# values go into the simulator itself, and TVB runs as well.
+
+
+# %%
+def judged(sim, fit, fc):
+    """A line of the table: r of the training noise; of fresh noise, in windows of 100 s and over the whole."""
+    length = 1000.0 * (60 if options.quick else 1220)
+    window = length / 12.2
+    found = tj.evaluate(sim, fc_target, state=fit, n_seeds=1, simulation_length=length, skip_t=20, window=window)
+    return f"{r(fc):8.3f}{found.mean('window_r'):8.3f}{r(found.fc['JAX'][0]):8.3f}{found.mean('r'):8.3f}"
+
+
+table = {name: judged(sim, fit, fcs[name]) for name, fit in fits.items()}
+print(tj.write_back(history_both.best, sim))
+print(tj.evaluate(sim, fc_target, n_seeds=1, tvb=1, skip_t=20))
+took["evaluation"], began = time.perf_counter() - began, time.perf_counter()
+
+# %% [markdown]
+# Exercises
+# ---------
+# ``fit`` is all of this in one call. From the global fit, which ``write_back`` puts into the simulator: the noise's
+# amplitude as a third parameter, which moves by factors (and hardly does: while fluctuations are small, their FC is the
+# same whatever their size); a longer simulation; and single precision, JAX's own.
+
+# %%
+tj.write_back(history.best, sim)
+regional_w = {"model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0, regional=True)}
+on_training_noise = {"optimizer": optax.adam(0.01), "fresh": False, "skip_t": 20}
+
+free = {path: tj.PositiveParameter() for path in ("coupling.a", "model.w", "integrator.noise.nsig")}
+exercises = {"global, and nsig": tj.fit(sim, fc_target, free, max_steps=steps(30), **on_training_noise)}
+of_longer = {"simulation_length": 2500.0 * seconds, "max_steps": steps(30)}
+exercises["2.5 times as long"] = tj.fit(sim, fc_target, regional_w, **of_longer, **on_training_noise)
+with jax.enable_x64(False):
+    single = tj.fit(sim, fc_target, regional_w, max_steps=steps(30), **on_training_noise)
+for result in (*exercises.values(), single):
+    print(result)
+took["exercises: nsig, length, precision"], began = time.perf_counter() - began, time.perf_counter()
+
+# %% [markdown]
+# Other optimisers
+# ----------------
+# Any of optax's. The rate has to suit each: plain gradients are small, and L-BFGS looks for its own.
+
+# %%
+optimizers = {
+    "adam": optax.adam(0.01),
+    "adamaxw": optax.adamaxw(0.01),
+    "sgd": optax.sgd(0.3, momentum=0.9),
+    "lbfgs": optax.lbfgs(),
+}
+figure, axis = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
+for name, optimizer in optimizers.items():
+    _, its_history = tj.OptaxOptimizer(loss, optimizer).run(of_w, max_steps=steps(15))
+    axis.plot(its_history.loss, label=f"{name}, {its_history.wall_time:.0f} s")
+axis.set(xlabel="step", ylabel="loss", title="regional w")
+axis.legend()
+keep("9_optimizers", "exercise: optimisers")
+
+# %% [markdown]
+# Two populations
+# ---------------
+# ``ReducedWongWangExcInh`` has inhibition of its own: ``w_p`` is how strongly excitation excites itself, ``J_i`` how
+# strongly it is inhibited, and ``lamda`` how much of what comes from other regions reaches the inhibitory population.
+# The same steps, in half the time: a grid, all four values for all regions, the model's three for each region.
+
+# %%
+two = simulator.Simulator(
+    connectivity=white_matter,
+    model=models.ReducedWongWangExcInh(lamda=np.array([0.1]), variables_of_interest=["S_e"]),
+    coupling=coupling.Linear(a=np.array([0.2])),
+    integrator=integrators.HeunStochastic(dt=4.0, noise=noise.Additive(nsig=np.array([0.00283**2 / 2]))),
+    monitors=[monitors.Bold(period=1000.0)],
+    initial_conditions=np.full((1, 2, n_nodes, 1), 0.1),
+    simulation_length=1000.0 * max(30, seconds / 2),
+)
+simulate_two, grid_two = tj.prepare(two)
+grid_two.model.w_p, grid_two.coupling.a = tj.GridAxis(0.4, 1.4, n_grid // 2), tj.GridAxis(0.05, 0.4, n_grid // 2)
+
+
+def loss_two(state):
+    """As before, of the other simulator."""
+    ((_, bold),) = simulate_two(state)
+    return tj.rmse(tj.compute_fc(bold, skip_t=20), fc_target)
+
+
+best = tj.ParallelExecution(loss_two, tj.Space(grid_two)).run().best
+bounds = {"coupling.a": (0.0, 1.0), "model.w_p": (0.0, 2.0), "model.J_i": (0.001, 2.0), "model.lamda": (0.0, 1.0)}
+values = {"coupling.a": best.coupling.a, "model.w_p": best.model.w_p}
+free = {path: tj.BoundedParameter(values.get(path), *bounds[path]) for path in bounds}
+global_two = tj.fit(two, fc_target, free, max_steps=steps(30), **on_training_noise)
+global_two.write_back(two)
+free = {path: tj.BoundedParameter(None, *bounds[path], regional=True) for path in list(bounds)[1:]}
+regional_two = tj.fit(two, fc_target, free, max_steps=steps(60), **on_training_noise)
+print(regional_two)
+
+table["two populations, regional"] = judged(two, regional_two.best, regional_two.fc())
+fitted_fcs = {"one population": fcs["regional w and I_o"], "two populations": np.asarray(regional_two.fc())}
+tj.plot.functional_connectivity({"target": fc_target} | fitted_fcs)
+keep("10_two_populations", "exercise: two populations")
+
+# %% [markdown]
+# The fit that lasts
+# ------------------
+# A fit on one realisation of the noise learns that realisation, too. ``fit`` can do without noise, by the linear
+# response, and has simulations on fresh noise confirm what it finds: see ``plot_2_linear_response.py``. Its r of the
+# training is that of a simulation as long as the others, on noise that it has not seen.
+
+# %%
+free = {
+    "model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0, regional=True),
+    "model.I_o": tj.BoundedParameter(lower_bound=0.2, upper_bound=0.4, regional=True),
+    "coupling.a": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0),
+}
+lasting = tj.fit(sim, fc_target, free, method="linear", max_evaluations=steps(300))
+print(lasting)
+table["linear response"] = judged(sim, lasting.best, lasting.fc())
+tj.plot.fc_scatter(lasting.fc(key=jax.random.key(0)), fc_target, "linear response")
+keep("11_linear", "linear response")
+
+# %% [markdown]
+# All of it
+# ---------
+
+# %%
+print(f"\n{'r with the target':27}{'training':>9}{'fresh noise':>24}")
+print(f"{'':28}{'':8}{'100 s *':>8}{'20 min':>8}{'20 min *':>9}    * off the diagonal")
+for name, line in table.items():
+    print(f"{name:28}{line}")
+for name, result in exercises.items():
+    print(f"{name:28}{r(result.fc()):8.3f}    after {result.history.loss.size - 1} steps")
+print(f"{'single precision':28}{r(np.asarray(single.fc(), float)):8.3f}    after {single.history.loss.size - 1} steps")
+for section, seconds_taken in took.items():
+    print(f"{section:36}{seconds_taken:6.0f} s")
+print(f"{'in all':36}{sum(took.values()):6.0f} s; figures in {options.out}")

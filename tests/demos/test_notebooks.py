@@ -1,0 +1,52 @@
+"""Demos are notebooks, too: prose and code part cleanly, and each runs at a reduced length and shows its figures."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import jupytext
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+# Demo: options of a reduced run, number of figures, and something that it prints at its end.
+REDUCED = {
+    "plot_1_fit_resting_state": ("--steps 1 --seconds 6", 1, "regional  |"),
+    "plot_2_linear_response": ("--evaluations 15 --minutes 0.2", 1, "of fresh noise: r"),
+    "plot_3_seed_workflow": ("--quick", 11, "linear response"),
+}
+# The others compile a dozen gradients each.
+QUICK = "plot_1_fit_resting_state"
+
+
+def test_each_demo_has_its_reduced_run():
+    assert sorted(REDUCED) == sorted(path.stem for path in (ROOT / "demos").glob("*.py"))
+
+
+@pytest.mark.parametrize("demo", REDUCED)
+def test_prose_and_code_part_into_cells(demo):
+    cells = jupytext.read(ROOT / "demos" / f"{demo}.py").cells
+    prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    assert len(prose) > 4 and prose[0].splitlines()[1].startswith("===")
+    assert all(source.splitlines()[1].startswith("---") for source in prose[1:])
+    for before, cell in itertools.pairwise(cells):
+        # Each section is told before it is run.
+        assert {before.cell_type, cell.cell_type} == {"markdown", "code"} or before is cells[0]
+        if cell.cell_type == "code":
+            compile(cell.source, demo, "exec")
+
+
+@pytest.mark.parametrize("demo", [pytest.param(name, marks=[pytest.mark.slow] * (name != QUICK)) for name in REDUCED])
+def test_each_notebook_runs_and_shows_its_figures(demo, tmp_path, monkeypatch):
+    options, n_figures, told = REDUCED[demo]
+    monkeypatch.setenv("DEMO", options)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = jupytext.read(ROOT / "demos" / f"{demo}.py")
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": sys.executable, "language": "python"}
+    # What a cell raises is raised here.
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert sum("image/png" in output.get("data", ()) for output in outputs) == n_figures
+    assert told in "".join(output.get("text", "") for output in outputs)
+    # Figures are files as well, and all that a demo writes lies where it was run.
+    assert len(list(tmp_path.rglob("*.png"))) == n_figures
