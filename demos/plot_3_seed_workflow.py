@@ -14,8 +14,8 @@ look, explore a grid, fit two global values, then one or two values for each reg
 # %% [markdown]
 # Options
 # -------
-# ``--quick`` shows the same in a minute, with a simulation too short to fit anything. In a notebook, the environment
-# variable ``DEMO`` holds the options.
+# ``--quick`` shows that it runs, with a simulation too short to fit anything: it mostly compiles. In a notebook, the
+# environment variable ``DEMO`` holds the options.
 
 # %%
 import argparse
