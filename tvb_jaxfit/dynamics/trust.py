@@ -9,7 +9,7 @@ from .linearise import arriving, at_rest, by_node, by_variable, send
 # Second differences are taken over that share of the fluctuations: they see how the step bends where it is, and not the
 # bounds of a state that lies near one, which clip its fluctuations and move nothing else.
 _SHARE = 0.2
-# The way home: so many steps, each that part of the shortest time constant that a node has by itself.
+# The way home: so many steps, each that part of the time constant that a node has by itself.
 _N_HOMEWARD, _PACE = 250, 0.2
 
 
@@ -99,7 +99,7 @@ def homeward(step, theta, weights, inputs, linearised, x, ends):
     Returns
     -------
     Array, shape (2, n_var, n_node, n_mode)
-        In parts of the ranges, fifty time constants later: the shortest that a node has by itself at the fixed point.
+        In parts of the ranges, fifty time constants later: of each node by itself, at the fixed point.
 
     Notes
     -----
@@ -111,8 +111,9 @@ def homeward(step, theta, weights, inputs, linearised, x, ends):
     size = (ends[1] - ends[0])[:, None, None]
     low, high = ends[0][:, None, None] - size, ends[1][:, None, None] + size
     own = jnp.eye(linearised.A.shape[1], dtype=x.dtype) - linearised.A
-    fastest = jax.lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(own), axis=-1)))
-    pace = jnp.maximum(_PACE / fastest, 1.0)
+    # Of each node for itself: the fastest of all would be a kink where another takes its place.
+    rate = jnp.sqrt(jnp.sum(own**2, axis=(1, 2)))[None, :, None]
+    pace = jnp.maximum(_PACE / rate, 1.0)
 
     def onward(there, _):
         moved = there + pace * (at_rest(step, theta, weights, inputs, there) - there)
