@@ -262,7 +262,7 @@ def delayed(weights_6, connectivity_of):
     return make
 
 
-BY_DEFAULT = ("JansenRit", "ReducedSetFitzHughNagumo", "coloured noise")
+BY_DEFAULT = ("JansenRit",)
 
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k in BY_DEFAULT else pytest.mark.slow) for k in KINDS])
@@ -330,6 +330,7 @@ def test_a_stimulus_passes_and_its_removal_is_noticed(delayed, weights_6):
     assert certificate.controls["stimulus removed"] > 1e-5
 
 
+@pytest.mark.slow
 def test_what_starts_from_a_history_longer_than_a_step_passes_before_and_after_a_run(delayed):
     sim = delayed(models.Generic2dOscillator)
     sim.configure()

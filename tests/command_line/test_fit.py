@@ -100,6 +100,7 @@ def test_the_simulator_is_the_one_that_the_options_say(done):
     assert sim.monitors[0].period == 500.0 and sim.simulation_length == 26_000.0
 
 
+@pytest.mark.slow
 def test_a_script_with_the_same_simulator_gives_the_same_fit(files, done, script, tmp_path, capsys):
     assert files.fit(tmp_path / "out", simulator=["--simulator", f"{script}:mine"]) == 0
     for path, values in _values(tmp_path / "out").items():
@@ -107,6 +108,7 @@ def test_a_script_with_the_same_simulator_gives_the_same_fit(files, done, script
     assert "FitResult: ReducedWongWang, 5 regions" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_interrupted_is_written_and_goes_on_to_the_same_end(files, done, tmp_path, monkeypatch):
     def interrupt(step, state, loss, gradients):
         if step == 1:
@@ -239,6 +241,7 @@ def test_an_interrupt_before_the_fit_is_no_traceback(files, tmp_path, monkeypatc
     assert capsys.readouterr().err == "tvb-jaxfit: interrupted\n" and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own_and_in_single_precision(files, done, tmp_path):
     """The whole of it as people have it, but for the length of the run."""
     arguments = ["fit", *files.simulator(), "--fc", files.fc, *FREE, *FIT, "--float32", "--out", str(tmp_path / "out")]

@@ -474,6 +474,7 @@ def test_simulations_in_a_batch_are_those_one_by_one(delays):
     assert np.ptp(alone, axis=0).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_gradients_of_a_multi_start_are_those_one_by_one():
     simulate, state = tj.prepare(_simulator(False))
     state.model.w = DataAxis(np.random.default_rng(2).uniform(0.2, 0.8, size=(3, N_NODE)))

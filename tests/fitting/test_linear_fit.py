@@ -117,6 +117,7 @@ def test_callback_sees_each_improvement_and_may_end_the_descent(sim, target):
     assert seen[0][2] == {"model.w", "coupling.a"} and np.isfinite(result.loss).all()
 
 
+@pytest.mark.slow
 def test_values_that_differ_between_regions_cost(sim, target):
     """The slope of that cost, in images; gradients that callbacks see are those of the loss, in physical units."""
     linear, _ = tj.prepare_linear(sim)

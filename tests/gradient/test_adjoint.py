@@ -144,6 +144,7 @@ def test_gradients_under_channels_equal_plain_autodiff():
     _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))
 
 
+@pytest.mark.slow
 def test_gradients_equal_central_differences_through_delays():
     kind = "channels and delays"
     (theta, weights, past, inputs), cotangent = _problem(horizon=STEPS[kind].horizon)

@@ -82,6 +82,7 @@ def test_fc_of_long_simulations_comes_to_the_linear_one(connectivity_of, weights
     assert np.max(np.abs(fc)) > 2.0 * worst
 
 
+@pytest.mark.slow
 def test_fc_of_short_recordings_scatters_as_foretold(connectivity_of, weights_6):
     """Of temporal averages of slow and of fast regions, over 200 recordings of 20 s."""
     sim = Simulator(

@@ -76,6 +76,7 @@ def agrees_with_differences(loss, state, values, rtol=1e-6):
     return gradient
 
 
+@pytest.mark.slow
 def test_a_regional_parameter(connectivity_of):
     linear, state = tj.prepare_linear(simulator(connectivity_of, 4.0))
     agrees_with_differences(loss_of(linear), state, {"model.w": get_path(state, "model.w")})

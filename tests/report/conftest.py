@@ -8,7 +8,6 @@ import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, fit
-from tvb_jaxfit.fitting import confirmation, linear_fit
 from tvb_jaxfit.fitting.history import Validation
 
 # What HTML would take for its own.
@@ -64,11 +63,10 @@ def fitted():
 @pytest.fixture(scope="session")
 def kinds(fitted):
     """Fits of every kind, by what is special about them."""
-    with pytest.MonkeyPatch.context() as patch:
-        # Long enough to say nothing of value.
-        patch.setattr(confirmation, "STEPS", 3000)
-        patch.setattr(linear_fit, "_POINTS", 4)
-        linear = fit_of(method="linear", max_evaluations=6)
+    # As a linear fit has it: with the reach, and on no noise.
+    of_linear = replace(fitted.history, aux={"r": fitted.r, "reach": 0.1 + 0.0 * fitted.r}, validation=Validation())
+    options = fitted.options | {"method": "'linear'"}
+    linear = replace(fitted, history=of_linear, evaluation=None, options=options)
     # As a fit of no steps has it: the first evaluation alone.
     aux = {"r": fitted.r[:1]}
     first = replace(fitted.history, loss=fitted.loss[:1], aux=aux, best_step=0, stop_reason="all 0 steps done")
