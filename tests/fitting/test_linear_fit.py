@@ -135,18 +135,6 @@ def test_values_that_differ_between_regions_cost(sim, target):
     np.testing.assert_allclose(gradients["model.w"] * slope, flat, rtol=1e-8)
 
 
-def test_other_fixed_points_are_seen_before_they_are_there(build_small, weights_6):
-    """The one fixed point of weakly recurrent regions, two of strongly recurrent ones, and what lies between."""
-    sim = build_small(weights_6 + weights_6.T, steps=100, model={"w": np.array([1.0]), "I_o": np.array([0.3])})
-    linear, state = tj.prepare_linear(sim)
-    left = {}
-    for w in (0.3, 0.85, 1.0):
-        state.model.w = jnp.array([w])
-        left[w] = float(jnp.max(jnp.abs(linear(state).remainder)))
-    assert left[0.3] < 1e-6 and left[1.0] > 0.1
-    print(left)
-
-
 @pytest.mark.slow
 def test_an_interrupt_keeps_what_was_confirmed(sim, target, monkeypatch):
     confirm = fit_module.confirmation

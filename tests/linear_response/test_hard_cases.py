@@ -186,6 +186,29 @@ def test_bistable_network_is_found_where_the_search_begins(wong_wang):
     assert np.all(high.fixed_point.x - low.fixed_point.x > 0.2)
 
 
+@pytest.mark.slow
+def test_another_fixed_point_is_felt_before_it_is_there(build_small, weights_6):
+    """What is left of the way home from above: nothing, some, all; and its slope, which a fit follows."""
+    weights = weights_6 + weights_6.T
+    linear, state = tj.prepare_linear(build_small(weights, steps=100, model={"I_o": np.array([0.3])}))
+    below = jnp.zeros(state.initial_conditions.shape[1:])
+
+    def left(w):
+        at = state.replace(model=state.model.replace(w=jnp.asarray(w, float)[None]))
+        return jnp.sum(linear(at, below).remainder[1] ** 2)
+
+    # The first w, to 1e-4, with a state above that the network does not leave.
+    low, high = 0.6, 0.765
+    assert left(low) < 1e-20 and left(high) > 0.1
+    while high - low > 1e-4:
+        low, high = (low, 0.5 * (low + high)) if left(0.5 * (low + high)) > 0.1 else (0.5 * (low + high), high)
+    before = low - 1e-3
+    assert 1e-14 < left(before) < 0.1
+    slope, h = jax.grad(left)(before), 1e-7
+    assert slope > 0.0
+    assert float(slope) == pytest.approx(float(left(before + h) - left(before - h)) / (2.0 * h), rel=1e-4)
+
+
 def test_reach_is_that_of_the_normal_form(wong_wang):
     # Without coupling each node is x' = f(x) + noise: to second order the mean moves by f'' v / (2 |f'|).
     linear, state = wong_wang
@@ -233,6 +256,13 @@ def test_what_has_no_linear_response_is_refused_at_once(ou, change, words):
     assert len(caught.value.reasons) == len(words)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_state_variable_without_a_range_is_refused_by_name(ou):
+    sim = ou.network()
+    sim.model.state_variable_range.clear()
+    with pytest.raises(tj.UnsupportedComponent, match="state_variable_range: lacks x"):
+        tj.prepare_linear(sim)
 
 
 def test_stimulus_is_refused_and_so_is_what_is_no_simulator(ou):
