@@ -136,23 +136,25 @@ def test_values_that_differ_between_regions_cost(sim, target):
 
 
 @pytest.mark.slow
-def test_an_interrupt_keeps_what_was_confirmed(sim, target, monkeypatch):
+@pytest.mark.parametrize(("simulated", "said"), [(1, "simulations on fresh noise: r"), (0, "not simulated")])
+def test_an_interrupt_keeps_the_best_so_far(sim, target, monkeypatch, simulated, said):
     confirm = fit_module.confirmation
 
-    def once(*arguments):
+    def until(*arguments):
         scores, calls = confirm(*arguments), []
 
         def confirmed(state):
             calls.append(state)
-            if len(calls) > 1:
+            if len(calls) > simulated:
                 raise KeyboardInterrupt
             return scores(state)
 
         return confirmed
 
-    monkeypatch.setattr(fit_module, "confirmation", once)
+    monkeypatch.setattr(fit_module, "confirmation", until)
     result = tj.fit(sim, target, _free(), method="linear", max_evaluations=60, progress=False)
-    assert result.history.stop_reason.startswith("interrupted; 1 ends simulated") and np.isfinite(result.loss).all()
+    assert result.history.stop_reason.startswith(f"interrupted; {simulated + 1} starts followed; ")
+    assert said in result.history.stop_reason and result.loss.size > 10 and np.isfinite(result.loss).all()
     assert parameters_of(result.best)["model.w"].value.shape == (N_NODE,)
 
 

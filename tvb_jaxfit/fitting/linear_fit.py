@@ -32,7 +32,7 @@ class Attempt:
     trace : ndarray, shape (n, 3)
         Loss, r and reach at the start values, where the descent began, and at each improvement.
     loss, r : float
-        Mean over simulations on fresh noise.
+        Mean over simulations on fresh noise; infinite and NaN where none was run, after an interrupt.
     apart : float
         Root mean square by which the mean FC of simulations differs from that of the linear response.
     """
@@ -49,6 +49,8 @@ class Attempt:
         return self.r >= self.trace[-1, 1] - _GAP and self.apart <= _APART
 
     def __str__(self):
+        if np.isnan(self.r):
+            return f"linear response: r {self.trace[-1, 1]:.3f}; not simulated"
         agrees = "" if self.is_confirmed else ", which they do not confirm"
         return (
             f"simulations on fresh noise: r {self.r:.3f}; linear response: {self.trace[-1, 1]:.3f}{agrees} "
@@ -100,7 +102,8 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
     attempts, reason, ended = [], "", False
 
     def attempt(start, bar):
-        """Follow a start to its end, and simulate there."""
+        """Follow a start to its end, and simulate there; after an interrupt, keep where it was."""
+        nonlocal ended, reason
         trace = list(first)
 
         def record(seen, gradients):
@@ -110,33 +113,33 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
             ended = callback(len(trace) - 1, objective.state_of(seen), seen.loss, gradients) is True
             return ended
 
-        for prior in PRIORS:
-            if ended:
-                break
-            start = descend(objective, start, prior, max_evaluations // len(PRIORS), bar, record)
-        fitted = objective.state_of(start)
-        loss, r, fc = confirm(fitted)
+        loss, r, apart = np.inf, np.nan, np.nan
+        try:
+            for prior in PRIORS:
+                if not ended:
+                    start = descend(objective, start, prior, max_evaluations // len(PRIORS), bar, record)
+            loss, r, fc = confirm(objective.state_of(start))
+            apart = float(np.sqrt(np.mean((fc - start.fc) ** 2)))
+        except KeyboardInterrupt:
+            if not trace:
+                raise
+            ended, reason, start = True, "interrupted; ", trace[-1]
         rows = np.array([(each.loss, each.r, each.reach) for each in trace[: trace.index(start) + 1]])
-        attempts.append(Attempt(fitted, rows, loss, r, float(np.sqrt(np.mean((fc - start.fc) ** 2)))))
+        attempts.append(Attempt(objective.state_of(start), rows, loss, r, apart))
 
     total = _POINTS + 1 + _STARTS * max_evaluations
     with tqdm(total=total, desc="linear fit", unit="evaluation", disable=not progress) as bar:
-        try:
-            first, starts = _starts(objective, bar)
-            for start in starts:
-                if not ended:
-                    attempt(start, bar)
-        except KeyboardInterrupt:
-            reason = "interrupted; "
-            if not attempts:
-                raise
-    best = min(attempts, key=lambda each: each.loss)
+        first, starts = _starts(objective, bar)
+        for start in starts:
+            if not ended:
+                attempt(start, bar)
+    best = min(attempts, key=lambda each: np.nan_to_num(each.loss, nan=np.inf))
     history = History(
         loss=best.trace[:, 0],
         aux={"r": best.trace[:, 1], "reach": best.trace[:, 2]},
         best=best.fitted,
         best_step=len(best.trace) - 1,
-        stop_reason=f"{reason}{len(attempts)} ends simulated; {best}",
+        stop_reason=f"{reason}{len(attempts)} starts followed; {best}",
         wall_time=time.perf_counter() - began,
     )
     return best.fitted, history, attempts
