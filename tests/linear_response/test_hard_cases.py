@@ -258,13 +258,6 @@ def test_what_has_no_linear_response_is_refused_at_once(ou, change, words):
         assert word in str(caught.value)
 
 
-def test_a_state_variable_without_a_range_is_refused_by_name(ou):
-    sim = ou.network()
-    sim.model.state_variable_range.clear()
-    with pytest.raises(tj.UnsupportedComponent, match="state_variable_range: lacks x"):
-        tj.prepare_linear(sim)
-
-
 def test_stimulus_is_refused_and_so_is_what_is_no_simulator(ou):
     from tvb.datatypes import equations
     from tvb.datatypes.patterns import StimuliRegion

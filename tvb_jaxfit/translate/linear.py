@@ -82,12 +82,6 @@ def refusals(sim):
             f"Simulator.integrator: {type(sim.integrator).__name__} has no noise to respond to. Use HeunStochastic or "
             "EulerStochastic."
         )
-    lacking = [name for name in sim.model.state_variables if name not in sim.model.state_variable_range]
-    if lacking:
-        yield (
-            f"Simulator.model.state_variable_range: lacks {', '.join(lacking)}; fixed points are looked for from the "
-            "ends of the ranges. Give each state variable a range."
-        )
     if sim.stimulus is not None:
         yield "Simulator.stimulus: a response is linearised at rest, which a stimulus ends. Set sim.stimulus = None."
     monitors = sim.monitors if isinstance(sim.monitors, (list, tuple)) else [sim.monitors]
