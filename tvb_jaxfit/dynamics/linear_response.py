@@ -262,9 +262,9 @@ class Linear:
     def power(self, response, frequencies, monitor):
         """See `LinearResponse.power`."""
         step, dt, there = self.simulate.step, self.simulate.dt, response.linearised
-        x, leaves, monitor = response.fixed_point.x, response.state.monitors[monitor], self.simulate.monitors[monitor]
+        x, (pooled, taps) = response.fixed_point.x, self._filter(response.state, monitor)
+        monitor = self.simulate.monitors[monitor]
         theta = jnp.asarray(2.0 * np.pi * frequencies * dt / 1000.0, x.dtype)
-        pooled, taps = monitor.filter(leaves)
         gain = spectral.squared_gain(taps.astype(x.dtype), pooled, theta)
         density = _density(response.state.integrator.noise, dt, theta)
 

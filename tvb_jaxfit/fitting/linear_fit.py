@@ -118,14 +118,16 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
             for prior in PRIORS:
                 if not ended:
                     start = descend(objective, start, prior, max_evaluations // len(PRIORS), bar, record)
-            loss, r, fc = confirm(objective.state_of(start))
+            fitted = objective.state_of(start)
+            loss, r, fc = confirm(fitted)
             apart = float(np.sqrt(np.mean((fc - start.fc) ** 2)))
         except KeyboardInterrupt:
             if not trace:
                 raise
             ended, reason, start = True, "interrupted; ", trace[-1]
+            fitted = objective.state_of(start)
         rows = np.array([(each.loss, each.r, each.reach) for each in trace[: trace.index(start) + 1]])
-        attempts.append(Attempt(objective.state_of(start), rows, loss, r, apart))
+        attempts.append(Attempt(fitted, rows, loss, r, apart))
 
     total = _POINTS + 1 + _STARTS * max_evaluations
     with tqdm(total=total, desc="linear fit", unit="evaluation", disable=not progress) as bar:
