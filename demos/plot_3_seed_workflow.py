@@ -203,15 +203,15 @@ tj.show_parameters(of_both, sim)
 
 
 @tj.cache("optimize_regional")
-def optimize_regional(start):
+def optimize_regional(start, max_steps):
     """Values for each region."""
-    n = steps(200)
+    n = steps(max_steps)
     rate = optax.warmup_cosine_decay_schedule(0.0, 0.01, n // 6, n)
     return tj.OptaxOptimizer(loss, optax.adam(rate), callback=callback).run(start, max_steps=n)
 
 
-_, history_w = optimize_regional(of_w)
-_, history_both = optimize_regional(of_both)
+_, history_w = optimize_regional(of_w, 100)
+_, history_both = optimize_regional(of_both, 200)
 print(history_w, history_both, sep="\n")
 fits = {
     "initial": state,
@@ -283,10 +283,10 @@ on_training_noise = {"optimizer": optax.adam(0.01), "fresh": False, "skip_t": 20
 
 free = {path: tj.PositiveParameter() for path in ("coupling.a", "model.w", "integrator.noise.nsig")}
 exercises = {"global, and nsig": tj.fit(sim, fc_target, free, max_steps=steps(30), **on_training_noise)}
-of_longer = {"simulation_length": 2500.0 * seconds, "max_steps": steps(30)}
+of_longer = {"simulation_length": 2500.0 * seconds, "max_steps": steps(20)}
 exercises["2.5 times as long"] = tj.fit(sim, fc_target, regional_w, **of_longer, **on_training_noise)
 with jax.enable_x64(False):
-    single = tj.fit(sim, fc_target, regional_w, max_steps=steps(30), **on_training_noise)
+    single = tj.fit(sim, fc_target, regional_w, max_steps=steps(20), **on_training_noise)
 for result in (*exercises.values(), single):
     print(result)
 took["exercises: nsig, length, precision"], began = time.perf_counter() - began, time.perf_counter()
@@ -305,7 +305,7 @@ optimizers = {
 }
 figure, axis = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 for name, optimizer in optimizers.items():
-    _, its_history = tj.OptaxOptimizer(loss, optimizer).run(of_w, max_steps=steps(15))
+    _, its_history = tj.OptaxOptimizer(loss, optimizer).run(of_w, max_steps=steps(10))
     axis.plot(its_history.loss, label=f"{name}, {its_history.wall_time:.0f} s")
 axis.set(xlabel="step", ylabel="loss", title="regional w")
 axis.legend()
@@ -345,7 +345,7 @@ free = {path: tj.BoundedParameter(values.get(path), *bounds[path]) for path in b
 global_two = tj.fit(two, fc_target, free, max_steps=steps(30), **on_training_noise)
 global_two.write_back(two)
 free = {path: tj.BoundedParameter(None, *bounds[path], regional=True) for path in list(bounds)[1:]}
-regional_two = tj.fit(two, fc_target, free, max_steps=steps(60), **on_training_noise)
+regional_two = tj.fit(two, fc_target, free, max_steps=steps(50), **on_training_noise)
 print(regional_two)
 
 table["two populations, regional"] = judged(two, regional_two.best, regional_two.fc())
