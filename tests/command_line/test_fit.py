@@ -1,7 +1,9 @@
 """tvb-jaxfit fit does what the same script does, writes it down whole, and loses nothing of anybody's."""
 
 import csv
+import errno
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +18,7 @@ from tvb_jaxfit.command import main as program
 from tvb_jaxfit.command.folder import kept
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.fitting.fit import FitResult
+from tvb_jaxfit.parameters import with_values
 
 from .conftest import FIT, FREE, LABELS, N_NODE
 
@@ -192,6 +195,61 @@ def test_force_replaces_what_is_there_and_a_refused_fit_does_not(files, done, tm
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
     # Of another fit, it would be gone on with.
     assert not (tmp_path / "checkpoint.npz").exists() and (tmp_path / "values.npz").exists()
+
+
+def _full(monkeypatch, is_full):
+    """The disk, from the n-th writing on that this is true of."""
+    real, done = os.fsync, []
+
+    def fsync(file):
+        done.append(file)
+        if is_full(len(done)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize("room", [0, 2, 4])
+@pytest.mark.parametrize("former", ["", "of another fit"])
+def test_where_a_disk_is_full_all_results_are_there_or_none(
+    files, tmp_path, instead, monkeypatch, capsys, former, room
+):
+    """Not some, beside those of another fit."""
+    instead()
+    for name in FILES - {"checkpoint.npz"} if former else ():
+        (tmp_path / name).write_text(former)
+    # The first is what is written, and removed, before the fit.
+    _full(monkeypatch, lambda n: n > 1 + room)
+    assert files.fit(tmp_path, *["--force"] * bool(former)) == 2
+    told = capsys.readouterr().err
+    assert f"--out {tmp_path}: results could not be written (" in told and "No space left on device" in told
+    assert "Traceback" not in told and "--resume" not in told
+    assert {path.read_text() for path in tmp_path.iterdir()} <= {former}
+    assert len(list(tmp_path.iterdir())) == (len(FILES) - 1 if former else 0)
+
+
+def test_where_a_disk_is_full_there_is_no_page_rather_than_that_of_another_fit(
+    files, tmp_path, instead, monkeypatch, capsys
+):
+    result = instead()
+    monkeypatch.setattr(command, "fit", lambda *_, checkpoint, **__: checkpoint.write_text("of this fit") and result)
+    (tmp_path / "report.html").write_text("of another fit")
+    _full(monkeypatch, lambda n: (tmp_path / "fit.npz").exists())
+    assert files.fit(tmp_path, "--force") == 2
+    told = capsys.readouterr().err
+    assert "No space left on device" in told and "with room, --resume goes on from its checkpoint.npz" in told
+    assert {path.name for path in tmp_path.iterdir()} == FILES - {"report.html"}
+    np.testing.assert_array_equal(_values(tmp_path)["model.w"], result.best.model.w.value)
+    monkeypatch.undo()
+    assert main(["report", str(tmp_path)]) == 0 and (tmp_path / "report.html").exists()
+
+
+def test_no_result_of_a_former_fit_is_left_beside_those_of_another(files, tmp_path, instead, done):
+    (tmp_path / "fc.npy").write_text("of another fit")
+    instead(best=with_values(done.result.best, {"coupling.a": np.full(1, np.nan)}))
+    assert files.fit(tmp_path, "--force") == 0
+    assert not (tmp_path / "fc.npy").exists() and (tmp_path / "values.npz").exists()
 
 
 def test_what_cannot_be_evaluated_is_said_and_the_fit_is_written(files, tmp_path, instead, monkeypatch, capsys):

@@ -13,7 +13,7 @@ from ..fitting.report import write_report
 from ..parameters import BoundedParameter, Parameter
 from .folder import CHECKPOINT, PAGE, keep, put_aside
 from .matrices import load_fc
-from .options import DONE, INTERRUPTED, NO, REFUSED, free_of
+from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, free_of
 from .simulator import simulator_of
 
 
@@ -37,7 +37,7 @@ def run(options, command):
     Raises
     ------
     Refused, ValueError, OSError
-        What could not be done before it; nothing of the folder was changed.
+        What could not be done before it, and nothing of the folder was changed; or not all results could be written.
     """
     sim, target = simulator_of(options), load_fc(options.fc)
     free = {path: _parameter(*kept) for path, kept in free_of(options.free)[0].items()}
@@ -61,14 +61,28 @@ def run(options, command):
     result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
     print(result)
     account = account_of(result, command=command)
-    keep(folder, account)
+    with _writing(folder):
+        keep(folder, account)
     code, problem, certificate = _code_of(result), None, None
     if code == DONE and (options.evaluate or options.certify):
         code, problem, certificate = _afterwards(result, options)
         account = replace(account, evaluation=result.evaluation, certificate=certificate)
-        keep(folder, account)
-    print(write_report(folder / PAGE, account, force=options.force or options.resume))
+        with _writing(folder):
+            keep(folder, account)
+    with _writing(folder):
+        page = write_report(folder / PAGE, account, force=options.force or options.resume)
+    print(page)
     return code, problem
+
+
+@contextlib.contextmanager
+def _writing(folder):
+    """What cannot be written, as on a full disk, is told together with how to have it all the same."""
+    try:
+        yield
+    except OSError as error:
+        how = f"; with room, --resume goes on from its {CHECKPOINT}" if (folder / CHECKPOINT).exists() else ""
+        raise Refused(f"--out {folder}: results could not be written ({error}){how}") from error
 
 
 def _code_of(result):

@@ -4,12 +4,13 @@ import contextlib
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 
 from ..files import whole
-from ..fitting.store import read, write
+from ..fitting.store import arrays_of, read
 from .options import Refused
 
 _KIND = "account of a fit"
@@ -44,7 +45,8 @@ def claim(folder, force, resume):
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         with whole(folder / ".written") as file:
-            file.write(b"")
+            # An empty file has its place on a full disk, too.
+            file.write(bytes(65536))
         (folder / ".written").unlink()
     except OSError as error:
         raise Refused(f"--out {folder}: {error}") from error
@@ -72,7 +74,9 @@ def put_aside(path):
 
 
 def keep(folder, account):
-    """Write the results of a fit, but for the page: each file is there whole, or as it was.
+    """Write the results of a fit, but for the page: all of them, or none.
+
+    Whatever a former fit has left there, its page included, is gone then: it would be taken for this one's.
 
     Parameters
     ----------
@@ -82,19 +86,27 @@ def keep(folder, account):
     Raises
     ------
     OSError
-        As of any writing.
+        As of any writing; everything is as it was then.
     """
-    folder = Path(folder)
-    write(folder / ACCOUNT, account, _KIND)
-    with whole(folder / "values.npz") as file:
-        np.savez(file, **{each.path: each.fitted for each in account.parameters})
-    if "Fitted" in account.matrices:
-        with whole(folder / "fc.npy") as file:
-            np.save(file, account.matrices["Fitted"])
-    with whole(folder / "values.json") as file:
-        file.write(json.dumps(_values(account), indent=1, ensure_ascii=False).encode())
-    with whole(folder / "history.csv") as file:
-        file.write(_history(account).encode())
+    folder, files = Path(folder), {}
+    with contextlib.ExitStack() as stack:
+
+        def file(name):
+            files[name] = stack.enter_context(whole(folder / name))
+            return files[name]
+
+        np.savez(file(ACCOUNT), **arrays_of(account, _KIND))
+        np.savez(file("values.npz"), **{each.path: each.fitted for each in account.parameters})
+        if "Fitted" in account.matrices:
+            np.save(file("fc.npy"), account.matrices["Fitted"])
+        file("values.json").write(json.dumps(_values(account), indent=1, ensure_ascii=False).encode())
+        file("history.csv").write(_history(account).encode())
+        # Before any of them takes its name, there has to be room for all.
+        for each in files.values():
+            each.flush()
+            os.fsync(each.fileno())
+        for name in {*_FILES} - {*files, CHECKPOINT}:
+            (folder / name).unlink(missing_ok=True)
 
 
 def kept(folder):

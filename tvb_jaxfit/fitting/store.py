@@ -68,12 +68,24 @@ def write(path, tree, kind):
     >>> read(path, "example")
     {'a': [1, array([0, 1, 2])], 2: (None, inf)}
     """
+    arrays = arrays_of(tree, kind)
+    with whole(path) as file:
+        np.savez(file, **arrays)
+
+
+def arrays_of(tree, kind):
+    """Arrays by name that `read` makes the tree of, once `numpy.savez` has put them into a file.
+
+    Raises
+    ------
+    NotStored
+        As `write`.
+    """
     writer = _Writer()
     root = writer.node(tree, "")
     text = json.dumps({"format": _FORMAT, "kind": kind, "root": root, "objects": writer.objects})
     arrays = {f"a{index}": array for index, array in enumerate(writer.arrays)}
-    with whole(path) as file:
-        np.savez(file, json=np.frombuffer(text.encode(), np.uint8), **arrays)
+    return {"json": np.frombuffer(text.encode(), np.uint8)} | arrays
 
 
 def read(path, kind):
