@@ -1,6 +1,7 @@
 """What was computed comes back as it went, and never for something else."""
 
 import errno
+import importlib.util
 import os
 import subprocess
 import sys
@@ -71,6 +72,26 @@ def test_what_has_been_computed_is_not_computed_again(counted, kept):
 def test_redo_computes_in_any_case(counted):
     function, count = counted(redo=True)
     assert function() == function() == 1.0 and count.n == 2
+
+
+def test_what_is_computed_in_any_case_takes_the_place_of_what_was_kept():
+    count = Counter()
+
+    def function():
+        count()
+        return count.n
+
+    assert cache("it")(function)() == 1
+    assert cache("it", redo=True)(function)() == 2 == cache("it")(function)()
+
+
+def test_where_no_place_is_named_it_is_a_folder_in_the_current_directory(tmp_path, monkeypatch):
+    spec = importlib.util.find_spec("tvb_jaxfit.fitting.cache")
+    untold = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(untold)
+    monkeypatch.chdir(tmp_path)
+    assert untold.cache("it")(lambda: 1.0)() == 1.0
+    assert [path.parent for path in tmp_path.rglob("*.npz")] == [tmp_path / ".tvb_jaxfit"]
 
 
 def test_each_arguments_result_is_its_own():
@@ -231,6 +252,19 @@ def test_what_is_damaged_or_foreign_is_computed_anew_with_a_warning(counted, spo
     assert caught[0].filename == __file__ and count.n == 2
     np.testing.assert_array_equal(function(), value)
     assert count.n == 2
+
+
+def test_reading_a_file_runs_nothing_of_what_is_in_it(counted, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    function, count = counted()
+    function()
+    np.savez(function.path(), json=np.array([Trap()], dtype=object))
+    with pytest.warns(UserWarning, match="is damaged, or no cache of"):
+        assert function() == 1.0
+    assert count.n == 2 and not (tmp_path / "sprung").exists()
 
 
 def test_what_cannot_be_stored_is_returned_with_a_warning(counted, kept):

@@ -53,6 +53,17 @@ def test_a_callback_serves_several_fits():
     assert first.stop_reason == second.stop_reason
 
 
+def test_a_callback_that_waited_in_one_fit_waits_anew_in_the_next():
+    def higher(state):
+        return 10.0 + jnp.sum(state.x**2)
+
+    callback = StopOnPlateau(3, 0.1)
+    _run(callback, steps=30)
+    _, history = _run(callback, higher, steps=30)
+    assert history.stop_reason == _run(StopOnPlateau(3, 0.1), higher, steps=30)[1].stop_reason
+    assert "no loss below 10.0" in history.stop_reason
+
+
 def test_what_was_not_kept_is_named():
     _, history = _run(MultiCallback([SavingCallback("loss"), SavingCallback("state")]), steps=1)
     with pytest.raises(KeyError, match=r"'stat'.*kept was 'loss', 'state'.*SavingCallback\('stat'"):

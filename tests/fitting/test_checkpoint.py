@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -122,6 +123,50 @@ def test_what_was_done_is_not_done_again(tmp_path):
     _run(tmp_path / "fit.npz", callback=None, refresh=lambda step, state: seen.append(step) or _refresh(step, state))
     # The loss of the last step before the checkpoint is compared with what it was.
     assert seen == [7, *range(8, STEPS + 1)]
+
+
+def test_what_a_callback_has_waited_for_is_not_waited_for_again(tmp_path):
+    def run(path=None, kill=None):
+        def deadly(step, *_):
+            if step == kill:
+                raise Killed
+
+        return _run(path, callback=MultiCallback([StopOnPlateau(6, 1.0), deadly]))[1]
+
+    whole = run()
+    # The last loss that counts is that of step 16; the last checkpoint is that of step 20.
+    assert whole.stop_reason.endswith("after 22 updates") and whole.loss.size == 23 < STEPS + 1
+    with pytest.raises(Killed):
+        run(tmp_path / "fit.npz", kill=21)
+    resumed = run(tmp_path / "fit.npz")
+    assert resumed.stop_reason == whole.stop_reason
+    np.testing.assert_array_equal(resumed.loss, whole.loss)
+
+
+def test_the_best_may_lie_before_the_kill(tmp_path):
+    """With steps that are so long, but for the first, that the loss rises."""
+
+    def run(path=None, kill=None):
+        def deadly(step, *_):
+            if step == kill:
+                raise Killed
+
+        options = {"callback": deadly, "checkpoint": path, "checkpoint_every": 1, "progress": False}
+        optimizer = optax.sgd(lambda count: jnp.where(count < 1, 0.25, 1.1))
+        loop = OptaxOptimizer(lambda state: jnp.sum(state.x**2), optimizer, **options)
+        return loop.run(State(x=Parameter([3.0, -1.0])), 6, resume=path is not None)[1]
+
+    with pytest.raises(Killed):
+        run(tmp_path / "fit.npz", kill=4)
+    whole, resumed = run(), run(tmp_path / "fit.npz")
+    assert resumed.best_step == whole.best_step == 1 and np.all(np.diff(whole.loss[1:]) > 0.0)
+    np.testing.assert_array_equal(resumed.best.x.value, whole.best.x.value)
+    np.testing.assert_array_equal(resumed.loss, whole.loss)
+
+
+def test_the_time_that_was_spent_before_counts(tmp_path):
+    first = _run(tmp_path / "fit.npz", steps=1, callback=lambda step, *_: time.sleep(step))[1]
+    assert _run(tmp_path / "fit.npz", steps=1, callback=None)[1].wall_time > first.wall_time > 1.0
 
 
 def test_a_fit_killed_by_the_system_goes_on_in_another_process(tmp_path):

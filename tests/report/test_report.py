@@ -17,7 +17,8 @@ import numpy as np
 import optax
 import pytest
 
-from tvb_jaxfit import Parameter, certify, fc_corr, plot, rmse
+from tvb_jaxfit import Certificate, Parameter, certify, fc_corr, plot, rmse
+from tvb_jaxfit.certificate import Comparison
 from tvb_jaxfit.fitting import account, recipe
 from tvb_jaxfit.fitting import report as reports
 from tvb_jaxfit.fitting.fit import FitResult
@@ -134,6 +135,34 @@ def test_every_figure_is_a_picture_that_stands_by_itself(pages, kind):
                     if value.startswith("data:"):
                         picture = plt.imread(_png(value))
                         assert picture.shape[0] > 4 and np.ptp(picture) > 0.0
+
+
+def test_each_figure_shows_what_the_fit_says(fitted, monkeypatch):
+    drawn = {}
+
+    def kept(figure, caption):
+        drawn[caption.partition(" ")[0], len(drawn)] = figure.axes
+        return tag("p", caption)
+
+    monkeypatch.setattr(reports, "figure", kept)
+    compared = (Comparison("Raw", 9, True, 1e-15, 1e-14),)
+    told = account.account_of(fitted, Certificate("it", 9, compared, (), {}, 1e-9, 1e-6))
+    reports.report(told)
+    fc, scatter, regional, course, connectome, certificate = drawn.values()
+    off, upper = ~np.eye(5, dtype=bool), np.triu_indices(5, 1)
+    for ax, matrix in zip(fc, (fitted.target, fitted.fc(fitted.initial), fitted.fc()), strict=False):
+        np.testing.assert_array_equal(ax.images[0].get_array()[off], np.asarray(matrix)[off])
+    expected = np.column_stack([fitted.target[upper], fitted.fc()[upper]])
+    np.testing.assert_array_equal(scatter[0].collections[0].get_offsets(), expected)
+    strength = fitted.sim.connectivity.weights.sum(axis=1)
+    expected = np.column_stack([strength, fitted.best.model.w.value])
+    np.testing.assert_array_equal(regional[0].collections[0].get_offsets(), expected)
+    np.testing.assert_array_equal(regional[0].lines[0].get_ydata(), 0.6)
+    for ax, values in zip(course, (fitted.loss, fitted.r), strict=True):
+        np.testing.assert_array_equal(ax.lines[0].get_ydata(), values)
+    for ax, matrix in zip(connectome, (told.weights, told.lengths), strict=False):
+        np.testing.assert_array_equal(ax.images[0].get_array()[off], matrix[off])
+    np.testing.assert_array_equal(certificate[0].lines[0].get_xdata(), 1e-14)
 
 
 def _png(source):

@@ -58,6 +58,10 @@ def test_a_positive_value_stays_positive_and_moves_by_factors():
     np.testing.assert_allclose(value, np.array([1e-6, 3.0]) * np.exp(0.01), rtol=1e-4)
 
 
+def test_a_positive_value_is_above_zero_where_it_would_round_to_it():
+    assert PositiveParameter(1.0).from_unconstrained(jnp.asarray(-1e6)) > 0.0
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, [1.0, np.nan]])
 def test_a_start_that_is_not_positive_is_refused(value):
     with pytest.raises(ValueError, match=r"1 of \d start values are not above 0.*BoundedParameter\(lower_bound=0\)"):
