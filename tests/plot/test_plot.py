@@ -66,6 +66,22 @@ def test_structural_matrices_show_connections_and_leave_out_what_is_not_there():
     assert ax.images[0].norm.vmin == -2.0
 
 
+def test_weights_are_on_a_logarithmic_scale_of_three_decades():
+    norm = plot.structural_connectivity(WEIGHTS)[0].images[0].norm
+    assert (norm.vmin, norm.vmax) == (0.002, 2.0)
+    np.testing.assert_allclose(norm([2.0, 0.2, 0.02, 1e-9]), [1.0, 2 / 3, 1 / 3, 0.0], atol=1e-12)
+
+
+def test_what_colours_mean_is_beside_them():
+    drawn = {
+        ("connection strength", "[mm]"): plot.structural_connectivity(WEIGHTS, LENGTHS)[0],
+        ("mean of the region",): plot.time_series(np.arange(3.0), np.eye(3)),
+        ("FC",): plot.functional_connectivity({"a": _fc(0), "b": _fc(1)})[0],
+    }
+    for labels, ax in drawn.items():
+        assert {each.get_ylabel() for each in ax.figure.axes} >= set(labels)
+
+
 @pytest.mark.parametrize("length,unit,factor", [(4000.0, "ms", 1.0), (40_000.0, "s", 1e-3)])
 def test_time_series_are_lines_of_the_regions_coloured_by_their_means(length, unit, factor):
     time = np.linspace(0.0, length, 50)
@@ -136,6 +152,9 @@ def test_an_exploration_is_a_map_with_its_smallest_and_the_way_of_a_fit():
     ax = plot.exploration(result, path=route)
     (mesh,) = ax.collections
     np.testing.assert_array_equal(mesh.get_array().reshape(3, 6), np.ma.masked_invalid(result.values[[1, 2, 0]]))
+    corners = mesh.get_coordinates()
+    np.testing.assert_allclose(corners[0, [0, -1], 0], [-0.1, 1.1])
+    np.testing.assert_allclose(corners[:, 0, 1], [0.125, 0.375, 0.625, 0.875])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("coupling.a", "model.w")
     np.testing.assert_allclose(_line(ax, "smallest"), [[0.2, 0.5]])
     np.testing.assert_allclose(_line(ax, "fit"), [[0.8, 0.7], [0.4, 0.6], [0.3, 0.5]])
@@ -150,6 +169,13 @@ def test_an_exploration_of_one_parameter_is_a_line():
     np.testing.assert_allclose(ax.lines[0].get_data(), [np.linspace(0.0, 1.0, 5), result.values])
     np.testing.assert_allclose(_line(ax, "smallest"), [[0.5, 0.0]], atol=1e-12)
     assert ax.lines[2].get_xdata()[0] == 0.9
+
+
+def test_one_parameter_is_drawn_in_order_with_both_ends_of_the_way():
+    result = _explored(DataAxis([0.75, 0.25, 0.5]), jnp.asarray(0.2))
+    ax = plot.exploration(result, path=[State(model=State(w=jnp.asarray(w))) for w in (0.9, 0.7, 0.6)])
+    np.testing.assert_allclose(ax.lines[0].get_data(), [[0.25, 0.5, 0.75], result.values[[1, 2, 0]]])
+    assert [line.get_xdata()[0] for line in ax.lines[2:]] == [0.9, 0.6]
 
 
 def test_what_has_no_place_on_a_map_is_refused():
@@ -171,6 +197,9 @@ def test_regional_values_stand_over_the_strength_of_what_comes_in():
     np.testing.assert_allclose(ax.lines[0].get_ydata(), 0.4)
     assert ax.get_ylabel() == "w"
     assert ax.get_title().endswith(f"{np.corrcoef([1.4, 0.5, 2.3], values.value)[0, 1]:.2f}")
+    connectivity = Connectivity(weights=WEIGHTS, tract_lengths=LENGTHS, centres=np.zeros((3, 3)))
+    again = plot.regional(values, connectivity).collections[0]
+    np.testing.assert_array_equal(again.get_offsets(), ax.collections[0].get_offsets())
     with pytest.raises(ValueError, match=r"values of shape \(2,\) for 3 regions"):
         plot.regional([0.1, 0.2], WEIGHTS)
 
