@@ -12,6 +12,7 @@ from tvb.simulator.lab import connectivity, coupling, integrators, models, monit
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, History, OptaxOptimizer, Parameter, fit, resample
+from tvb_jaxfit.fitting.fit import UNSEEN
 from tvb_jaxfit.parameters import parameters_of, plain
 from tvb_jaxfit.translate.clone import clone
 
@@ -275,6 +276,29 @@ def test_noise_from_a_key_and_another_length_can_be_asked_for(prepared_alone):
     ours, others = (result.initial.integrator.noise.draws for result in (one, two))
     assert ours.shape == others.shape == (1000, 1, N_NODE, 1)
     assert np.all(ours != others)
+
+
+def test_the_best_state_of_a_fit_that_only_gets_worse_is_its_start():
+    result = _fit(max_steps=2, optimizer=optax.adam(-0.02), free={"coupling.a": Parameter()})
+    assert result.history.best_step == 0 and result.best.coupling.a.value == 0.02 != result.fitted.coupling.a.value
+
+
+def test_looks_at_noise_that_no_step_sees_end_the_fit_once_patience_is_over():
+    still = {"fresh": None, "optimizer": optax.sgd(0.0), "free": {"coupling.a": Parameter()}}
+    result = _fit(max_steps=30, patience=1, **still)
+    assert result.loss.size == 11 and len(set(result.loss)) == 11
+    unseen = tj.rmse(result.fc(key=jax.random.key(UNSEEN)), result.target)
+    np.testing.assert_allclose(result.history.validation.values, [unseen] * 2, rtol=1e-9)
+
+
+def test_a_fit_keeps_a_checkpoint_and_goes_on_from_it(tmp_path):
+    options = {"checkpoint": tmp_path / "fit.npz", "free": {"coupling.a": Parameter()}}
+    first = _fit(max_steps=2, **options)
+    with pytest.raises(FileExistsError, match="is there already"):
+        _fit(**options)
+    again = _fit(max_steps=3, resume=True, **options)
+    assert again.loss.size == 4
+    np.testing.assert_array_equal(again.loss[:3], first.loss)
 
 
 def test_a_fit_in_single_precision_ends_where_one_in_double_precision_does():
