@@ -12,6 +12,7 @@ from tvb_jaxfit import BoundedParameter, Parameter
 from tvb_jaxfit.dynamics.linear_response import LinearResponse
 from tvb_jaxfit.fitting import confirmation, linear_fit
 from tvb_jaxfit.fitting import fit as fit_module
+from tvb_jaxfit.fitting.descent import descend
 from tvb_jaxfit.fitting.objective import Objective
 from tvb_jaxfit.parameters import parameters_of
 
@@ -156,6 +157,69 @@ def test_an_interrupt_keeps_the_best_so_far(sim, target, monkeypatch, simulated,
     assert result.history.stop_reason.startswith(f"interrupted; {simulated + 1} starts followed; ")
     assert said in result.history.stop_reason and result.loss.size > 10 and np.isfinite(result.loss).all()
     assert parameters_of(result.best)["model.w"].value.shape == (N_NODE,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_interrupt_before_a_descent_began_keeps_what_an_earlier_one_found(sim, target, monkeypatch, before):
+    """Start values that are unstable leave nothing to keep of a descent that is interrupted at once."""
+    monkeypatch.setattr(Objective, "first", property(lambda objective: np.full(objective.start.shape, 50.0)))
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) > before * len(linear_fit.PRIORS):
+            raise KeyboardInterrupt
+        return descend(*arguments)
+
+    monkeypatch.setattr(linear_fit, "descend", interrupted)
+    options = {"method": "linear", "max_evaluations": 20, "progress": False}
+    if not before:
+        with pytest.raises(KeyboardInterrupt):
+            tj.fit(sim, target, _free(), **options)
+        return
+    result = tj.fit(sim, target, _free(), **options)
+    assert result.history.stop_reason.startswith("interrupted; 1 starts followed; simulations on fresh noise: r")
+    assert np.isfinite(result.loss).all()
+
+
+def test_what_endless_recordings_would_say_is_found_from_short_ones():
+    """Two thirds of the variance between pairs is chance, in each recording; none is in the truth."""
+    random = np.random.default_rng(4)
+
+    def draw(scale):
+        upper = np.triu(random.normal(size=(90, 90)), 1) * scale
+        return upper + upper.T
+
+    target = draw(0.1) + np.eye(90)
+    truth = target + draw(0.05)
+    r, apart = linear_fit.endless([truth + draw(0.15) for _ in range(3)], target, target)
+    recorded = float(tj.fc_corr(truth + draw(0.15), target))
+    assert float(tj.fc_corr(truth, target)) == pytest.approx(0.1 / np.hypot(0.1, 0.05), abs=0.01)
+    assert r == pytest.approx(float(tj.fc_corr(truth, target)), abs=0.02) and recorded < 0.6
+    assert apart == pytest.approx(0.05, abs=0.005)
+
+
+def test_simulations_are_not_asked_for_more_than_their_length_allows():
+    end = {"fitted": None, "trace": np.array([[0.1, 0.9, 0.0]]), "loss": 0.2, "apart": 0.02}
+    assert linear_fit.Attempt(r=0.6, endless_r=0.88, **end).is_confirmed
+    assert not linear_fit.Attempt(r=0.84, endless_r=0.84, **end).is_confirmed
+    assert not linear_fit.Attempt(r=0.9, endless_r=0.9, **end | {"apart": 0.2}).is_confirmed
+
+
+@pytest.mark.slow
+def test_double_precision_that_is_this_threads_alone_is_that_of_the_confirmation_too(sim, target):
+    free = {"model.w": Parameter()}
+    options = {"method": "linear", "max_evaluations": 4, "progress": False}
+    double = tj.fit(sim, target, free, **options)
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with jax.enable_x64(True):
+            alone = tj.fit(sim, target, free, **options)
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    assert alone.history.stop_reason == double.history.stop_reason
+    np.testing.assert_array_equal(alone.loss, double.loss)
 
 
 def test_after_an_interrupt_no_simulation_is_fitted(sim, target, monkeypatch):

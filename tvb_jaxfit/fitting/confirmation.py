@@ -36,10 +36,11 @@ def confirmation(sim, simulate, loss, target, monitor, key):
     Returns
     -------
     callable
-        Of a state at its fixed point; returns mean loss, mean r, and the mean FC.
+        Of a state at its fixed point; returns mean loss, mean r, and FC (n, n_node, n_node) of each.
     """
     longer, start = prepare(sim, max(simulate.n_steps, STEPS) * simulate.dt, key)
     skip_t = transient(longer.monitors[monitor], start.monitors[monitor])
+    compiled = None
 
     @jax.jit
     def scores(state, key):
@@ -47,11 +48,15 @@ def confirmation(sim, simulate, loss, target, monitor, key):
         return loss(fc, target), fc_corr(fc, target), fc
 
     def confirm(fitted):
+        nonlocal compiled
         values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}
         there = at_rest(longer, with_values(start, values), fitted.initial_conditions[-1])
+        keys = jax.random.split(key, _TIMES)
+        # Threads do no more than run it: JAX's settings, such as enable_x64, may be those of this one alone.
+        compiled = compiled or scores.lower(there, keys[0]).compile()
         with ThreadPoolExecutor(min(_TIMES, os.cpu_count())) as pool:
-            found = list(pool.map(lambda key: scores(there, key), jax.random.split(key, _TIMES)))
+            found = list(pool.map(lambda key: compiled(there, key), keys))
         losses, r, fc = zip(*found, strict=True)
-        return float(np.mean(losses)), float(np.mean(r)), np.mean(fc, axis=0)
+        return float(np.mean(losses)), float(np.mean(r)), np.stack(fc)
 
     return confirm

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..loss import fc_corr
 from ..state import State
 from .callbacks import as_callback
 from .descent import descend
@@ -16,8 +17,8 @@ from .objective import Objective
 PRIORS = (0.1, 0.025)
 # Points of the coarse sweep, and starts that are followed: which of them is best, only simulations tell.
 _POINTS, _STARTS = 256, 2
-# Correlations with the target that are that much less in simulations than by the linear response confirm it, where the
-# FC itself is no further away than that (root mean square).
+# Simulations confirm the linear response where, were they endless, their correlation with the target would be no more
+# than that below its own, and their FC no further away (root mean square).
 _GAP, _APART = 0.05, 0.1
 
 
@@ -33,28 +34,30 @@ class Attempt:
         Loss, r and reach at the start values, where the descent began, and at each improvement.
     loss, r : float
         Mean over simulations on fresh noise; infinite and NaN where none was run, after an interrupt.
-    apart : float
-        Root mean square by which the mean FC of simulations differs from that of the linear response.
+    endless_r, apart : float
+        What r, and the root mean square by which their FC differs from that of the linear response, would be if the
+        simulations were endless; see `endless`.
     """
 
     fitted: State = field(repr=False)
     trace: np.ndarray = field(repr=False)
     loss: float
     r: float
+    endless_r: float
     apart: float
 
     @property
     def is_confirmed(self):
-        """Whether simulations agree with the linear response."""
-        return self.r >= self.trace[-1, 1] - _GAP and self.apart <= _APART
+        """Whether simulations agree with the linear response, but for what their length leaves to chance."""
+        return self.endless_r >= self.trace[-1, 1] - _GAP and self.apart <= _APART
 
     def __str__(self):
         if np.isnan(self.r):
             return f"linear response: r {self.trace[-1, 1]:.3f}; not simulated"
         agrees = "" if self.is_confirmed else ", which they do not confirm"
         return (
-            f"simulations on fresh noise: r {self.r:.3f}; linear response: {self.trace[-1, 1]:.3f}{agrees} "
-            f"(their FC differ by {self.apart:.3f})"
+            f"simulations on fresh noise: r {self.r:.3f}, {self.endless_r:.3f} if they were endless; "
+            f"linear response: {self.trace[-1, 1]:.3f}{agrees} (their FC differ by {self.apart:.3f})"
         )
 
 
@@ -76,7 +79,7 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
     length : float
         Of the recording that the loss is expected of [ms].
     confirm : callable
-        State to (loss, r, fc), means over simulations on fresh noise.
+        State to (loss, r, fc) of simulations on fresh noise: two means, and the FC of each.
     max_evaluations : int
         Of the linear response, from each start.
     callback : callable, optional
@@ -113,21 +116,25 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
             ended = callback(len(trace) - 1, objective.state_of(seen), seen.loss, gradients) is True
             return ended
 
-        loss, r, apart = np.inf, np.nan, np.nan
+        loss, r, endless_r, apart = np.inf, np.nan, np.nan, np.nan
         try:
             for prior in PRIORS:
                 if not ended:
                     start = descend(objective, start, prior, max_evaluations // len(PRIORS), bar, record)
             fitted = objective.state_of(start)
             loss, r, fc = confirm(fitted)
-            apart = float(np.sqrt(np.mean((fc - start.fc) ** 2)))
+            endless_r, apart = endless(fc, start.fc, target)
         except KeyboardInterrupt:
+            ended, reason = True, "interrupted; "
             if not trace:
-                raise
-            ended, reason, start = True, "interrupted; ", trace[-1]
+                # Nothing of this start is worth keeping, and there is an earlier one, or nothing at all.
+                if not attempts:
+                    raise
+                return
+            start = trace[-1]
             fitted = objective.state_of(start)
         rows = np.array([(each.loss, each.r, each.reach) for each in trace[: trace.index(start) + 1]])
-        attempts.append(Attempt(fitted, rows, loss, r, apart))
+        attempts.append(Attempt(fitted, rows, loss, r, endless_r, apart))
 
     total = _POINTS + 1 + _STARTS * max_evaluations
     with tqdm(total=total, desc="linear fit", unit="evaluation", disable=not progress) as bar:
@@ -145,6 +152,50 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
         wall_time=time.perf_counter() - began,
     )
     return best.fitted, history, attempts
+
+
+def endless(fcs, fc, target):
+    """What recordings say of an FC, without what their length leaves to chance.
+
+    Parameters
+    ----------
+    fcs : array_like, shape (n, n_node, n_node)
+        Of two recordings or more.
+    fc : array_like, shape (n_node, n_node)
+        The one that they are held against.
+    target : array_like, shape (n_node, n_node)
+
+    Returns
+    -------
+    r : float
+        Of the recordings with the target.
+    apart : float
+        Root mean square difference of the recordings from the FC.
+
+    Notes
+    -----
+    Off the diagonal. The scatter between recordings is part of what their mean varies by and differs by, and is taken
+    off: Spearman's correction for attenuation, of the recordings alone; the target keeps its own noise.
+
+    References
+    ----------
+    Spearman, C. (1904). The proof and measurement of association between two things. Am. J. Psychol. 15(1), 72-101.
+
+    Examples
+    --------
+    >>> fc = np.array([[1.0, 0.2, 0.4], [0.2, 1.0, 0.6], [0.4, 0.6, 1.0]])
+    >>> draw = np.array([[0.0, 0.1, -0.2], [0.1, 0.0, 0.1], [-0.2, 0.1, 0.0]])
+    >>> r, apart = endless([fc + draw, fc - draw], fc, fc)
+    >>> r > 1.0 - 1e-12, apart < 0.01
+    (True, True)
+    """
+    pairs = ~np.eye(np.shape(fc)[0], dtype=bool)
+    fcs, mean = np.asarray(fcs), np.mean(fcs, axis=0)
+    chance = np.mean(fcs.var(0, ddof=1)[pairs]) / fcs.shape[0]
+    # Recordings that are mostly chance say little: they are corrected no further than to twice their r.
+    share = max(1.0 - chance / max(np.var(mean[pairs]), 1e-300), 0.25)
+    r = np.clip(fc_corr(mean, target) / np.sqrt(share), -1.0, 1.0)
+    return float(r), float(np.sqrt(max(np.mean((mean - np.asarray(fc))[pairs] ** 2) - chance, 0.0)))
 
 
 def _starts(objective, bar):
