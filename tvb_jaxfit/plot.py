@@ -318,9 +318,9 @@ def history(fit, fresh=None, axes=None):
     Parameters
     ----------
     fit : History
-        With its validation; r is ``fit.aux["r"]``.
+        With its validation; r is ``fit.aux["r"]``, and ``fit.validation.aux["r"]`` on what the fit did not see.
     fresh : (array_like, array_like), optional
-        Steps, and r on fresh noise there.
+        Steps, and r on fresh noise there, in place of the validation's.
     axes : sequence of matplotlib.axes.Axes, optional
         One for the loss and, where there is r, one for it.
 
@@ -343,18 +343,16 @@ def history(fit, fresh=None, axes=None):
     >>> ax.get_ylabel()
     'loss'
     """
-    has_r = "r" in fit.aux or fresh is not None
+    unseen = ((), ()), "validation"
+    if fresh is not None:
+        unseen = fresh, "fresh noise"
+    elif "r" in fit.validation.aux:
+        unseen = (fit.validation.steps, fit.validation.aux["r"]), "validation"
+    has_r = "r" in fit.aux or len(unseen[0][0]) > 0
     axes = _axes(axes, 1 + has_r, (4.6, 3.2))
     _curve(axes[0], "loss", fit.loss, fit.validation, "validation", fit.best_step)
     if has_r:
-        _curve(
-            axes[1],
-            "r (off-diagonal)",
-            fit.aux.get("r", ()),
-            ((), ()) if fresh is None else fresh,
-            "fresh noise",
-            fit.best_step,
-        )
+        _curve(axes[1], "r (off-diagonal)", fit.aux.get("r", ()), *unseen, fit.best_step)
     return axes
 
 

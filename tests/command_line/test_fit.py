@@ -93,6 +93,8 @@ def test_the_history_is_that_of_the_fit(done):
     steps, values = done.result.history.validation
     looked = {int(row["step"]): float(row["validation"]) for row in rows if row["validation"]}
     assert looked == dict(zip(steps.tolist(), values.tolist(), strict=True)) and len(looked) == 2
+    unseen = [float(row["validation r"]) for row in rows if row["validation r"]]
+    np.testing.assert_array_equal(unseen, done.result.history.validation.aux["r"])
 
 
 def test_the_simulator_is_the_one_that_the_options_say(done):

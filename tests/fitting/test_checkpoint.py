@@ -69,7 +69,7 @@ def _run(path=None, kill=None, optimizer="adam", steps=STEPS, resume=True, state
         OPTIMIZERS[optimizer](),
         has_aux=True,
         progress=False,
-        validate=lambda state: jnp.sum(state.x**2),
+        validate=lambda state: (jnp.sum(state.x**2), {"largest": jnp.max(state.x)}),
         validate_every=5,
         checkpoint=path,
         **options,
@@ -84,8 +84,8 @@ def _assert_same(one, other):
         (fitted, other_fitted),
         (history.best, other_history.best),
         (
-            (history.loss, history.aux, list(history.validation)),
-            (other_history.loss, other_history.aux, list(other_history.validation)),
+            (history.loss, history.aux, list(history.validation), history.validation.aux),
+            (other_history.loss, other_history.aux, list(other_history.validation), other_history.validation.aux),
         ),
         (history["state"].save, other_history["state"].save),
     ]:

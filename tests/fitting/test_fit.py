@@ -289,6 +289,8 @@ def test_looks_at_noise_that_no_step_sees_end_the_fit_once_patience_is_over():
     assert result.loss.size == 11 and len(set(result.loss)) == 11
     unseen = tj.rmse(result.fc(key=jax.random.key(UNSEEN)), result.target)
     np.testing.assert_allclose(result.history.validation.values, [unseen] * 2, rtol=1e-9)
+    r = result.score(key=jax.random.key(UNSEEN))
+    np.testing.assert_allclose(result.history.validation.aux["r"], [r] * 2, rtol=1e-9)
 
 
 def test_a_fit_keeps_a_checkpoint_and_goes_on_from_it(tmp_path):

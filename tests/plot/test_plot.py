@@ -224,6 +224,13 @@ def test_a_fits_history_is_loss_and_r_in_training_and_on_what_it_did_not_see():
     assert of_loss.lines[-1].get_xdata()[0] == history.best_step != 12
 
 
+def test_r_that_the_validation_recorded_is_drawn_beside_that_of_the_training():
+    history = _fitted(validate=lambda state: (state.x**2, {"r": 0.9 - state.x}), validate_every=5)
+    _, of_r = plot.history(history)
+    np.testing.assert_array_equal(_line(of_r, "validation")[:, 0], [0, 5, 10, 12])
+    np.testing.assert_allclose(_line(of_r, "validation")[:, 1], history.aux["r"][[0, 5, 10, 12]] - 0.1, rtol=1e-12)
+
+
 def test_without_validation_and_r_there_is_the_loss_alone():
     history = _fitted()
     history.aux = {}

@@ -154,14 +154,19 @@ def _values(account):
 
 
 def _history(account):
-    """Loss and what else was recorded at each step, as CSV; held-out loss where it was looked at."""
-    names = list(dict.fromkeys(name for history in account.stages.values() for name in history.aux))
+    """Loss and what else was recorded at each step, as CSV; and the same of the validation, where it was looked at."""
+    names, of_unseen = (
+        list(dict.fromkeys(name for history in account.stages.values() for name in of(history)))
+        for of in (lambda history: history.aux, lambda history: history.validation.aux)
+    )
     file = io.StringIO()
     lines = csv.writer(file, lineterminator="\n")
-    lines.writerow(["stage", "step", "loss", *names, "validation"])
+    lines.writerow(["stage", "step", "loss", *names, "validation", *(f"validation {name}" for name in of_unseen)])
     for stage, history in account.stages.items():
-        held_out = dict(zip(*(values.tolist() for values in history.validation), strict=True))
+        (steps, losses), aux = history.validation, history.validation.aux
+        looked = [losses, *(aux.get(name, np.full(len(steps), "")) for name in of_unseen)]
+        unseen = dict(zip(steps.tolist(), zip(*(each.tolist() for each in looked), strict=True), strict=True))
         for step, loss in enumerate(history.loss.tolist()):
             others = [history.aux[name].tolist()[step] if name in history.aux else "" for name in names]
-            lines.writerow([stage, step, loss, *others, held_out.get(step, "")])
+            lines.writerow([stage, step, loss, *others, *unseen.get(step, [""] * len(looked))])
     return file.getvalue()

@@ -288,7 +288,7 @@ def fit(
     if noisy and fresh is not False:
         unseen = {
             "refresh": lambda step, state: resample(state, jax.random.fold_in(jax.random.key(SEEN), step)),
-            "validate": lambda state: objective(resample(state, jax.random.key(UNSEEN)))[0],
+            "validate": lambda state: objective(resample(state, jax.random.key(UNSEEN))),
             "patience": patience,
         }
     elif patience is not None:

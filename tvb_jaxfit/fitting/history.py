@@ -17,10 +17,13 @@ class Validation:
         Updates done before each.
     values : ndarray, shape (n,)
         As ``validate`` gave them; NaN counts as worse than any number.
+    aux : dict of str to ndarray, shape (n,)
+        What ``validate`` returned beside them.
     """
 
     steps: np.ndarray = field(default_factory=lambda: np.array([], int))
     values: np.ndarray = field(default_factory=lambda: np.array([]))
+    aux: dict = field(default_factory=dict)
 
     def __iter__(self):
         return iter((self.steps, self.values))

@@ -31,7 +31,8 @@ class OptaxOptimizer:
         sees the same.
     validate : callable, optional
         State (plain arrays) to a scalar, the smaller the better, that decides which state is the best: the loss on
-        noise that the fit does not see. It is given the current values in the state of the start, without ``refresh``.
+        noise that the fit does not see; or to (scalar, dict of scalars), which are recorded too. It is given the
+        current values in the state of the start, without ``refresh``.
     validate_every : int, optional
         Steps from one validation to the next; the first and the last state are validated in any case.
     patience : int, optional

@@ -14,7 +14,7 @@ from .history import History, Validation
 # What of a fit changes as it goes on, beside the optimiser's state.
 _HELD = (
     *("step", "images", "good", "best", "best_step", "lowest"),
-    *("losses", "aux", "validated", "reason"),
+    *("losses", "aux", "validated", "validated_aux", "reason"),
 )
 
 
@@ -27,7 +27,7 @@ class Fit:
         start = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
         self.step, self.optimizer_state = 0, _as_before(optimizer.optimizer.init(start))
         self.images = self.good = self.best = start
-        self.losses, self.aux, self.validated = [], {}, {}
+        self.losses, self.aux, self.validated, self.validated_aux = [], {}, {}, {}
         self.lowest, self.best_step, self.reason = np.inf, 0, ""
         self._update, self._validate = jax.jit(self._step), jax.jit(self._validation)
         optimizer.callback.begin()
@@ -93,7 +93,8 @@ class Fit:
         return value, aux, gradients, following, _as_before(optimizer_state, before)
 
     def _validation(self, images, rest):
-        return self.optimizer.validate(with_values(rest, self._physical(images)))
+        out = self.optimizer.validate(with_values(rest, self._physical(images)))
+        return out if isinstance(out, tuple) else (out, {})
 
     def _physical(self, images):
         return {path: parameter.from_unconstrained(images[path]) for path, parameter in self.parameters.items()}
@@ -139,8 +140,7 @@ class Fit:
             if idle:
                 warnings.warn(f"the loss does not depend on {', '.join(idle)}: nothing to fit there.", stacklevel=4)
         self.losses.append(value)
-        for name, item in aux.items():
-            self.aux.setdefault(name, []).append(float(item))
+        _record(self.aux, aux)
         self.good = images
         if self.optimizer.validate is None:
             self._compare(step, value)
@@ -148,8 +148,9 @@ class Fit:
 
     def _take_validation(self, step):
         """Validate the last good images."""
-        value = float(self._validate(self.good, self.rest))
-        self.validated[step] = value
+        value, aux = self._validate(self.good, self.rest)
+        self.validated[step] = value = float(value)
+        _record(self.validated_aux, aux)
         self._compare(step, value)
         waited = sum(validated > self.best_step for validated in self.validated)
         if self.optimizer.patience is not None and waited >= self.optimizer.patience:
@@ -163,6 +164,10 @@ class Fit:
             self._take_validation(last)
             self.reason = reason
 
+    def _looks(self):
+        """Steps and values of the validations."""
+        return np.array(list(self.validated), int), np.array(list(self.validated.values()))
+
     def _compare(self, step, value):
         """Keep the last good images as the best, where they are."""
         if value < self.lowest:
@@ -172,15 +177,29 @@ class Fit:
         """(fitted, history)."""
         history = History(
             loss=np.array(self.losses),
-            aux={name: np.array(items) for name, items in self.aux.items()},
+            aux=_arrays(self.aux),
             best=self.state_of(self.best),
             best_step=self.best_step,
             stop_reason=self.reason or f"all {max_steps} steps done",
             wall_time=time.perf_counter() - self.began,
-            validation=Validation(np.array(list(self.validated), int), np.array(list(self.validated.values()))),
+            validation=Validation(
+                np.array(list(self.validated), int),
+                np.array(list(self.validated.values())),
+                _arrays(self.validated_aux),
+            ),
             saved=self.optimizer.callback.saved,
         )
         return self.state_of(self.good), history
+
+
+def _record(lists, new):
+    """Add to each list what is new."""
+    for name, item in new.items():
+        lists.setdefault(name, []).append(float(item))
+
+
+def _arrays(lists):
+    return {name: np.array(items) for name, items in lists.items()}
 
 
 def _marked(state):
