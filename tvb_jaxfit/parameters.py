@@ -59,8 +59,8 @@ class Parameter:
                 f"{type(self).__name__}.shape: a value of shape {self.value.shape} does not become {shape}; "
                 "a single value can be repeated, others keep their number."
             )
-        value = jnp.ravel(self.value)
-        self.value = jnp.broadcast_to(value, shape) if value.size == 1 else value.reshape(shape)
+        same = self.value.size == int(np.prod(shape))
+        self.value = self.value.reshape(shape) if same else jnp.broadcast_to(jnp.ravel(self.value), shape)
 
     def to_unconstrained(self):
         """Image of the value that an optimiser moves freely: here the value."""

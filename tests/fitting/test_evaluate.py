@@ -365,6 +365,12 @@ def test_a_fit_is_held_against_sessions_that_it_was_not_made_with(fitted):
     assert found.ceiling["trained on"] == pytest.approx(np.corrcoef(SESSIONS["one"][OFF], HELD_OUT[OFF])[0, 1])
 
 
+def test_scores_against_another_single_target_are_not_those_of_the_fit(fitted):
+    fitted.evaluation = None
+    found = fitted.evaluate(SESSIONS["two"], n_seeds=1, progress=False)
+    assert found.targets.main == "target" and fitted.evaluation is None
+
+
 def test_weights_that_were_fitted_are_not_their_own_baseline(fitted):
     own = fitted.sim.connectivity.weights
     best = plain(fitted.best)

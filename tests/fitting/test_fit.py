@@ -1,6 +1,7 @@
 """fit(): a real simulator, a real loss, in one call; and what it is judged by."""
 
 import copy
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +124,13 @@ def test_the_simulator_is_not_modified(fitted):
         np.testing.assert_array_equal(now, then)
 
 
+def test_what_becomes_of_the_simulator_later_does_not_change_the_result(prepared_alone):
+    sim = _simulator()
+    result = _fit(sim)
+    sim.model.w, sim.coupling.a[:] = np.array([0.1]), 9.0
+    assert result.sim.model.w == [0.6] and result.sim.coupling.a == [0.02]
+
+
 def test_the_best_state_is_the_one_of_the_smallest_loss(fitted):
     result, seen, *_ = fitted
     best = seen[int(np.argmin(result.loss))]
@@ -131,11 +139,34 @@ def test_the_best_state_is_the_one_of_the_smallest_loss(fitted):
     np.testing.assert_array_equal(result.fc(), result.fc(best))
 
 
+def test_it_is_the_best_state_that_is_simulated_and_written_back_or_another(fitted):
+    result, seen, sim, _ = fitted
+    apart = replace(result, fitted=seen[1])
+    np.testing.assert_array_equal(apart.fc(), result.fc(result.best))
+    for state, given in ((result.best, ()), (seen[2], (seen[2],))):
+        written = clone(sim)
+        assert "model.w" in repr(apart.write_back(written, *given))
+        np.testing.assert_array_equal(written.model.w, state.model.w.value)
+
+
 def test_repr_tells_loss_r_steps_and_every_fitted_value(fitted):
     text = repr(fitted[0])
     assert text.startswith("FitResult: ReducedWongWang, 6 regions")
     for said in ("loss ", " r ", "8 steps", "all 8 steps done", "coupling.a: Parameter(0.02)", "model.w: Bounded"):
         assert said in text
+
+
+def test_repr_tells_what_the_best_step_reached_and_not_the_last(fitted):
+    result = fitted[0]
+    history = replace(result.history, best_step=3, wall_time=12.34)
+    lines = repr(replace(result, history=history, fitted=result.initial)).splitlines()
+    (loss, *_, best), r = result.loss[[0, 3]], result.r
+    assert lines[1] == f"  loss {loss:.5f} -> {best:.5f}, r {r[0]:.4f} -> {r[3]:.4f}"
+    assert lines[2] == "  8 steps, best at 3, 12.3 s; all 8 steps done"
+    began, ended = (parameters_of(state)["coupling.a"] for state in (result.initial, result.best))
+    assert f"  coupling.a: {began} -> {ended}" in lines[3:] and str(began) != str(ended)
+    nothing = replace(history, loss=np.array([]), aux={}, best_step=0)
+    assert "\n  0 steps, best at 0" in repr(replace(result, history=nothing))
 
 
 def test_fresh_noise_gives_another_fc_of_the_same_parameters(fitted):
@@ -202,6 +233,14 @@ def test_the_only_bold_is_chosen_and_others_by_index(prepared_alone):
     np.testing.assert_array_equal(chosen.fc(), expected)
 
 
+def test_the_loss_is_of_the_monitor_and_the_samples_that_were_chosen():
+    recorders = [monitors.TemporalAverage(period=PERIOD), monitors.Bold(period=PERIOD, hrf_length=HRF_LENGTH)]
+    result = _fit(_simulator(recorders=recorders), max_steps=0, skip_t=25, free={"coupling.a": Parameter()})
+    fc = tj.compute_fc(result.simulate(result.initial).data[1], 25)
+    np.testing.assert_array_equal(result.fc(), fc)
+    np.testing.assert_allclose(result.loss, [tj.rmse(fc, result.target)], rtol=1e-9)
+
+
 def test_an_unclear_choice_of_monitor_is_refused():
     recorders = [monitors.Raw(), monitors.TemporalAverage(period=PERIOD)]
     with pytest.raises(ValueError, match="monitor: which one .* not clear .*0: Raw, 1: TemporalAverage"):
@@ -256,6 +295,13 @@ def test_start_values_and_a_single_value_for_all_regions_can_be_given(prepared_a
     np.testing.assert_array_equal(own.model.w.value, np.linspace(0.5, 0.6, N_NODE))
 
 
+def test_parameters_of_the_hemodynamic_response_which_are_numbers_can_be_fitted(prepared_alone):
+    path = "monitors[0].hrf_kernel.{}".format
+    result = _fit(free={path("tau_s"): Parameter(), path("k_1"): Parameter(5.5), path("tau_f"): Parameter([0.4])})
+    start = {path.rpartition(".")[2]: parameter.value for path, parameter in parameters_of(result.initial).items()}
+    assert start == {"tau_s": 0.8, "k_1": 5.5, "tau_f": 0.4} and {value.shape for value in start.values()} == {()}
+
+
 def test_small_values_near_their_bound_are_fitted_from_where_they_are(prepared_alone):
     """A noise dispersion of 1e-6, bounded below by 0."""
     result = _fit(free={"integrator.noise.nsig": BoundedParameter(lower_bound=0.0)})
@@ -270,12 +316,33 @@ def test_a_fit_that_fails_at_its_start_returns_the_start_and_says_so():
     assert "the loss was nan after 0 updates" in repr(result)
 
 
+def test_left_to_itself_a_fit_takes_adam_at_a_rate_of_a_hundredth_and_shows_its_progress(capsys):
+    result = _fit(max_steps=1, optimizer=None, free={"coupling.a": Parameter()}, progress=True)
+    # The first step of Adam is the learning rate, whatever the gradient.
+    assert abs(result.fitted.coupling.a.value[0] - 0.02) == pytest.approx(0.01, rel=1e-4)
+    assert "fit: 100%" in capsys.readouterr().err
+
+
+def test_progress_is_not_shown_where_it_is_not_wanted(capsys):
+    _fit(max_steps=0, free={"coupling.a": Parameter()})
+    assert capsys.readouterr().err == ""
+
+
 def test_noise_from_a_key_and_another_length_can_be_asked_for(prepared_alone):
     one, two = (_fit(noise=jax.random.key(seed), simulation_length=4000.0) for seed in (0, 1))
     assert one.simulate.n_steps == 1000
     ours, others = (result.initial.integrator.noise.draws for result in (one, two))
     assert ours.shape == others.shape == (1000, 1, N_NODE, 1)
     assert np.all(ours != others)
+
+
+def test_averages_over_no_noise_and_looks_at_none_are_refused():
+    still = {"sim": _simulator(stochastic=False), "fresh": None}
+    for options, said in (({"n_noise": 0}, "n_noise: 0"), (still | {"n_noise": 2}, "n_noise: 2")):
+        with pytest.raises(ValueError, match=f"{said}; give at least 1, and more than 1 for fresh noise alone"):
+            _fit(**options)
+    with pytest.raises(ValueError, match="patience: 2; it counts looks at unseen noise"):
+        _fit(**still, patience=2)
 
 
 def test_the_best_state_of_a_fit_that_only_gets_worse_is_its_start():

@@ -233,6 +233,31 @@ def test_after_an_interrupt_no_simulation_is_fitted(sim, target, monkeypatch):
     assert result.history.stop_reason.startswith("interrupted") and result.before is None
 
 
+@pytest.mark.parametrize("steps,length", [(2000, 25_000 * 4.0), (60_000, (600 - 7) * 100 * 4.0)])
+def test_a_linear_fit_is_asked_for_what_fit_was(sim, target, monkeypatch, steps, length):
+    """The loss is that of the recording that FC is computed from, but for a shortest length."""
+    given = {}
+
+    def fitted(linear, state, loss, target, monitor, length, confirm, **limits):
+        given["fit"] = (loss, monitor, length, confirm)
+        given["limits"] = limits
+        nothing = {"loss": np.array([1.0]), "aux": {"r": np.zeros(1)}, "best_step": 0, "wall_time": 0.0}
+        return state, tj.History(best=state, stop_reason="done", **nothing), []
+
+    def confirmed(sim, simulate, loss, target, monitor, key):
+        given["confirmation"] = (loss, monitor)
+        return "confirmed"
+
+    monkeypatch.setattr(fit_module, "fit_linear", fitted)
+    monkeypatch.setattr(fit_module, "confirmation", confirmed)
+    sim.monitors = [monitors.Raw(), monitors.TemporalAverage(period=400.0)]
+    limits = {"max_evaluations": 7, "callback": lambda *_: None, "progress": steps == 2000}
+    options = {"simulation_length": steps * 4.0, "skip_t": 7, "monitor": 1, "loss": tj.rmse}
+    result = tj.fit(sim, target, _free(), method="linear", **options, **limits)
+    assert given == {"fit": (tj.rmse, 1, length, "confirmed"), "limits": limits, "confirmation": (tj.rmse, 1)}
+    assert (result.monitor, result.skip_t, result.options["loss"]) == (1, 7, "tj.rmse")
+
+
 @pytest.mark.slow
 def test_a_start_without_a_stable_fixed_point_is_left(sim, target):
     """Recurrence and input so strong that regions have two stable states and fluctuations reach far."""

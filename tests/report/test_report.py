@@ -2,29 +2,50 @@
 
 import base64
 import html.parser
+import importlib.metadata
 import io
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
+from matplotlib.figure import Figure
 
-from tvb_jaxfit import Certificate, Parameter, certify, fc_corr, plot, rmse
+import tvb_jaxfit
+from tvb_jaxfit import (
+    BoundedParameter,
+    Certificate,
+    MaskedParameter,
+    NormalisedParameter,
+    Parameter,
+    PositiveParameter,
+    certify,
+    fc_corr,
+    plot,
+    prepare,
+    rmse,
+    write_back,
+)
 from tvb_jaxfit.certificate import Comparison
 from tvb_jaxfit.fitting import account, recipe
 from tvb_jaxfit.fitting import report as reports
-from tvb_jaxfit.fitting.fit import FitResult
+from tvb_jaxfit.fitting.fit import SEEN, UNSEEN, FitResult, mark
 from tvb_jaxfit.fitting.store import read, write
-from tvb_jaxfit.page import tag
-from tvb_jaxfit.parameters import parameters_of, plain
+from tvb_jaxfit.page import facts, table, tag
+from tvb_jaxfit.page import figure as page_figure
+from tvb_jaxfit.parameters import parameters_of, plain, with_values
 from tvb_jaxfit.translate.clone import clone
 
 KINDS = (
@@ -100,8 +121,26 @@ def unprinted(monkeypatch):
     monkeypatch.setattr(reports, "figure", told)
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn while a page is made: [(caption, figure)]; it is not printed."""
+    kept = []
+    monkeypatch.setattr(reports, "figure", lambda figure, caption: kept.append((caption, figure)) or tag("p", caption))
+    return kept
+
+
 def test_every_kind_of_fit_has_a_page(kinds):
     assert tuple(kinds) == KINDS
+
+
+def test_a_page_says_what_it_is_of_and_when_and_has_all_its_sections(kinds, pages):
+    path, page = pages["evaluated"]
+    raw, title = path.read_text(encoding="utf-8"), f"Fit of {kinds['evaluated'].simulate.description}"
+    assert tag("title", title) in raw and tag("h1", title) in raw
+    assert re.search(r"Fit to functional connectivity \(FC\), 20\d\d-\d\d-\d\d \d\d:\d\d UTC", page.text)
+    sections = ["Functional connectivity", "Parameters", "On fresh noise", "Course of the fit"]
+    for _, page in pages.values():
+        assert page.headings == [*sections, "Connectome", "Certificate", "How it was made"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,6 +154,70 @@ def test_a_page_asks_for_nothing_outside_it_and_runs_nothing(pages, kind):
                 assert value.startswith(("data:", "#"))
     style = path.read_text().partition("<style>")[2].partition("</style>")[0]
     assert "url(" not in style and "@import" not in style and "@media print" in style
+
+
+def test_on_paper_folds_are_open_tables_keep_their_heads_and_nothing_is_cut(pages):
+    style = pages["evaluated"][0].read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
+    screen, _, paper = style.partition("@media print {")
+    assert style.count("@media") == 1
+    assert "@page { size: A4; margin: 16mm 14mm; }" in screen
+    for rules, selector, said in [
+        (paper, "body", "max-width: none; margin: 0"),
+        (paper, "details::details-content", "content-visibility: visible"),
+        (paper, "thead", "display: table-header-group"),
+        (paper, "figure, tr, table:not(.long)", "break-inside: avoid"),
+        (paper, "h2, h3, h2 + p, summary", "break-after: avoid"),
+        (paper, "figure img", "max-height: 95mm"),
+        (paper, ".scroll", "overflow: visible"),
+        (screen, ".scroll", "overflow-x: auto"),
+        (screen, "figure img", "max-width: 100%"),
+        (screen, ".number", "text-align: right"),
+        (screen, "pre", "white-space: pre-wrap"),
+    ]:
+        told = dict(re.findall(r"([^{}]+?) *\{([^{}]*)\}", rules.replace("\n", " ")))
+        assert said in {key.strip(): text for key, text in told.items()}[selector], selector
+
+
+def test_a_page_tells_browsers_its_encoding_width_and_language(pages):
+    path, page = pages["evaluated"]
+    assert path.read_bytes().startswith(b'<!DOCTYPE html>\n<html lang="en">')
+    assert ("meta", {"charset": "utf-8"}) in page.elements
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.elements
+
+
+def test_folds_say_what_is_in_them(pages):
+    _, page = pages["evaluated"]
+    assert [name for name, _ in page.elements].count("details") == 5
+    for said in ("All fitted values, by region", "All digits of single values", "Every run", "The fit, as code"):
+        assert said in page.text
+    for subject in ("The run", "The fit", "Versions"):
+        assert tag("h3", subject) in pages["evaluated"][0].read_text(encoding="utf-8")
+
+
+def test_columns_of_numbers_stand_to_the_right_and_long_tables_may_be_parted():
+    def classes(rows):
+        return [attributes.get("class") for name, attributes in Page(table("ab", rows)).elements if name != "tr"]
+
+    # The fold around it, the table, its head and body, and the cells: of numbers, or of nothing, and of text.
+    rows = [["1.5 ± 0.1", "1.5"], ["", "no number"]]
+    assert classes(rows) == ["scroll", None, None, "number", "text", None, *["number", "text"] * 2]
+    assert classes([]) == ["scroll", None, None, "text", "text", None]
+    assert classes(25 * [[1, 2]])[1] is None and classes(26 * [[1, 2]])[1] == "long"
+    assert Page(facts({"a": "b"})).elements[0] == ("div", {"class": "scroll"})
+    assert ("th", {"scope": "row"}) in Page(facts({"a": "b"})).elements
+
+
+@pytest.mark.parametrize("n,pictures", [(500, 0), (501, 1)])
+def test_clouds_of_many_points_are_pixels_and_the_same_figure_is_the_same_text(n, pictures):
+    def drawn():
+        figure = Figure()
+        figure.subplots().scatter(np.arange(n), np.arange(n), clip_on=True)
+        return page_figure(figure, "a cloud")
+
+    (source,) = Page(drawn()).images()
+    root = ElementTree.fromstring(base64.b64decode(source.partition(",")[2]))
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}image"))) == pictures
+    assert drawn() == drawn() and b"<dc:date>" not in base64.b64decode(source.partition(",")[2])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,6 +268,28 @@ def test_each_figure_shows_what_the_fit_says(fitted, monkeypatch):
     np.testing.assert_array_equal(certificate[0].lines[0].get_xdata(), 1e-14)
 
 
+@pytest.mark.parametrize("n,rows,columns", [(1, 1, 1), (4, 1, 4), (5, 2, 3)])
+def test_panels_stand_side_by_side_or_where_there_are_many_in_rows(drawn, n, rows, columns):
+    given = []
+    reports._drawn(n, (2.0, 1.0), given.extend, "panels")
+    ((caption, figure),) = drawn
+    assert caption == "panels" and figure.axes == given and len(given) == n
+    assert figure.get_size_inches().tolist() == [2.0 * columns, 1.0 * rows]
+
+
+def test_every_picture_has_its_caption_beside_it_and_in_its_place(pages):
+    _, page = pages["evaluated"]
+    captions = [attributes["alt"] for name, attributes in page.elements if name == "img"]
+    for caption in captions:
+        assert page.text.count(caption) == 1
+    for caption, said in zip(
+        captions,
+        ("FC of 5 regions, the diagonal left out", "Fitted against", "Fitted values", "Simulation", "Connectome"),
+        strict=True,
+    ):
+        assert caption.startswith(said)
+
+
 def _png(source):
     return io.BytesIO(base64.b64decode(source.partition(",")[2]))
 
@@ -181,6 +306,12 @@ def test_scores_are_those_of_the_results_fc(kinds, pages, kind):
     for title, fc in expected.items():
         told = (float(fc_corr(fc, result.target)), float(rmse(fc, result.target)))
         np.testing.assert_allclose(rows[title], told, atol=1e-6)
+
+
+def test_the_noise_that_fc_is_on_is_told(pages):
+    on, none = "On the noise of the simulator's own random stream.", "The simulator has no noise."
+    for kind, (_, page) in pages.items():
+        assert (on in page.text, none in page.text) == (kind != "deterministic", kind == "deterministic")
 
 
 def test_every_fitted_value_is_there_to_its_last_digit_beside_its_region(kinds, pages):
@@ -208,6 +339,36 @@ def test_the_summary_has_ranges_units_bounds_and_tvbs_domains(kinds, pages):
     np.testing.assert_allclose(float(by_path["coupling.a"][1][4]), result.best.coupling.a.value[0], rtol=1e-5)
 
 
+def test_the_summary_counts_values_and_tells_one_value_once(fitted, pages, unprinted):
+    rows = pages["evaluated"][1].table("parameter", "unit")
+    single, several = ([row for row in rows if row[6] == n] for n in ("1", "5"))
+    assert [row[2:6] for row in single] == [["initial", "", "0.02", ""], ["fitted", "", single[1][4], ""]]
+    assert several[0][2:6] == ["initial", "0.6", "0.6", "0.6"] and len(several) == 2
+    told = account.account_of(replace(fitted, initial=_with_current(fitted), best=_with_current(fitted)))
+    (current, _) = Page(reports.report(told)).table("parameter", "unit")
+    assert current[:6] == ["model.I_o", "[nA]", "initial", "", "0.3", ""]
+
+
+def test_values_that_are_numbers_have_their_place_on_the_page(fitted, unprinted):
+    _, state = prepare(fitted.sim)
+    path = "monitors[0].hrf_kernel.tau_s"
+    began, ended = (mark(state, {path: Parameter(value)}, [path], 5) for value in (0.8, 0.7))
+    page = Page(reports.report(account.account_of(replace(fitted, initial=began, best=ended))))
+    assert [row[4] for row in page.table("parameter", "unit")] == ["0.8", "0.7"]
+    assert page.table("parameter", "initial", "fitted") == [[path, "0.8", "0.7"]]
+
+
+def test_the_one_value_that_regions_began_with_is_drawn_where_there_was_one(kinds, drawn):
+    told = account.account_of(kinds["not evaluated"])
+    (w,) = [each for each in told.parameters if each.path == "model.w"]
+    for initial, n in ((w.initial, 1), (np.linspace(0.1, 0.5, 5), 0)):
+        drawn.clear()
+        list(reports._parameters(replace(told, parameters=[replace(w, initial=initial, unit="[nA]")])))
+        ((caption, figure),) = drawn
+        assert len(figure.axes[0].lines) == n == caption.count("dashed, the one value that all began with")
+        assert figure.axes[0].get_ylabel() == "model.w [nA]"
+
+
 def test_fitted_weights_are_listed_by_their_two_regions(kinds, pages):
     result = kinds["weights"]
     rows = pages["weights"][1].table("target", "source", "initial", "fitted")
@@ -216,6 +377,25 @@ def test_fitted_weights_are_listed_by_their_two_regions(kinds, pages):
     assert len(rows) == np.sum(fitted != 0.0) == 20
     for target, source, _, value in rows:
         assert float(value) == fitted[labels.index(target), labels.index(source)]
+    assert [row[6] for row in pages["weights"][1].table("parameter", "unit")] == ["20", "20"]
+
+
+def test_listed_values_have_a_title_their_start_and_an_end(kinds, pages, monkeypatch, unprinted):
+    result, page = kinds["weights"], pages["weights"][1]
+    assert "All fitted values of connectivity.weights" in page.text
+    rows = page.table("target", "source", "initial", "fitted")
+    initial, fitted = (np.asarray(state.connectivity.weights.value) for state in (result.initial, result.best))
+    np.testing.assert_array_equal([float(row[2]) for row in rows], initial[initial != 0.0])
+    assert np.all(initial[initial != 0.0] != fitted[initial != 0.0])
+    monkeypatch.setattr(reports, "_LISTED", 19)
+    assert "They are 20, too many to be listed" in Page(reports.report(account.account_of(result))).text
+
+
+def test_values_of_neither_regions_nor_pairs_are_listed_by_their_place():
+    values = np.arange(6.0).reshape(2, 3)
+    odd = account.Fitted("model.x", "", "", "Parameter", values, values + 0.5, values > 3.0)
+    (table,) = reports._listed(odd, list("abcde"))
+    assert Page(table).tables == [[["index", "initial", "fitted"], ["1, 1", "4.0", "4.5"], ["1, 2", "5.0", "5.5"]]]
 
 
 def test_units_of_tvb_are_told(fitted):
@@ -250,6 +430,14 @@ def test_the_evaluation_is_shown_run_by_run_or_how_to_make_it(kinds, pages):
     assert "result.evaluate(" not in pages["deterministic"][1].text
 
 
+def test_what_was_evaluated_and_what_failed_is_told(kinds, unprinted):
+    told = account.account_of(kinds["evaluated"])
+    failed = replace(told.evaluation, failed={("JAX", 3): "bold is not finite"})
+    text = Page(reports.report(replace(told, evaluation=failed))).text
+    assert "Runs of 6 s from the best state, on noise that the fit never saw: 50 samples, after 10 left out" in text
+    assert "JAX, seed 3: no FC: bold is not finite" in text
+
+
 def test_where_a_state_has_no_fc_the_reason_is_in_its_place(kinds, tmp_path, monkeypatch, unprinted):
     result, real = kinds["not evaluated"], FitResult.fc
 
@@ -274,6 +462,26 @@ def test_the_course_has_a_figure_for_each_stage_or_says_why_not(kinds, pages):
     )
 
 
+def test_the_course_of_each_stage_is_its_own_in_words_and_figure(kinds, drawn):
+    result = kinds["linear and simulated"]
+    later = replace(result.history, loss=2.0 * result.loss, best_step=2, wall_time=12.34, stop_reason="enough")
+    told = account.account_of(replace(result, history=later))
+    text, of_linear = Page(reports.report(told)).text, replace(result.before.history, best_step=1, wall_time=0.56)
+    assert "Simulation: 3 steps, the best of them 2, in 12.3 s; enough." in text
+    text = Page(reports.report(replace(told, stages=told.stages | {"Linear response": of_linear}))).text
+    assert f"Linear response: 3 steps, the best of them 1, in 0.6 s; {of_linear.stop_reason}." in text
+    course = [(caption, figure) for caption, figure in drawn if "loss and correlation" in caption]
+    for (caption, figure), (stage, history) in zip(course, 2 * list(told.stages.items()), strict=True):
+        assert caption.startswith(f"{stage}: ") and ("(validation)" in caption) == (stage == "Simulation")
+        np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), history.loss)
+
+
+def test_where_nothing_is_connected_it_is_said_and_not_drawn(kinds, drawn):
+    told = account.account_of(kinds["not evaluated"])
+    text = Page(reports.report(replace(told, weights=0.0 * told.weights))).text
+    assert "There are no connections." in text and not any(caption.startswith("Connectome") for caption, _ in drawn)
+
+
 def test_versions_precision_noise_and_options_are_told(kinds, pages):
     told = {row[0]: row[1] for table in pages["evaluated"][1].tables for row in table if len(row) == 2}
     assert told["jax"] == jax.__version__ and told["numpy"] == np.__version__ and told["precision"] == "float64"
@@ -282,6 +490,50 @@ def test_versions_precision_noise_and_options_are_told(kinds, pages):
     )
     assert told["max_steps"] == "3" and told["optimizer"] == "given by the script" and told["skip_t"] == "10"
     assert "noise_seed 3" in pages["evaluated"][1].text
+
+
+def test_the_run_is_told(kinds):
+    result = kinds["evaluated"]
+    told = account.account_of(result).facts["The run"]
+    assert told == {
+        "simulator": result.simulate.description,
+        "length": "1500 steps of 4 ms (6 s)",
+        "FC of": "monitors[0] (Bold, every 100 ms), after 10 samples",
+        "conduction speed": "inf mm/ms",
+        "noise": "Additive, nsig 1e-05, noise_seed 3",
+    }
+    beside = replace(result.simulate, monitors=(None, *result.simulate.monitors))
+    of_two = replace(result, monitor=1, simulate=beside, sim=clone(result.sim))
+    of_two.sim.integrator.noise.nsig = np.array([1e-5, 2e-5])
+    told = account._run(of_two)
+    assert told["FC of"].startswith("monitors[1] (Bold") and "nsig 1e-05 to 2e-05, " in told["noise"]
+    assert account._run(kinds["deterministic"])["noise"] == "none: the integrator is deterministic"
+
+
+def test_what_options_that_were_left_out_stand_for_is_told(kinds):
+    def told(kind, **options):
+        return account._options(replace(kinds[kind], options=kinds[kind].options | options))
+
+    simulated, linear, still = (told(kind, optimizer="None") for kind in ("evaluated", "linear", "deterministic"))
+    assert (simulated["loss"], linear["loss"]) == ("rmse", "rmse_corr")
+    assert simulated["optimizer"] == "optax.adam(0.01)"
+    assert linear["optimizer"] == "none: L-BFGS on the linear response"
+    seen, unseen = f"jax.random.fold_in(jax.random.key({SEEN}), step)", f"jax.random.key({UNSEEN})"
+    assert simulated["fresh"] == f"noise of its own for each step, {seen}; held out: {unseen}"
+    assert still["fresh"] == "no: there is no noise"
+    assert told("evaluated", loss="loss")["loss"] == "given by the script"
+    assert set(simulated) == set(kinds["evaluated"].options) - {"progress", "resume"}
+    assert list(account.account_of(kinds["linear"]).stages) == ["Linear response"]
+
+
+def test_all_that_numbers_depend_on_is_told(fitted):
+    told = account.account_of(fitted).facts["Versions"]
+    assert told["tvb_jaxfit"] == tvb_jaxfit.__version__ and told["Python"] == platform.python_version()
+    for name in ("tvb-library", "jax", "jaxlib", "numpy", "optax"):
+        assert told[name] == importlib.metadata.version(name)
+    assert told["computed on"] == f"{jax.default_backend()}, {platform.system()} {platform.machine()}"
+    with jax.enable_x64(False):
+        assert account.versions()["precision"] == "float32"
 
 
 def test_the_code_does_the_same_fit_again(kinds, pages):
@@ -308,10 +560,96 @@ def test_the_values_can_be_put_into_tvb_alone(kinds, pages):
             assert theirs.shape in (shape, (1,))
 
 
+def test_it_is_the_best_state_that_is_told(kinds):
+    result = kinds["evaluated"]
+    code = account.account_of(replace(result, fitted=result.initial)).code
+    assert code == account.account_of(result).code and len(code) == 2
+
+
+def test_two_stages_are_told_from_where_the_first_began(kinds):
+    result = kinds["linear and simulated"]
+    initial = with_values(result.initial, {"coupling.a": np.array([0.03])})
+    told = account.account_of(replace(result, before=replace(result.before, initial=initial)))
+    np.testing.assert_array_equal(told.matrices["Initial"], result.fc(initial))
+    assert {each.path: each.initial[0] for each in told.parameters} == {"coupling.a": 0.03, "model.w": 0.6}
+    assert "'coupling.a': tj.Parameter(value=np.array([0.03]))" in told.code["The fit"]
+
+
+def test_noise_of_no_size_is_no_noise(fitted):
+    own = fitted.initial.integrator
+    still = own.replace(noise=own.noise.replace(nsig=0.0 * own.noise.nsig))
+    noisy, silent = (
+        account.account_of(replace(fitted, initial=fitted.initial.replace(integrator=i))) for i in (own, still)
+    )
+    assert noisy.is_noisy and not silent.is_noisy
+
+
 def test_options_and_free_values_are_code():
     assert recipe.told({"noise": jax.random.key(3)})["noise"] == "jax.random.wrap_key_data(np.array([0, 3], np.uint32))"
     assert recipe.told({"checkpoint": Path("here")}) == {"checkpoint": "'here'"}
     assert recipe.told({"loss": lambda fc, target: 0.0, "patience": None}) == {"loss": "loss", "patience": "None"}
+
+
+def test_arrays_and_functions_are_code():
+    def mine(fc, target):
+        return 0.0
+
+    assert recipe.told({"loss": rmse}) == {"loss": "tj.rmse"} and recipe.told({"loss": mine}) == {"loss": "mine"}
+    assert recipe.told({"a": np.array([1, 2])}) == {"a": "np.array([1, 2], np.int64)"}
+    assert recipe.told({"a": np.float32(0.5), "b": jnp.ones(1)}) == {"a": "0.5", "b": "np.array([1.0])"}
+
+
+def test_the_code_of_a_fit_says_what_was_chosen_and_what_the_script_has(fitted):
+    chosen = {"max_steps": 3, "patience": True, "optimizer": optax.adam(0.1), "n_noise": 1}
+    of_a_place = {"progress": False, "callback": print, "checkpoint": "here", "resume": True}
+    code = recipe.fit_call(recipe.told(chosen | of_a_place), fitted.initial, fitted.sim)
+    assert "\n# sim, fc_target, optimizer: as in your script\n" in code
+    call = "result = tj.fit(sim, fc_target, free, max_steps=3, patience=True, optimizer=optimizer)"
+    assert code.endswith(f"\n{call}\nresult.write_back(sim)")
+    assert "    'coupling.a': tj.Parameter(),\n" in code
+
+
+@pytest.mark.parametrize(
+    "parameter,own,code",
+    [
+        (Parameter([0.3]), [0.3], "Parameter()"),
+        (Parameter([0.3]), [0.31], "Parameter(value=np.array([0.3]))"),
+        (Parameter([0.3, 0.3], regional=True), [0.3], "Parameter(regional=True)"),
+        (Parameter([0.3, 0.3]), [0.1], "Parameter(value=0.3)"),
+        (Parameter([0.3, 0.4]), [0.1], "Parameter(value=np.array([0.3, 0.4]))"),
+        (Parameter([0.3, 0.4, 0.5]), [0.1], "Parameter(value=start)"),
+        (Parameter([0.3]), None, "Parameter(value=np.array([0.3]))"),
+        (PositiveParameter([0.3]), [0.3], "PositiveParameter()"),
+        (NormalisedParameter([0.3], scale=2.5), [0.3], "NormalisedParameter(scale=2.5)"),
+        (BoundedParameter([0.3], 0.0, np.inf), [0.3], "BoundedParameter(lower_bound=0)"),
+        (
+            BoundedParameter([0.3], 0.123456789, 1e7),
+            [0.3],
+            "BoundedParameter(lower_bound=0.123456789, upper_bound=10000000)",
+        ),
+        (MaskedParameter([0.0, 0.3]), [0.0, 0.3], "MaskedParameter()"),
+        (MaskedParameter([0.2, 0.3], [False, True]), [0.2, 0.3], "MaskedParameter(mask=mask)"),
+    ],
+)
+def test_what_was_free_is_code_with_a_value_where_it_was_not_the_simulators_own(monkeypatch, parameter, own, code):
+    monkeypatch.setattr(recipe, "_LONGEST", 2)
+    assert recipe._parameter(parameter, None if own is None else np.array(own)) == f"tj.{code}"
+
+
+def test_values_for_tvb_are_in_the_places_and_shapes_that_it_has_them_in(fitted, monkeypatch):
+    sim, (_, state) = clone(fitted.sim), prepare(fitted.sim)
+    free = {"monitors[0].hrf_kernel.tau_s": Parameter(0.7), "model.w": Parameter(0.55, regional=True)}
+    free |= {"integrator.noise.nsig": Parameter(2e-5, regional=True)}
+    state = mark(state, free, list(free), 5)
+    code = recipe.tvb_values(state, sim)
+    exec(code, {"sim": sim})
+    assert sim.monitors[0].hrf_kernel.parameters["tau_s"] == 0.7
+    np.testing.assert_array_equal(sim.model.w, np.full(5, 0.55))
+    written = clone(fitted.sim)
+    write_back(state, written)
+    assert sim.integrator.noise.nsig.shape == written.integrator.noise.nsig.shape
+    monkeypatch.setattr(recipe, "_LONGEST", 4)
+    assert "# sim.model.w: 5 values" in recipe.tvb_values(state, sim)
 
 
 def test_a_certificate_is_shown_that_is_given_or_made(kinds, tmp_path, unprinted):
@@ -328,6 +666,24 @@ def test_a_certificate_is_shown_that_is_given_or_made(kinds, tmp_path, unprinted
     assert not any(code.startswith("Certificate") for code in none.code) and "certificate=True" in none.text
 
 
+@pytest.mark.parametrize("steps,istep,expected", [(1500, 25, 1500), (9000, 25, 2500), (9000, 1000, 3000)])
+def test_a_certificate_is_of_the_best_state_and_of_some_samples(fitted, monkeypatch, steps, istep, expected):
+    made = []
+    monkeypatch.setattr(account, "certify", lambda *arguments: made.append(arguments))
+    simulate = SimpleNamespace(n_steps=steps, dt=4.0, monitors=[SimpleNamespace(istep=istep)])
+    account.certified(replace(fitted, simulate=simulate))
+    ((sim, length),) = made
+    np.testing.assert_array_equal(sim.model.w, fitted.best.model.w.value)
+    assert length == expected * 4.0 and np.all(fitted.best.model.w.value != 0.6)
+
+
+def test_a_certificate_has_a_figure_with_room_for_all_that_it_compares(kinds, drawn):
+    compared, controls = (Comparison("Raw", 9, True, 1e-15, 1e-14),), {"wrong": 0.1, "neither": "not applicable"}
+    told = account.account_of(kinds["not evaluated"], Certificate("it", 9, compared, compared, controls, 1e-9, 1e-6))
+    assert "TVB against its translation, 9 steps on the same draws" in Page(reports.report(told)).text
+    assert drawn[-1][1].get_size_inches()[1] == 1.2 + 0.45 * 3
+
+
 def test_what_is_there_is_replaced_by_force_alone(kinds, tmp_path, monkeypatch, unprinted):
     result, path = kinds["not evaluated"], tmp_path / "report.html"
     path.write_text("mine")
@@ -338,6 +694,23 @@ def test_what_is_there_is_replaced_by_force_alone(kinds, tmp_path, monkeypatch, 
     assert path.read_text() == "mine"
     assert result.report(path, force=True) == path
     assert path.read_text().startswith("<!DOCTYPE html>") and os.listdir(tmp_path) == ["report.html"]
+
+
+def test_what_came_to_be_there_meanwhile_is_left_alone(kinds, tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    monkeypatch.setattr(reports, "report", lambda account: path.write_text("mine") and "page")
+    with pytest.raises(FileExistsError):
+        reports.write_report(path, None)
+    assert path.read_text() == "mine"
+    monkeypatch.setattr(reports, "report", lambda account: pytest.fail("refused before any work"))
+    with pytest.raises(FileExistsError):
+        reports.write_report(path, None)
+
+
+def test_where_the_page_is_is_returned_as_a_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(reports, "report", lambda account: "page")
+    path = reports.write_report(str(tmp_path / "report.html"), None)
+    assert path == tmp_path / "report.html" and isinstance(path, Path)
 
 
 @pytest.mark.parametrize("name", ["functional_connectivity", "structural_connectivity", "regional"])

@@ -48,7 +48,7 @@ class Fitted:
 
     def numbers(self):
         """(initial, fitted) numbers that were free, as vectors."""
-        free = slice(None) if self.mask is None else self.mask
+        free = ... if self.mask is None else self.mask
         return self.initial[free].ravel(), self.fitted[free].ravel()
 
 

@@ -97,7 +97,7 @@ def _parameter(parameter, own):
     facts, value = {}, np.asarray(parameter.value)
     if isinstance(parameter, BoundedParameter):
         bounds = {"lower_bound": parameter.lower_bound, "upper_bound": parameter.upper_bound}
-        facts |= {name: f"{bound:g}" for name, bound in bounds.items() if np.isfinite(bound)}
+        facts |= {name: repr(float(bound)).removesuffix(".0") for name, bound in bounds.items() if np.isfinite(bound)}
     if isinstance(parameter, NormalisedParameter):
         facts["scale"] = repr(parameter.scale)
     if isinstance(parameter, MaskedParameter) and not np.array_equal(parameter.mask, value != 0.0):
