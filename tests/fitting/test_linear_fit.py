@@ -14,7 +14,7 @@ from tvb_jaxfit.fitting import confirmation, linear_fit
 from tvb_jaxfit.fitting import fit as fit_module
 from tvb_jaxfit.fitting.descent import descend
 from tvb_jaxfit.fitting.objective import Objective
-from tvb_jaxfit.parameters import parameters_of
+from tvb_jaxfit.parameters import parameters_of, plain
 
 N_NODE = 6
 
@@ -264,6 +264,59 @@ def test_a_start_without_a_stable_fixed_point_is_left(sim, target):
     free = {"model.w": BoundedParameter(0.95, 0.0, 1.0), "model.I_o": BoundedParameter(0.39, 0.2, 0.4)}
     result = tj.fit(sim, target, free, method="linear", max_evaluations=60, progress=False)
     assert np.isfinite(result.loss).all()
+
+
+def _went_on(monkeypatch, sim, target, **options):
+    """Loss and length of a linear fit, the optimizer that goes on from there, and the state that it is given."""
+    seen = []
+
+    def found(linear, state, loss, target, monitor, length, *_, **__):
+        seen.append((loss, length))
+        nothing = {"loss": np.array([1.0]), "aux": {"r": np.zeros(1)}, "best_step": 0, "wall_time": 0.0}
+        return state, tj.History(best=state, stop_reason="2 starts followed", **nothing), []
+
+    def run(loop, state, *_):
+        seen.extend((loop, state))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_module, "fit_linear", found)
+    monkeypatch.setattr(tj.OptaxOptimizer, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        tj.fit(sim, target, _free(), method="linear+simulate", progress=False, **{"max_steps": 11} | options)
+    return seen
+
+
+def test_from_a_linear_fit_the_simulation_goes_on_by_correlation(sim, target, monkeypatch):
+    (of_linear, _), loop, state = _went_on(monkeypatch, sim, target)
+    loss, aux = loop.loss(plain(state))
+    assert of_linear is tj.rmse_corr and float(loss) == 1.0 - float(aux["r"]) and abs(aux["r"]) > 0.01
+    (of_linear, _), loop, state = _went_on(monkeypatch, sim, target, loss=tj.rmse)
+    loss, aux = loop.loss(plain(state))
+    assert of_linear is tj.rmse and float(loss) != 1.0 - float(aux["r"]) and float(loss) > 0.0
+
+
+def test_what_a_long_simulation_goes_on_from_is_fitted_at_the_simulators_own_length(sim, target, monkeypatch):
+    sim.simulation_length = 160_000.0
+    (_, length), loop, state = _went_on(monkeypatch, sim, target, simulation_length=8000.0)
+    assert length == 160_000.0 and state.integrator.noise.draws.shape[0] == 2000
+
+
+def test_from_a_linear_fit_steps_are_parts_of_each_values_range(sim, target, monkeypatch):
+    _, loop, state = _went_on(monkeypatch, sim, target)
+    images = {path: parameter.to_unconstrained() for path, parameter in parameters_of(state).items()}
+    ones, first = {path: jnp.ones_like(image) for path, image in images.items()}, loop.optimizer.init(images)
+    steps = []
+    # Optax mixes dtypes.
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(12):
+            step, first = loop.optimizer.update(ones, first, images)
+            steps.append([float(-step[path].ravel()[0]) for path in ("model.w", "coupling.a")])
+    # Ranges of 1 and 0.5; Adam's step on a gradient that stays is its rate: short at first and in the end.
+    np.testing.assert_allclose(steps[0], [0.00025, 0.000125], rtol=1e-4)
+    np.testing.assert_allclose(steps[2], [0.005, 0.0025], rtol=1e-4)
+    np.testing.assert_allclose(steps[11], [0.0005, 0.00025], rtol=1e-4)
+    mine = optax.sgd(0.5)
+    assert _went_on(monkeypatch, sim, target, optimizer=mine)[1].optimizer.init == mine.init
 
 
 def test_unknown_methods_and_options_that_do_not_go_together_are_refused(sim, target):

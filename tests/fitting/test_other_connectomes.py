@@ -13,7 +13,7 @@ MINUTE, TRANSIENT = 60_000.0, 30
 
 
 def _simulator(file, strength):
-    """A network without delays and self-connections; ``strength`` is the coupling of a region with a median sum of incoming weights."""
+    """No delays, no self-connections; ``strength``: coupling of a region with a median sum of incoming weights."""
     white_matter = connectivity.Connectivity.from_file(file)
     white_matter.weights *= ~np.eye(len(white_matter.weights), dtype=bool)
     white_matter.weights = white_matter.scaled_weights(mode="tract")

@@ -49,7 +49,7 @@ def run(options, command):
             target,
             free,
             method=options.method,
-            optimizer=optax.adam(options.learning_rate),
+            optimizer=None if options.learning_rate is None else optax.adam(options.learning_rate),
             max_steps=options.steps,
             patience=options.patience,
             max_evaluations=options.max_evaluations,
@@ -58,7 +58,8 @@ def run(options, command):
             resume=options.resume,
             progress=not options.quiet,
         )
-    result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
+    if options.learning_rate is not None:
+        result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
     print(result)
     account = account_of(result, command=command)
     with _writing(folder):

@@ -143,7 +143,7 @@ def _fit(command):
         help="through the simulation (default), the linear response, or both",
     )
     add("--steps", type=int, default=100, metavar="N", help="of the optimiser (default 100)")
-    add("--learning-rate", type=float, default=0.01, metavar="X", help="of Adam (default 0.01)")
+    add("--learning-rate", type=float, metavar="X", help="of Adam (default 0.01; after a linear fit, see fit())")
     add("--patience", type=int, metavar="N", help="looks at unseen noise without a better one that end the fit")
     add("--max-evaluations", type=int, default=600, metavar="N", help="of the linear response (default 600)")
     add("--skip", type=int, metavar="N", help="samples left out before FC (default: those that see no signal yet)")
@@ -269,7 +269,7 @@ def problems_of(options):
             value = getattr(options, name)
             if value is not None and value < least:
                 problems.append(f"--{name.replace('_', '-')} {value}: give at least {least}")
-        if not options.learning_rate > 0.0:
+        if options.learning_rate is not None and not options.learning_rate > 0.0:
             problems.append(f"--learning-rate {options.learning_rate:g}: give a positive number")
         if options.tvb and options.evaluate is None:
             problems.append("--tvb: TVB runs beside JAX; give --evaluate N, too")

@@ -13,6 +13,7 @@ from ..certificate import Certificate, certify
 from ..constraints import MaskedParameter
 from ..parameters import parameters_of
 from ..show import kind_of, traits_of
+from . import refinement
 from .evaluation import Evaluation
 from .fit import SEEN, UNSEEN
 from .recipe import fit_call, tvb_values
@@ -212,10 +213,12 @@ def _run(result):
 
 def _options(result):
     """Options of the fit, with what was meant by those that were left out."""
-    linear = _stage(result) == "Linear response"
+    linear, method = _stage(result) == "Linear response", result.options.get("method")
     meant = {
-        "loss": "rmse" if result.options.get("method") == "'simulate'" else "rmse_corr",
-        "optimizer": "none: L-BFGS on the linear response" if linear else "optax.adam(0.01)",
+        "loss": {"'linear'": "rmse_corr", "'linear+simulate'": "rmse_corr, then 1 - fc_corr"}.get(method, "rmse"),
+        "optimizer": "none: L-BFGS on the linear response"
+        if linear
+        else {"'linear+simulate'": refinement.TOLD}.get(method, "optax.adam(0.01)"),
         "skip_t": str(result.skip_t),
         "monitor": str(result.monitor),
         "simulation_length": "the simulator's own",

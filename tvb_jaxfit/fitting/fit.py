@@ -15,6 +15,7 @@ from ..translate.assemble import leaves
 from ..translate.clone import configured_clone
 from ..translate.linear import prepare_linear
 from ..translate.simulator import prepare
+from . import refinement
 from .confirmation import confirmation
 from .evaluate import evaluate, resample
 from .evaluation import Evaluation
@@ -207,11 +208,14 @@ def fit(
         simulation (see `prepare_linear`, `fit_linear`); or the second first, and on from there through the simulation.
         The linear response gives the loss that is expected of a simulation of that length, without running it: the
         shorter (25,000 steps at least), the less a fit relies on slow fluctuations, which only long recordings
-        determine.
+        determine. What the simulation goes on from is expected of the simulator's own length, so that
+        ``simulation_length`` may be longer: ten minutes have half the noise of two and a half.
     loss : callable, optional
-        (fc, target) to a scalar. By default `rmse`; with the linear response `rmse_corr`.
+        (fc, target) to a scalar. By default `rmse`; with the linear response `rmse_corr`, and 1 - `fc_corr` in a
+        simulation that goes on from there.
     optimizer : optax.GradientTransformation, optional
-        Of the simulation: Adam with a learning rate of 0.01 by default.
+        Of the simulation: Adam with a learning rate of 0.01 by default; after the linear response one of up to 0.005 of
+        each value's range, which falls to a tenth.
     max_steps : int, optional
         Of the optimizer.
     skip_t : int, optional
@@ -257,42 +261,46 @@ def fit(
     if skip_t is None:
         skip_t = transient(simulate.monitors[monitor], state.monitors[monitor])
     state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
-    if loss is None:
-        loss = rmse if method == "simulate" else rmse_corr
-
-    def objective(state):
-        fc = compute_fc(simulate(state).data[monitor], skip_t)
-        return loss(fc, target), {"r": fc_corr(fc, target)}
-
+    is_fresh = "noise" in state.integrator and fresh is not False
+    if n_noise < 1 or (n_noise > 1 and not is_fresh):
+        raise ValueError(f"n_noise: {n_noise}; give at least 1, and more than 1 for fresh noise alone.")
+    if patience is not None and not is_fresh:
+        raise ValueError(f"patience: {patience}; it counts looks at unseen noise, and this fit sees but one. Leave it.")
     held, before = configured_clone(sim), None
     if method != "simulate":
+        of_linear = rmse_corr if loss is None else loss
         linear, _ = prepare_linear(sim)
-        confirm = confirmation(sim, simulate, loss, target, monitor, jax.random.key(UNSEEN))
-        used = simulate.monitors[monitor].steps(0, simulate.n_steps).size - skip_t
+        confirm = confirmation(sim, simulate, of_linear, target, monitor, jax.random.key(UNSEEN))
+        # Long simulations have less noise to refine by; what they begin with is that of the simulator's own length.
+        n_steps = simulate.n_steps if method == "linear" else int(np.ceil(sim.simulation_length / simulate.dt))
+        used = simulate.monitors[monitor].steps(0, n_steps).size - skip_t
         length = max(used * simulate.monitors[monitor].istep, _SHORTEST) * simulate.dt
         limits = {"max_evaluations": max_evaluations, "callback": callback, "progress": progress}
-        fitted, history, _ = fit_linear(linear, state, loss, target, monitor, length, confirm, **limits)
+        fitted, history, _ = fit_linear(linear, state, of_linear, target, monitor, length, confirm, **limits)
         before = FitResult(
             fitted, history.best, state, history, target, simulate, skip_t, monitor, held, options=options
         )
         if method == "linear" or history.stop_reason.startswith("interrupted"):
             return before
         state = fitted
-    noisy = "noise" in state.integrator
-    if n_noise < 1 or (n_noise > 1 and (fresh is False or not noisy)):
-        raise ValueError(f"n_noise: {n_noise}; give at least 1, and more than 1 for fresh noise alone.")
+        loss = refinement.pattern if loss is None else loss
+        optimizer = refinement.adam(parameters_of(state), max_steps) if optimizer is None else optimizer
+    loss = rmse if loss is None else loss
     optimizer = optax.adam(0.01) if optimizer is None else optimizer
     if n_noise > 1:
         optimizer, max_steps = optax.MultiSteps(optimizer, n_noise).gradient_transformation(), n_noise * max_steps
+
+    def objective(state):
+        fc = compute_fc(simulate(state).data[monitor], skip_t)
+        return loss(fc, target), {"r": fc_corr(fc, target)}
+
     unseen = {}
-    if noisy and fresh is not False:
+    if is_fresh:
         unseen = {
             "refresh": lambda step, state: resample(state, jax.random.fold_in(jax.random.key(SEEN), step)),
             "validate": lambda state: objective(resample(state, jax.random.key(UNSEEN))),
             "patience": patience,
         }
-    elif patience is not None:
-        raise ValueError(f"patience: {patience}; it counts looks at unseen noise, and this fit sees but one. Leave it.")
     loop = OptaxOptimizer(
         objective, optimizer, callback=callback, has_aux=True, progress=progress, checkpoint=checkpoint, **unseen
     )

@@ -70,7 +70,7 @@ class Objective:
     def __init__(self, linear, state, loss, target, monitor, length):
         self.state, self.parameters, self._linear = state, parameters_of(state), linear
         images = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
-        sizes = {path: jnp.full_like(image, _size(self.parameters[path])) for path, image in images.items()}
+        sizes = {path: jnp.full_like(image, size_of(self.parameters[path])) for path, image in images.items()}
         self.start, self._tree = ravel_pytree(images)
         self._sizes = ravel_pytree(sizes)[0]
         self.x = state.initial_conditions[-1]
@@ -156,7 +156,7 @@ def _seen(point, value, loss, r, reach, *arrays):
     return Seen(np.array(point), value, float(loss), float(r), float(reach), *arrays)
 
 
-def _size(parameter):
+def size_of(parameter):
     """Scale of an image: the range of the values, or their own size."""
     if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
         return parameter.upper_bound - parameter.lower_bound

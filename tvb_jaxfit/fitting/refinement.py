@@ -1,0 +1,39 @@
+"""How a fit goes on through the simulation from where the linear response has led it."""
+
+import optax
+
+from ..loss import fc_corr
+from .objective import size_of
+
+# Steps of Adam in parts of a value's range. The first ones are short, since Adam takes them at full length whatever the
+# slopes; and the last ones, since the noise of each leads astray.
+RATE, FIRST, LAST, _WARM = 0.005, 0.05, 0.1, 20
+TOLD = f"Adam in steps of up to {RATE:g} of each value's range, which fall to {RATE * LAST:g}"
+
+
+def pattern(fc, target):
+    """1 - `fc_corr`: the loss to go on by, as the linear fit has seen to the strength of FC.
+
+    It is no loss to begin with: nothing keeps it from a bifurcation, where the linear response ends.
+    """
+    return 1.0 - fc_corr(fc, target)
+
+
+def adam(parameters, n_steps):
+    """Adam in parts of each value's range, in steps that become longer, and then shorter.
+
+    Parameters
+    ----------
+    parameters : dict of str to Parameter
+        By path, as the images that are fitted.
+    n_steps : int
+
+    Returns
+    -------
+    optax.GradientTransformation
+    """
+    sizes = {path: size_of(parameter) for path, parameter in parameters.items()}
+    in_parts = optax.stateless(lambda updates, _: {path: sizes[path] * step for path, step in updates.items()})
+    warm = min(_WARM, n_steps // 4)
+    rate = optax.warmup_cosine_decay_schedule(FIRST * RATE, RATE, warm, max(n_steps, 1), LAST * RATE)
+    return optax.chain(optax.adam(rate), in_parts)
