@@ -1,0 +1,88 @@
+"""Covariances are those of the discrete Lyapunov equation of the very step, whatever meets in it."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.linalg
+from tvb.simulator import coupling, integrators, models, monitors, noise
+from tvb.simulator.coupling import SparseCoupling
+from tvb.simulator.simulator import Simulator
+
+import tvb_jaxfit as tj
+
+
+class Saturating(SparseCoupling):
+    """What a region sees of another depends on both: it does not split into what each sends."""
+
+    def pre(self, x_i, x_j):
+        return np.tanh(x_j - 0.5 * x_i + 0.1) * (1.0 + x_i * x_j)
+
+    def post(self, gx):
+        return 0.03 * gx
+
+
+class Meeting(models.Linear):
+    """Regions meet in the model, too."""
+
+    def dfun(self, state, coupling, local_coupling=0.0):
+        return self.gamma * state + coupling - 0.02 * np.tanh(state.mean(axis=1, keepdims=True)) + 0.03
+
+
+class Twofold(models.Linear):
+    """Two modes, which decay at rates of their own and meet."""
+
+    number_of_modes = 2
+
+    def dfun(self, state, coupling, local_coupling=0.0):
+        return self.gamma * state * np.array([1.0, 1.5]) + coupling + 0.02 * np.tanh(state.sum(axis=2, keepdims=True))
+
+
+CASES = {
+    "pairs": (lambda: models.Linear(gamma=np.array([-0.2])), Saturating),
+    "a model in which regions meet": (
+        lambda: Meeting(gamma=np.array([-0.2])),
+        lambda: coupling.Linear(a=np.array([0.02])),
+    ),
+    "several modes": (lambda: Twofold(gamma=np.array([-0.2])), lambda: coupling.Linear(a=np.array([0.02]))),
+    "several variables": (models.ReducedWongWangExcInh, lambda: coupling.Linear(a=np.array([0.1]))),
+}
+
+
+def _by_brute_force(sim, rest):
+    """Covariance of the states, from one matrix of a whole step, the samples that are on their way included."""
+    simulate, state = tj.prepare(sim, sim.integrator.dt)
+    horizon = np.broadcast_to(rest, state.initial_conditions.shape)
+    silent = state.integrator.noise.draws * 0.0
+
+    def step(samples, draws):
+        noise = state.integrator.noise.replace(draws=draws)
+        at = state.replace(initial_conditions=samples, integrator=state.integrator.replace(noise=noise))
+        return simulate(at).final_state.initial_conditions
+
+    whole, stir = jax.jacrev(step, (0, 1))(jax.numpy.asarray(horizon), silent)
+    whole, stir = np.reshape(whole, (horizon.size,) * 2), np.reshape(stir, (horizon.size, -1))
+    assert np.max(np.abs(np.linalg.eigvals(whole))) < 1.0
+    now = slice(-rest.size, None)
+    return scipy.linalg.solve_discrete_lyapunov(whole, stir @ stir.T)[now, now]
+
+
+@pytest.mark.parametrize("delayed", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("case", CASES)
+def test_covariance_is_that_of_the_linearised_step(ou, case, delayed):
+    model, function = CASES[case]
+    model = model()
+    sim = Simulator(
+        model=model,
+        connectivity=ou.network(delayed=delayed).connectivity,
+        coupling=function(),
+        integrator=integrators.HeunStochastic(dt=0.5, noise=noise.Additive(nsig=np.array([1e-6]))),
+        monitors=[monitors.RawVoi(variables_of_interest=np.arange(model.nvar))],
+        simulation_length=50.0,
+    )
+    model.variables_of_interest = model.state_variables
+    linear, state = tj.prepare_linear(sim)
+    response = linear(state)
+    exact = _by_brute_force(sim, np.asarray(response.fixed_point.x))
+    assert response.is_stable and ou.off_by(response.covariance(), exact) < 1e-8
+    # Negative control: regions do not stir each other alike everywhere.
+    assert np.ptp(np.diagonal(exact)) > 1e-3 * np.max(np.diagonal(exact))
