@@ -73,4 +73,4 @@ def test_tvb_confirms_a_linear_fit(file):
     assert result.r[-1] - 0.04 <= in_tvb
     assert "do not confirm" not in result.history.stop_reason
     # Negative control: where the fit began, the FC is another one.
-    assert result.r[0] < result.r[-1] - 0.1
+    assert result.loss[-1] < 0.1 * result.loss[0]
