@@ -8,7 +8,7 @@ import pytest
 from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit import BoundedParameter, Parameter
+from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter
 from tvb_jaxfit.dynamics.linear_response import LinearResponse
 from tvb_jaxfit.fitting import confirmation, linear_fit
 from tvb_jaxfit.fitting import fit as fit_module
@@ -251,7 +251,7 @@ def test_a_linear_fit_is_asked_for_what_fit_was(sim, target, monkeypatch, steps,
     monkeypatch.setattr(fit_module, "fit_linear", fitted)
     monkeypatch.setattr(fit_module, "confirmation", confirmed)
     sim.monitors = [monitors.Raw(), monitors.TemporalAverage(period=400.0)]
-    limits = {"max_evaluations": 7, "callback": lambda *_: None, "progress": steps == 2000}
+    limits = {"max_evaluations": 7, "penalty": lambda _: 1.0, "callback": lambda *_: None, "progress": steps == 2000}
     options = {"simulation_length": steps * 4.0, "skip_t": 7, "monitor": 1, "loss": tj.rmse}
     result = tj.fit(sim, target, _free(), method="linear", **options, **limits)
     assert given == {"fit": (tj.rmse, 1, length, "confirmed"), "limits": limits, "confirmation": (tj.rmse, 1)}
@@ -326,3 +326,26 @@ def test_unknown_methods_and_options_that_do_not_go_together_are_refused(sim, ta
         tj.fit(sim, target, _free(), n_noise=2, fresh=False)
     with pytest.raises(ValueError, match="patience"):
         tj.fit(sim, target, _free(), patience=2, fresh=False)
+
+
+@pytest.mark.parametrize("method", ["simulate", pytest.param("linear", marks=pytest.mark.slow)])
+def test_weights_of_connections_are_fitted_near_what_they_were(sim, target, method):
+    """Those that there are, not below 0, and the nearer to the measured ones the more a departure costs."""
+    weights = np.array(sim.connectivity.weights)
+    weights[0, 1] = weights[1, 0] = 0.0
+    sim.connectivity.weights = weights
+    gone = {}
+    for dear in (0.0, 1e3):
+        options = {"max_evaluations": 30, "max_steps": 5, "optimizer": optax.adam(0.02), "progress": False}
+        result = tj.fit(
+            sim,
+            target,
+            {"connectivity.weights": MaskedParameter(lower_bound=0.0)},
+            method=method,
+            penalty=lambda state, dear=dear: dear * jnp.mean((state.connectivity.weights - weights) ** 2),
+            **options,
+        )
+        fitted = np.asarray(parameters_of(result.fitted)["connectivity.weights"].value)
+        assert np.all(fitted[weights == 0.0] == 0.0) and fitted.min() >= 0.0
+        gone[dear] = np.sqrt(np.mean((fitted - weights) ** 2))
+    assert gone[0.0] > 0.005 and gone[1e3] < 0.5 * gone[0.0]

@@ -219,6 +219,7 @@ def _options(result):
         "optimizer": "none: L-BFGS on the linear response"
         if linear
         else {"'linear+simulate'": refinement.TOLD}.get(method, "optax.adam(0.01)"),
+        "penalty": "none",
         "skip_t": str(result.skip_t),
         "monitor": str(result.monitor),
         "simulation_length": "the simulator's own",

@@ -177,6 +177,7 @@ def fit(
     *,
     method="simulate",
     loss=None,
+    penalty=None,
     optimizer=None,
     max_steps=100,
     skip_t=None,
@@ -213,6 +214,10 @@ def fit(
     loss : callable, optional
         (fc, target) to a scalar. By default `rmse`; with the linear response `rmse_corr`, and 1 - `fc_corr` in a
         simulation that goes on from there.
+    penalty : callable, optional
+        State (plain arrays) to a scalar that is added to the loss, whatever the FC is. For connectome weights,
+        ``{"connectivity.weights": MaskedParameter(lower_bound=0.0)}`` and ``penalty=lambda state: jnp.mean((
+        state.connectivity.weights - measured) ** 2)`` fit those of the connections that there are, near what they are.
     optimizer : optax.GradientTransformation, optional
         Of the simulation: Adam with a learning rate of 0.01 by default; after the linear response one of up to 0.005 of
         each value's range, which falls to a tenth.
@@ -275,7 +280,7 @@ def fit(
         n_steps = simulate.n_steps if method == "linear" else int(np.ceil(sim.simulation_length / simulate.dt))
         used = simulate.monitors[monitor].steps(0, n_steps).size - skip_t
         length = max(used * simulate.monitors[monitor].istep, _SHORTEST) * simulate.dt
-        limits = {"max_evaluations": max_evaluations, "callback": callback, "progress": progress}
+        limits = {"max_evaluations": max_evaluations, "penalty": penalty, "callback": callback, "progress": progress}
         fitted, history, _ = fit_linear(linear, state, of_linear, target, monitor, length, confirm, **limits)
         before = FitResult(
             fitted, history.best, state, history, target, simulate, skip_t, monitor, held, options=options
@@ -292,7 +297,8 @@ def fit(
 
     def objective(state):
         fc = compute_fc(simulate(state).data[monitor], skip_t)
-        return loss(fc, target), {"r": fc_corr(fc, target)}
+        cost = 0.0 if penalty is None else penalty(state)
+        return loss(fc, target) + cost, {"r": fc_corr(fc, target)}
 
     unseen = {}
     if is_fresh:

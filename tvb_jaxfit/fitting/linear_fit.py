@@ -7,6 +7,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..loss import fc_corr
+from ..parameters import plain
 from ..state import State
 from .callbacks import as_callback
 from .descent import descend
@@ -61,7 +62,20 @@ class Attempt:
         )
 
 
-def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_evaluations, callback=None, progress=True):
+def fit_linear(
+    linear,
+    state,
+    loss,
+    target,
+    monitor,
+    length,
+    confirm,
+    *,
+    max_evaluations,
+    penalty=None,
+    callback=None,
+    progress=True,
+):
     """Fit marked values of a state by the linear response.
 
     A coarse sweep finds starts; from the best of them, descents first ask for values that are alike in all regions, and
@@ -82,6 +96,8 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
         State to (loss, r, fc) of simulations on fresh noise: two means, and the FC of each.
     max_evaluations : int
         Of the linear response, from each start.
+    penalty : callable, optional
+        State (plain) to a scalar, added to the loss.
     callback : callable, optional
         (step, state, loss, gradients) where a descent begins and at each improvement; True ends the fit.
     progress : bool, optional
@@ -101,7 +117,7 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
     """
     began, callback = time.perf_counter(), as_callback(callback)
     callback.begin()
-    objective = Objective(linear, state, loss, target, monitor, length)
+    objective = Objective(linear, state, loss, target, monitor, length, penalty)
     attempts, reason, ended = [], "", False
 
     def attempt(start, bar):
@@ -123,6 +139,7 @@ def fit_linear(linear, state, loss, target, monitor, length, confirm, *, max_eva
                     start = descend(objective, start, prior, max_evaluations // len(PRIORS), bar, record)
             fitted = objective.state_of(start)
             loss, r, fc = confirm(fitted)
+            loss += float(objective.cost(plain(fitted)))
             endless_r, apart = endless(fc, start.fc, target)
         except KeyboardInterrupt:
             ended, reason = True, "interrupted; "

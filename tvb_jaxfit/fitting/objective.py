@@ -65,9 +65,12 @@ class Objective:
     monitor : int
     length : float
         Of the recording whose loss is expected [ms].
+    penalty : callable, optional
+        State (plain) to a scalar: what values cost, whatever their FC.
     """
 
-    def __init__(self, linear, state, loss, target, monitor, length):
+    def __init__(self, linear, state, loss, target, monitor, length, penalty=None):
+        self._penalty = penalty
         self.state, self.parameters, self._linear = state, parameters_of(state), linear
         images = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
         sizes = {path: jnp.full_like(image, size_of(self.parameters[path])) for path, image in images.items()}
@@ -86,8 +89,10 @@ class Objective:
             return recorded + curved + _ASTRAY * jnp.mean(response.remainder**4)
 
         def of_values(values, rest, x):
-            response = linear(with_values(rest, values), x)
-            value, fc = jnp.where(response.is_stable, expected(response), jnp.inf), response.fc(monitor)
+            there = with_values(rest, values)
+            response = linear(there, x)
+            value = jnp.where(response.is_stable, expected(response) + self.cost(there), jnp.inf)
+            fc = response.fc(monitor)
             seen = loss(fc, target), fc_corr(fc, target), jnp.max(response.reach), response.fixed_point.x, fc
             return value, seen
 
@@ -103,6 +108,10 @@ class Objective:
             return (value + prior * apart, *seen), gradients, pull(gradients)[0] + prior * slope
 
         self._evaluate = jax.jit(evaluate)
+
+    def cost(self, state):
+        """What the values of a state (plain) cost."""
+        return 0.0 if self._penalty is None else self._penalty(state)
 
     def _values(self, point):
         images = self._tree(point * self._sizes)
