@@ -343,16 +343,15 @@ def history(fit, fresh=None, axes=None):
     >>> ax.get_ylabel()
     'loss'
     """
-    unseen = ((), ()), "validation"
-    if fresh is not None:
-        unseen = fresh, "fresh noise"
-    elif "r" in fit.validation.aux:
-        unseen = (fit.validation.steps, fit.validation.aux["r"]), "validation"
-    has_r = "r" in fit.aux or len(unseen[0][0]) > 0
+    label = "fresh noise"
+    if fresh is None and "r" in fit.validation.aux:
+        fresh, label = (fit.validation.steps, fit.validation.aux["r"]), "validation"
+    has_r = "r" in fit.aux or fresh is not None
     axes = _axes(axes, 1 + has_r, (4.6, 3.2))
     _curve(axes[0], "loss", fit.loss, fit.validation, "validation", fit.best_step)
     if has_r:
-        _curve(axes[1], "r (off-diagonal)", fit.aux.get("r", ()), *unseen, fit.best_step)
+        fresh = ((), ()) if fresh is None else fresh
+        _curve(axes[1], "r (off-diagonal)", fit.aux.get("r", ()), fresh, label, fit.best_step)
     return axes
 
 

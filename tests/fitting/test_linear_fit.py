@@ -222,10 +222,15 @@ def test_double_precision_that_is_this_threads_alone_is_that_of_the_confirmation
     np.testing.assert_array_equal(alone.loss, double.loss)
 
 
+def _ended(state, reason):
+    """What a linear fit gives that went nowhere."""
+    nothing = {"loss": np.array([1.0]), "aux": {"r": np.zeros(1)}, "best_step": 0, "wall_time": 0.0}
+    return state, tj.History(best=state, stop_reason=reason, **nothing), []
+
+
 def test_after_an_interrupt_no_simulation_is_fitted(sim, target, monkeypatch):
     def interrupted(linear, state, *_, **__):
-        nothing = {"loss": np.array([1.0]), "aux": {"r": np.zeros(1)}, "best_step": 0, "wall_time": 0.0}
-        return state, tj.History(best=state, stop_reason="interrupted; 1 descents", **nothing), []
+        return _ended(state, "interrupted; 1 descents")
 
     monkeypatch.setattr(fit_module, "fit_linear", interrupted)
     monkeypatch.setattr(tj.OptaxOptimizer, "run", lambda *_: pytest.fail("went on"))
@@ -241,8 +246,7 @@ def test_a_linear_fit_is_asked_for_what_fit_was(sim, target, monkeypatch, steps,
     def fitted(linear, state, loss, target, monitor, length, confirm, **limits):
         given["fit"] = (loss, monitor, length, confirm)
         given["limits"] = limits
-        nothing = {"loss": np.array([1.0]), "aux": {"r": np.zeros(1)}, "best_step": 0, "wall_time": 0.0}
-        return state, tj.History(best=state, stop_reason="done", **nothing), []
+        return _ended(state, "done")
 
     def confirmed(sim, simulate, loss, target, monitor, key):
         given["confirmation"] = (loss, monitor)
@@ -272,8 +276,7 @@ def _went_on(monkeypatch, sim, target, **options):
 
     def found(linear, state, loss, target, monitor, length, *_, **__):
         seen.append((loss, length))
-        nothing = {"loss": np.array([1.0]), "aux": {"r": np.zeros(1)}, "best_step": 0, "wall_time": 0.0}
-        return state, tj.History(best=state, stop_reason="2 starts followed", **nothing), []
+        return _ended(state, "2 starts followed")
 
     def run(loop, state, *_):
         seen.extend((loop, state))

@@ -155,10 +155,8 @@ def _values(account):
 
 def _history(account):
     """Loss and what else was recorded at each step, as CSV; and the same of the validation, where it was looked at."""
-    names, of_unseen = (
-        list(dict.fromkeys(name for history in account.stages.values() for name in of(history)))
-        for of in (lambda history: history.aux, lambda history: history.validation.aux)
-    )
+    names = list(dict.fromkeys(name for history in account.stages.values() for name in history.aux))
+    of_unseen = list(dict.fromkeys(name for history in account.stages.values() for name in history.validation.aux))
     file = io.StringIO()
     lines = csv.writer(file, lineterminator="\n")
     lines.writerow(["stage", "step", "loss", *names, "validation", *(f"validation {name}" for name in of_unseen)])

@@ -22,6 +22,7 @@ from .evaluation import Evaluation
 from .history import History
 from .linear_fit import fit_linear
 from .monitored import choose_monitor, transient
+from .objective import free_of_charge
 from .optimizer import OptaxOptimizer
 from .recipe import told
 from .target import match_target
@@ -266,6 +267,7 @@ def fit(
     if skip_t is None:
         skip_t = transient(simulate.monitors[monitor], state.monitors[monitor])
     state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
+    penalty = free_of_charge if penalty is None else penalty
     is_fresh = "noise" in state.integrator and fresh is not False
     if n_noise < 1 or (n_noise > 1 and not is_fresh):
         raise ValueError(f"n_noise: {n_noise}; give at least 1, and more than 1 for fresh noise alone.")
@@ -297,8 +299,7 @@ def fit(
 
     def objective(state):
         fc = compute_fc(simulate(state).data[monitor], skip_t)
-        cost = 0.0 if penalty is None else penalty(state)
-        return loss(fc, target) + cost, {"r": fc_corr(fc, target)}
+        return loss(fc, target) + penalty(state), {"r": fc_corr(fc, target)}
 
     unseen = {}
     if is_fresh:

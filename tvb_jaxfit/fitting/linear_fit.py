@@ -12,7 +12,7 @@ from ..state import State
 from .callbacks import as_callback
 from .descent import descend
 from .history import History
-from .objective import Objective
+from .objective import Objective, free_of_charge
 
 # Costs of values that differ between regions, from one descent to the next: what FC does not ask for comes last.
 PRIORS = (0.1, 0.025)
@@ -72,7 +72,7 @@ def fit_linear(
     confirm,
     *,
     max_evaluations,
-    penalty=None,
+    penalty=free_of_charge,
     callback=None,
     progress=True,
 ):
@@ -139,7 +139,7 @@ def fit_linear(
                     start = descend(objective, start, prior, max_evaluations // len(PRIORS), bar, record)
             fitted = objective.state_of(start)
             loss, r, fc = confirm(fitted)
-            loss += float(objective.cost(plain(fitted)))
+            loss += float(penalty(plain(fitted)))
             endless_r, apart = endless(fc, start.fc, target)
         except KeyboardInterrupt:
             ended, reason = True, "interrupted; "

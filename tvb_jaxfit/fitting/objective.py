@@ -51,6 +51,11 @@ class Seen:
         return bool(np.isfinite(self.value))
 
 
+def free_of_charge(state):
+    """The penalty of a fit without one: whatever the values are, they cost nothing."""
+    return 0.0
+
+
 class Objective:
     """Function of the images of the free values, as one vector of comparable entries.
 
@@ -69,8 +74,8 @@ class Objective:
         State (plain) to a scalar: what values cost, whatever their FC.
     """
 
-    def __init__(self, linear, state, loss, target, monitor, length, penalty=None):
-        self._penalty = penalty
+    def __init__(self, linear, state, loss, target, monitor, length, penalty=free_of_charge):
+        self.penalty = penalty
         self.state, self.parameters, self._linear = state, parameters_of(state), linear
         images = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
         sizes = {path: jnp.full_like(image, size_of(self.parameters[path])) for path, image in images.items()}
@@ -91,7 +96,7 @@ class Objective:
         def of_values(values, rest, x):
             there = with_values(rest, values)
             response = linear(there, x)
-            value = jnp.where(response.is_stable, expected(response) + self.cost(there), jnp.inf)
+            value = jnp.where(response.is_stable, expected(response) + penalty(there), jnp.inf)
             fc = response.fc(monitor)
             seen = loss(fc, target), fc_corr(fc, target), jnp.max(response.reach), response.fixed_point.x, fc
             return value, seen
@@ -108,10 +113,6 @@ class Objective:
             return (value + prior * apart, *seen), gradients, pull(gradients)[0] + prior * slope
 
         self._evaluate = jax.jit(evaluate)
-
-    def cost(self, state):
-        """What the values of a state (plain) cost."""
-        return 0.0 if self._penalty is None else self._penalty(state)
 
     def _values(self, point):
         images = self._tree(point * self._sizes)

@@ -7,8 +7,8 @@ from .objective import size_of
 
 # Steps of Adam in parts of a value's range. The first ones are short, since Adam takes them at full length whatever the
 # slopes; and the last ones, since the noise of each leads astray.
-RATE, FIRST, LAST, _WARM = 0.005, 0.05, 0.1, 20
-TOLD = f"Adam in steps of up to {RATE:g} of each value's range, which fall to {RATE * LAST:g}"
+_RATE, _FIRST, _LAST, _WARM = 0.005, 0.05, 0.1, 20
+TOLD = f"Adam in steps of up to {_RATE:g} of each value's range, which fall to {_RATE * _LAST:g}"
 
 
 def pattern(fc, target):
@@ -35,5 +35,5 @@ def adam(parameters, n_steps):
     sizes = {path: size_of(parameter) for path, parameter in parameters.items()}
     in_parts = optax.stateless(lambda updates, _: {path: sizes[path] * step for path, step in updates.items()})
     warm = min(_WARM, n_steps // 4)
-    rate = optax.warmup_cosine_decay_schedule(FIRST * RATE, RATE, warm, max(n_steps, 1), LAST * RATE)
+    rate = optax.warmup_cosine_decay_schedule(_FIRST * _RATE, _RATE, warm, max(n_steps, 1), _LAST * _RATE)
     return optax.chain(optax.adam(rate), in_parts)

@@ -164,10 +164,6 @@ class Fit:
             self._take_validation(last)
             self.reason = reason
 
-    def _looks(self):
-        """Steps and values of the validations."""
-        return np.array(list(self.validated), int), np.array(list(self.validated.values()))
-
     def _compare(self, step, value):
         """Keep the last good images as the best, where they are."""
         if value < self.lowest:
