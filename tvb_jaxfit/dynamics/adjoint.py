@@ -196,7 +196,7 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
             g = g + _latest_of(blocks, of_latest, times[0])
         # The adjoint of a state is complete once what was taken of it has been added: of the last one here.
         adjoint = tuple(one + last for one, last in zip(adjoint, rows(g[-1]), strict=True))
-        earlier = tuple(jnp.concatenate([jnp.zeros_like(one[:1]), one[:-1]]) for one in rows(g, 1))
+        earlier = _of_the_step_before(rows(g, 1))
         entering = [_long(leaf) for leaf in jax.tree.leaves(inputs)]
         chosen_entering = [leaf for leaf, want in zip(entering, want_entering, strict=True) if want]
         before = (jnp.concatenate([x[None], one[:-1]]) for x, one in zip(first, after, strict=True))
@@ -216,7 +216,11 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
         by_state, by_sum = zip(*(row[1:3] for row in pulled), strict=True)
         value, pull_sent = jax.vjp(sent_of, long_chosen, long_x)
         sending = None if step.channels is None else [pull_sent(unit)[1] for unit in _units(value)]
-        local = (times, *_unlong((by_state, by_sum, sending), size), earlier)
+        by_state, of_sum, sending = _unlong((by_state, by_sum, sending), size)
+        if step.delays is not None:
+            ring = backwards.put(ring, times[-1], jnp.stack(_weighted([_last(row) for row in of_sum], adjoint)))
+            of_sum = _of_the_step_before(of_sum)
+        local = (times, by_state, of_sum, sending, earlier)
         back = partial(_back, step, backwards)
         (adjoint, ring), (through, through_sent) = jax.lax.scan(back, (adjoint, ring), local, reverse=True)
         through = tuple(_long(one) for one in through)
@@ -297,12 +301,12 @@ def _latest_of(blocks, of_latest, time):
 def _back(step, backwards, carry, arrays):
     """One step of the reverse recursion: from the adjoint of the state after it to that of the state before.
 
-    It comes out as it came in: with one user of the new adjoint, XLA makes one loop of it.
+    It comes out as it came in: with one user of the new adjoint, XLA makes one loop of it. With delays ``by_sum`` is of
+    the step before: the ring already has what this one sends.
     """
     adjoint, ring = carry
     time, by_state, by_sum, sending, g = arrays
-    of_sum = jnp.stack(_weighted(by_sum, adjoint))
-    ring = backwards.put(ring, time, of_sum)
+    of_sum = jnp.stack(_weighted(by_sum, adjoint)) if step.delays is None else None
     of_sent = rows(backwards.sum(of_sum, ring, time))
     before = [one + here for one, here in zip(_weighted(by_state, adjoint), g, strict=True)]
     if sending is None:
@@ -310,7 +314,20 @@ def _back(step, backwards, carry, arrays):
             before[variable] = before[variable] + one
     else:
         before = [one + more for one, more in zip(before, _weighted(sending, of_sent), strict=True)]
+    if step.delays is not None:
+        # Read first, written then, as in the run: otherwise XLA copies the ring.
+        ring = backwards.put(ring, time - 1, jnp.stack(_weighted(by_sum, before)))
     return (tuple(before), ring), (adjoint, None if sending is None else of_sent)
+
+
+def _last(values):
+    """The last of each series."""
+    return tuple(one[-1] for one in values)
+
+
+def _of_the_step_before(series):
+    """Series moved by one step: at each what was at the one before, and nothing at the first."""
+    return jax.tree.map(lambda one: jnp.concatenate([jnp.zeros_like(one[:1]), one[:-1]]), series)
 
 
 def _of_weights(network, of_sum, y, was_sent, times):
