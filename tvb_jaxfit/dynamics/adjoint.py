@@ -25,8 +25,8 @@ from .lean import lean
 from .step import Network
 from .trajectory import Blocks, joined, rows, run, run_piece, whole
 
-# Elements of a block's states: some twenty arrays of that size stay in a core's cache.
-BLOCK_ELEMENTS = 5376
+# Elements of a block's states: as many as keep two cores busy with an operation, few enough to stay in their caches.
+BLOCK_ELEMENTS = 43008
 # Bytes of states and sums that the reverse pass holds; beyond, it holds one piece at a time, and runs each again.
 MEMORY = 2**29
 

@@ -23,7 +23,7 @@ _COST = {"integer_pow": 2, "div": 6, "sqrt": 6, "rsqrt": 8, "rem": 12} | dict.fr
 )
 _NEVER_REPEATED = 6
 # To divide by the one, to store and to load.
-_KEEPING = 12
+_KEEPING = 30
 # Elements below which a value's kernel costs less than its call; plans that are tried before there is none better.
 _SMALL, _TRIES = 32, 6
 _FREE = frozenset(

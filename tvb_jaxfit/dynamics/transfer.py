@@ -14,6 +14,8 @@ _SERIES_RADIUS = 0.5
 # argument whose exponential is finite; Taylor coefficients of (exp(r) - 1 - r) / r^2, to rounding within ln(2) / 2.
 _LN2 = {8: (6.93147180369123816490e-01, 1.90821492927058770002e-10), 4: (0.693359375, -2.12194440e-4)}
 _LARGEST = {8: 709.0, 4: 88.0}
+# A number to which integers are added exactly, and then show in its last bits.
+_SHIFT = {8: 1.5 * 2.0**52, 4: 1.5 * 2.0**23}
 _EXPM1 = {size: tuple(1 / math.factorial(k + 2) for k in range(n)) for size, n in ((8, 12), (4, 7))}
 
 
@@ -27,9 +29,13 @@ def _polynomial(coefficients, x):
     return terms[0]
 
 
+def _smallest(y):
+    return jnp.finfo(y.dtype).eps / 4.0
+
+
 def _away(y):
     """y, but where it is too small to matter beside 1, or so large that an exponential of it would overflow."""
-    largest, smallest = _LARGEST[y.dtype.itemsize], jnp.finfo(y.dtype).eps / 4.0
+    largest, smallest = _LARGEST[y.dtype.itemsize], _smallest(y)
     y = jnp.where(jnp.abs(y) < smallest, smallest, y)
     return jnp.where(y > largest, largest, jnp.where(y < -largest, -largest, y))
 
@@ -39,10 +45,11 @@ def _exponentials(x):
     """exp(x) - 1 and exp(x), both to rounding: half of what XLA's exp takes on a CPU, a quarter of its expm1."""
     size = x.dtype.itemsize
     high, low = _LN2[size]
+    bits, bias, mantissa = (jnp.int64, 1023, 52) if size == 8 else (jnp.int32, 127, 23)
     k = lax.round(x * (1.0 / math.log(2.0)), lax.RoundingMethod.TO_NEAREST_EVEN)
     r = (x - k * high) - k * low
-    bits, bias, mantissa = (jnp.int64, 1023, 52) if size == 8 else (jnp.int32, 127, 23)
-    power = lax.bitcast_convert_type((k.astype(jnp.int32).astype(bits) + bias) << mantissa, x.dtype)
+    # Not converted to an integer: XLA would saturate, at five more operations.
+    power = lax.bitcast_convert_type((lax.bitcast_convert_type(k + _SHIFT[size], bits) + bias) << mantissa, x.dtype)
     less_one = r + r * r * _polynomial(_EXPM1[size], r)
     return power * less_one + (power - 1.0), power * less_one + power
 
@@ -86,22 +93,42 @@ def rectifier(y):
     >>> float(rectifier(jnp.asarray(0.0))), float(jax.grad(rectifier)(jnp.asarray(0.0)))
     (1.0, 0.5)
     """
-    away = _away(y)
-    over_y = -1.0 / _exponentials(-away)[0]
-    # Not where y > away: XLA may work out y twice, and once with another last digit.
-    return jnp.where(y > _LARGEST[y.dtype.itemsize], y, away * over_y)
+    # Chosen last, where nothing waits for it: a step is as long as the longest chain of its operations.
+    return _with_asymptotes(y, jnp.where(jnp.abs(y) < _smallest(y), 1.0, y / -_exponentials(-y)[0]))
+
+
+def _with_asymptotes(y, value):
+    largest = _LARGEST[y.dtype.itemsize]
+    return jnp.where(y > largest, y, jnp.where(y < -largest, 0.0, value))
 
 
 @rectifier.defjvp
 def _rectifier_jvp(primals, tangents):
     (y,), (dy,) = primals, tangents
-    # The same exponential serves value and slope; where the series does, its slope is finite though it has no digits.
+    over_y, slope = _slope(y)
+    return _known(y, over_y), slope * dy
+
+
+@jax.custom_jvp
+def _known(y, over_y):
+    """The rectifier from 1 / (1 - exp(-y)), which its slope needs, too."""
+    return _with_asymptotes(y, _away(y) * over_y)
+
+
+@_known.defjvp
+def _known_jvp(primals, tangents):
+    y, over_y = primals
+    return _known(y, over_y), _slope(y)[1] * tangents[0]
+
+
+def _slope(y):
+    """1 / (1 - exp(-y)) where it is finite, and the slope: where the series serves it, the other has no digits."""
     near, away = jnp.abs(y) < _SERIES_RADIUS, _away(y)
     y0 = jnp.where(near, y, 0.0)
     less_one, q = _exponentials(-away)
     over_y = -1.0 / less_one
-    slope = jnp.where(near, 0.5 + y0 * _polynomial(_SERIES, y0 * y0), over_y * (1.0 - away * over_y * q))
-    return rectifier(y), slope * dy
+    series = 0.5 + y0 * _polynomial(_SERIES, y0 * y0)
+    return over_y, jnp.where(near, series, over_y * (1.0 - away * over_y * q))
 
 
 # The square of it is finite, so that a derivative that overflows times one that vanishes is 0 and not NaN.

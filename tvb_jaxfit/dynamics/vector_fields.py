@@ -40,9 +40,9 @@ def reduced_wong_wang(parameters, state, coupling):
     """
     p = parameters
     S = state[0]
-    x = p["w"] * p["J_N"] * S + p["I_o"] + p["J_N"] * coupling[0]
-    H = rectifier(p["d"] * (p["a"] * x - p["b"])) / p["d"]
-    return jnp.expand_dims(-(S / p["tau_s"]) + (1.0 - S) * H * p["gamma"], 0)
+    gain = p["d"] * p["a"]
+    y = (gain * p["w"] * p["J_N"]) * S + (gain * (p["I_o"] + p["J_N"] * coupling[0]) - p["d"] * p["b"])
+    return jnp.expand_dims((1.0 - S) * (p["gamma"] / p["d"]) * rectifier(y) - S / p["tau_s"], 0)
 
 
 def reduced_wong_wang_exc_inh(parameters, state, coupling):
