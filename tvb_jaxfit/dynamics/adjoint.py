@@ -199,7 +199,9 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
         earlier = _of_the_step_before(rows(g, 1))
         entering = [_long(leaf) for leaf in jax.tree.leaves(inputs)]
         chosen_entering = [leaf for leaf, want in zip(entering, want_entering, strict=True) if want]
-        before = (jnp.concatenate([x[None], one[:-1]]) for x, one in zip(first, after, strict=True))
+        before = tuple(jnp.concatenate([x[None], one[:-1]]) for x, one in zip(first, after, strict=True))
+        if s is None:
+            s = network.sums(every_sent(jnp.stack(before, axis=1)))
         long_x, long_s = tuple(map(_long, before)), rows(_long(s))
 
         def step_of(chosen, x, s, chosen_entering):

@@ -85,8 +85,14 @@ def _scan(equation, operands, one):
     n_constant, n_carry = parameters["num_consts"], parameters["num_carry"]
     constants, carry = operands[:n_constant], operands[n_constant : n_constant + n_carry]
 
+    *_, = (outs := parameters["jaxpr"].jaxpr.outvars)
+    both = {a for a in outs[:n_carry] if not is_literal(a)} & {a for a in outs[n_carry:] if not is_literal(a)}
+    zeros = {a: lax.optimization_barrier(jnp.zeros(a.aval.shape, a.aval.dtype)) for a in both}
+
     def body(carry, at):
         results = _evaluate(parameters["jaxpr"], [*constants, *carry, *at], one)
+        made = {a: r + zeros[a] for a, r in zip(outs, results, strict=True) if not is_literal(a) and a in zeros}
+        results = [r if is_literal(a) else made.get(a, r) for a, r in zip(outs, results, strict=True)]
         return results[:n_carry], results[n_carry:]
 
     series = operands[n_constant + n_carry :]

@@ -100,7 +100,7 @@ def _is_elementwise(equation):
     if equation.primitive.name not in ELEMENTWISE:
         return False
     shape = equation.outvars[0].aval.shape
-    return all(a.aval.shape in (shape, ()) for a in equation.invars)
+    return all(a.aval.shape == shape or a.aval.size == 1 for a in equation.invars)
 
 
 def _only_places(equation):
@@ -144,14 +144,16 @@ def _scan(equation, arguments):
     n_fixed = n_constant + n_carry
     fixed, carry = called.jaxpr.invars[:n_constant], arguments[n_constant:n_fixed]
     known, reciprocals = _known(called, dict(zip(fixed, arguments[:n_constant], strict=True)))
-    series = list(map(_series, equation.invars[n_fixed:], arguments[n_fixed:]))
-    stacked = [one.ndim > 2 for one in series]
-    whole = [one for one, apart in zip(series, stacked, strict=True) if not apart]
+    atoms = equation.invars[n_fixed:]
+    n_rows = list(map(_n_rows, atoms))
+    series = list(map(_series, atoms, arguments[n_fixed:]))
+    whole = [one for one, n_row in zip(series, n_rows, strict=True) if n_row == 1]
 
     def body(carry, at):
         time, *at = at
         at = iter(at)
-        now = [_rows_at(one, time) if apart else next(at) for one, apart in zip(series, stacked, strict=True)]
+        pairs = zip(series, n_rows, strict=True)
+        now = [next(at) if n_row == 1 else _rows_at(one, n_row, time) for one, n_row in pairs]
         entering = zip(called.jaxpr.invars[n_constant:], [*carry, *now], strict=True)
         results = [array(value) for value in _evaluate(called, known | dict(entering), reciprocals)]
         # What comes out twice is held once.
@@ -165,20 +167,22 @@ def _scan(equation, arguments):
     return [*end, *(flat(out[place]) for place in places)]
 
 
+def _n_rows(atom):
+    """Rows of variables that are stacked in each sample of a series."""
+    shape = atom.aval.shape[1:]
+    return shape[0] if len(shape) == 3 and shape[0] <= _MOST_ROWS else 1
+
+
 def _series(atom, value):
-    """A series as (length, n), or as (length, n_row, n) where rows of variables are stacked in each of its samples."""
+    """A series as (length, n)."""
     length, *shape = atom.aval.shape
-    value = array(value)
-    if len(shape) == 3 and 1 < shape[0] <= _MOST_ROWS:
-        return jnp.reshape(value, (length, shape[0], -1))
-    return jnp.reshape(value, (length,) if math.prod(shape) == 1 else (length, -1))
+    return jnp.reshape(array(value), (length,) if math.prod(shape) == 1 else (length, -1))
 
 
-def _rows_at(series, time):
+def _rows_at(series, n_row, time):
     """Rows of one sample, each taken by itself: of rows that are taken together XLA makes no fast loop."""
-    _, n_row, size = series.shape
-    together = jnp.reshape(series, (-1, n_row * size))
-    return Rows(flat(lax.dynamic_slice(together, (time, np.int32(row * size)), (1, size))) for row in range(n_row))
+    size = series.shape[1] // n_row
+    return Rows(flat(lax.dynamic_slice(series, (time, np.int32(row * size)), (1, size))) for row in range(n_row))
 
 
 def _is_quick(equation):

@@ -201,6 +201,10 @@ class Network:
         arrived = self.seen(sent, ring, time) * self.weights[None, None]
         return jnp.swapaxes(arrived @ jnp.ones(arrived.shape[-1:], arrived.dtype), 1, 2)
 
+    def sums(self, sent):
+        """`sum` without delays at many times at once, all (n_time, n_channel, n_node, n_mode)."""
+        return jnp.einsum("ij,tcjm->tcim", self.weights, sent)
+
     def pairs(self, sent, ring, time):
         """What each target sees of each source, (target, n_channel, source, n_mode)."""
         if self.delays is None:

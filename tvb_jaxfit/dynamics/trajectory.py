@@ -1,7 +1,7 @@
 """A run as blocks of steps: what is asked of a block is taken from it while it is in cache, the rest is forgotten."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -59,6 +59,22 @@ class Blocks:
         return self.cut(jnp.arange(self.n_steps, dtype=jnp.int32))
 
     @property
+    def as_one(self):
+        """The same run in one block."""
+        return replace(self, size=self.n_steps, n_block=1, n_piece=1)
+
+    @property
+    def keeps_sums(self):
+        """Whether sums over the network are kept: where they are not one matrix product for a whole block."""
+        return self.step.delays is not None or self.connected is not None
+
+    def takes_all(self, x):
+        """Whether what is asked for is about as much as the states, each like ``x``: then blocks save no memory."""
+        states = jax.ShapeDtypeStruct((self.size, *x.shape), x.dtype)
+        taken = jax.tree.leaves(jax.eval_shape(self.take, states))
+        return 2 * sum(leaf.size for leaf in taken) >= states.size
+
+    @property
     def n_last(self):
         """Blocks that hold the samples that a next run goes on from."""
         return -(-min(self.step.horizon, self.n_steps) // self.size)
@@ -69,7 +85,7 @@ def joined(arrays, n_axis):
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[n_axis:]), arrays)
 
 
-def run_block(step, network, theta, weights, begin, times, inputs, keep=False):
+def run_block(step, network, theta, weights, begin, times, inputs, keep_sums=False):
     """One block of steps.
 
     Parameters
@@ -85,11 +101,9 @@ def run_block(step, network, theta, weights, begin, times, inputs, keep=False):
     after : tuple of Array, shape (size, n_node, n_mode)
         Each state variable after each step.
     seen : Array, shape (size, n_channel, n_node, n_mode), or None
-        Sums over the network, where ``keep`` is true.
+        Sums over the network, where they are kept.
     """
 
-    # States come out before the step, not after: with one user of the new state, XLA makes one loop of the step, and
-    # computes no exponential twice.
     def body(carry, at):
         variables, ring = carry
         time, u = at
@@ -98,11 +112,11 @@ def run_block(step, network, theta, weights, begin, times, inputs, keep=False):
         new = step.from_sum(theta, x, s, u)
         if step.delays is not None:
             ring = network.put(ring, time + 1, send(step, theta, new))
-        return (rows(new), ring), (variables, s if keep else None)
+        new = rows(new)
+        return (new, ring), (new, s if keep_sums else None)
 
     x, ring = begin
-    (x, ring), (before, seen) = jax.lax.scan(body, (rows(x), ring), (times, inputs))
-    after = tuple(jnp.concatenate([one[1:], last[None]]) for one, last in zip(before, x, strict=True))
+    (x, ring), (after, seen) = jax.lax.scan(body, (rows(x), ring), (times, inputs))
     return (jnp.stack(x), ring), after, seen
 
 
@@ -123,7 +137,7 @@ def run_piece(blocks, network, theta, weights, begin, times, inputs, take=None, 
     take : callable, optional
         In place of the blocks' own; None takes nothing.
     keep : bool
-        Whether states and sums are kept.
+        Whether states are kept, and sums that are not quickly worked out again.
 
     Returns
     -------
@@ -134,7 +148,7 @@ def run_piece(blocks, network, theta, weights, begin, times, inputs, take=None, 
         (n_block, size, ...)
     """
     step = blocks.step
-    one = partial(run_block, step, network, keep=keep)
+    one = partial(run_block, step, network, keep_sums=keep and blocks.keeps_sums)
     # Where Jacobians are not local, plain autodiff runs each block again.
     one = one if step.is_local else jax.checkpoint(one)
 
@@ -166,6 +180,10 @@ def run(blocks, theta, weights, past, inputs, keep=False, take=None):
         pieces; state and ring at the start of each piece.
     """
     take = blocks.take if take is None else take
+    asked = blocks
+    if blocks.n_piece == 1 and (keep or blocks.takes_all(past[-1])):
+        # All states lie in memory in any case: each is written where it stays.
+        blocks = blocks.as_one
     network, ring = start(blocks.step, theta, weights, past, blocks.connected)
     latest = None
     if blocks.step.horizon > 1:
@@ -184,7 +202,7 @@ def run(blocks, theta, weights, past, inputs, keep=False, take=None):
         first = blocks.n_piece * blocks.n_block
         last = jnp.roll(latest, -(first % blocks.n_last), axis=0)
         last = joined(last, 2)[-min(blocks.step.horizon, blocks.n_steps) :]
-    return joined(taken, 3), last, (kept, starts)
+    return joined(taken, 3), last, (asked.cut(joined(kept, 3)), starts)
 
 
 def scan_steps(step, n_steps, theta, weights, past, inputs):
