@@ -23,7 +23,7 @@ _COST = {"integer_pow": 2, "div": 6, "sqrt": 6, "rsqrt": 8, "rem": 12} | dict.fr
 )
 _NEVER_REPEATED = 6
 # To divide by the one, to store and to load.
-_KEEPING = 30
+_KEEPING = 50
 # Elements below which a value's kernel costs less than its call; plans that are tried before there is none better.
 _SMALL, _TRIES = 32, 6
 _FREE = frozenset(
@@ -57,12 +57,14 @@ def planned(function):
     return rewritten
 
 
-def _evaluate(closed, arguments, one):
+def _evaluate(closed, arguments, one, n_carry=0):
     jaxpr = closed.jaxpr
     values = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     values |= zip(jaxpr.invars, arguments, strict=True)
     same = _same(jaxpr)
-    kept = plan(jaxpr, same)
+    own = [None if is_literal(atom) else same.get(atom, atom) for atom in jaxpr.outvars]
+    # What a loop hands on and gives out, too, XLA would work out for each.
+    kept = plan(jaxpr, same) | {atom for atom in set(own[:n_carry]) & set(own[n_carry:]) if atom and _is_large(atom)}
 
     def read(atom):
         return atom.val if is_literal(atom) else values[same.get(atom, atom)]
@@ -85,14 +87,8 @@ def _scan(equation, operands, one):
     n_constant, n_carry = parameters["num_consts"], parameters["num_carry"]
     constants, carry = operands[:n_constant], operands[n_constant : n_constant + n_carry]
 
-    *_, = (outs := parameters["jaxpr"].jaxpr.outvars)
-    both = {a for a in outs[:n_carry] if not is_literal(a)} & {a for a in outs[n_carry:] if not is_literal(a)}
-    zeros = {a: lax.optimization_barrier(jnp.zeros(a.aval.shape, a.aval.dtype)) for a in both}
-
     def body(carry, at):
-        results = _evaluate(parameters["jaxpr"], [*constants, *carry, *at], one)
-        made = {a: r + zeros[a] for a, r in zip(outs, results, strict=True) if not is_literal(a) and a in zeros}
-        results = [r if is_literal(a) else made.get(a, r) for a, r in zip(outs, results, strict=True)]
+        results = _evaluate(parameters["jaxpr"], [*constants, *carry, *at], one, n_carry)
         return results[:n_carry], results[n_carry:]
 
     series = operands[n_constant + n_carry :]
@@ -149,7 +145,7 @@ class _Values:
 
     def __init__(self, jaxpr, same):
         self.results, self.operands, self.weight = set(), {}, {}
-        self.users, sliced = defaultdict(list), defaultdict(int)
+        self.users, sliced, turned = defaultdict(list), defaultdict(int), set()
         live = {same.get(a, a) for a in jaxpr.outvars if not is_literal(a)}
         self.results |= live
         for equation in reversed(jaxpr.eqns):
@@ -168,14 +164,19 @@ class _Values:
                 self.results.add(atom)
             self.operands[atom] = operands
             self.weight[atom] = 0 if name in _FREE else _COST.get(name, 1)
-            if name == "transpose":
-                sliced[atom] = 2
+            if name == "transpose" and _changes_order(equation):
+                turned.add(atom)
             for operand in operands:
                 self.users[operand].append(atom)
         # Users before what they use.
         self.order = list(self.operands)
-        # No kernel is fast that works out what is read in another order, or at several places.
-        self.out_of_order = {atom for atom in self.order if sliced[atom] > 1 and _is_large(atom)}
+        # No kernel is fast that works out what is read in another order, or at several places, unless it is there.
+        there = set(jaxpr.invars)
+        for atom in reversed(self.order):
+            if self.weight[atom] == 0 and self.operands[atom] <= there and atom not in turned:
+                there.add(atom)
+        made = turned | {atom for atom, count in sliced.items() if count > 1 and atom not in there}
+        self.out_of_order = {atom for atom in self.order if atom in made and _is_large(atom)}
 
     def cost(self, kept):
         """(cost, fused): the kernels in which each value is worked out that is not a kernel's own result."""
@@ -202,6 +203,13 @@ class _Values:
             if repeated > 0 and _is_large(atom) and self.weight[atom]:
                 gain[atom] = repeated * sum(self.weight[one] for one in below[atom]) - _KEEPING
         return sorted((atom for atom in gain if gain[atom] > 0), key=gain.get, reverse=True)
+
+
+def _changes_order(equation):
+    """Whether a transposition moves other axes than those of length 1."""
+    shape = equation.invars[0].aval.shape
+    moved = [axis for axis in equation.params["permutation"] if shape[axis] > 1]
+    return moved != sorted(moved)
 
 
 def _is_large(atom):
