@@ -128,7 +128,7 @@ def _to_peak(pattern):
 
 
 # Pieces that a kernel is cut into: enough for little waste at its end, few enough for large matrix products.
-_PIECES = 20
+_PIECES = 5
 
 
 def filter_at(kernel, past, signal, ends):
@@ -163,7 +163,7 @@ def filter_at(kernel, past, signal, ends):
     if band.shape[0] == 1:
         pieces = band[0].reshape(-1, size)
         # Block by block: as one product XLA would transpose the signal first.
-        parts = [jax.lax.map(lambda block: pieces @ block, part) for part in blocks]
+        parts = [jnp.broadcast_to(pieces, (part.shape[0], *pieces.shape)) @ part for part in blocks]
         products = jnp.concatenate(parts).reshape(n_blocks + back, back + 1, band.shape[2], n)
         out = sum(products[back - j : back + n_blocks - j, j] for j in range(back + 1))
     else:
