@@ -189,23 +189,27 @@ def test_gradients_of_runs_of_which_one_piece_is_held_at_a_time_equal_plain_auto
 
 
 def test_what_is_taken_of_blocks_and_the_latest_states_have_the_gradients_of_plain_autodiff(monkeypatch):
-    """Means over two steps, and the history that a next run goes on from, across block borders and delays."""
+    """Scaled means over two steps, and the history that a next run goes on from, across block borders and delays; what
+    is taken and not used costs nothing."""
     monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_VAR * N_NODE * N_MODE)
     arguments, _ = _problem(12, horizon=8)
     step, weight = STEPS["delays"], jnp.asarray(np.random.default_rng(1).normal(size=(8, N_VAR, N_NODE, N_MODE)))
 
-    def of_blocks(theta, weights, past, inputs):
-        means, last = adjoint.simulate_steps(
-            step, 12, theta, weights, past, inputs, lambda x: jnp.mean(x.reshape(-1, 2, *x.shape[1:]), axis=1)
-        )
-        return jnp.sum(jnp.sin(means)) + jnp.sum(weight * last)
+    scale = jnp.asarray([0.7, 1.3]).reshape(1, N_VAR, 1, 1)
 
-    def plain(theta, weights, past, inputs):
+    def means(scale, x):
+        return scale * jnp.mean(x.reshape(-1, 2, *x.shape[1:]), axis=1), x[1::2] ** 2
+
+    def of_blocks(theta, weights, past, inputs, scale):
+        (taken, _), last = adjoint.simulate_steps(step, 12, theta, weights, past, inputs, means, scale)
+        return jnp.sum(jnp.sin(taken)) + jnp.sum(weight * last)
+
+    def plain(theta, weights, past, inputs, scale):
         x = scan_steps(step, 12, theta, weights, past, inputs)
-        means = jnp.mean(x.reshape(-1, 2, *x.shape[1:]), axis=1)
-        return jnp.sum(jnp.sin(means)) + jnp.sum(weight * jnp.concatenate([past, x])[-8:])
+        return jnp.sum(jnp.sin(means(scale, x)[0])) + jnp.sum(weight * jnp.concatenate([past, x])[-8:])
 
-    ours, expected = (jax.jit(jax.value_and_grad(run, (0, 1, 2, 3)))(*arguments) for run in (of_blocks, plain))
+    gradients = (jax.jit(jax.value_and_grad(run, (0, 1, 2, 3, 4))) for run in (of_blocks, plain))
+    ours, expected = (gradient(*arguments, scale) for gradient in gradients)
     np.testing.assert_allclose(ours[0], expected[0], rtol=1e-13)
     _assert_same(ours[1], expected[1])
 

@@ -13,9 +13,9 @@ X = jnp.asarray(RANDOM.uniform(0.5, 1.5, 200))
 
 
 def _shared(x):
-    """Twenty products that two results share, and one that is one result's own."""
+    """Fifty products that two results share, and one that is one result's own."""
     y = x
-    for _ in range(20):
+    for _ in range(50):
         y = y * x + 0.5
     return y + 1.0, jnp.sum(y - 2.0), x * 3.0
 

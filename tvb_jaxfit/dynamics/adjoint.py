@@ -39,7 +39,7 @@ def trajectory(step, n_steps, theta, weights, past, inputs):
     return simulate_steps(step, n_steps, theta, weights, past, inputs)[0]
 
 
-def simulate_steps(step, n_steps, theta, weights, past, inputs, take=whole):
+def simulate_steps(step, n_steps, theta, weights, past, inputs, take=whole, taking=()):
     """What is asked for of a trajectory, with the structured reverse pass.
 
     Parameters
@@ -48,6 +48,8 @@ def simulate_steps(step, n_steps, theta, weights, past, inputs, take=whole):
         As in `scan_steps`.
     take : callable
         See `Blocks`; it must split at the lengths that `block_sizes` gives.
+    taking : tree of Array
+        What ``take`` needs besides the states.
 
     Returns
     -------
@@ -70,10 +72,11 @@ def simulate_steps(step, n_steps, theta, weights, past, inputs, take=whole):
             partial(jax.lax.slice_in_dim, start_index=begin, limit_index=begin + blocks.n_steps), inputs
         )
         if step.is_local:
-            leaves, treedef = jax.tree.flatten((theta, enters))
-            taken, last = _run(blocks, (treedef, len(jax.tree.leaves(theta))), weights, past, *leaves)
+            leaves, treedef = jax.tree.flatten((theta, taking, enters))
+            tree = treedef, len(jax.tree.leaves(theta)), len(jax.tree.leaves(taking))
+            taken, last = _run(blocks, tree, weights, past, *leaves)
         else:
-            taken, last, _ = run(blocks, theta, weights, past, enters)
+            taken, last, _ = run(blocks, theta, weights, past, enters, taking)
         past = jnp.concatenate([past, last])[-past.shape[0] :]
         begin += blocks.n_steps
         parts.append(taken)
@@ -95,15 +98,23 @@ def cut(step, n_steps, past, take=whole):
     enough = -(-kept // MEMORY)
     n_piece = next(n for n in range(min(enough, n_block), n_block + 1) if n_block % n == 0)
     connected = step.connected if step.is_local else None
-    yield Blocks(step, size, n_block // n_piece, n_piece, take, connected)
+    # Without delays, and where all pairs are looked at, sums over the network are one matrix product for a block.
+    more = take, connected, step.delays is not None or connected is not None
+    yield Blocks(step, size, n_block // n_piece, n_piece, *more)
     if rest:
-        yield Blocks(step, rest, 1, 1, take, connected)
+        yield Blocks(step, rest, 1, 1, *more)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _run(blocks, tree, weights, past, *leaves):
-    theta, inputs = jax.tree.unflatten(tree[0], leaves)
-    return _rewritten(blocks, lambda blocks, *args: run(blocks, *args)[:2], weights)(theta, weights, past, inputs)
+    arguments = _arguments(tree, weights, past, leaves)
+    return _rewritten(blocks, lambda blocks, *args: run(blocks, *args)[:2], weights)(*arguments)
+
+
+def _arguments(tree, weights, past, leaves):
+    """Of `run`."""
+    theta, taking, inputs = jax.tree.unflatten(tree[0], leaves)
+    return theta, weights, past, inputs, taking
 
 
 def _rewritten(blocks, function, weights):
@@ -129,8 +140,8 @@ def _forward(blocks, tree, weights, past, *leaves):
         moving = partial(_moved, tree, chosen[0])
         value, moved = _rewritten(blocks, moving, weights)(weights, past, *leaves)
         return value, (wanted, moved)
-    theta, inputs = jax.tree.unflatten(tree[0], leaves)
-    taken, last, kept = _rewritten(blocks, partial(run, keep=True), weights)(theta, weights, past, inputs)
+    arguments = _arguments(tree, weights, past, leaves)
+    taken, last, kept = _rewritten(blocks, partial(run, keep=True), weights)(*arguments)
     return (taken, last), (weights, past, leaves, wanted, kept)
 
 
@@ -139,8 +150,7 @@ def _moved(tree, index, blocks, *arguments):
 
     def of(number):
         weights, past, *leaves = (*arguments[:index], number, *arguments[index + 1 :])
-        theta, inputs = jax.tree.unflatten(tree[0], leaves)
-        return run(blocks, theta, weights, past, inputs)[:2]
+        return run(blocks, *_arguments(tree, weights, past, leaves))[:2]
 
     return jax.jvp(of, (arguments[index],), (jnp.ones_like(arguments[index]),))
 
@@ -154,7 +164,7 @@ def _backward(blocks, tree, residuals, cotangents):
         total = sum(jnp.sum(g * d) for g, d in pairs if not _is_zero(g))
         return tuple(None if leaf is None else jnp.reshape(total, leaf.shape) for leaf in wanted)
     of_taken, of_last = cotangents
-    of_taken = jax.tree.map(_dense, of_taken, is_leaf=_is_zero)
+    of_taken = [None if _is_zero(g) else g for g in jax.tree.leaves(of_taken, is_leaf=_is_zero)]
     if _is_zero(of_last):
         of_last = None
     return _rewritten(blocks, partial(_reverse, tree), residuals[0])(residuals, of_taken, of_last)
@@ -167,31 +177,46 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
     """Gradients, None for what is not differentiated."""
     weights, past, leaves, wanted, (kept, starts) = residuals
     of_x_end, of_latest = _of_the_last(blocks, of_last, past[0])
-    step, (treedef, n_theta) = blocks.step, tree
+    step, (treedef, n_theta, n_taking) = blocks.step, tree
     want_weights, _, *want_leaves = (w is not None for w in wanted)
-    constants, entering = leaves[:n_theta], leaves[n_theta:]
-    want_constants, want_entering = want_leaves[:n_theta], want_leaves[n_theta:]
+    (constants, taking, entering), (want_constants, want_taking, want_entering) = (
+        (some[:n_theta], some[n_theta : n_theta + n_taking], some[n_theta + n_taking :])
+        for some in (leaves, want_leaves)
+    )
     network, backwards = (Network(weights, step.delays, blocks.connected, forward) for forward in (True, False))
     all_pairs = Network(weights, step.delays)
-    theta, inputs = jax.tree.unflatten(treedef, leaves)
+    theta, _, inputs = jax.tree.unflatten(treedef, leaves)
+
+    def rebuilt(constants, entering):
+        theta, _, inputs = jax.tree.unflatten(treedef, [*constants, *taking, *entering])
+        return theta, inputs
+
+    def take(chosen_taking, states):
+        leaves = [*constants, *_replaced(taking, want_taking, chosen_taking), *entering]
+        taken = jax.tree.leaves(blocks.take(jax.tree.unflatten(treedef, leaves)[1], states))
+        return [None if g is None else one for one, g in zip(taken, of_taken, strict=True)]
 
     # A block of steps is one step of so many times more nodes: what is local does not notice, and all axes but the last
     # stay where loops are fast. A global constant that is differentiated is spread over nodes and steps: what comes
     # back is added elementwise, and summed once, at the end.
     n_node, size = past.shape[2], blocks.size
-    chosen = [leaf for leaf, want in zip(constants, want_constants, strict=True) if want]
+    chosen, chosen_taking = (
+        [leaf for leaf, want in zip(some, wants, strict=True) if want]
+        for some, wants in ((constants, want_constants), (taking, want_taking))
+    )
     wide = [jnp.broadcast_to(leaf, (*leaf.shape[:-2], n_node, leaf.shape[-1])) for leaf in chosen]
     long_constants, long_chosen = ([_repeated(leaf, size) for leaf in some] for some in (constants, wide))
 
     def sent(constants, chosen, x):
-        return step.sent(jax.tree.unflatten(treedef, [*_replaced(constants, want_constants, chosen), *entering])[0], x)
+        return step.sent(rebuilt(_replaced(constants, want_constants, chosen), entering)[0], x)
 
     every_sent = jax.vmap(partial(sent, constants, chosen))
 
     def block(was_sent, carry, arrays):
         adjoint, ring, *totals = carry
         times, inputs, of_taken, after, s, first = arrays
-        (g,) = jax.vjp(blocks.take, jnp.stack(after, axis=1))[1](of_taken)
+        of_taking, g = jax.vjp(take, chosen_taking, jnp.stack(after, axis=1))[1](of_taken)
+        totals[2] = [total + one for total, one in zip(totals[2], of_taking, strict=True)]
         if of_latest is not None:
             g = g + _latest_of(blocks, of_latest, times[0])
         # The adjoint of a state is complete once what was taken of it has been added: of the last one here.
@@ -206,8 +231,7 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
 
         def step_of(chosen, x, s, chosen_entering):
             constants = _replaced(long_constants, want_constants, chosen)
-            leaves = [*constants, *_replaced(entering, want_entering, chosen_entering)]
-            theta, inputs = jax.tree.unflatten(treedef, leaves)
+            theta, inputs = rebuilt(constants, _replaced(entering, want_entering, chosen_entering))
             return step.from_sum(theta, jnp.stack(x), jnp.stack(s), inputs)
 
         def sent_of(chosen, x):
@@ -253,26 +277,20 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
     n_channel = jax.eval_shape(every_sent, past).shape[1]
     nothing = jnp.zeros((network.horizon, n_channel, *past.shape[2:]), past.dtype)
     no_weights = jnp.zeros_like(weights) if want_weights else None
-    carry = (rows(of_x_end), backwards.ring(nothing), zeros, no_weights)
+    carry = (rows(of_x_end), backwards.ring(nothing), zeros, no_weights, list(map(jnp.zeros_like, chosen_taking)))
     arrays = (blocks.times(), blocks.cut(inputs), blocks.cut_taken(of_taken), kept, starts)
-    (adjoint, ring, totals, d_weights), d_entering = jax.lax.scan(piece, carry, arrays, reverse=True)
+    (adjoint, ring, totals, d_weights, d_taking), d_entering = jax.lax.scan(piece, carry, arrays, reverse=True)
     d_early, d_past = _of_the_past(partial(sent, constants), backwards, ring, chosen, past)
     d_past = jnp.concatenate([d_past, jnp.stack(adjoint)[None]])
     totals = [jnp.sum(total, axis=0) for total in _unlong(totals, size)]
     d_chosen = (_summed_to(total, leaf.shape) for total, leaf in zip(totals, chosen, strict=True))
     d_chosen = [later + early for later, early in zip(d_chosen, d_early, strict=True)]
-    nothing = [None] * len(constants), [None] * len(entering)
-    of_constants = _replaced(nothing[0], want_constants, d_chosen)
-    of_entering = _replaced(nothing[1], want_entering, joined(d_entering, 3))
-    return (d_weights, d_past, *of_constants, *of_entering)
+    gradients = ((want_constants, d_chosen), (want_taking, d_taking), (want_entering, joined(d_entering, 3)))
+    return (d_weights, d_past, *(one for want, some in gradients for one in _replaced([None] * len(want), want, some)))
 
 
 def _is_zero(value):
     return isinstance(value, SymbolicZero)
-
-
-def _dense(value):
-    return jnp.zeros(value.shape, value.dtype) if _is_zero(value) else value
 
 
 def _of_the_last(blocks, of_last, like):

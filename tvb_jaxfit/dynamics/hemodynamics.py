@@ -128,7 +128,7 @@ def _to_peak(pattern):
 
 
 # Pieces that a kernel is cut into: enough for little waste at its end, few enough for large matrix products.
-_PIECES = 5
+PIECES = 5
 
 
 def filter_at(kernel, past, signal, ends):
@@ -158,19 +158,67 @@ def filter_at(kernel, past, signal, ends):
     n_lag, n = past.shape
     lags, rows, n_blocks, back = _bands(n_lag, tuple(int(end) + n_lag for end in ends))
     size = lags.shape[-1]
-    band = jnp.where((lags >= 0) & (lags < n_lag), kernel[np.clip(lags, 0, n_lag - 1)], 0.0)
+    bands = _at(kernel, lags)
     blocks = _blocks(past, signal[: ends[-1] + 1], size, n_blocks + back)
-    if band.shape[0] == 1:
-        pieces = band[0].reshape(-1, size)
-        # Block by block: as one product XLA would transpose the signal first.
-        parts = [jnp.broadcast_to(pieces, (part.shape[0], *pieces.shape)) @ part for part in blocks]
-        products = jnp.concatenate(parts).reshape(n_blocks + back, back + 1, band.shape[2], n)
-        out = sum(products[back - j : back + n_blocks - j, j] for j in range(back + 1))
-    else:
-        whole = jnp.concatenate(blocks)
-        past = (whole[back - j : back + n_blocks - j] for j in range(back + 1))
-        out = sum(jnp.einsum("brq,bqf->brf", band[:, j], part) for j, part in enumerate(past))
-    return out.reshape(-1, n)[rows]
+    if len(bands) == 1:
+        products = jnp.concatenate([met(bands[0], part) for part in blocks])
+        return gathered(products)[rows]
+    whole = jnp.concatenate(blocks)
+    past = (whole[back - j : back + n_blocks - j] for j in range(back + 1))
+    return sum(jnp.einsum("brq,bqf->brf", bands[:, j], part) for j, part in enumerate(past)).reshape(-1, n)[rows]
+
+
+def pieces(kernel, period, size):
+    """Pieces of a kernel for a signal in blocks of a size, sampled at the end of each period.
+
+    Parameters
+    ----------
+    kernel : Array, shape (n_lag,)
+    period, size : int
+        Samples of the signal between samples of the filter, and in a block: some periods.
+
+    Returns
+    -------
+    Array, shape (1 + blocks that the kernel reaches back, size // period, size)
+        For each block and each sample in it, what it takes of a block so far back.
+    """
+    slots = np.arange(period - 1, size, period)
+    return _at(kernel, _lags(slots, -(-(kernel.shape[0] - 1) // size), size))
+
+
+def met(bands, blocks):
+    """Products of the pieces of a kernel (1 + back, n_slot, size) and blocks of a signal (n_block, size, n).
+
+    Returns
+    -------
+    Array, shape (n_block, 1 + back, n_slot, n)
+    """
+    flat = bands.reshape(-1, bands.shape[-1])
+    # Block by block: as one product XLA would transpose the signal first.
+    products = jnp.broadcast_to(flat, (blocks.shape[0], *flat.shape)) @ blocks
+    return products.reshape(blocks.shape[0], *bands.shape[:2], blocks.shape[-1])
+
+
+def gathered(products):
+    """Samples (n_sample, n) from the products of all blocks, those that the kernel reaches back to before the first."""
+    back, n = products.shape[1] - 1, products.shape[-1]
+    n_block = products.shape[0] - back
+    return sum(products[back - j : back + n_block - j, j] for j in range(back + 1)).reshape(-1, n)
+
+
+def early(past, size, back):
+    """The last blocks (back, size, n) of what was before a signal, zeros before it."""
+    return _blocks(past, past[:0], size, back)[0]
+
+
+def _at(kernel, lags):
+    n_lag = kernel.shape[0]
+    return jnp.where((lags >= 0) & (lags < n_lag), kernel[np.clip(lags, 0, n_lag - 1)], 0.0)
+
+
+def _lags(slots, back, size):
+    """Lag of every (..., blocks back, slot, time in block), for samples at ``slots`` (..., n_slot) of each block."""
+    return slots[..., None, :, None] + size * np.arange(back + 1)[:, None, None] - np.arange(size)
 
 
 def _blocks(past, signal, size, n_blocks):
@@ -191,7 +239,7 @@ def _bands(n_lag, ends):
     ends = np.asarray(ends)
     spacing = np.diff(ends)
     even = bool(np.all(spacing == max(1, spacing[0]))) if spacing.size else True
-    size = max(1, -(-n_lag // _PIECES))
+    size = max(1, -(-n_lag // PIECES))
     if even:
         period = int(spacing[0]) if spacing.size else size
         size = period * -(-size // period)
@@ -208,5 +256,4 @@ def _bands(n_lag, ends):
         column = np.concatenate([np.arange(count) for count in counts])
         slots[block - back, column] = place % size
         rows = (block - back) * slots.shape[1] + column
-    lags = slots[:, None, :, None] + size * np.arange(back + 1)[None, :, None, None] - np.arange(size)
-    return lags, rows, n_blocks, back
+    return _lags(slots, back, size), rows, n_blocks, back

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import noise
-from .hemodynamics import filter_at
+from .hemodynamics import PIECES, early, filter_at, gathered, met, pieces
 
 
 def multiples(start, n_steps, period):
@@ -94,6 +94,10 @@ class Monitor:
     def coarse(self, n):
         """The same monitor of a signal that has one sample for ``n`` steps."""
         return replace(self, istep=self.istep // n)
+
+    def needs(self, leaves, start, n_steps, size):
+        """What is needed to take `parts` of blocks of ``size`` steps, or None where samples are not made of such."""
+        return None
 
     def filter(self, leaves):
         """(pooled, taps): samples are sums of taps[d] times the mean of ``pooled`` steps, d such means ago."""
@@ -320,15 +324,35 @@ class Bold(Monitor):
     def _kernel(self, hrf, dtype):
         return jnp.roll(self.kernel(jnp.asarray(self.kernel_time, dtype), **hrf), 1 + self.shift)
 
-    def sample(self, leaves, observed, start):
+    def needs(self, leaves, start, n_steps, size):
+        """Pieces of the kernel, where samples are those at the end of whole periods, of which blocks have some."""
+        if start % self.istep or n_steps % self.istep or size % self.istep or self.istep % self.interim_istep:
+            return None
+        period, most = self.istep // self.interim_istep, self.kernel_time.size // PIECES
+        size //= self.interim_istep
+        fitting = [n for n in range(period, size + 1, period) if size % n == 0 and n <= max(most, period)]
+        return pieces(self._kernel(_numbers(leaves.hrf_kernel), leaves.stock.dtype), period, fitting[-1])
+
+    def parts(self, bands, observed):
+        """Products of the kernel's pieces and a block of states."""
+        watched = self.watch(observed)
+        means = watched.reshape(-1, self.interim_istep, math.prod(watched.shape[1:]))
+        means = means[:, 0] if self.interim_istep == 1 else jnp.mean(means, axis=1)
+        return met(bands, means.reshape(-1, bands.shape[-1], means.shape[-1]))
+
+    def sample(self, leaves, observed, start, bands=None, parts=None):
         """BOLD at the sampling steps; the stock in order of time, the oldest first."""
         hrf = _numbers(leaves.hrf_kernel)
         means, interim = window_means(leaves.interim_stock, self.watch(observed), self.interim_istep)
         n_lag = self.kernel_time.size
-        ends = self.steps(start, observed.shape[0]) // self.interim_istep - start // self.interim_istep - 1
-        kernel = self._kernel(hrf, means.dtype)
         past, signal = (a.reshape(a.shape[0], math.prod(means.shape[1:])) for a in (leaves.stock, means))
-        bold = filter_at(kernel, past, signal, ends).reshape(-1, *means.shape[1:])
+        if parts is None:
+            ends = self.steps(start, observed.shape[0]) // self.interim_istep - start // self.interim_istep - 1
+            bold = filter_at(self._kernel(hrf, means.dtype), past, signal, ends)
+        else:
+            before = met(bands, early(past, bands.shape[-1], bands.shape[0] - 1))
+            bold = gathered(jnp.concatenate([before, parts]))
+        bold = bold.reshape(-1, *means.shape[1:])
         if self.volterra:
             bold = (bold - 1.0) * (hrf["k_1"] * hrf["V_0"])
         stock = jnp.concatenate([leaves.stock, means[-n_lag:]])[-n_lag:]

@@ -133,17 +133,24 @@ class Simulate:
         inputs, integrator = self.inputs(state)
         wanted = [self._summary(monitor, start, past) for monitor in self.monitors]
 
-        def take(states):
+        size = math.gcd(*block_sizes(self.n_steps, past))
+        pairs = zip(self.monitors, state.monitors, strict=True)
+        needed = [monitor.needs(leaves, start, self.n_steps, size) for monitor, leaves in pairs]
+
+        def take(needed, states):
             seen = self.observed(states)
             whole = states if any(monitor.of_coupling for monitor in self.monitors) else None
-            return {key: summary(*key, seen) for key in dict.fromkeys(wanted)}, whole
+            parts = [None if of is None else m.parts(of, seen) for m, of in zip(self.monitors, needed, strict=True)]
+            return {key: summary(*key, seen) for key in dict.fromkeys(wanted)}, parts, whole
 
-        (taken, states), last = simulate_steps(self.step, self.n_steps, theta, weights, past, inputs, take)
+        run = simulate_steps(self.step, self.n_steps, theta, weights, past, inputs, take, needed)
+        (taken, parts, states), last = run
         coupling = None if states is None else coupling_series(self.step, theta, weights, past, states)
-        samples = [
-            monitor.coarse(n).sample(leaves, coupling if monitor.of_coupling else taken[kind, n], start // n)
-            for monitor, leaves, (kind, n) in zip(self.monitors, state.monitors, wanted, strict=True)
-        ]
+        samples = []
+        for monitor, leaves, (kind, n), *more in zip(self.monitors, state.monitors, wanted, needed, parts, strict=True):
+            observed = coupling if monitor.of_coupling else taken[kind, n]
+            more = () if more[1] is None else more
+            samples.append(monitor.coarse(n).sample(leaves, observed, start // n, *more))
         after = state.replace(
             static={"current_step": start + self.n_steps},
             initial_conditions=last,

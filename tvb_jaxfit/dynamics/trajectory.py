@@ -11,7 +11,7 @@ import numpy as np
 from .step import Step, send, start, sums
 
 
-def whole(states):
+def whole(taking, states):
     """Every state, as it is: what `Blocks` takes where nothing else is asked for."""
     return states
 
@@ -26,10 +26,12 @@ class Blocks:
     size, n_block, n_piece : int
         Steps a block, blocks a piece, pieces. The reverse pass holds the states of one piece in memory.
     take : callable
-        States after each step of a block, (size, n_var, n_node, n_mode), to a tree of arrays with time in front: what
-        of them is asked for.
+        What it needs, and states after each step of a block, (size, n_var, n_node, n_mode), to a tree of arrays with
+        time in front: what of them is asked for.
     connected : ndarray of bool, shape (n_node, n_node), or None
         Pairs that are looked at; None for all.
+    keeps_sums : bool
+        Whether sums over the network are kept for the reverse pass, and not worked out again, a block at once.
     """
 
     step: Step
@@ -38,6 +40,7 @@ class Blocks:
     n_piece: int = 1
     take: Callable = whole
     connected: np.ndarray | None = None
+    keeps_sums: bool = True
 
     @property
     def n_steps(self):
@@ -63,15 +66,10 @@ class Blocks:
         """The same run in one block."""
         return replace(self, size=self.n_steps, n_block=1, n_piece=1)
 
-    @property
-    def keeps_sums(self):
-        """Whether sums over the network are kept: where they are not one matrix product for a whole block."""
-        return self.step.delays is not None or self.connected is not None
-
-    def takes_all(self, x):
+    def takes_all(self, x, taking):
         """Whether what is asked for is about as much as the states, each like ``x``: then blocks save no memory."""
         states = jax.ShapeDtypeStruct((self.size, *x.shape), x.dtype)
-        taken = jax.tree.leaves(jax.eval_shape(self.take, states))
+        taken = jax.tree.leaves(jax.eval_shape(self.take, taking, states))
         return 2 * sum(leaf.size for leaf in taken) >= states.size
 
     @property
@@ -135,7 +133,7 @@ def run_piece(blocks, network, theta, weights, begin, times, inputs, take=None, 
     times, inputs
         (n_block, size, ...)
     take : callable, optional
-        In place of the blocks' own; None takes nothing.
+        States to what is asked of them; None takes nothing.
     keep : bool
         Whether states are kept, and sums that are not quickly worked out again.
 
@@ -166,7 +164,7 @@ def run_piece(blocks, network, theta, weights, begin, times, inputs, take=None, 
     return end, taken, kept
 
 
-def run(blocks, theta, weights, past, inputs, keep=False, take=None):
+def run(blocks, theta, weights, past, inputs, taking=(), keep=False):
     """All pieces.
 
     Returns
@@ -179,9 +177,8 @@ def run(blocks, theta, weights, past, inputs, keep=False, take=None):
         For the reverse pass, where ``keep`` is true: (after, seen) of all blocks, or None where there are several
         pieces; state and ring at the start of each piece.
     """
-    take = blocks.take if take is None else take
-    asked = blocks
-    if blocks.n_piece == 1 and (keep or blocks.takes_all(past[-1])):
+    asked, take = blocks, partial(blocks.take, taking)
+    if blocks.n_piece == 1 and (keep or blocks.takes_all(past[-1], taking)):
         # All states lie in memory in any case: each is written where it stays.
         blocks = blocks.as_one
     network, ring = start(blocks.step, theta, weights, past, blocks.connected)
