@@ -25,7 +25,7 @@ _NEVER_REPEATED = 6
 # To divide by the one, to store and to load.
 _KEEPING = 50
 # Elements below which a value's kernel costs less than its call; plans that are tried before there is none better.
-_SMALL, _TRIES = 32, 6
+_SMALL, _TRIES = 32, 40
 _FREE = frozenset(
     {*RESHAPES, "broadcast_in_dim", "convert_element_type", "iota", "slice", "dynamic_slice", "transpose", "copy"}
 )

@@ -109,11 +109,11 @@ def deco_balanced_exc_inh(parameters, state, coupling):
 def _exc_inh(p, state, coupling, gain):
     S_e, S_i = state[0], state[1]
     c = p["G"] * p["J_N"] * coupling[0]
-    through_nmda = p["J_N"] * S_e
-    I_e = p["w_p"] * through_nmda - p["J_i"] * S_i + p["W_e"] * p["I_o"] + c + p["I_ext"]
-    I_i = through_nmda - S_i + p["W_i"] * p["I_o"] + p["lamda"] * c
-    H_e = rectifier(p["d_e"] * (gain * (p["a_e"] * I_e - p["b_e"]))) / p["d_e"]
-    H_i = rectifier(p["d_i"] * (gain * (p["a_i"] * I_i - p["b_i"]))) / p["d_i"]
-    dS_e = -(S_e / p["tau_e"]) + (1.0 - S_e) * H_e * p["gamma_e"]
-    dS_i = -(S_i / p["tau_i"]) + H_i * p["gamma_i"]
+    slope_e, slope_i = gain * p["d_e"] * p["a_e"], gain * p["d_i"] * p["a_i"]
+    to_e = slope_e * (p["W_e"] * p["I_o"] + p["I_ext"]) - gain * p["d_e"] * p["b_e"]
+    to_i = slope_i * (p["W_i"] * p["I_o"]) - gain * p["d_i"] * p["b_i"]
+    y_e = (slope_e * p["w_p"] * p["J_N"]) * S_e - (slope_e * p["J_i"]) * S_i + (slope_e * c + to_e)
+    y_i = (slope_i * p["J_N"]) * S_e - slope_i * S_i + ((slope_i * p["lamda"]) * c + to_i)
+    dS_e = (1.0 - S_e) * (p["gamma_e"] / p["d_e"]) * rectifier(y_e) - S_e / p["tau_e"]
+    dS_i = (p["gamma_i"] / p["d_i"]) * rectifier(y_i) - S_i / p["tau_i"]
     return jnp.stack([dS_e, dS_i])
