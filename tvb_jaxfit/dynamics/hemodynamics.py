@@ -1,6 +1,5 @@
 """BOLD kernels, and their application at the sampling times alone."""
 
-import jax
 import jax.numpy as jnp
 import jax.scipy.special as special
 import numpy as np
