@@ -7,8 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tvb.datatypes import equations
+from tvb.simulator import monitors
 
-from tvb_jaxfit.dynamics import hemodynamics
+import tvb_jaxfit as tj
+from tvb_jaxfit import dynamics
+from tvb_jaxfit.dynamics import adjoint, hemodynamics
+from tvb_jaxfit.parameters import with_values
 
 # TVB's own sampling of 20 s at 250 Hz; its first sample is at 0.
 TIME = np.arange(0.0, 20.0, 0.004)
@@ -85,3 +89,30 @@ def test_a_gamma_kernel_that_is_infinite_at_zero_is_so_here_too():
         assert not np.all(np.isfinite(equation.evaluate(TIME.copy())))
     ours = hemodynamics.gamma(jnp.asarray(TIME), tau=jnp.asarray(1.08), n=jnp.asarray(0.5), a=jnp.asarray(0.1))
     assert not np.all(np.isfinite(ours))
+
+
+@pytest.mark.parametrize("block", [4, 8, 6])
+def test_bold_made_in_blocks_has_the_samples_and_gradients_of_bold_made_of_all_means(build_small, monkeypatch, block):
+    """In blocks that hold whole periods, and in ones that do not, where pieces of the kernel do not come into it."""
+    bold = monitors.Bold(period=16.0, hrf_length=200.0)
+    simulate, state = tj.prepare(build_small(steps=24, monitors=[bold]))
+    n_node, n_step = 6, simulate.monitors[0].istep
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", block * n_node)
+    free = {"model.w": state.model.w, "monitors[0].hrf_kernel.tau_s": state.monitors[0].hrf_kernel.tau_s}
+    asked, needs = [], dynamics.monitors.Bold.needs
+
+    def loss(free):
+        return jnp.sum(jnp.sin(simulate(with_values(state, free)).data[0]))
+
+    def seen(self, *arguments):
+        asked.append(needs(self, *arguments))
+        return asked[-1]
+
+    monkeypatch.setattr(dynamics.monitors.Bold, "needs", seen)
+    of_blocks = jax.value_and_grad(loss)(free)
+    simulate.__dict__.pop("_run")
+    monkeypatch.setattr(dynamics.monitors.Bold, "needs", lambda self, *arguments: None)
+    of_means = jax.value_and_grad(loss)(free)
+    assert (asked[0] is not None) == (block % n_step == 0)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10), of_blocks, of_means)
+    assert all(np.any(leaf != 0.0) for leaf in of_blocks[1].values()), of_blocks

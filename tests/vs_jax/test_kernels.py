@@ -90,3 +90,25 @@ def test_rows_that_were_stacked_stay_apart_and_their_zeros_are_known():
     values = [e.primitive.name for e in jax.make_jaxpr(derivative)(x).jaxpr.eqns]
     assert values.count("mul") == 4 and operations.count("mul") == 3
     np.testing.assert_array_equal(lean(derivative)(x), derivative(x))
+
+
+def test_what_a_loop_hands_on_and_gives_out_is_worked_out_once():
+    def loop(x):
+        def body(c, _):
+            new = jnp.minimum(c * 0.5 + 0.4, 1.0)
+            return new, new
+
+        return jax.lax.scan(body, x, None, length=3)
+
+    assert _divisions(loop, X) == [] and _divisions(planned(loop), X) == [(200,)]
+    jax.tree.map(np.testing.assert_array_equal, planned(loop)(X), loop(X))
+
+
+def test_what_is_read_at_several_places_is_kept_unless_it_is_stored_already():
+    def read(y):
+        y = jnp.transpose(y.reshape(1, 200), (1, 0))[:, 0]
+        return y[:150] + y[50:], jnp.sum(y[:100] * y[100:])
+
+    assert _divisions(planned(read), X) == []
+    assert _divisions(planned(lambda x: read(x * 2.0)), X) != []
+    assert _divisions(planned(lambda x: jnp.transpose(x.reshape(2, 100)) * 3.0), X) != []

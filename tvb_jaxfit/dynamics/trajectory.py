@@ -178,7 +178,7 @@ def run(blocks, theta, weights, past, inputs, taking=(), keep=False):
         pieces; state and ring at the start of each piece.
     """
     asked, take = blocks, partial(blocks.take, taking)
-    if blocks.n_piece == 1 and (keep or blocks.takes_all(past[-1], taking)):
+    if blocks.n_piece == 1 and (keep or not jax.tree.leaves(taking) and blocks.takes_all(past[-1], taking)):
         # All states lie in memory in any case: each is written where it stays.
         blocks = blocks.as_one
     network, ring = start(blocks.step, theta, weights, past, blocks.connected)

@@ -19,8 +19,6 @@ from .explore import Space
 # Points that a batch works on together, as tests/benchmarks/sweep.py finds them: beyond, memory grows and time does not
 # fall.
 _BATCH, _BATCH_OF_ACCELERATOR = 16, 64
-# Nodes from which a step of one variable, without delays, is slower in a batch than alone.
-_LONG = 32
 
 
 @dataclass
@@ -110,8 +108,7 @@ class ParallelExecution:
     n_pmap : int, optional
         Batches at once, each in a thread of its own. By default as many as there are processors; 1 on an accelerator.
     batch_size : int, optional
-        Points a batch. By default what was fastest for simulators of the size: 16 on a CPU, 1 where a step is one long
-        vector already (one variable, no delays, 32 nodes or more), 64 on an accelerator.
+        Points a batch. By default what was fastest: 16 on a CPU, 64 on an accelerator.
     progress : bool, optional
         Whether to show a progress bar.
 
@@ -146,9 +143,10 @@ class ParallelExecution:
             if number is not None and not number >= 1:
                 raise ValueError(f"ParallelExecution: {name} = {number}; give at least 1, or None.")
         self.loss, self.space, self.progress = loss, space, progress
-        self.n_pmap = n_pmap or (_n_processor() if jax.default_backend() == "cpu" else 1)
+        is_cpu = jax.default_backend() == "cpu"
+        self.n_pmap = n_pmap or (_n_processor() if is_cpu else 1)
         # No more than what gives every thread something to do.
-        self.batch_size = batch_size or min(_points_together(space[0]), -(-len(space) // self.n_pmap))
+        self.batch_size = batch_size or min(_BATCH if is_cpu else _BATCH_OF_ACCELERATOR, -(-len(space) // self.n_pmap))
 
     def run(self):
         """Evaluate.
@@ -233,17 +231,6 @@ class ParallelExecution:
 
 def _n_processor():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _points_together(state):
-    """Points a batch: several share what a step costs beside its arithmetic, unless it is one long loop already."""
-    if jax.default_backend() != "cpu":
-        return _BATCH_OF_ACCELERATOR
-    if "initial_conditions" in state:
-        horizon, n_var, n_node, n_mode = state.initial_conditions.shape
-        if horizon == n_var == n_mode == 1 and n_node >= _LONG:
-            return 1
-    return _BATCH
 
 
 class SequentialExecution:
