@@ -128,7 +128,7 @@ def test_states_are_those_of_the_plain_scan(kind):
 )
 def test_gradients_of_every_kind_of_coupling_equal_plain_autodiff(kind, monkeypatch):
     # Blocks of nine steps, and an odd piece.
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 9 * N_VAR * N_NODE * N_MODE * N_VAR * N_MODE)
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 9 * N_NODE * N_MODE)
     arguments, cotangent = _problem(horizon=STEPS[kind].horizon)
     gradients = (jax.jit(jax.grad(_loss(run, kind=kind), (0, 1, 2, 3))) for run in (trajectory, scan_steps))
     ours, expected = (gradient(*arguments, cotangent) for gradient in gradients)
@@ -170,7 +170,7 @@ def test_gradients_in_everything_equal_plain_autodiff(seed, structured, referenc
     ids=["an odd piece of four", "a step a block"],
 )
 def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(most, used, monkeypatch, reference):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", most * N_VAR * N_NODE * N_MODE)
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", most * N_NODE * N_MODE)
     arguments, cotangent = _problem()
     assert adjoint.block_sizes(N_STEPS, arguments[2])[0] == used
     got = jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))(*arguments, cotangent)
@@ -179,7 +179,7 @@ def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(mos
 
 @pytest.mark.parametrize("kind", ["plain", pytest.param("channels and delays", marks=pytest.mark.slow)])
 def test_gradients_of_runs_of_which_one_piece_is_held_at_a_time_equal_plain_autodiff(kind, monkeypatch):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 2 * N_VAR * N_NODE * N_MODE)
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 2 * N_NODE * N_MODE)
     monkeypatch.setattr(adjoint, "MEMORY", 8 * 2 * 8 * N_VAR * N_NODE * N_MODE)
     arguments, cotangent = _problem(24, horizon=8 if "delays" in kind else 1)
     pieces = next(adjoint.cut(STEPS[kind], 24, arguments[2]))
@@ -191,7 +191,7 @@ def test_gradients_of_runs_of_which_one_piece_is_held_at_a_time_equal_plain_auto
 def test_what_is_taken_of_blocks_and_the_latest_states_have_the_gradients_of_plain_autodiff(monkeypatch):
     """Scaled means over two steps, and the history that a next run goes on from, across block borders and delays; what
     is taken and not used costs nothing."""
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_VAR * N_NODE * N_MODE)
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_NODE * N_MODE)
     arguments, _ = _problem(12, horizon=8)
     step, weight = STEPS["delays"], jnp.asarray(np.random.default_rng(1).normal(size=(8, N_VAR, N_NODE, N_MODE)))
 
@@ -221,7 +221,7 @@ def test_gradients_of_a_single_step_equal_plain_autodiff():
 
 
 def test_gradients_of_a_deterministic_step_in_blocks_that_divide_equal_plain_autodiff(monkeypatch):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_VAR * N_NODE * N_MODE)
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_NODE * N_MODE)
     arguments, cotangent = _problem(12, stochastic=False)
     ours, expected = (jax.jit(jax.grad(_loss(run, 12), (0, 1, 2))) for run in (trajectory, scan_steps))
     _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))

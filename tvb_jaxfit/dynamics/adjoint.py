@@ -25,7 +25,7 @@ from .lean import lean
 from .step import Network
 from .trajectory import Blocks, joined, rows, run, run_piece, whole
 
-# Elements of a block's states: as many as keep two cores busy with an operation, few enough to stay in their caches.
+# Elements of a block's states, of each variable: as many as keep two cores busy, few enough to stay in their caches.
 BLOCK_ELEMENTS = 43008
 # Bytes of states and sums that the reverse pass holds; beyond, it holds one piece at a time, and runs each again.
 MEMORY = 2**29
@@ -85,7 +85,7 @@ def simulate_steps(step, n_steps, theta, weights, past, inputs, take=whole, taki
 
 def block_sizes(n_steps, past):
     """Steps a block, and steps of an odd piece at the end, where no good size divides their number."""
-    most = max(1, min(n_steps, BLOCK_ELEMENTS // past[0].size))
+    most = max(1, min(n_steps, BLOCK_ELEMENTS // past[0, 0].size))
     size = next((size for size in range(most, most // 4, -1) if n_steps % size == 0), most)
     return size, n_steps % size
 
