@@ -214,6 +214,14 @@ def test_what_is_taken_of_blocks_and_the_latest_states_have_the_gradients_of_pla
     _assert_same(ours[1], expected[1])
 
 
+def test_gradients_by_pulling_back_again_equal_those_by_rows_of_jacobians(monkeypatch, reference):
+    arguments, cotangent = _problem()
+    assert N_VAR * N_MODE <= adjoint._FEW_ROWS
+    monkeypatch.setattr(adjoint, "_FEW_ROWS", 1)
+    got = jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))(*arguments, cotangent)
+    _assert_same(got, reference(*arguments, cotangent))
+
+
 def test_gradients_of_a_single_step_equal_plain_autodiff():
     arguments, cotangent = _problem(n_steps=1)
     ours, expected = (jax.jit(jax.grad(_loss(run, 1), (0, 1, 2, 3))) for run in (trajectory, scan_steps))

@@ -29,6 +29,8 @@ from .trajectory import Blocks, joined, rows, run, run_piece, whole
 BLOCK_ELEMENTS = 43008
 # Bytes of states and sums that the reverse pass holds; beyond, it holds one piece at a time, and runs each again.
 MEMORY = 2**29
+# Rows of a node's Jacobians up to which their products with adjoints cost less than to pull adjoints back again.
+_FEW_ROWS = 6
 
 
 def trajectory(step, n_steps, theta, weights, past, inputs):
@@ -250,7 +252,8 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
         back = partial(_back, step, backwards)
         (adjoint, ring), (through, through_sent) = jax.lax.scan(back, (adjoint, ring), local, reverse=True)
         through = tuple(_long(one) for one in through)
-        of_each, _, _, d_entering = _scaled(pulled[0], *through) if len(pulled) == 1 else pull(jnp.stack(through))
+        few = len(pulled) <= _FEW_ROWS
+        of_each, _, _, d_entering = _scaled(pulled, through) if few else pull(jnp.stack(through))
         totals[0] = [total + one for total, one in zip(totals[0], of_each, strict=True)]
         if step.channels is not None:
             of_each, _ = pull_sent(jnp.stack([_long(one) for one in through_sent]))
@@ -396,9 +399,19 @@ def _units(value):
             yield jnp.stack([unit if other == variable else nothing for other in range(n_var)])
 
 
-def _scaled(row, adjoint):
-    """The one row of Jacobians times its adjoint (1, n_node, 1): what pulling the adjoint back would give again."""
-    return jax.tree.map(lambda a: a * adjoint.reshape(*(1,) * (a.ndim - 2), -1, 1), row)
+def _scaled(pulled, adjoint):
+    """Rows of Jacobians, each times its adjoint, summed: what pulling the adjoint back would give again."""
+
+    def one(row, weight):
+        return jax.tree.map(lambda a: a * weight.reshape(*(1,) * (a.ndim - 2), -1, 1), row)
+
+    scaled = map(one, pulled, _by_row(adjoint))
+    return jax.tree.map(lambda *rows: sum(rows), *scaled)
+
+
+def _by_row(adjoint):
+    """The adjoint (n_node, 1) of each (variable, mode)."""
+    return [one[:, mode : mode + 1] for one in adjoint for mode in range(one.shape[-1])]
 
 
 def _repeated(constant, size):
@@ -434,8 +447,7 @@ def _weighted(by, adjoint):
     adjoint : tuple of Array, shape (n_node, n_mode)
         One a variable.
     """
-    n_mode = adjoint[0].shape[-1]
-    weights = [one[:, mode : mode + 1] for one in adjoint for mode in range(n_mode)]
+    weights = _by_row(adjoint)
     return [sum(one * weight for one, weight in zip(column, weights, strict=True)) for column in zip(*by, strict=True)]
 
 
