@@ -178,8 +178,9 @@ def run(blocks, theta, weights, past, inputs, taking=(), keep=False):
         pieces; state and ring at the start of each piece.
     """
     asked, take = blocks, partial(blocks.take, taking)
-    if blocks.n_piece == 1 and (keep or not jax.tree.leaves(taking) and blocks.takes_all(past[-1], taking)):
-        # All states lie in memory in any case: each is written where it stays.
+    takes_all = not jax.tree.leaves(taking) and blocks.takes_all(past[-1], taking)
+    if blocks.step.is_local and blocks.n_piece == 1 and (keep or takes_all):
+        # All states lie in memory in any case: each is written where it stays. Not where autodiff runs blocks again.
         blocks = blocks.as_one
     network, ring = start(blocks.step, theta, weights, past, blocks.connected)
     latest = None
