@@ -293,11 +293,14 @@ class Bold(Monitor):
         First-order Volterra: the signal is (convolution - 1) k_1 V_0.
     shift : int
         Interim samples by which the kernel is moved: 0, but in a negative control.
+    pooled : int
+        Integration steps per observed sample: `sample` is given their means.
 
     Notes
     -----
     TVB applies the kernel one interim step late, its first sample wrapped to the far end: the newest interim mean has
-    the weight G[-1], the one d before it G[d - 1].
+    the weight G[-1], the one d before it G[d - 1]. A sample at an integration step within an interim period takes the
+    interim means that are complete by then: the period need not be a multiple of the interim period.
     """
 
     interim_istep: int = 1
@@ -305,6 +308,7 @@ class Bold(Monitor):
     kernel: Callable = None
     volterra: bool = False
     shift: int = 0
+    pooled: int = 1
 
     @property
     def window(self):
@@ -312,8 +316,8 @@ class Bold(Monitor):
         return "mean", self.interim_istep
 
     def coarse(self, n):
-        """The same monitor of a signal that has one sample for ``n`` steps."""
-        return replace(super().coarse(n), interim_istep=self.interim_istep // n)
+        """The same monitor of a signal that has one sample for ``n`` steps, a divisor of the interim period."""
+        return replace(self, pooled=n)
 
     def filter(self, leaves):
         """The hemodynamic response to interim means."""
@@ -341,13 +345,14 @@ class Bold(Monitor):
         return met(bands, means.reshape(-1, bands.shape[-1], means.shape[-1]))
 
     def sample(self, leaves, observed, start, bands=None, parts=None):
-        """BOLD at the sampling steps; the stock in order of time, the oldest first."""
+        """BOLD at the sampling steps; the stock in order of time, the oldest first. ``start`` in observed samples."""
         hrf = _numbers(leaves.hrf_kernel)
-        means, interim = window_means(leaves.interim_stock, self.watch(observed), self.interim_istep)
+        start, n_steps = start * self.pooled, observed.shape[0] * self.pooled
+        means, interim = window_means(leaves.interim_stock, self.watch(observed), self.interim_istep // self.pooled)
         n_lag = self.kernel_time.size
         past, signal = (a.reshape(a.shape[0], math.prod(means.shape[1:])) for a in (leaves.stock, means))
         if parts is None:
-            ends = self.steps(start, observed.shape[0]) // self.interim_istep - start // self.interim_istep - 1
+            ends = self.steps(start, n_steps) // self.interim_istep - start // self.interim_istep - 1
             bold = filter_at(self._kernel(hrf, means.dtype), past, signal, ends)
         else:
             before = met(bands, early(past, bands.shape[-1], bands.shape[0] - 1))

@@ -162,9 +162,11 @@ class Simulate:
     def _summary(self, monitor, start, past):
         """(kind, n): in place of every step, a monitor is given one sample for ``n`` steps."""
         kind, n = monitor.window
-        if monitor.of_coupling or start % n or self.n_steps % n:
+        # A mean that is begun or left unfinished keeps its single steps in the monitor's stock.
+        unfinished = kind == "mean" and (start % n or self.n_steps % n)
+        if monitor.of_coupling or unfinished:
             return kind, 1
-        return kind, math.gcd(n, *block_sizes(self.n_steps, past))
+        return kind, math.gcd(n, start, self.n_steps, *block_sizes(self.n_steps, past))
 
     def go_on(self, state):
         """State after a run with the draws of the next one in place."""

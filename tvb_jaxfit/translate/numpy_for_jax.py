@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..dynamics import transfer
+from . import numexpr_for_jax
 from .boxes import Box, boxed, is_traced, plain
 
 
@@ -139,14 +140,16 @@ class _Normal:
         return follow
 
 
-def evaluate(expression, local_dict=None, global_dict=None, out=None, **_):
-    """numexpr.evaluate: names are those of the dict, or of the caller."""
+def evaluate(expression, local_dict=None, global_dict=None, out=None, order="K", casting="same_kind", **options):
+    """numexpr.evaluate: names are those of the dicts, or of the caller."""
     caller = sys._getframe(1)
-    names = dict(_NUMEXPR)
-    names.update(caller.f_globals if global_dict is None else global_dict)
-    names.update({name: getattr(NUMPY, name) for name in _NUMEXPR})
-    names.update(caller.f_locals if local_dict is None else local_dict)
-    result = eval(compile(expression.strip(), "<numexpr>", "eval"), {"__builtins__": {}}, names)
+    local_names = caller.f_locals if local_dict is None else local_dict
+    global_names = caller.f_globals if global_dict is None else global_dict
+
+    def look_up(name):
+        return local_names[name] if name in local_names else global_names[name]
+
+    result = boxed(numexpr_for_jax.value_of(expression, look_up, NUMPY, Missing, **options))
     if out is None:
         return result
     out.write(result)
@@ -191,12 +194,6 @@ _OWN = {
 }
 _OWN["asanyarray"] = _OWN["ascontiguousarray"] = _OWN["asarray"]
 NUMPY = _Module(np, jnp, _OWN)
-
-_NUMEXPR = dict.fromkeys(
-    "where exp log log10 log1p expm1 sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh sqrt abs real imag "
-    "conj arcsinh arccosh arctanh floor ceil".split()
-)
-
 
 _NUMPY_NAMES = {"pow": "power", "fabs": "abs", "atan": "arctan", "asin": "arcsin", "acos": "arccos"}
 
