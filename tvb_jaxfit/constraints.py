@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .arrays import real_array
 from .parameters import BoundedParameter, Parameter
 
 
@@ -35,19 +36,17 @@ class PositiveParameter(Parameter):
     PositiveParameter(1e-06)
     """
 
-    def __init__(self, value=None, regional=False):
-        super().__init__(value, regional)
-        if self.value is not None:
-            self.check()
-
     def check(self):
-        """Raise ValueError where a value is not above 0."""
+        """Raise ValueError where a value is not above 0, or not finite."""
+        if isinstance(self.value, jax.core.Tracer):
+            return
         value = np.asarray(self.value)
         if not np.all(value > 0.0):
             raise ValueError(
                 f"PositiveParameter: {np.sum(~(value > 0.0))} of {value.size} start values are not above 0 (found "
                 f"{value.min():g}). Move the start, or give BoundedParameter(lower_bound=0)."
             )
+        super().check()
 
     def to_unconstrained(self):
         """Logarithm of the value."""
@@ -121,9 +120,10 @@ class NormalisedParameter(Parameter):
 
 
 def _scale(scale):
+    scale = float(real_array(scale, "NormalisedParameter: scale", shape=()))
     if not (np.isfinite(scale) and scale > 0.0):
         raise ValueError(f"NormalisedParameter: a scale of {scale:g}; give one above 0, e.g. scale=0.1.")
-    return float(scale)
+    return scale
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -196,8 +196,9 @@ class MaskedParameter(BoundedParameter):
         return new
 
     def check(self):
-        """Raise ValueError where a free entry lies outside the bounds."""
+        """Raise ValueError where a free entry lies outside the bounds, or a value is not finite."""
         BoundedParameter(self.value[self.mask], self.lower_bound, self.upper_bound)
+        Parameter.check(self)
 
     def to_unconstrained(self):
         """Images of the free entries, shape (n_free,)."""
@@ -228,6 +229,8 @@ class MaskedParameter(BoundedParameter):
 
 def _packed(mask):
     """Mask in a form that can be part of a tree's structure: hashable."""
+    if isinstance(mask, np.ma.MaskedArray) and np.ma.getmaskarray(mask).any():
+        raise ValueError("MaskedParameter: the mask is itself a masked array; give plain booleans.")
     mask = np.asarray(mask)
     if mask.dtype != bool or not mask.any():
         found = "frees nothing" if mask.dtype == bool else f"is of {mask.dtype}"

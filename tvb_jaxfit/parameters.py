@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .arrays import real_array
 from .state import State
 
 # How far inside a value on its bound is taken, as a part of the range (or of 1): at the bound its image is infinite.
@@ -21,9 +22,14 @@ class Parameter:
     Parameters
     ----------
     value : array_like or Parameter, optional
-        Start value. None (in `fit` only): the simulator's own.
+        Start value: finite real numbers. None: the simulator's own, in `fit` and where it is put into a state.
     regional : bool, optional
-        One value for each node: the start value is repeated where it is a single one.
+        One value for each region: a single start value is repeated, in `fit` and where it is put into a state.
+
+    Raises
+    ------
+    ValueError
+        Where the value is masked, complex, not finite, or not a number.
 
     Attributes
     ----------
@@ -43,8 +49,51 @@ class Parameter:
 
     def __init__(self, value=None, regional=False):
         value = value.value if isinstance(value, Parameter) else value
-        self.value = None if value is None else jnp.asarray(value, jnp.result_type(float))
         self.regional = bool(regional)
+        self.value = None
+        if value is not None:
+            self.value = jnp.asarray(real_array(value, f"{type(self).__name__}: value"), jnp.result_type(float))
+            self.check()
+
+    def check(self):
+        """Raise ValueError where a value is not finite."""
+        real_array(self.value, f"{type(self).__name__}: value", finite=True)
+
+    def in_place_of(self, former, n_node=None):
+        """Return this parameter as it stands for a value of a state, which asks for it.
+
+        Parameters
+        ----------
+        former : Array or Parameter
+            The value that it is put in place of, from which it starts where it has no value of its own.
+        n_node : int, optional
+            Number of regions, where the state knows it: a regional parameter gets a value for each of them.
+
+        Returns
+        -------
+        Parameter
+            This one, or a copy.
+
+        Raises
+        ------
+        ValueError
+            A regional parameter in place of what cannot be regional, or with another number of values.
+        """
+        former = former.value if isinstance(former, Parameter) else former
+        new = self
+        if self.value is None and hasattr(former, "dtype"):
+            new = self.with_value(former)
+            new.check()
+        if not self.regional or n_node is None or new.value is None or new.shape == (n_node,):
+            return new
+        if jnp.shape(former) not in ((), (1,), (n_node,)):
+            raise ValueError(
+                f"{type(self).__name__}: regional=True in place of a value of shape {jnp.shape(former)}, which is "
+                f"neither global (1,) nor regional ({n_node},). Leave regional=True out."
+            )
+        new = new.with_value(new.value)
+        new.shape = (n_node,)
+        return new
 
     @property
     def shape(self):
@@ -144,15 +193,20 @@ class BoundedParameter(Parameter):
     """
 
     def __init__(self, value=None, lower_bound=-np.inf, upper_bound=np.inf, regional=False):
-        super().__init__(value, regional)
-        self._take(regional, float(lower_bound), float(upper_bound))
+        name = type(self).__name__
+        bounds = {"lower_bound": lower_bound, "upper_bound": upper_bound}
+        bounds = [float(real_array(bound, f"{name}: {which}", shape=())) for which, bound in bounds.items()]
+        self._take(regional, *bounds)
         if not self.lower_bound < self.upper_bound:
-            raise ValueError(f"BoundedParameter: bounds [{lower_bound}, {upper_bound}] are not in order.")
-        if self.value is not None:
-            self.check()
+            raise ValueError(
+                f"{name}: bounds [{lower_bound}, {upper_bound}] are not in order; give lower_bound < upper_bound."
+            )
+        super().__init__(value, regional)
 
     def check(self):
-        """Raise ValueError where the value lies outside the bounds."""
+        """Raise ValueError where the value lies outside the bounds, or is not finite."""
+        if isinstance(self.value, jax.core.Tracer):
+            return
         value = np.asarray(self.value)
         outside = ~((value >= self.lower_bound) & (value <= self.upper_bound))
         if outside.any():
@@ -161,6 +215,7 @@ class BoundedParameter(Parameter):
                 f"[{self.lower_bound:g}, {self.upper_bound:g}] (found {value[outside].min():g} to "
                 f"{value[outside].max():g}). Widen the bounds or move the start."
             )
+        super().check()
 
     def to_unconstrained(self):
         """Image of the value (see Notes of the class)."""

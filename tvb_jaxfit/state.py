@@ -39,6 +39,9 @@ class State:
     AttributeError: no 'W' here; there is: w. Did you mean 'w'?
     """
 
+    # Number of regions, where it is known (see `of_regions`); part of the tree's structure.
+    _n_node = None
+
     def __init__(self, static=(), **children):
         object.__setattr__(self, "_static", tuple(static))
         object.__setattr__(self, "_children", dict(children))
@@ -56,7 +59,7 @@ class State:
     def __setattr__(self, name, value):
         if name not in self._children:
             raise AttributeError(self._unknown(name))
-        self._children[name] = _placed(value, self._children[name])
+        self._children[name] = _placed(value, self._children[name], self._n_node)
 
     def _unknown(self, name):
         if name in dict(self._static):
@@ -87,8 +90,8 @@ class State:
             if name not in self._children:
                 raise AttributeError(self._unknown(name))
         facts = dict(self._static) | dict(static or ())
-        placed = {name: _placed(value, self._children[name]) for name, value in children.items()}
-        return State(tuple(facts.items()), **(self._children | placed))
+        placed = {name: _placed(value, self._children[name], self._n_node) for name, value in children.items()}
+        return _sized(State(tuple(facts.items()), **(self._children | placed)), self._n_node)
 
     def __copy__(self):
         return self.replace()
@@ -100,13 +103,13 @@ class State:
     def tree_flatten_with_keys(self):
         """Children with their keys, for JAX."""
         keyed = [(jax.tree_util.GetAttrKey(name), child) for name, child in self._children.items()]
-        return keyed, (tuple(self._children), self._static)
+        return keyed, (tuple(self._children), self._static, self._n_node)
 
     @classmethod
     def tree_unflatten(cls, aux, children):
         """Node from JAX's flat form."""
-        names, static = aux
-        node = cls(static)
+        names, static, n_node = aux
+        node = _sized(cls(static), n_node)
         node._children.update(zip(names, children, strict=True))
         return node
 
@@ -114,9 +117,50 @@ class State:
         return "\n".join(_lines("State", self))
 
 
-def _placed(value, former):
-    """What stands in for a value, as an axis of a sweep does, takes its shape."""
-    return value.in_place_of(former) if hasattr(type(value), "in_place_of") else value
+def of_regions(node, n_node):
+    """Copy of a state in which every node knows the number of regions, as ``Parameter(regional=True)`` needs it.
+
+    Parameters
+    ----------
+    node : State, list, or anything that such a tree holds
+        Not modified.
+    n_node : int
+
+    Returns
+    -------
+    State, or what was given
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from tvb_jaxfit import Parameter
+    >>> from tvb_jaxfit.state import State, of_regions
+    >>> state = of_regions(State(model=State(w=jnp.asarray([0.3]))), 4)
+    >>> state.model.w = Parameter(0.5, regional=True)
+    >>> state.model.w
+    Parameter(0.5 x 4)
+    """
+    if isinstance(node, list):
+        return [of_regions(child, n_node) for child in node]
+    if not isinstance(node, State):
+        return node
+    children = {name: of_regions(child, n_node) for name, child in node.items()}
+    return _sized(State(node._static, **children), n_node)
+
+
+def n_regions(state):
+    """Number of regions of a state; None of one that no simulator gave."""
+    return state._n_node
+
+
+def _sized(node, n_node):
+    object.__setattr__(node, "_n_node", n_node)
+    return node
+
+
+def _placed(value, former, n_node):
+    """What stands in for a value, such as an axis or a `Parameter`, takes the shape of the value."""
+    return value.in_place_of(former, n_node) if hasattr(type(value), "in_place_of") else value
 
 
 def _summary(value):

@@ -27,7 +27,7 @@ class Axis:
     n: int
     shape: tuple[int, ...] = ()
 
-    def in_place_of(self, former):
+    def in_place_of(self, former, n_node=None):
         """Return this axis with values in the shape of what it is put in place of; `State` asks for it."""
         own, theirs = math.prod(self.shape), getattr(former, "shape", ())
         if own > 1:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from ..parameters import parameters_of, path_name, plain, with_values
+from ..state import n_regions
 from .history import History, Validation
 
 # What of a fit changes as it goes on, beside the optimiser's state.
@@ -199,15 +200,28 @@ def _arrays(lists):
 
 
 def _marked(state):
-    """Parameters of a state by path, checked."""
-    parameters = parameters_of(state)
+    """Parameters of a state by path, checked; regional ones with a value for each region."""
+    parameters, problems, n_node = {}, [], n_regions(state)
+    for path, parameter in parameters_of(state).items():
+        if parameter.value is None:
+            problems.append(f"{path}: {parameter!r} has no value; give a start value")
+        elif parameter.regional and n_node is None and parameter.value.size == 1:
+            problems.append(
+                f"{path}: {parameter!r} is regional, and this state does not say how many regions there are; set "
+                "its shape, e.g. parameter.shape = (n_node,)"
+            )
+        else:
+            try:
+                parameters[path] = parameter.in_place_of(parameter.value, n_node)
+                parameters[path].check()
+            except ValueError as error:
+                problems.append(f"{path}: {error}")
+    if problems:
+        raise ValueError("; ".join(problems))
     if not parameters:
         raise ValueError(
             "nothing to fit: no value of the state is marked. Mark one, e.g. state.model.w = Parameter(state.model.w)."
         )
-    for parameter in parameters.values():
-        if hasattr(parameter, "check"):
-            parameter.check()
     return parameters
 
 

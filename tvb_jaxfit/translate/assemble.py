@@ -12,7 +12,7 @@ from ..dynamics.monitors import Silent
 from ..dynamics.noise import KeyStream, coloured
 from ..dynamics.simulate import Simulate
 from ..dynamics.step import Step, skipping
-from ..state import State, with_path
+from ..state import State, of_regions, with_path
 from . import coupling, equation, field, history, integrator, model, monitors, stimulus
 from . import noise as noise_of
 from .compare import in_double
@@ -225,7 +225,7 @@ def _state(sim, simulate, noise):
     )
     for leaf in leaves(sim):
         state = with_path(state, leaf.path, leaf.state_value(sim))
-    return state
+    return of_regions(state, sim.connectivity.weights.shape[0])
 
 
 def _key(noise):
