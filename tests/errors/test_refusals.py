@@ -37,11 +37,13 @@ def test_the_simulator_that_these_tests_spoil_is_itself_accepted(build_small):
 
 
 class OtherRaw(monitors.Raw):
-    pass
+    def sample(self, step, state):
+        return super().sample(step, 2.0 * state)
 
 
 class OtherHeun(integrators.HeunStochastic):
-    pass
+    def scheme(self, X, dfun, coupling, local_coupling, stimulus):
+        return X
 
 
 class OtherGamma(equations.Gamma):
@@ -55,11 +57,14 @@ class OtherAdditive(noise.Additive):
 
 
 class OtherSimulator(Simulator):
-    pass
+    def run(self, **named):
+        return super().run(**named)[:1]
 
 
 class OtherConnectivity(Connectivity):
-    pass
+    def configure(self):
+        super().configure()
+        self.speed = np.array([1.0])
 
 
 class Branching(models.Linear):
@@ -148,7 +153,11 @@ def test_other_integrators_are_refused(build_small, refused, integrator):
 def test_noise_that_draws_in_its_own_way_is_refused(build_small, refused):
     sim = build_small()
     sim.integrator.noise = OtherAdditive()
-    refused(sim, "Simulator.integrator.noise: OtherAdditive replaces white", "Use Additive or Multiplicative")
+    refused(
+        sim,
+        "integrator.noise: OtherAdditive is not supported: it replaces white of TVB's Additive",
+        "Use Additive or Multiplicative",
+    )
 
 
 def test_one_dispersion_a_region_is_refused_where_tvbs_heun_fails_with_it(build_small, refused):
@@ -178,7 +187,9 @@ def test_surfaces_are_refused(build_small, refused):
 
 
 class OtherStimulus(patterns.StimuliRegion):
-    pass
+    def configure_space(self, region_mapping=None):
+        super().configure_space(region_mapping)
+        self._spatial_pattern = -self._spatial_pattern
 
 
 def test_other_stimuli_and_weights_of_a_wrong_shape_are_refused(build_small, refused):
@@ -196,12 +207,18 @@ def test_clamps_without_values_or_without_indices_are_refused(build_small, refus
     refused(sim, "clamping takes both clamped_state_variable_indices and clamped_state_variable_values")
 
 
-def test_subclasses_of_simulator_and_connectivity_are_refused(build_small, refused, connectivity_of, weights_6):
+def test_subclasses_of_simulator_and_connectivity_that_act_otherwise_are_refused(
+    build_small, refused, connectivity_of, weights_6
+):
     sim = build_small()
     other = OtherSimulator(
-        connectivity=sim.connectivity, model=sim.model, coupling=sim.coupling, integrator=sim.integrator
+        connectivity=sim.connectivity,
+        model=sim.model,
+        coupling=sim.coupling,
+        integrator=sim.integrator,
+        monitors=sim.monitors,
     )
-    refused(other, "OtherSimulator is not tvb.simulator.simulator.Simulator itself")
+    refused(other, "Simulator: OtherSimulator is not supported: it replaces run of TVB's Simulator")
     plain = connectivity_of(weights_6)
     sim.connectivity = OtherConnectivity(
         weights=plain.weights,
@@ -210,7 +227,7 @@ def test_subclasses_of_simulator_and_connectivity_are_refused(build_small, refus
         region_labels=plain.region_labels,
         speed=plain.speed,
     )
-    refused(sim, "Simulator.connectivity: OtherConnectivity is not TVB's Connectivity itself")
+    refused(sim, "Simulator.connectivity: OtherConnectivity is not supported: it replaces configure of TVB's")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from ..dynamics import schemes
 from . import noise
 from .leaves import Leaf
 from .source import follow
+from .subclass import kind_of, unsupported
 
 _SCHEMES = {
     integrators.HeunDeterministic: schemes.heun_deterministic,
@@ -32,9 +33,9 @@ def is_stochastic(integrator):
 def refusals(sim):
     """Reasons why the integrator of a simulator is not translated."""
     integrator = sim.integrator
-    if type(integrator) not in _SCHEMES:
-        why = "it adapts its own step" if _is_scipy(integrator) else "its scheme is not followed"
-        yield f"Simulator.integrator: {type(integrator).__name__} is not supported: {why}. Use one of {SUPPORTED}."
+    if kind_of(integrator, _SCHEMES) is None:
+        why = unsupported(integrator, _SCHEMES) + (": it adapts its own step" if _is_scipy(integrator) else "")
+        yield f"Simulator.integrator: {why}. Use one of {SUPPORTED}."
         return
     if not (np.isfinite(integrator.dt) and integrator.dt > 0.0):
         yield f"Simulator.integrator.dt: {integrator.dt} ms; give a positive step."
@@ -114,7 +115,7 @@ def local_map(sim, field):
     )
     outer_clip = schemes.clip(bounds(integrator))
     clamped, inner_rows = _clamped(sim, integrated)
-    scheme = _SCHEMES[type(integrator)]
+    scheme = _SCHEMES[kind_of(integrator, _SCHEMES)]
     diffusion = noise.diffusion(sim) if is_stochastic(integrator) else None
     dt = float(integrator.dt)
 

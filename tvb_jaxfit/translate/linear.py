@@ -64,7 +64,7 @@ def prepare_linear(sim):
     [[0.   0.48]
      [0.48 0.  ]]
     """
-    own = list(refusals(sim)) if type(sim) is Simulator else []
+    own = list(refusals(sim)) if isinstance(sim, Simulator) else []
     try:
         simulate, state = prepare(sim)
     except UnsupportedComponent as error:

@@ -116,8 +116,6 @@ def disagreement(sim, seed=0):
     if theirs.ndim != 3:
         yield f"{path}: {names} gives shape {theirs.shape}, not (n_voi, n_node, n_mode). Name values at each region."
         return
-    if _are_rows(model):
-        return
     try:
         ours = in_double(lambda state: observed(model)(state[None])[0], state)
     except (Untranslatable, ValueError, TypeError) as error:

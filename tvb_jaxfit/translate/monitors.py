@@ -16,6 +16,7 @@ from . import equation, noise
 from .compare import in_double
 from .leaves import Leaf
 from .source import Untranslatable
+from .subclass import kind_of, unsupported
 
 _KINDS = {
     tvb_monitors.Raw: jax_monitors.Raw,
@@ -44,6 +45,7 @@ _KERNELS = {
     equations.MixtureOfGammas: (hemodynamics.mixture_of_gammas, ("a_1", "a_2", "l", "c")),
 }
 _WORKED_OUT = {equations.Gamma: {"factorial"}, equations.MixtureOfGammas: {"gamma_a_1", "gamma_a_2"}}
+_OBSNOISES = (tvb_noise.Additive, tvb_noise.Multiplicative)
 _INTERIM_PERIOD = 4.0  # [ms], TVB's Bold._stock_sample_rate
 _KERNEL_TOLERANCE = 1e-12
 
@@ -57,29 +59,31 @@ def refusals(sim):
         yield "Simulator.monitors: none; give at least one."
     for index, monitor in enumerate(monitors):
         path = f"Simulator.monitors[{index}]"
-        if type(monitor) is tvb_monitors.BoldRegionROI:
+        if isinstance(monitor, tvb_monitors.BoldRegionROI):
             yield f"{path}: BoldRegionROI averages over a surface; without one TVB fails. Use Bold."
             continue
-        if type(monitor) not in _KINDS:
-            yield (
-                f"{path}: {type(monitor).__name__} is not supported (supported: {SUPPORTED}). "
-                "Remove it before prepare()."
-            )
+        if kind_of(monitor, _KINDS) is None:
+            yield f"{path}: {unsupported(monitor, _KINDS)} (supported: {SUPPORTED}). Remove it before prepare()."
             continue
         first = next(i for i, other in enumerate(monitors) if other is monitor)
         if first != index:
             yield f"{path}: the same object as monitors[{first}]; they would share one stock. Make two instances."
         yield from _period_refusals(sim, monitor, path)
         yield from _voi_refusals(sim, monitor, path)
-        if type(monitor) is tvb_monitors.Bold:
+        if _is(monitor, tvb_monitors.Bold):
             yield from _bold_refusals(sim, monitor, path)
         if isinstance(monitor, tvb_monitors.Projection):
             yield from _projection_refusals(monitor, path, monitors[:index])
 
 
+def _is(monitor, *kinds):
+    """Whether a monitor is one of these of TVB's own, or a subclass that changes nothing."""
+    return kind_of(monitor, _KINDS) in kinds
+
+
 def _period_in_steps(monitor, dt):
     """Steps a period, as TVB rounds it for this kind of monitor."""
-    if type(monitor) in _EVERY_STEP:
+    if _is(monitor, *_EVERY_STEP):
         return 1
     if isinstance(monitor, (tvb_monitors.Projection, tvb_monitors.ProgressLogger)):
         return int(monitor.period / dt)
@@ -88,7 +92,7 @@ def _period_in_steps(monitor, dt):
 
 def _period_refusals(sim, monitor, path):
     dt = sim.integrator.dt
-    if type(monitor) in _EVERY_STEP:
+    if _is(monitor, *_EVERY_STEP):
         return
     if not np.isfinite(monitor.period) or not dt > 0.0 or _period_in_steps(monitor, dt) < 1:
         yield f"{path}.period: {monitor.period} ms rounds to no step of dt = {dt} ms. Give at least one step."
@@ -96,7 +100,7 @@ def _period_refusals(sim, monitor, path):
 
 def _voi_refusals(sim, monitor, path):
     voi = monitor.variables_of_interest
-    if type(monitor) in (tvb_monitors.Raw, tvb_monitors.ProgressLogger) or voi is None:
+    if _is(monitor, tvb_monitors.Raw, tvb_monitors.ProgressLogger) or voi is None:
         return
     of_coupling = isinstance(monitor, tvb_monitors.AfferentCoupling)
     n_row = len(sim.model.cvar) if of_coupling else len(sim.model.variables_of_interest)
@@ -113,8 +117,8 @@ def _projection_refusals(monitor, path, earlier):
     obsnoise = monitor.obsnoise
     if obsnoise is None:
         return
-    if type(obsnoise) not in (tvb_noise.Additive, tvb_noise.Multiplicative):
-        yield f"{path}.obsnoise: {type(obsnoise).__name__} is not supported. Use Additive, or None."
+    if kind_of(obsnoise, _OBSNOISES) is None:
+        yield f"{path}.obsnoise: {unsupported(obsnoise, _OBSNOISES)}. Use Additive, or None."
         return
     if not (np.isfinite(obsnoise.ntau) and obsnoise.ntau >= 0.0):
         yield f"{path}.obsnoise.ntau: {obsnoise.ntau} ms; give 0 (white noise) or a positive correlation time."
@@ -163,8 +167,8 @@ def _kernel_time(hrf_length):
 
 def _by_hand(kernel):
     """The class of TVB's own whose formula a kernel has; None for a user's."""
-    own = (cls for cls in _KERNELS if type(kernel).evaluate is cls.evaluate and kernel.equation == cls.equation.default)
-    return next((cls for cls in own if isinstance(kernel, cls)), None)
+    own = kind_of(kernel, _KERNELS)
+    return own if own is not None and kernel.equation == own.equation.default else None
 
 
 def _kernel_names(kernel):
@@ -196,7 +200,7 @@ def stale(sim):
         path = f"Simulator.monitors[{index}]"
         changed = f"{path}.period: changed since configure(), which TVB does not notice. Call sim.configure() again."
         dt = sim.integrator.dt
-        if type(monitor) is tvb_monitors.ProgressLogger:
+        if _is(monitor, tvb_monitors.ProgressLogger):
             continue
         if isinstance(monitor, tvb_monitors.Projection):
             if monitor._period_in_steps != _period_in_steps(monitor, dt) or monitor.dt != dt:
@@ -206,7 +210,7 @@ def stale(sim):
             continue
         if monitor.istep != _period_in_steps(monitor, dt) or monitor.dt != dt:
             yield changed
-        if type(monitor) is tvb_monitors.Bold:
+        if _is(monitor, tvb_monitors.Bold):
             time, _ = _kernel_time(monitor.hrf_length)
             fresh = _sampled(monitor.hrf_kernel, time)
             held = monitor.hemodynamic_response_function[0, ::-1]
@@ -223,7 +227,7 @@ def leaves(sim):
     table = []
     for index, monitor in enumerate(sim.monitors):
         path = f"monitors[{index}]"
-        if type(monitor) is tvb_monitors.Bold:
+        if _is(monitor, tvb_monitors.Bold):
             table += [
                 Leaf(f"{path}.hrf_kernel.{n}", lambda sim, i=index: sim.monitors[i].hrf_kernel, n, parameters=True)
                 for n in _kernel_names(monitor.hrf_kernel)
@@ -249,16 +253,16 @@ def translate(sim):
 
 
 def _translate(sim, monitor):
-    kind = _KINDS[type(monitor)]
+    kind = _KINDS[kind_of(monitor, _KINDS)]
     dt = float(sim.integrator.dt)
     if kind is jax_monitors.Silent:
         return kind((), _period_in_steps(monitor, dt), dt, name=type(monitor).__name__)
     voi = tuple(int(i) for i in np.ravel(monitor.voi))
     facts = {"voi": voi, "istep": _period_in_steps(monitor, dt), "dt": dt}
     facts |= {"of_coupling": isinstance(monitor, tvb_monitors.AfferentCoupling), "name": type(monitor).__name__}
-    if type(monitor) is tvb_monitors.SpatialAverage:
+    if _is(monitor, tvb_monitors.SpatialAverage):
         return kind(**facts, mean=np.array(monitor.spatial_mean, dtype=float))
-    if type(monitor) is tvb_monitors.GlobalAverage:
+    if _is(monitor, tvb_monitors.GlobalAverage):
         n_node = sim.connectivity.number_of_regions
         return kind(**facts, mean=np.full((1, n_node), 1.0 / n_node))
     if kind is jax_monitors.Projection:
@@ -292,10 +296,10 @@ def warn_of_rounding(sim):
     """Warn where dt does not divide a monitor's period; TVB's rounded period is reproduced."""
     dt = sim.integrator.dt
     for index, monitor in enumerate(sim.monitors):
-        if type(monitor) in _EVERY_STEP or type(monitor) is tvb_monitors.ProgressLogger:
+        if _is(monitor, *_EVERY_STEP) or _is(monitor, tvb_monitors.ProgressLogger):
             continue
         periods = {"period": (monitor.period, _period_in_steps(monitor, dt) * dt)}
-        if type(monitor) is tvb_monitors.Bold:
+        if _is(monitor, tvb_monitors.Bold):
             periods["interim average"] = (_INTERIM_PERIOD, monitor._interim_istep * dt)
         for what, (asked, has) in periods.items():
             if not np.isclose(asked, has, rtol=1e-9, atol=0.0):
@@ -314,7 +318,7 @@ def stocks(sim, index, current_step):
         return {"stock": jnp.asarray(monitor._state, dtype)}
     if isinstance(monitor, tvb_monitors.TemporalAverage):
         return {"stock": jnp.asarray(monitor._stock[: current_step % monitor.istep], dtype)}
-    if type(monitor) is tvb_monitors.Bold:
+    if _is(monitor, tvb_monitors.Bold):
         newest = current_step // monitor._interim_istep
         n_lag = monitor._stock.shape[0]
         order = (newest - 1 + np.arange(1, n_lag + 1)) % n_lag
@@ -335,7 +339,7 @@ def put_stocks(sim, index, node, current_step):
     if isinstance(monitor, tvb_monitors.TemporalAverage):
         pending = np.asarray(node.stock, dtype=float)
         monitor._stock[: pending.shape[0]] = pending
-    if type(monitor) is tvb_monitors.Bold:
+    if _is(monitor, tvb_monitors.Bold):
         newest = current_step // monitor._interim_istep
         n_lag = monitor._stock.shape[0]
         order = (newest - 1 + np.arange(1, n_lag + 1)) % n_lag
@@ -346,7 +350,7 @@ def put_stocks(sim, index, node, current_step):
 
 def derive_anew(monitor):
     """What TVB's configure() derives from a monitor's changed parameters."""
-    if type(monitor) is tvb_monitors.Bold:
+    if _is(monitor, tvb_monitors.Bold):
         monitor.compute_hrf()
     if _has_coloured_noise(monitor):
         noise.derive_anew(monitor.obsnoise)
@@ -366,7 +370,7 @@ def nodes(sim, current_step, n_steps, translated, key):
     built = []
     for index, monitor in enumerate(sim.monitors):
         children = dict(stocks(sim, index, current_step))
-        if type(monitor) is tvb_monitors.Bold:
+        if _is(monitor, tvb_monitors.Bold):
             children["hrf_kernel"] = State(**dict.fromkeys(_kernel_names(monitor.hrf_kernel)))
         if _has_noise(monitor):
             n_samples = translated[index].steps(current_step, n_steps).size

@@ -11,20 +11,24 @@ from . import equation, traits
 from .compare import in_double, worst_by_row
 from .leaves import Leaf
 from .source import Untranslatable, follow
+from .subclass import base_of, changes, kind_of, unsupported
 
 _PATH = "Simulator.integrator.noise"
-# What a subclass must leave alone, for its draws to be TVB's own.
-_DRAWING = ("generate", "white", "coloured", "configure_white", "configure_coloured")
+_KINDS = (tvb_noise.Additive, tvb_noise.Multiplicative, tvb_noise.Noise)
+# What a subclass may define otherwise: its diffusion function is followed, its configure() is TVB's to run.
+_OWN = ("gfun", "configure", "validate")
 _TOLERANCE = 1e-12
 
 
 def refusals(sim):
     """Reasons why the noise of a simulator is not translated, as far as they show before configure()."""
     noise = sim.integrator.noise
-    replaced = [name for name in _DRAWING if getattr(type(noise), name) is not getattr(tvb_noise.Noise, name)]
-    if replaced or not hasattr(noise, "nsig"):
-        what = f"replaces {', '.join(replaced)}" if replaced else "has no nsig"
-        yield f"{_PATH}: {type(noise).__name__} {what}, which is not supported. Use Additive or Multiplicative."
+    base = base_of(noise, _KINDS)
+    if base is None or changes(type(noise), base, _OWN):
+        yield f"{_PATH}: {unsupported(noise, _KINDS, _OWN)}. Use Additive or Multiplicative."
+        return
+    if not hasattr(noise, "nsig"):
+        yield f"{_PATH}: {type(noise).__name__} has no nsig, which is not supported. Use Additive or Multiplicative."
         return
     if not (np.isfinite(noise.ntau) and noise.ntau >= 0.0):
         yield f"{_PATH}.ntau: {noise.ntau} ms; give 0 (white noise) or a positive correlation time."
@@ -45,7 +49,7 @@ def refusals(sim):
         return
     regional = nsig.shape in ((n_node,), (1, n_node, 1)) and nsig.shape not in ((n_var,), (1,), (n_integrated,))
     heun = isinstance(sim.integrator, integrators.HeunStochastic)
-    if heun and regional and n_integrated > 1 and type(noise) is tvb_noise.Additive:
+    if heun and regional and n_integrated > 1 and kind_of(noise, _KINDS) is tvb_noise.Additive:
         yield (
             f"{_PATH}.nsig: one value for each region, with which TVB's HeunStochastic fails where there are "
             f"{n_integrated} state variables. Give shape ({n_integrated}, {n_node}), or use EulerStochastic."

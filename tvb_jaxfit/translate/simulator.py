@@ -14,6 +14,7 @@ from . import coupling, field, history, integrator, model, monitors, stimulus, t
 from .assemble import Parts, assemble, unchecked
 from .clone import clone, configured_clone, holds_current_state, holds_weights, lifted_history
 from .compare import in_double, worst_by_row
+from .subclass import kind_of, unsupported
 
 _STEP_TOLERANCE = 1e-10
 
@@ -94,10 +95,6 @@ def translated(sim):
     UnsupportedComponent
         With all reasons at once.
     """
-    if type(sim) is not Simulator:
-        raise UnsupportedComponent(
-            [f"{type(sim).__name__} is not tvb.simulator.simulator.Simulator itself; give a plain TVB Simulator."]
-        )
     _refuse(refusals(sim))
     try:
         # Initial conditions are drawn in double precision; what a stock TVB keeps of them is rounded to single.
@@ -129,14 +126,20 @@ def _refuse(reasons):
 
 def refusals(sim):
     """Reasons why a simulator, configured or not, is not translated, as far as they show before configure()."""
+    if not isinstance(sim, Simulator):
+        yield f"{type(sim).__name__} is not a tvb.simulator.simulator.Simulator. Give one."
+        return
+    if kind_of(sim, (Simulator,)) is None:
+        yield f"Simulator: {unsupported(sim, (Simulator,))}. Give a plain TVB Simulator."
     if sim.surface is not None:
         yield "Simulator.surface: surfaces are not supported (region level alone). Set sim.surface = None."
     connectivity = getattr(sim, "connectivity", None)
     if connectivity is None:
         yield "Simulator.connectivity: none; give a tvb.datatypes.connectivity.Connectivity."
         return
-    if type(connectivity) is not Connectivity:
-        yield f"Simulator.connectivity: {type(connectivity).__name__} is not TVB's Connectivity itself."
+    if kind_of(connectivity, (Connectivity,)) is None:
+        why = unsupported(connectivity, (Connectivity,))
+        yield f"Simulator.connectivity: {why}. Give a tvb.datatypes.connectivity.Connectivity."
     weights = np.asarray(connectivity.weights)
     if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
         yield f"Simulator.connectivity.weights: shape {weights.shape}; give a square matrix [target, source]."

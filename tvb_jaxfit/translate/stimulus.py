@@ -6,6 +6,7 @@ from tvb.datatypes.patterns import StimuliRegion
 
 from . import equation
 from .leaves import Leaf
+from .subclass import kind_of, unsupported
 
 _PATH = "Simulator.stimulus"
 
@@ -15,8 +16,9 @@ def refusals(sim):
     stimulus = sim.stimulus
     if stimulus is None:
         return
-    if type(stimulus) is not StimuliRegion:
-        yield f"{_PATH}: {type(stimulus).__name__} is not supported. Use StimuliRegion, or set sim.stimulus = None."
+    if kind_of(stimulus, (StimuliRegion,)) is None:
+        why = unsupported(stimulus, (StimuliRegion,))
+        yield f"{_PATH}: {why}. Use StimuliRegion, or set sim.stimulus = None."
         return
     n_node = np.shape(sim.connectivity.weights)[0]
     weight = np.asarray(stimulus.weight)
