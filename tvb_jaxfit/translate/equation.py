@@ -64,11 +64,15 @@ def translate(equation):
     """
 
     def evaluate(parameters, variable):
-        held = equation.parameters
-        shaped = {name: jnp.reshape(jnp.asarray(value), np.shape(held[name])) for name, value in parameters.items()}
-        return follow(equation, "evaluate", {"parameters": shaped}, variable)[0]
+        parameters = {name: jnp.asarray(value) for name, value in parameters.items()}
+        return follow(equation, "evaluate", {"parameters": parameters}, variable)[0]
 
     return evaluate
+
+
+def as_held(equation, parameters):
+    """Single values of parameters in the shapes in which TVB holds them: numbers, or arrays of one."""
+    return {name: jnp.reshape(value, np.shape(equation.parameters[name])) for name, value in parameters.items()}
 
 
 def obstacle(equation, variable):
@@ -76,7 +80,7 @@ def obstacle(equation, variable):
     with jax.enable_x64(True):
         parameters = {name: jax.ShapeDtypeStruct((), float) for name in names(equation)}
         try:
-            jax.eval_shape(lambda parameters: translate(equation)(parameters, variable), parameters)
+            jax.eval_shape(lambda some: translate(equation)(as_held(equation, some), variable), parameters)
         except (Untranslatable, ValueError, TypeError) as error:
             return error
     return None

@@ -84,7 +84,7 @@ def _in_time(sim, n_steps):
 def _along(temporal, time):
     """Parameters to the temporal pattern at some times."""
     evaluate = equation.translate(temporal)
-    return lambda parameters: jnp.reshape(evaluate(parameters, time), -1)[: time.size]
+    return lambda parameters: jnp.reshape(evaluate(equation.as_held(temporal, parameters), time), -1)[: time.size]
 
 
 def _obstacle(sim):
@@ -141,15 +141,16 @@ def translate(sim, length, n_steps):
     temporal = _along(stimulus.temporal, _times(n_steps, float(sim.integrator.dt))) if own["temporal"] else None
 
     def gather(node, part):
-        return {name: jnp.reshape(getattr(getattr(node, part), name), ()) for name in own[part]}
+        values = {name: getattr(getattr(node, part), name) for name in own[part]}
+        return equation.as_held(getattr(stimulus, part), values)
 
     def drive(node):
         dtype = node.weight.dtype
         in_time = jnp.asarray(theirs, dtype)
         if temporal is not None:
             parameters = gather(node, "temporal")
-            same = jnp.all(jnp.stack([value == jnp.asarray(began[name], dtype) for name, value in parameters.items()]))
-            in_time = _as_tvbs(temporal(parameters).astype(dtype), in_time, same)
+            same = [jnp.all(value == jnp.asarray(began[name], dtype)) for name, value in parameters.items()]
+            in_time = _as_tvbs(temporal(parameters).astype(dtype), in_time, jnp.all(jnp.stack(same)))
         column = node.weight[:, None]
         in_space = jnp.sum(jnp.broadcast_to(spatial(gather(node, "spatial"), column), column.shape), axis=1)
         return (in_time[:, None] * in_space[None])[:, None, :, None]
