@@ -54,6 +54,7 @@ _HOMES = {
     "PeriodWarning": "errors",
     "DomainWarning": "errors",
     "HistoryWarning": "errors",
+    "FrozenWarning": "errors",
 }
 __all__ = sorted(_HOMES)
 __version__ = "0.1.0"

@@ -30,3 +30,7 @@ class DomainWarning(UserWarning):
 
 class HistoryWarning(UserWarning):
     """TVB starts from another sample of the initial conditions than the last: so does the translation."""
+
+
+class FrozenWarning(UserWarning):
+    """Parameters that TVB holds are constants of the translation: a run is TVB's, but they are not in the state."""

@@ -48,6 +48,13 @@ def _mask_of(key):
     return key if isinstance(key, jax.Array) and key.dtype == bool else None
 
 
+def _aligned(mask, value):
+    """A mask of the first axes of a value, ready to meet all of them."""
+    if np.shape(mask) != np.shape(value)[: mask.ndim]:
+        raise IndexError(f"a mask of shape {mask.shape} for an array of shape {np.shape(value)}")
+    return jnp.reshape(mask, mask.shape + (1,) * (np.ndim(value) - mask.ndim))
+
+
 def _is_basic(key):
     return all(isinstance(k, _BASIC) for k in (key if isinstance(key, tuple) else (key,)))
 
@@ -108,7 +115,9 @@ class Box:
     def __getitem__(self, key):
         mask = _mask_of(key)
         if mask is not None:
-            return Masked(self.value, mask)
+            mask = _aligned(mask, self.value)
+            # 1 where nothing is selected: no function fails there, nor does its derivative.
+            return Masked(jnp.where(mask, self.value, 1), mask)
         key = plain(key)
         if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
             return self._view(lambda whole: self._rows[key], lambda whole, new: _put(whole, key, new))
@@ -116,6 +125,9 @@ class Box:
             # Of the values now: an index out of range fails here, as in numpy.
             _ = np.empty(self.shape, bool)[key]
             return self._view(lambda whole: whole[key], lambda whole, new: _put(whole, key, new))
+        if is_traced(key):
+            # NaN where numpy fails: an index that is out of range.
+            return Box(jnp.asarray(self.value).at[key].get(mode="fill"))
         return Box(self.value[key])
 
     def __setitem__(self, key, new):
@@ -126,7 +138,7 @@ class Box:
                 raise TypeError("a masked assignment takes one value, or values under a mask of the same shape")
             if np.size(new) == 1:
                 new = jnp.reshape(new, ())
-            self.write(jnp.where(mask, new, self.value))
+            self.write(jnp.where(_aligned(mask, self.value), new, self.value))
             return
         key, new = plain(key), plain(new)
         if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
@@ -215,8 +227,13 @@ class Box:
     def __index__(self):
         return operator.index(self.value)
 
-    def __array__(self, *_, **__):
-        raise TypeError("a numpy function that is not followed was given one of these arrays")
+    def __array__(self, dtype=None, copy=None):
+        if is_traced(self.value):
+            raise TypeError("a numpy function that is not followed was given one of these arrays")
+        # A copy that cannot be written to: what a function wrote would not come back.
+        array = np.array(self.value, dtype=dtype)
+        array.setflags(write=False)
+        return array
 
     __hash__ = None
 
@@ -253,6 +270,18 @@ class Masked:
     def __init__(self, value, mask):
         self.value, self.mask = value, mask
 
+    def through(self, function, operands):
+        """An elementwise function of operands, this one among them, under the same mask."""
+        return Masked(function(*map(self._operand, operands)), self.mask)
+
+    def _operand(self, other):
+        if isinstance(other, Masked):
+            return other.value
+        other = plain(other)
+        if np.size(other) != 1:
+            raise TypeError("values under a mask meet an array that is not under one")
+        return jnp.reshape(other, ()) if isinstance(other, jax.Array) else other
+
 
 def _binary(name, reflected):
     function = getattr(operator, name)
@@ -266,11 +295,7 @@ def _binary(name, reflected):
         return Box(function(b, a) if reflected else function(a, b))
 
     def masked(self, other):
-        b = other.value if isinstance(other, Masked) else plain(other)
-        if not isinstance(other, Masked) and np.size(b) != 1:
-            raise TypeError("values under a mask meet an array that is not under one")
-        b = jnp.reshape(b, ()) if isinstance(b, jax.Array) and not isinstance(other, Masked) else b
-        return Masked(function(b, self.value) if reflected else function(self.value, b), self.mask)
+        return self.through(function, (other, self) if reflected else (self, other))
 
     return method, masked
 

@@ -54,6 +54,8 @@ class Leaf:
         """Value of the state in TVB's shape and dtype, ready to be written."""
         # A copy: what JAX hands out is read-only, and TVB and its users write in place.
         value = np.array(value, dtype=float)
+        if self.parameters and isinstance(self.read(sim), np.ndarray):
+            return value.reshape(np.shape(self.read(sim)))
         if self.parameters or self.number:
             return float(value.reshape(()))
         return np.ascontiguousarray(self.native(value, sim))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..dynamics import transfer
 from . import numexpr_for_jax
-from .boxes import Box, boxed, is_traced, plain
+from .boxes import Box, Masked, boxed, is_traced, plain
 
 
 class Missing(NotImplementedError):
@@ -42,6 +42,9 @@ def function(original, counterpart):
     name = getattr(original, "__name__", str(original))
 
     def follow(*args, out=None, where=None, **named):
+        masked = next((arg for arg in args if isinstance(arg, Masked)), None)
+        if masked is not None and isinstance(original, np.ufunc):
+            return masked.through(lambda *values: plain(follow(*values, where=where, **named)), args)
         args, named, where = plain(args), plain(named), plain(where)
         if not is_traced((args, named, where)):
             result = original(*args, **named, **({} if where is None else {"where": where}))

@@ -52,6 +52,8 @@ def prepare(sim, simulation_length=None, noise="tvb"):
     -----
     PeriodWarning
         Where dt does not divide a monitor's period; TVB's rounded one is reproduced.
+    FrozenWarning
+        Where parameters of an equation are constants, as its code cannot be followed.
 
     Notes
     -----
@@ -76,6 +78,7 @@ def prepare(sim, simulation_length=None, noise="tvb"):
     """
     parts = translated(sim)
     monitors.warn_of_rounding(parts.reference)
+    stimulus.warn_of_constants(parts.reference)
     if sim.history is None and history.is_misaligned(parts.reference):
         warnings.warn(
             f"Simulator.initial_conditions: {sim.initial_conditions.shape[0]} samples for a history of "

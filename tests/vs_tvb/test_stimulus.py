@@ -1,0 +1,278 @@
+"""A stimulus is TVB's at every step that is run: pulses at any period, recorded values, equations of a user's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.interpolate import interp1d
+from tvb.basic.neotraits.api import Attr
+from tvb.datatypes import equations
+from tvb.datatypes.patterns import StimuliRegion
+from tvb.simulator import integrators, models, monitors
+from tvb.simulator.simulator import Simulator
+
+import tvb_jaxfit as tj
+from tvb_jaxfit.parameters import plain
+
+WEIGHT = np.array([1.0, -2.0])
+
+
+def stimulated(connectivity_of, temporal, *, dt=0.5, length=40.0, **parts):
+    """Simulator of two regions that a stimulus drives."""
+    weights = np.array([[0.0, 1.0], [0.5, 0.0]])
+    white_matter = connectivity_of(weights)
+    stimulus = StimuliRegion(temporal=temporal, connectivity=white_matter, weight=WEIGHT.copy())
+    return Simulator(
+        connectivity=white_matter,
+        model=models.Linear(gamma=np.array([-0.5])),
+        integrator=integrators.HeunDeterministic(dt=dt),
+        monitors=[monitors.Raw()],
+        stimulus=stimulus,
+        initial_conditions=np.zeros((1, 1, 2, 1)),
+        simulation_length=length,
+        **parts,
+    )
+
+
+def of_tvb(temporal, dt, n_steps):
+    """TVB's own pattern, (n_steps, n_node)."""
+    time = np.r_[0.0 : n_steps * dt : dt][:n_steps].reshape(1, -1)
+    return np.reshape(temporal.evaluate(time), -1)[:n_steps, None] * WEIGHT
+
+
+def enters(simulate, state):
+    """What enters at each step, as compiled: (n_steps, n_node)."""
+    return np.asarray(jax.jit(simulate.inputs)(plain(state))[0]["stimulus"])[:, 0, :, 0]
+
+
+def pulses(T, onset=5.0, tau=None, amp=0.7):
+    return equations.PulseTrain(parameters={"onset": onset, "T": T, "tau": tau or round(0.3 * T, 2), "amp": amp})
+
+
+PULSES = [(0.1, 7.7), (0.05, 1000 / 130), (0.5, 1000 / 60), (0.1, 5.1), (1 / 3, 1.1), (0.05, 0.7), (1.0, 42)]
+
+
+@pytest.mark.parametrize("dt, T", PULSES)
+@pytest.mark.parametrize("x64", [True, False], ids=["double", "single"])
+def test_pulses_begin_and_end_at_tvbs_steps_over_all_that_is_run(connectivity_of, dt, T, x64):
+    """Over a length that the simulator itself was not configured for, in single precision, too."""
+    sim = stimulated(connectivity_of, pulses(T), dt=dt, length=10 * dt)
+    with jax.enable_x64(x64):
+        simulate, state = tj.prepare(sim, simulation_length=3000.0)
+        ours = enters(simulate, state)
+    theirs = of_tvb(sim.stimulus.temporal, dt, simulate.n_steps)
+    np.testing.assert_array_equal(ours, theirs.astype(ours.dtype))
+    assert 0.2 < np.mean(theirs[:, 0] > 0.0) < 0.4
+
+
+def test_numpys_own_remainder_gives_other_pulses():
+    """Negative control of the tests above and below."""
+    wrong = 0
+    for dt, T in PULSES:
+        after = np.arange(30_000) * dt - 5.0
+        by_numpy = (after > 0.0) & (np.mod(after, T) < round(0.3 * T, 2))
+        wrong += np.sum(by_numpy != (of_tvb(pulses(T), dt, 30_000)[:, 0] > 0.0))
+    assert wrong > 100
+
+
+@pytest.mark.parametrize("dt, T", PULSES)
+def test_pulses_of_other_parameters_begin_and_end_at_tvbs_steps(connectivity_of, dt, T):
+    sim = stimulated(connectivity_of, pulses(33.3, onset=1.0), dt=dt)
+    simulate, state = tj.prepare(sim, simulation_length=1000.0)
+    temporal = state.stimulus.temporal.replace(
+        T=jnp.asarray([float(T)]), onset=jnp.asarray([5.0]), tau=jnp.asarray([round(0.3 * T, 2)])
+    )
+    ours = enters(simulate, state.replace(stimulus=state.stimulus.replace(temporal=temporal)))
+    np.testing.assert_array_equal(ours, of_tvb(pulses(T), dt, simulate.n_steps))
+
+
+def test_a_stimulus_begins_anew_at_each_run_as_in_tvb(connectivity_of, lifted, equal_runs):
+    sim = stimulated(connectivity_of, pulses(7.7), dt=0.1)
+    reference = lifted(sim).sim
+    simulate, state = tj.prepare(sim, simulation_length=101.3)
+    for _ in range(2):
+        ours = simulate(state)
+        equal_runs(ours, reference.run(simulation_length=101.3))
+        state = ours.final_state
+
+
+def test_a_backend_runs_more_steps_than_a_simulator_was_configured_for(connectivity_of, lifted, equal_runs):
+    sim = stimulated(connectivity_of, pulses(7.7), dt=0.1, length=5.0)
+    equal_runs(tj.JaxBackend().run_sim(sim, nstep=913), lifted(sim).sim.run(simulation_length=91.3))
+
+
+def test_derivatives_are_those_of_the_equation(connectivity_of):
+    sim = stimulated(
+        connectivity_of, equations.Gaussian(parameters={"amp": 1.5, "sigma": 4.0, "midpoint": 9.0, "offset": 0})
+    )
+    simulate, state = tj.prepare(sim)
+
+    def total(sigma):
+        temporal = state.stimulus.temporal.replace(sigma=sigma)
+        (data,) = simulate(state.replace(stimulus=state.stimulus.replace(temporal=temporal))).data
+        return jnp.sum(data**2)
+
+    sigma, small = state.stimulus.temporal.sigma, 1e-5
+    slope = jax.grad(total)(sigma)
+    finite = (total(sigma + small) - total(sigma - small)) / (2.0 * small)
+    np.testing.assert_allclose(slope.item(), finite.item(), rtol=1e-7)
+    assert abs(slope.item()) > 0.1
+
+
+class OfTime(equations.TemporalApplicableEquation):
+    equation = Attr(field_type=str, default="of time")
+    parameters = Attr(field_type=dict, default=lambda: {"amp": 0.5, "onset": 6.0})
+    values = np.random.RandomState(0).rand(200)
+
+
+class ByIndex(OfTime):
+    def evaluate(self, var):
+        index = np.clip((np.asarray(var, float) / 2.0).astype(int), 0, len(self.values) - 1)
+        return self.parameters["amp"] * self.values[index]
+
+
+class Interpolated(OfTime):
+    def evaluate(self, var):
+        return self.parameters["amp"] * np.interp(var, np.arange(200) * 0.7, self.values)
+
+
+class ByScipy(OfTime):
+    def evaluate(self, var):
+        return self.parameters["amp"] * interp1d(np.arange(200) * 0.7, self.values, kind="cubic")(var)
+
+
+class AllRecorded(OfTime):
+    def evaluate(self, var):
+        return self.parameters["amp"] * self.values[: var.size]
+
+
+class BranchingOnTime(OfTime):
+    def evaluate(self, var):
+        out = np.zeros_like(var)
+        for index, t in enumerate(var[0]):
+            if 5.0 < t < 15.0:
+                out[0, index] = self.parameters["amp"]
+        return out
+
+
+class ByMask(OfTime):
+    def evaluate(self, var):
+        out = np.zeros_like(var)
+        late = var > self.parameters["onset"]
+        out[late] = self.parameters["amp"] * np.exp(-(var[late] - self.parameters["onset"]) / 5.0)
+        return out
+
+
+class ShiftedIndex(OfTime):
+    def evaluate(self, var):
+        index = np.clip(((var - self.parameters["onset"]) / 2.0).astype(int), 0, 199)
+        return self.parameters["amp"] * self.values[index]
+
+
+@pytest.mark.parametrize(
+    "equation", [ByIndex, Interpolated, ByScipy, AllRecorded, BranchingOnTime, ByMask, ShiftedIndex]
+)
+def test_equations_that_look_values_up_by_time_are_translated(connectivity_of, lifted, equal_runs, recwarn, equation):
+    sim = stimulated(connectivity_of, equation())
+    simulate, state = tj.prepare(sim)
+    assert not [warning for warning in recwarn if issubclass(warning.category, tj.FrozenWarning)]
+    equal_runs(simulate(state), lifted(sim).run())
+    # The amplitude is a parameter still: half of it is half the stimulus.
+    temporal = state.stimulus.temporal.replace(amp=jnp.asarray([0.25]))
+    halved = enters(simulate, state.replace(stimulus=state.stimulus.replace(temporal=temporal)))
+    whole = enters(simulate, state)
+    assert np.max(np.abs(whole)) > 0.1
+    np.testing.assert_allclose(halved, 0.5 * whole, rtol=1e-14)
+
+
+class ByCount(OfTime):
+    def evaluate(self, var):
+        return sum(np.exp(-((var - 5.0 * k) ** 2)) for k in range(int(self.parameters["onset"])))
+
+
+def foreign(x):
+    return np.frompyfunc(lambda value: value**2, 1, 1)(x).astype(float)
+
+
+class Foreign(OfTime):
+    def evaluate(self, var):
+        return foreign(self.parameters["amp"] * var)
+
+
+@pytest.mark.parametrize("equation", [ByCount, Foreign])
+def test_equations_that_cannot_be_followed_are_constants_and_a_warning_says_so(
+    connectivity_of, lifted, equal_runs, equation
+):
+    sim = stimulated(connectivity_of, equation())
+    with pytest.warns(tj.FrozenWarning, match=f"Simulator.stimulus.temporal: {equation.__name__} is taken as TVB"):
+        simulate, state = tj.prepare(sim)
+    assert not list(state.stimulus.temporal.items()) and "weight" in state.stimulus
+    equal_runs(simulate(state), lifted(sim).run())
+    assert tj.certify(sim)
+    assert not tj.write_back(state, sim).changes
+
+
+def sinusoid(**more):
+    return equations.Sinusoid(parameters={"amp": 1.0, "frequency": 0.1} | more)
+
+
+@pytest.mark.parametrize("name", ["items", "my par", "_x", "static", "replace"])
+def test_numbers_under_names_that_a_state_cannot_have_are_constants(connectivity_of, lifted, equal_runs, name):
+    sim = stimulated(connectivity_of, sinusoid(**{name: 2.0}))
+    with pytest.warns(tj.FrozenWarning, match=f"{name}"):
+        simulate, state = tj.prepare(sim)
+    assert [name for name, _ in state.stimulus.temporal.items()] == ["amp", "frequency"]
+    equal_runs(simulate(state), lifted(sim).run())
+
+
+def test_an_array_of_one_value_is_a_parameter_and_stays_an_array_in_tvb(connectivity_of, lifted, equal_runs):
+    sim = stimulated(connectivity_of, sinusoid(amp=np.array([0.5])))
+    simulate, state = tj.prepare(sim)
+    equal_runs(simulate(state), lifted(sim).run())
+    temporal = state.stimulus.temporal.replace(amp=jnp.asarray([0.75]))
+    other = state.replace(stimulus=state.stimulus.replace(temporal=temporal))
+    assert list(tj.write_back(other, sim).changes) == ["stimulus.temporal.amp"]
+    np.testing.assert_array_equal(sim.stimulus.temporal.parameters["amp"], np.array([0.75]), strict=True)
+    equal_runs(simulate(other), lifted(sim).run())
+
+
+class Drawing(OfTime):
+    def evaluate(self, var):
+        return np.random.normal(size=var.shape)
+
+
+class TooFew(OfTime):
+    def evaluate(self, var):
+        return self.parameters["amp"] * self.values[:20]
+
+
+@pytest.mark.parametrize(
+    "temporal, reason",
+    [
+        (
+            lambda: equations.Sinusoid(parameters={"amp": 1.0}),
+            r"Simulator.stimulus.temporal: .* no parameter 'frequency'",
+        ),
+        (lambda: sinusoid(amp=np.ones(2)), r"Simulator.stimulus.temporal: Sinusoid cannot be evaluated by TVB itself"),
+        (Drawing, r"Simulator.stimulus.temporal: Drawing has other values at each call"),
+        (TooFew, r"Simulator.stimulus.temporal: TooFew gives 20 values for 80 times"),
+    ],
+)
+def test_equations_with_which_tvb_fails_are_refused(connectivity_of, temporal, reason):
+    with pytest.raises(tj.UnsupportedComponent, match=reason):
+        tj.prepare(stimulated(connectivity_of, temporal()))
+
+
+def test_recorded_values_that_end_before_the_run_does_are_refused(connectivity_of):
+    sim = stimulated(connectivity_of, AllRecorded())
+    with pytest.raises(tj.UnsupportedComponent, match="AllRecorded gives 200 values for 240 times"):
+        tj.prepare(sim, simulation_length=120.0)
+
+
+@pytest.mark.parametrize("name, remedy", [("temporal", "give an equation"), ("weight", "one weight for each region")])
+def test_a_stimulus_without_a_part_is_refused(connectivity_of, name, remedy):
+    sim = stimulated(connectivity_of, sinusoid())
+    parts = {"temporal": sinusoid(), "weight": WEIGHT, "connectivity": sim.connectivity}
+    sim.stimulus = StimuliRegion(**{other: part for other, part in parts.items() if other != name})
+    with pytest.raises(tj.UnsupportedComponent, match=f"Simulator.stimulus.{name}: none; .*{remedy}"):
+        tj.prepare(sim)
