@@ -1,16 +1,15 @@
 """What took long is not computed twice, and never returned for something else."""
 
-import contextlib
 import functools
 import inspect
-import os
 import re
 import warnings
 from pathlib import Path
 
-from .content import digest, environment
+from .content import environment, seen
+from .locks import alone
 from .parts import NotKeyed
-from .store import NotStored, Unreadable, read, write
+from .store import Unreadable, read, write
 
 _path = Path(".tvb_jaxfit")
 
@@ -54,15 +53,22 @@ def cache(name, redo=False):
     -----
     UserWarning
         Where a file is damaged or foreign (the result is computed and the file replaced), where the result cannot be
-        stored as arrays and JSON, or where the file cannot be written (it is returned all the same).
+        stored as arrays and JSON, or where the file cannot be written (it is returned all the same). Where the function
+        depends on what cannot be seen: see the notes.
 
     Notes
     -----
     The key is made of the name, the code of the function and of every function of the user's that it calls, the content
     of all that they use (arguments, defaults, closures, globals: arrays by their bytes, states, TVB's objects and
     ``simulate`` by their attributes), the versions of what is installed, JAX's precision and the kind of device. So a
-    changed loss, target or simulator is another file. What it does not see: files that the function opens, and draws
-    from numpy's global stream. What the function changes beside what it returns is not done again either.
+    changed loss, target or simulator is another file. Environment variables, the global random streams of Python and
+    NumPy, context variables and what libraries hold as data are part of it where the function uses them by name. A
+    `cached_property` is worked out once more on a copy of its instance, to see whether it was changed.
+
+    What the key does not see is named in a warning: where the function opens files, reads a clock or starts a process,
+    what was computed first is returned; where it looks names up while it runs (`eval`, `globals`, `sys.modules`,
+    `input`), it is computed at each call. What a library computes in the function's stead is not looked into, nor what
+    an `lru_cache` has kept. What the function changes beside what it returns is not done again.
 
     Results are stored as arrays and JSON and never unpickled: numbers, strings, arrays, lists, tuples, dicts, `State`,
     `Parameter`, `History` and `Exploration` come back as they went. Of two processes that ask at once, one computes.
@@ -89,9 +95,13 @@ def cache(name, redo=False):
     def decorator(function):
         @functools.wraps(function)
         def cached(*args, **kwargs):
-            path = cached.path(*args, **kwargs)
+            path, unseen = _place(name, function, args, kwargs)
             kind = f"cache of {path.stem}"
-            with _alone(path):
+            if unseen:
+                _warn_of(unseen, name)
+            if not all(each.is_kept for each in unseen.values()):
+                return function(*args, **kwargs)
+            with alone(path):
                 if not redo:
                     try:
                         return read(path, kind)
@@ -102,56 +112,38 @@ def cache(name, redo=False):
                 result = function(*args, **kwargs)
                 try:
                     write(path, result, kind)
-                except (NotStored, OSError) as error:
+                # Whatever a result makes of the writer, it took long and is not lost.
+                except Exception as error:
                     warnings.warn(f"cache: {name!r} was not kept ({error})", stacklevel=2)
                 return result
 
-        def path(*args, **kwargs):
-            bound = inspect.signature(function).bind(*args, **kwargs)
-            bound.apply_defaults()
-            try:
-                key = digest([name, function, bound.arguments, environment()], name)
-            except NotKeyed as error:
-                raise NotKeyed(f"cache: {error}") from None
-            return _path / f"{name}-{key}.npz"
-
-        cached.path = path
+        cached.path = lambda *args, **kwargs: _place(name, function, args, kwargs)[0]
         return cached
 
     return decorator
 
 
-@contextlib.contextmanager
-def _alone(path):
-    """Hold a lock beside a file: another process, or thread, that wants it waits."""
+def _place(name, function, args, kwargs):
+    """(file of a call, what it depends on that cannot be seen)."""
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
     try:
-        import fcntl
-    except ImportError:
-        # Without locks both compute, and the last one writes.
-        yield
-        return
-    beside = path.with_name(f".{path.name}.lock")
-    try:
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        file = _locked(beside, fcntl)
-    except OSError:
-        # Where nothing can be written, nothing is; to compute is still possible.
-        yield
-        return
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        file.close()
+        key, unseen = seen([name, function, bound.arguments, environment()], name)
+    except NotKeyed as error:
+        raise NotKeyed(f"cache: {error}") from None
+    return _path / f"{name}-{key}.npz", unseen
 
 
-def _locked(path, fcntl):
-    while True:
-        file = open(path, "ab")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        # Whoever held it before has removed it: then this is the lock of nothing.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
-                return file
-        file.close()
+def _warn_of(unseen, name):
+    is_kept = all(each.is_kept for each in unseen.values())
+    what = ", ".join(sorted({each.what for each in unseen.values()}))
+    then = (
+        "What was computed first is returned as long as nothing that can be seen has changed."
+        if is_kept
+        else "It is computed at each call, and not kept."
+    )
+    warnings.warn(
+        f"cache: {name!r} depends on what cannot be seen: {what}. {then} Hand the values over as arguments, so that "
+        "they are part of the key.",
+        stacklevel=3,
+    )

@@ -5,16 +5,23 @@ it uses: arguments' defaults, closure, globals and the functions among them, to 
 for itself by name and version; what has no content to be compared is refused by name.
 """
 
+import decimal
 import functools
 import hashlib
 import importlib.metadata
+import locale
 import pathlib
 import sys
+import time
 
 import jax
+import numpy as np
 
 from . import code  # noqa: F401  # says of code what it consists of
-from .parts import NotKeyed, parts_of
+from .libraries import look_again
+from .names import replaced
+from .parts import Held, NotKeyed, WorkedOut, parts_of
+from .unseen import Unseen
 
 _SIZE = 16
 # How deep a chain of objects may be: the interpreter has no room for more.
@@ -54,44 +61,103 @@ def digest(value, name="value"):
     >>> digest(loss) == before
     False
     """
-    return _Walk().digest(value, name).hex()
+    return seen(value, name)[0]
+
+
+def seen(value, name="value"):
+    """Digest of the content of anything, and what of it cannot be seen.
+
+    Parameters
+    ----------
+    value, name
+        As of `digest`.
+
+    Returns
+    -------
+    str
+    dict of str to Unseen
+        By path.
+
+    Raises
+    ------
+    NotKeyed
+        As `digest`.
+    """
+    walk = _Walk()
+    return walk.digest(value, name).hex(), walk.unseen
+
+
+def digests(value, name, depth=0):
+    """Digests of something and of its parts, with nothing refused.
+
+    Parameters
+    ----------
+    value, name
+        As of `digest`.
+    depth : int, optional
+        How deep parts are nested that have a digest of their own.
+
+    Returns
+    -------
+    dict of str to str
+        By path.
+    dict of str to Unseen
+        What cannot be seen, and what cannot be compared, by path.
+    """
+    walk = _Walk(lenient=True, depth=depth)
+    walk.digest(value, name)
+    return walk.within, walk.unseen
 
 
 def environment():
-    """What else numbers depend on: versions, precision, and what they are computed on."""
+    """What else numbers depend on: versions, precision, settings of libraries, and what they are computed on."""
     names = ("jax", "jaxlib", "numpy", "optax", "tvb-library")
     settings = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
+    settings += ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion", "jax_disable_jit", "jax_debug_nans")
+    decimals = decimal.getcontext()
     return {
         "python": sys.version_info[:3],
         "versions": [importlib.metadata.version(name) for name in names],
         "tvb_jaxfit": _own_sources(),
         "settings": [getattr(jax.config, name) for name in settings],
+        "decimal": [getattr(decimals, name) for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")],
+        "numpy": [np.geterr(), Held(np.get_printoptions())],
+        "locale": [locale.setlocale(locale.LC_ALL), time.tzname],
         "backend": jax.default_backend(),
+        "replaced": Held(replaced()),
     }
 
 
 class _Walk:
-    """One walk through the parts of something, each of them once."""
+    """One walk through the parts of something, each of them once.
 
-    def __init__(self):
-        self._done, self._above = {}, []
+    Parameters
+    ----------
+    lenient : bool, optional
+        Whether what cannot be compared is listed as unseen, rather than refused.
+    depth : int, optional
+        Parts that are nested no deeper have their digests in ``within``, by path.
+    """
+
+    def __init__(self, lenient=False, depth=0):
+        self.unseen, self.within = {}, {}
+        self._done, self._above, self._n_objects = {}, [], 0
+        self._lenient, self._depth = lenient, depth
+        look_again()
 
     def digest(self, value, path):
         key = id(value)
         if key in self._done:
-            return self._done[key][1]
+            return self._noted(path, self._done[key][1])
         if key in self._above:
             # A part that holds the whole: how far above is what there is to say.
-            return hashlib.blake2b(b"above %d" % self._above.index(key), digest_size=_SIZE).digest()
-        if len(self._above) > _DEEPEST:
-            raise NotKeyed(f"{path}: nested too deeply to be compared by content.")
-        try:
-            # An object() is nothing but itself: which one it is says the order.
-            label, parts = (f"object {len(self._done)}", []) if type(value) is object else parts_of(value)
-        except NotKeyed as error:
-            raise NotKeyed(f"{path}: {error}") from None
+            above = len(self._above) - self._above.index(key)
+            return hashlib.blake2b(b"above %d" % above, digest_size=_SIZE).digest()
+        label, parts = self._consists_of(value, path)
         self._above.append(key)
+        was_lenient, self._lenient = self._lenient, self._lenient or isinstance(value, Held)
         inner = [self.digest(part, f"{path}{edge}") for edge, part in parts]
+        self._lenient = was_lenient
         self._above.pop()
         if isinstance(value, (set, frozenset)):
             inner.sort()
@@ -101,7 +167,62 @@ class _Walk:
             whole.update(part)
         # The value is held, so that its id stays its own.
         self._done[key] = value, whole.digest()
-        return whole.digest()
+        return self._noted(path, whole.digest())
+
+    def _noted(self, path, found):
+        if len(self._above) <= self._depth:
+            self.within[path] = found.hex()
+        return found
+
+    def _consists_of(self, value, path):
+        """Label and parts, without what was worked out from the others."""
+        if isinstance(value, Unseen):
+            self.unseen[path] = value
+        if type(value) is object:
+            # Nothing but itself: which one it is says the order.
+            self._n_objects += 1
+            return f"object {self._n_objects}", []
+        try:
+            if len(self._above) > _DEEPEST:
+                raise NotKeyed("nested too deeply to be compared by content.")
+            label, parts = parts_of(value)
+        except NotKeyed as error:
+            if not self._lenient:
+                raise NotKeyed(f"{path}: {error}") from None
+            self.unseen[path] = Unseen(f"a {type(value).__module__}.{type(value).__qualname__}", True)
+            return "unseen", []
+        kept = []
+        for edge, part in parts:
+            if isinstance(part, WorkedOut):
+                is_same, is_seen = _is_as_worked_out(part)
+                part = part.value
+                if not is_seen:
+                    self.unseen[f"{path}{edge}"] = Unseen("a cached_property", True)
+                if is_same:
+                    continue
+            kept.append((edge, part))
+        return label, kept
+
+
+# Digests of what cached properties gave, by the digest of what they were worked out from.
+_given = {}
+
+
+def _is_as_worked_out(part):
+    """(whether what an instance holds is what its property gives, whether this can be seen)."""
+    try:
+        rest = _Walk().digest(part.rest(), "").hex(), part.name
+        if rest not in _given:
+            _given[rest] = _Walk().digest(part.again(), "")
+    except NotKeyed:
+        return True, False
+    # What the user's property raises may be anything.
+    except Exception:
+        return False, True
+    try:
+        return _given[rest] == _Walk().digest(part.value, ""), True
+    except NotKeyed:
+        return True, False
 
 
 @functools.cache

@@ -29,6 +29,8 @@ _CLASSES = {
     }.items()
     for name in names
 }
+# Python's own numbers give weak types.
+_WEAK = {"i": int, "f": float, "c": complex}
 
 
 class NotStored(TypeError):
@@ -154,6 +156,8 @@ class _Writer:
             array = value
             if form == "jax" and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
                 form, array = f"key {jax.random.key_impl(value)}", jax.random.key_data(value)
+            elif form == "jax" and value.weak_type and value.dtype.kind in _WEAK:
+                form = "weak"
             array = np.asarray(array)
             if type(value) is not np.ndarray and form == "numpy" or array.dtype.hasobject or array.dtype.kind == "V":
                 raise NotStored(f"result{path}: a {type(value).__name__} of {array.dtype} cannot be stored.")
@@ -204,6 +208,9 @@ class _Reader:
             return array
         if form == "scalar":
             return array[()]
+        if form == "weak":
+            weak = jnp.broadcast_to(jnp.asarray(_WEAK[array.dtype.kind](0)), array.shape)
+            return weak.at[...].set(array)
         return jnp.asarray(array) if form == "jax" else jax.random.wrap_key_data(array, impl=form.partition(" ")[2])
 
     def _object(self, index):

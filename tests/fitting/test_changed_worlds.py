@@ -1,0 +1,458 @@
+"""A cached function whose world has changed is computed anew, or a warning says what was not looked at."""
+
+import base64
+import contextvars
+import decimal
+import enum
+import functools
+import hashlib
+import importlib
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import types
+import warnings
+import weakref
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from tvb.simulator.lab import models
+
+import tvb_jaxfit as tj
+from tvb_jaxfit import cache, set_cache_path
+from tvb_jaxfit.fitting.content import digest, seen
+from tvb_jaxfit.fitting.libraries import _recorded
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["tvb_jaxfit.fitting.cache"], "_path", None)
+    set_cache_path(tmp_path / "kept")
+
+
+class Plain:
+    def __init__(self, value=1.0):
+        self.value = value
+
+
+class Dropping(Plain):
+    def __getstate__(self):
+        return {}
+
+
+class Rebuilt(Plain):
+    def __reduce__(self):
+        return Rebuilt, ()
+
+
+class Named(Plain):
+    def __reduce__(self):
+        return "single"
+
+
+class Unpicklable(Plain):
+    def __reduce_ex__(self, protocol):
+        raise TypeError("mine alone")
+
+
+class Passing(Plain):
+    _passing = ("value",)
+
+
+class DroppingList(list):
+    def __reduce__(self):
+        return DroppingList, ()
+
+
+class DroppingDict(dict):
+    def __reduce__(self):
+        return DroppingDict, ()
+
+
+class DroppingArray(np.ndarray):
+    def __reduce__(self):
+        return DroppingArray, ((0,),)
+
+
+class Lazy:
+    source = 1.0
+
+    @functools.cached_property
+    def value(self):
+        return np.array([self.source])
+
+
+class Meta(type):
+    value = 1.0
+
+    def of(cls):
+        return cls.value
+
+
+class Made(metaclass=Meta):
+    pass
+
+
+class Colour(enum.Enum):
+    RED = 1.0
+
+
+class Grade(enum.IntEnum):
+    LOW = 1
+
+
+class Descriptor:
+    def __init__(self):
+        self.values = weakref.WeakKeyDictionary()
+
+    def __get__(self, owner, kind):
+        return self.values[owner]
+
+
+class Described:
+    value = Descriptor()
+
+
+class Registry:
+    kinds = {}
+
+    def __init_subclass__(cls, **options):
+        Registry.kinds[cls.__name__] = cls
+
+
+class Local(threading.local):
+    value = 1.0
+
+
+def _with(new, **held):
+    vars(new).update(held)
+    return new
+
+
+dropping, rebuilt, single, unpicklable, passing = Dropping(), Rebuilt(), Named(), Unpicklable(), Passing()
+listed, mapped = DroppingList([1.0]), DroppingDict(a=1.0)
+array = np.ones(2).view(DroppingArray)
+replaced_lazy, changed_lazy = _with(Lazy(), value=np.ones(1)), Lazy()
+changed_lazy.value  # noqa: B018  it is worked out
+described, referent = Described(), Plain()
+Described.__dict__["value"].values[described] = 1.0
+reference = weakref.ref(referent)
+context, local = contextvars.ContextVar("context"), Local()
+dispatched = functools.singledispatch(lambda x: 1.0)
+consumed, counted = iter([1.0, 2.0, 3.0]), [iter(range(5))]
+box = [jnp.asarray(2.0)]
+partial_of = functools.partial(lambda held: held["a"], {"a": 1.0})
+
+
+def _follow_attribute(owner, name, value=7.0):
+    return lambda: setattr(owner, name, value)
+
+
+CHANGES = {
+    "getstate": (lambda: dropping.value, _follow_attribute(dropping, "value")),
+    "reduce": (lambda: rebuilt.value, _follow_attribute(rebuilt, "value")),
+    "reduced to a name": (lambda: single.value, _follow_attribute(single, "value")),
+    "refuses to be reduced": (lambda: unpicklable.value, _follow_attribute(unpicklable, "value")),
+    "passing of the user's": (lambda: passing.value, _follow_attribute(passing, "value")),
+    "items of a list": (lambda: listed[0], lambda: listed.__setitem__(0, 7.0)),
+    "attribute of a list": (lambda: listed.extra, _follow_attribute(listed, "extra")),
+    "items of a dict": (lambda: mapped["a"], lambda: mapped.update(a=7.0)),
+    "values of an array": (lambda: array[0], lambda: array.__setitem__(0, 7.0)),
+    "cached property assigned": (lambda: replaced_lazy.value, lambda: vars(replaced_lazy).update(value=np.zeros(1))),
+    "cached property in place": (lambda: changed_lazy.value, lambda: changed_lazy.value.__setitem__(0, 7.0)),
+    "metaclass": (lambda: Made.of(), _follow_attribute(Meta, "value")),
+    "enum": (lambda: Colour.RED.value, _follow_attribute(Colour.RED, "_value_")),
+    "attribute of an enum": (lambda: Colour.RED.extra, _follow_attribute(Colour.RED, "extra")),
+    "attribute of an enum of numbers": (lambda: Grade.LOW.extra, _follow_attribute(Grade.LOW, "extra")),
+    "descriptor": (lambda: described.value, lambda: Described.__dict__["value"].values.update({described: 7.0})),
+    "weak reference": (lambda: reference().value, _follow_attribute(referent, "value")),
+    "registry of classes": (lambda: len(Registry.kinds), lambda: type("New", (Registry,), {})),
+    "context variable": (lambda: context.get(1.0), lambda: context.set(7.0)),
+    "of a thread": (lambda: local.value, _follow_attribute(local, "value")),
+    "single dispatch": (lambda: dispatched(1.0), lambda: dispatched.register(float, lambda x: 7.0)),
+    "iterator": (lambda: list(consumed), lambda: next(consumed)),
+    "iterator in a list": (lambda: list(counted[0]), lambda: next(counted[0])),
+    "weak type": (lambda: box[0].dtype, lambda: box.__setitem__(0, jnp.asarray(2.0, box[0].dtype))),
+    "argument of a partial": (lambda: partial_of(), lambda: partial_of.args[0].update(a=7.0)),
+    "stream of numpy": (lambda: np.random.rand(), lambda: np.random.rand()),
+    "stream of Python": (lambda: random.random(), lambda: random.random()),
+    "arguments of the process": (lambda: sys.argv[-1], lambda: sys.argv.append("more")),
+    "environment": (lambda: os.environ["OF_A_TEST"], lambda: os.environ.update(OF_A_TEST="7")),
+    "environment, asked for": (lambda: os.environ.get("OF_A_TEST"), lambda: os.environ.update(OF_A_TEST="7")),
+    "environment, getenv": (lambda: os.getenv("OF_A_TEST"), lambda: os.environ.update(OF_A_TEST="7")),
+    "environment, computed name": (lambda: os.environ["OF_A" + "_TEST"[:5]], lambda: os.environ.update(OF_A_TEST="7")),
+    "environment, all": (lambda: len(dict(os.environ)), lambda: os.environ.update(OF_A_TEST="7", B_TEST="1")),
+}
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """The world as it was before, afterwards."""
+    monkeypatch.setenv("OF_A_TEST", "1")
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.delenv("B_TEST", raising=False)
+    streams = np.random.get_state(), random.getstate()
+    yield
+    os.environ.pop("B_TEST", None)
+    np.random.set_state(streams[0])
+    random.setstate(streams[1])
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_another_key_and_none_is_none(name, world):
+    function, change = CHANGES[name]
+    before = digest(function)
+    assert digest(function) == before
+    change()
+    assert digest(function) != before
+
+
+def test_another_variable_of_the_process_changes_nothing(world):
+    before = digest(CHANGES["environment"][0])
+    os.environ["B_TEST"] = "1"
+    assert digest(CHANGES["environment"][0]) == before
+
+
+def test_an_import_in_the_function_is_followed(world, monkeypatch):
+    def function():
+        import os as system
+        from os import environ
+
+        return system.environ.get("OF_A_TEST"), environ.get("OF_A_TEST")
+
+    before = digest(function)
+    monkeypatch.setenv("OF_A_TEST", "7")
+    assert digest(function) != before
+
+
+def _mine(*_):
+    return 7.0
+
+
+@pytest.mark.parametrize(
+    "owner,name,function",
+    [
+        (np, "mean", lambda: np.mean([1.0])),
+        (tj, "rmse", lambda: tj.rmse(1.0, 2.0)),
+        (np, "mean", lambda: scipy.stats.zscore([1.0, 2.0])),
+        (models.ReducedWongWang, "dfun", lambda: models.ReducedWongWang().dfun(1.0, 2.0)),
+    ],
+    ids=["reached", "of this package", "called by a library", "method of a class of TVB"],
+)
+def test_a_function_of_a_library_that_was_replaced_is_computed_anew(owner, name, function, monkeypatch):
+    before = cache("it")(function).path()
+    assert cache("it")(function).path() == before
+    monkeypatch.setattr(owner, name, _mine)
+    assert cache("it")(function).path() != before
+
+
+def test_one_function_of_a_library_in_place_of_another_is_computed_anew(monkeypatch):
+    def function():
+        return np.mean([1.0])
+
+    before = digest(function)
+    monkeypatch.setattr(np, "mean", np.median)
+    assert digest(function) != before
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        lambda: decimal.localcontext(prec=4),
+        lambda: np.errstate(all="raise"),
+        lambda: np.printoptions(precision=2),
+        lambda: jax.default_matmul_precision("float32"),
+    ],
+    ids=["decimal", "errors of numpy", "text of numpy", "products in JAX"],
+)
+def test_settings_of_libraries_are_part_of_the_key(setting):
+    function = cache("it")(lambda: 1.0)
+    before = function.path()
+    with setting():
+        assert function.path() != before
+    assert function.path() == before
+
+
+LOOKED_UP = {
+    "globals": lambda: globals()["looked_up"],
+    "eval": lambda: eval("looked_up"),
+    "import_module": lambda: importlib.import_module(__name__).looked_up,
+    "modules": lambda: sys.modules[__name__].looked_up,
+    "import": lambda: __import__(__name__).looked_up,
+    "namespace of a function": lambda: _mine.__globals__["looked_up"],
+    "an alias": lambda: _evaluate("looked_up"),
+    "a helper": lambda: _look_up(),
+}
+looked_up, _evaluate = 1.0, eval
+
+
+def _look_up():
+    return globals()["looked_up"]
+
+
+@pytest.mark.parametrize("name", [name for name in LOOKED_UP if name not in ("import", "import_module", "modules")])
+def test_what_is_looked_up_by_name_is_computed_each_time_and_said(name, monkeypatch):
+    function = cache("it")(LOOKED_UP[name])
+    for value in (1.0, 2.0):
+        monkeypatch.setitem(globals(), "looked_up", value)
+        with pytest.warns(UserWarning, match="'it' depends on what cannot be seen: .* computed at each call") as caught:
+            assert function() == value
+        assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("name", LOOKED_UP)
+def test_what_is_looked_up_by_name_is_seen(name):
+    assert not all(each.is_kept for each in seen(LOOKED_UP[name])[1].values())
+
+
+OUTSIDE = {
+    "open": lambda: open(os.devnull).read(),
+    "numpy": lambda: np.load("x.npy"),
+    "path": lambda: Path("x").read_text(),
+    "entropy": lambda: np.random.default_rng().random(),
+}
+
+
+def time_of():
+    import time
+
+    return time.time()
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_what_comes_from_outside_is_said_and_kept(name):
+    unseen = seen(OUTSIDE[name])[1]
+    assert unseen and all(each.is_kept for each in unseen.values())
+
+
+def test_a_clock_in_a_helper_is_said_once_and_what_was_computed_comes_back():
+    count = tj.SavingCallback("calls")
+
+    @cache("it")
+    def function():
+        count(0, None, time_of(), {})
+        return len(count.kept)
+
+    with pytest.warns(UserWarning, match="cannot be seen: time.time. What was computed first is returned") as caught:
+        assert function() == function() == 1
+    assert caught[0].filename == __file__
+
+
+def test_what_has_nothing_unseen_warns_of_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cache("it")(lambda: float(np.random.RandomState(1).rand() + np.mean([math_of(2.0)])))()
+
+
+def math_of(x):
+    import math
+
+    print("a line", file=sys.stderr)
+    return math.sqrt(x) * np.pi
+
+
+def test_a_cached_property_that_is_only_asked_for_changes_nothing():
+    lazy = Lazy()
+    before = digest(lazy)
+    assert lazy.value[0] == 1.0
+    assert digest(lazy) == before
+    lazy.value = lazy.value + 1.0
+    assert digest(lazy) != before
+
+
+@pytest.mark.parametrize(
+    "result",
+    [lambda: _endless(), lambda: (i for i in "abc"), lambda: 10**5000, lambda: types],
+    ids=["holds itself", "generator", "long number", "module"],
+)
+def test_a_result_that_cannot_be_stored_is_returned_and_not_lost(result):
+    count = tj.SavingCallback("calls")
+
+    @cache("it")
+    def function():
+        count(0, None, 1.0, {})
+        return result()
+
+    with pytest.warns(UserWarning, match="'it' was not kept"):
+        assert type(function()) is type(result())
+    assert len(count.kept) == 1
+
+
+def _endless():
+    holder = []
+    holder.append(holder)
+    return holder
+
+
+def test_weak_types_come_back_weak():
+    function = cache("it")(
+        lambda: [jnp.asarray(2.0), jnp.asarray(2), jnp.asarray(2.0, jnp.float32), jnp.ones(2), jnp.full(2, 3)]
+    )
+    first, again = function(), function()
+    assert [each.weak_type for each in again] == [each.weak_type for each in first] == [True] * 3 + [False] * 2
+    assert [each.dtype for each in again] == [each.dtype for each in first]
+
+
+PACKAGE = {
+    "inner.py": "SCALE = 2.0\n",
+    "__init__.py": "from .inner import SCALE\ndef scaled(x):\n    return SCALE * x\n",
+}
+
+
+def _install(folder):
+    package = folder / "site-packages" / "installed_of_a_test"
+    package.mkdir(parents=True)
+    for name, text in PACKAGE.items():
+        (package / name).write_text(text)
+    return package
+
+
+def _key_there(folder, package):
+    script = """
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        import installed_of_a_test
+        from tvb_jaxfit.fitting.content import digest
+        print(digest(lambda x: installed_of_a_test.scaled(x)))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(package.parent)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
+
+
+def test_an_installed_package_that_was_edited_is_another_one(tmp_path):
+    package = _install(tmp_path)
+    before = _key_there(tmp_path, package)
+    (package / "inner.py").write_text("SCALE = 3.0\n")
+    assert _key_there(tmp_path, package) != before
+    (package / "inner.py").write_text(PACKAGE["inner.py"])
+    assert _key_there(tmp_path, package) == before
+
+
+@pytest.mark.parametrize("new,is_edited", [("SCALE = 3.0\n", True), (PACKAGE["inner.py"], False)])
+def test_of_a_package_with_a_record_what_was_edited_counts(tmp_path, monkeypatch, new, is_edited):
+    package = _install(tmp_path)
+    hashed = base64.urlsafe_b64encode(hashlib.sha256(PACKAGE["inner.py"].encode()).digest()).rstrip(b"=").decode()
+    info = package.parent / "of_a_test-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: of-a-test\nVersion: 1.0\n")
+    record = f"installed_of_a_test/inner.py,sha256={hashed},12\nof_a_test-1.0.dist-info/RECORD,,\n"
+    (info / "RECORD").write_text(record)
+    monkeypatch.syspath_prepend(package.parent)
+    libraries = sys.modules["tvb_jaxfit.fitting.libraries"]
+    libraries._distributions.cache_clear()
+    _recorded.cache_clear()
+    assert _recorded("installed_of_a_test") == ""
+    (package / "inner.py").write_text(new)
+    later = (info / "RECORD").stat().st_mtime + 10.0
+    os.utime(package / "inner.py", (later, later))
+    _recorded.cache_clear()
+    assert (_recorded("installed_of_a_test") != "") == is_edited
+    libraries._distributions.cache_clear()
+    _recorded.cache_clear()

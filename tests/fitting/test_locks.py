@@ -1,0 +1,105 @@
+"""Of all threads and processes that want a lock one has it, and none keeps it that does not work on its file."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tvb_jaxfit.fitting.locks import alone
+
+ROOT = Path(__file__).parents[2]
+FORKS = """
+import os, sys, time, warnings
+from pathlib import Path
+from tvb_jaxfit.fitting.locks import alone
+warnings.simplefilter("ignore")
+with alone(Path(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        os.close(1)
+        time.sleep(60)
+        os._exit(0)
+    print(child, flush=True)
+    {while_held}
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+def _forking(path, while_held="pass"):
+    command = [sys.executable, "-c", FORKS.format(while_held=while_held), str(path)]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def forked(tmp_path):
+    """Function: (process that has forked another while it had the lock, pid of that one)."""
+    ended = []
+
+    def make(*arguments):
+        process = _forking(tmp_path / "file", *arguments)
+        child = int(process.stdout.readline())
+        ended.append((process, child))
+        return process, child
+
+    yield make
+    for process, child in ended:
+        os.kill(child, signal.SIGKILL)
+        process.kill()
+        process.wait()
+
+
+def test_a_forked_process_does_not_keep_a_lock(tmp_path, forked):
+    process, child = forked()
+    assert process.stdout.readline() == "done\n"
+    os.kill(child, 0)
+    began = time.monotonic()
+    with alone(tmp_path / "file"):
+        assert time.monotonic() - began < 5.0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_process_that_forked_keeps_it(tmp_path, forked):
+    process, child = forked("time.sleep(1.5)")
+    os.kill(child, signal.SIGTERM)
+    began = time.monotonic()
+    with alone(tmp_path / "file"):
+        assert time.monotonic() - began > 0.5
+
+
+def test_a_lock_of_a_killed_process_is_free(tmp_path, forked):
+    process, child = forked("time.sleep(60)")
+    process.kill()
+    process.wait()
+    with alone(tmp_path / "file"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_many_threads_one_has_it(tmp_path):
+    inside, most = [], []
+
+    def work():
+        for _ in range(20):
+            with alone(tmp_path / "file"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(1e-4)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 160
+
+
+def test_another_file_has_another_lock(tmp_path):
+    with alone(tmp_path / "file"), alone(tmp_path / "other"):
+        assert len(list(tmp_path.iterdir())) == 2

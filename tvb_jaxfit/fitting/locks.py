@@ -1,0 +1,60 @@
+"""A lock beside a file: of all threads and processes that want it, one has it."""
+
+import contextlib
+import os
+import threading
+
+# By process, since a forked one has what its parent had: what its threads have, and whom to tell when that changes.
+_turns = {}
+
+
+@contextlib.contextmanager
+def alone(path):
+    """Have a lock beside a file: another process, or thread, that wants it waits.
+
+    A process that is forked meanwhile does not have it: it neither keeps others waiting nor lets them go on.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Its directory is made where there is none. Where nothing can be written, there is no lock.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        # Without locks both compute, and the last one writes.
+        yield
+        return
+    beside, process = path.absolute().with_name(f".{path.name}.lock"), os.getpid()
+    changed, taken = _turns.setdefault(process, (threading.Condition(), set()))
+    # The lock of a file is one of the process: between its threads, this is.
+    with changed:
+        changed.wait_for(lambda: beside not in taken)
+        taken.add(beside)
+    file = None
+    try:
+        with contextlib.suppress(OSError):
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            file = _locked(beside, fcntl)
+        yield
+    finally:
+        if os.getpid() == process:
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    beside.unlink()
+                file.close()
+            with changed:
+                taken.discard(beside)
+                changed.notify_all()
+
+
+def _locked(path, fcntl):
+    while True:
+        file = open(path, "ab")
+        # Of the process: a forked one has no part in it. (flock would be of the open file, which a fork shares.)
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        # Whoever had it before has removed it: then this is the lock of nothing.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                return file
+        file.close()
