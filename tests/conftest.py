@@ -1,5 +1,6 @@
 """What the comparisons with TVB share: simulators, TVB's own runs as the reference, and snapshots of TVB objects."""
 
+import contextlib
 import copy
 import types
 
@@ -8,10 +9,11 @@ import pytest
 from tvb.basic.neotraits.api import HasTraits
 from tvb.datatypes.connectivity import Connectivity
 from tvb.simulator import coupling, integrators, models, monitors, noise
+from tvb.simulator.descriptors import NDArray
 from tvb.simulator.history import BaseHistory, DenseHistory, SparseHistory
 from tvb.simulator.simulator import Simulator
 
-from tvb_jaxfit.translate.clone import configured_clone, lifted_history
+from tvb_jaxfit.translate.clone import configured_clone
 
 # TVB's Additive noise at the amplitude of Deco et al. (2013).
 NSIG = 0.00283**2 / 2
@@ -85,8 +87,7 @@ class Lifted:
     """TVB with a double-precision history: a copy of a simulator, and its runs."""
 
     def __init__(self, sim):
-        with lifted_history():
-            self.sim = configured_clone(sim)
+        self.sim = configured_clone(sim, lifted=True)
 
     def run(self):
         return self.sim.run()
@@ -96,6 +97,26 @@ class Lifted:
 def lifted():
     """Class: ``lifted(sim).run()`` is TVB's own run, on a copy, the history in double precision."""
     return Lifted
+
+
+@contextlib.contextmanager
+def histories_in_double():
+    """TVB with its history classes changed: what it configures by itself holds float64 where it holds float32."""
+    classes = (BaseHistory, DenseHistory, SparseHistory)
+    arrays = [a for cls in classes for a in vars(cls).values() if isinstance(a, NDArray) and a.dtype == "f"]
+    try:
+        for array in arrays:
+            array.dtype = "d"
+        yield
+    finally:
+        for array in arrays:
+            array.dtype = "f"
+
+
+@pytest.fixture
+def lifted_history():
+    """Function: `histories_in_double`, for tests in which the user's own simulator is configured by TVB."""
+    return histories_in_double
 
 
 @pytest.fixture
@@ -197,5 +218,5 @@ def connectivity_of():
 
 @pytest.fixture
 def copy_of():
-    """Function: a full copy of a simulator as it would start; under `lifted_history` in double precision."""
+    """Function: a full copy of a simulator as it would start; within `lifted_history` in double precision."""
     return configured_clone

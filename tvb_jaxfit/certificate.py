@@ -9,8 +9,9 @@ import numpy as np
 from .dynamics.monitors import Bold
 from .parameters import plain
 from .translate.assemble import assemble
-from .translate.clone import clone, configured_clone, lifted_history
+from .translate.clone import clone, configured_clone
 from .translate.simulator import translated
+from .translate.stream import Aside
 
 LIFTED_TOLERANCE = 1e-9
 STOCK_TOLERANCE = 1e-6
@@ -130,19 +131,12 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
             'call jax.config.update("jax_enable_x64", True) before any other use of JAX.'
         )
     parts = translated(sim)
-    global_stream = np.random.get_state()
-    with lifted_history():
-        lifted = configured_clone(sim)
-    np.random.set_state(global_stream)
-    stock = configured_clone(sim)
+    lifted, stock = configured_clone(sim, lifted=True), configured_clone(sim)
     simulate, state = assemble(parts, simulation_length, reference=clone(lifted))
     state = plain(state)
     length = simulate.n_steps * simulate.dt
     ours = _signals(simulate, state)
-    try:
-        of_lifted, of_stock = (_signals_of_tvb(copy, simulate.n_steps, length) for copy in (lifted, stock))
-    finally:
-        np.random.set_state(global_stream)
+    of_lifted, of_stock = (_signals_of_tvb(copy, simulate.n_steps, length) for copy in (lifted, stock))
     return Certificate(
         simulator=simulate.description,
         n_steps=simulate.n_steps,
@@ -165,7 +159,7 @@ def _signals_of_tvb(sim, n_steps, length):
     """Result of sim.run for a number of steps, whatever length / dt rounds to."""
     sim.simulation_length = length
     samples = [[] for _ in sim.monitors]
-    for output in sim(n_steps=n_steps):
+    for output in Aside(sim).each(sim(n_steps=n_steps)):
         for kept, sample in zip(samples, output, strict=True):
             if sample is not None:
                 kept.append(sample)

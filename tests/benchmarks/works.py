@@ -16,7 +16,7 @@ from tvb.simulator import coupling, integrators, models, monitors, noise, simula
 import tvb_jaxfit as tj
 from tvb_jaxfit.dynamics.adjoint import trajectory
 from tvb_jaxfit.dynamics.trajectory import scan_steps
-from tvb_jaxfit.translate.clone import configured_clone, lifted_history
+from tvb_jaxfit.translate.clone import configured_clone
 
 
 def difference(some, others):
@@ -52,8 +52,7 @@ def seed(length, tvboptim):
     def check():
         plain = jax.value_and_grad(seed_workload.loss_of(seed_workload.left_to_autodiff(simulate), fc_target))
         value, of_free = gradient(free, state)
-        with lifted_history():
-            ((_, bold),) = configured_clone(sim).run()
+        ((_, bold),) = configured_clone(sim, lifted=True).run()
         figures = {
             "BOLD": difference(simulate(state).data[0], bold),
             "gradient": difference(of_free, jax.jit(plain)(free, state)[1]),

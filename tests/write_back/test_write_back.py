@@ -15,7 +15,6 @@ import tvb_jaxfit as tj
 from tvb_jaxfit.state import get_path, with_path
 from tvb_jaxfit.translate import assemble
 from tvb_jaxfit.translate import leaves as table
-from tvb_jaxfit.translate.clone import lifted_history
 
 pytestmark = pytest.mark.filterwarnings("ignore::tvb_jaxfit.DomainWarning")
 
@@ -139,7 +138,9 @@ FITTED = {
         pytest.param("configured", "lifted", marks=pytest.mark.slow),
     ],
 )
-def test_tvbs_own_run_afterwards_equals_simulate(build_small, equal_runs, difference, copy_of, standing, precision):
+def test_tvbs_own_run_afterwards_equals_simulate(
+    build_small, equal_runs, difference, copy_of, lifted_history, standing, precision
+):
     def all_of_it():
         sim = stand(build_small(monitors=every_stock()), standing)
         simulate, state = tj.prepare(sim)
@@ -171,7 +172,9 @@ def test_tvbs_own_run_afterwards_equals_simulate(build_small, equal_runs, differ
         ("HeunDeterministic", "stock"),
     ],
 )
-def test_position_moves_the_simulator_to_where_the_state_stands(build_small, equal_runs, difference, scheme, precision):
+def test_position_moves_the_simulator_to_where_the_state_stands(
+    build_small, equal_runs, difference, lifted_history, scheme, precision
+):
     """Odd lengths: stocks and interim stock are part-way; the next run equals simulate(final_state)."""
 
     def all_of_it():

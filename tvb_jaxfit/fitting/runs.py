@@ -13,6 +13,7 @@ from ..parameters import plain
 from ..state import State
 from ..translate.clone import clone, configured_clone
 from ..translate.simulator import prepare
+from ..translate.stream import Aside
 from ..writeback import write_back
 from .evaluate import resample
 from .monitored import choose_monitor
@@ -65,14 +66,11 @@ class Runs:
         sim.monitors = [sim.monitors[self.monitor]]
         sim.integrator.noise.random_stream.seed(seed)
         sim.simulation_length = _length(n_steps, self.simulate.dt)
-        samples, global_stream = [], np.random.get_state()
-        try:
-            for ((_, sample),) in sim(n_steps=n_steps):
-                samples.append(sample[0, :, 0])
-                tick(self.simulate.monitors[0].istep)
-        finally:
-            # A user's model may draw from numpy's global stream.
-            np.random.set_state(global_stream)
+        samples = []
+        # A user's model may draw from numpy's global stream.
+        for ((_, sample),) in Aside(sim).each(sim(n_steps=n_steps)):
+            samples.append(sample[0, :, 0])
+            tick(self.simulate.monitors[0].istep)
         return np.array(samples)
 
 

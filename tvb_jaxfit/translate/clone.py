@@ -1,37 +1,34 @@
 """Full copies of TVB objects, for TVB's own deepcopy shares arrays and forgets what configure() worked out."""
 
-import contextlib
 import copy
 import types
 
 import numpy as np
 from tvb.basic.neotraits.api import HasTraits
 from tvb.simulator import descriptors, history
+from tvb.simulator.models.base import Model
 
-_HISTORIES = (history.BaseHistory, history.DenseHistory, history.SparseHistory)
+from .stream import Aside, continuation, runs_own_code
 
 
-@contextlib.contextmanager
-def lifted_history():
-    """TVB with a double-precision history: within it, new histories hold float64 where TVB holds float32.
+class LiftedHistory(history.SparseHistory):
+    """TVB's history in double precision, where TVB's own holds weights and samples as float32."""
 
-    Notes
-    -----
-    Arrays are made when a history is, so a simulator configured or cloned inside stays lifted outside.
-    """
-    arrays = [
-        attribute
-        for cls in _HISTORIES
-        for attribute in vars(cls).values()
-        if isinstance(attribute, descriptors.NDArray) and attribute.dtype == "f"
-    ]
-    try:
-        for array in arrays:
-            array.dtype = "d"
-        yield
-    finally:
-        for array in arrays:
-            array.dtype = "f"
+    def __reduce__(self):
+        # What TVB keeps of an instance lies in its class's descriptors, which pickle and copy know nothing of.
+        return _restored, (self.weights, self.delays, self.cvars, self.n_mode, self.buffer)
+
+
+for _name, _array in [pair for _cls in reversed(history.SparseHistory.__mro__) for pair in vars(_cls).items()]:
+    if isinstance(_array, descriptors.NDArray) and _array.dtype == "f":
+        setattr(LiftedHistory, _name, descriptors.NDArray(_array.shape, "d", _array.read_only))
+
+
+def _restored(weights, delays, cvars, n_mode, buffer, kind=LiftedHistory):
+    """A history of given content."""
+    new = kind(np.asarray(weights, dtype=float), np.asarray(delays).astype(int), cvars, n_mode)
+    new.initialize(buffer)
+    return new
 
 
 def clone(value, memo=None):
@@ -54,7 +51,7 @@ def clone(value, memo=None):
     if isinstance(value, HasTraits):
         new = object.__new__(type(value))
         memo[id(value)] = new
-        vars(new).update({name: clone(item, memo) for name, item in vars(value).items()})
+        vars(new).update({name: clone(item, memo) for name, item in dict(vars(value)).items()})
     elif isinstance(value, history.SparseHistory):
         new = with_weights(value, value.weights)
     elif isinstance(value, types.MethodType):
@@ -65,9 +62,6 @@ def clone(value, memo=None):
         new = {key: clone(item, memo) for key, item in value.items()}
     elif type(value) in (list, tuple):
         new = type(value)(clone(item, memo) for item in value)
-    elif isinstance(value, np.random.RandomState):
-        new = np.random.RandomState()
-        new.set_state(value.get_state())
     else:
         return value if callable(value) or type(value).__module__ == "logging" else copy.deepcopy(value)
     memo[id(value)] = new
@@ -76,41 +70,60 @@ def clone(value, memo=None):
 
 def with_weights(past, weights):
     """A TVB history with other weights and the same buffer, as precise as the old one at least."""
-    precise = past.buffer.dtype == np.float64
-    with lifted_history() if precise else contextlib.nullcontext():
-        new = history.SparseHistory(np.asarray(weights, dtype=float), past.delays.astype(int), past.cvars, past.n_mode)
-        new.initialize(past.buffer)
-    return new
+    kind = LiftedHistory if past.buffer.dtype == np.float64 else history.SparseHistory
+    return _restored(weights, past.delays, past.cvars, past.n_mode, past.buffer, kind)
 
 
-def configured_clone(sim):
+def lift(past):
+    """The same history in double precision."""
+    return _restored(past.weights, past.delays, past.cvars, past.n_mode, past.buffer)
+
+
+def configured_clone(sim, lifted=False):
     """Configured copy of a simulator that stands where ``sim.run()`` would start.
 
     Parameters
     ----------
     sim : Simulator
         Not modified, nor its random stream, nor numpy's global one.
+    lifted : bool, optional
+        Whether the copy's history is in double precision. That of a simulator that was not configured before is then
+        exact.
 
     Returns
     -------
     Simulator
-        Its history holds weights and current state as precisely as it can: where `lifted_history` is in force,
-        exactly.
+        Its history holds weights and current state as precisely as it can.
     """
     copy_of = clone(sim)
     if copy_of.history is None:
-        global_stream = np.random.get_state()
-        try:
-            copy_of.configure()
-        finally:
-            np.random.set_state(global_stream)
+        _configure(copy_of, lifted)
         return copy_of
+    if lifted:
+        copy_of.history = lift(copy_of.history)
     if holds_weights(copy_of):
         copy_of.history = with_weights(copy_of.history, copy_of.connectivity.weights)
     if holds_current_state(copy_of):
         past = copy_of.history
         past.buffer[copy_of.current_step % past.n_time] = copy_of.current_state[past.cvars]
     return copy_of
+
+
+def _configure(sim, lifted):
+    """TVB's own configure() of a copy, with TVB's own draws, which are taken from no stream of the user's."""
+    own, model = vars(sim), sim.model
+    if lifted:
+        own["_configure_history"] = lambda: setattr(sim, "history", LiftedHistory.from_simulator(sim))
+    if not runs_own_code(sim) and isinstance(model, Model) and not hasattr(sim.integrator, "noise"):
+        # With a deterministic integrator TVB draws initial conditions from numpy's global stream.
+        stream = continuation()
+        vars(model)["initial_for_simulator"] = lambda integrator, shape: model.initial(integrator.dt, shape, stream)
+    try:
+        with Aside(sim):
+            sim.configure()
+    finally:
+        own.pop("_configure_history", None)
+        vars(model).pop("initial_for_simulator", None)
 
 
 def holds_weights(sim):

@@ -12,8 +12,9 @@ from tvb.simulator.simulator import Simulator
 from ..errors import HistoryWarning, UnsupportedComponent
 from . import coupling, field, history, integrator, model, monitors, stimulus, trials
 from .assemble import Parts, assemble, unchecked
-from .clone import clone, configured_clone, holds_current_state, holds_weights, lifted_history
+from .clone import clone, configured_clone, holds_current_state, holds_weights
 from .compare import in_double, worst_by_row
+from .stream import Aside
 from .subclass import kind_of, unsupported
 
 _STEP_TOLERANCE = 1e-10
@@ -101,23 +102,18 @@ def translated(sim):
     _refuse(refusals(sim))
     try:
         # Initial conditions are drawn in double precision; what a stock TVB keeps of them is rounded to single.
-        with lifted_history():
-            reference = configured_clone(sim)
+        reference = configured_clone(sim, lifted=True)
     except Exception as error:
         raise UnsupportedComponent(
             [f"Simulator: TVB's own configure() fails: {type(error).__name__}: {error}"]
         ) from error
-    _refuse(_later_refusals(reference))
-    global_stream = np.random.get_state()
-    try:
+    with Aside(reference):
+        _refuse(_later_refusals(reference))
         vector_field, reasons = field.make(reference)
         of_coupling, others = coupling.make(reference)
         _refuse(reasons + others)
         parts = Parts(reference, vector_field, of_coupling)
         _refuse(_disagreement(parts))
-    finally:
-        # A user's model may draw from numpy's global stream.
-        np.random.set_state(global_stream)
     return parts
 
 
@@ -157,7 +153,7 @@ def refusals(sim):
     if sim.initial_conditions is not None and not np.all(np.isfinite(sim.initial_conditions)):
         yield "Simulator.initial_conditions: hold values that are not finite. Give finite ones."
     for path, component in components(sim):
-        methods = [name for name in vars(component) if _replaces_method(component, name)]
+        methods = [name for name in list(vars(component)) if _replaces_method(component, name)]
         if methods:
             yield f"{path}.{methods[0]}: replaced on the instance, which cannot be followed. Remove it."
 
