@@ -3,6 +3,8 @@
 import jax
 import numpy as np
 
+_MASKED = "a masked array, whose mask would be lost; fill it, or leave the masked entries out"
+
 
 def real_array(value, name, *, shape=None, finite=False, masked=None):
     """Array of real numbers, refused where the conversion would lose something.
@@ -45,6 +47,37 @@ def real_array(value, name, *, shape=None, finite=False, masked=None):
     return array
 
 
+def unmasked(value, name, masked=None):
+    """Array in its own dtype, which a conversion to float64 would change; masked entries as by `real_array`.
+
+    Parameters
+    ----------
+    value : array_like
+    name : str
+    masked : float, optional
+
+    Returns
+    -------
+    ndarray, or the JAX array itself
+
+    Raises
+    ------
+    ValueError
+        Masked entries, ragged lists.
+    """
+    if isinstance(value, jax.Array):
+        return value
+    if _has_masked(value):
+        if masked is None:
+            raise ValueError(f"{name}: {_MASKED}.")
+        value = np.ma.asarray(value)
+        value = np.ma.filled(value if value.dtype.kind == "f" else value.astype(float), masked)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: lists of different lengths; give a rectangular array.") from error
+
+
 def _converted(value, masked):
     """(array, None), or (None, problem)."""
     if isinstance(value, jax.Array):
@@ -55,7 +88,7 @@ def _converted(value, masked):
         return value, None
     if _has_masked(value):
         if masked is None:
-            return None, "a masked array, whose mask would be lost; fill it, or leave the masked entries out"
+            return None, _MASKED
         value = np.ma.filled(np.ma.asarray(value).astype(float), masked)
     if hasattr(value, "toarray") and not hasattr(value, "__array__"):
         return None, f"a sparse matrix ({type(value).__name__}); give value.toarray()"

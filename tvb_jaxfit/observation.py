@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .arrays import unmasked
+
 __all__ = ["compute_fc", "correlations", "standardise"]
 
 
@@ -30,8 +32,8 @@ def compute_fc(bold, skip_t=0):
     TypeError
         `bold` is not of a floating dtype, or `skip_t` is not an integer.
     ValueError
-        `bold` has another shape; `skip_t` is negative or leaves fewer than 3 samples; a signal is constant or not
-        finite.
+        `bold` has masked samples or another shape; `skip_t` is negative or leaves fewer than 3 samples; a signal is
+        constant or not finite.
 
     Notes
     -----
@@ -54,7 +56,7 @@ def compute_fc(bold, skip_t=0):
      [-1.  0.  0.]
      [ 0.  0.  0.]]
     """
-    signals = _select(jnp.asarray(bold), skip_t)
+    signals = _select(jnp.asarray(unmasked(bold, "bold")), skip_t)
     if not isinstance(signals, jax.core.Tracer):
         _refuse_undefined(np.asarray(signals))
     unit = standardise(signals)
@@ -126,7 +128,10 @@ def _select(bold, skip_t):
     """Return the samples to correlate, of shape (n_time, n_node)."""
     if not jnp.issubdtype(bold.dtype, jnp.floating):
         raise TypeError(f"bold has dtype {bold.dtype}; FC needs a floating dtype. Convert it: bold.astype(float).")
-    skip_t = operator.index(skip_t)
+    try:
+        skip_t = operator.index(skip_t)
+    except TypeError:
+        raise TypeError(f"skip_t is {skip_t!r}; it counts samples: give a whole number.") from None
     if skip_t < 0:
         raise ValueError(f"skip_t is {skip_t}; it counts samples from the beginning and cannot be negative.")
     if bold.ndim == 4:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .arrays import real_array
 from .loss import fc_corr, rmse
 from .parameters import plain
 from .state import get_path
@@ -42,8 +43,9 @@ def structural_connectivity(connectivity, lengths=None, axes=None):
     """
     from matplotlib.colors import LogNorm, Normalize
 
-    weights = np.asarray(getattr(connectivity, "weights", connectivity))
+    weights = _numbers(getattr(connectivity, "weights", connectivity), "structural_connectivity: weights")
     lengths = getattr(connectivity, "tract_lengths", lengths)
+    lengths = None if lengths is None else _numbers(lengths, "structural_connectivity: lengths")
     connected = np.where(weights == 0.0, np.nan, weights)
     highest = np.nanmax(connected)
     scale = Normalize() if np.any(weights < 0.0) else LogNorm(highest / 1000.0, highest, clip=True)
@@ -91,7 +93,7 @@ def time_series(time, data, window=None, ylabel="", ax=None):
     """
     from matplotlib.collections import LineCollection
 
-    time, data = np.asarray(time), np.asarray(data)
+    time, data = _numbers(time, "time_series: time"), _numbers(data, "time_series: data")
     data = data[:, 0, :, 0] if data.ndim == 4 else data
     low, high = (time[0], time[-1]) if window is None else window
     shown = (time >= low) & (time <= high)
@@ -119,7 +121,8 @@ def functional_connectivity(matrices, target=None, axes=None):
     Parameters
     ----------
     matrices : dict of str to array_like, shape (n_node, n_node)
-        By title, in order.
+        By title, in order. Entries without data (NaN, or masked) are blank; where the target has none, r leaves them
+        out.
     target : str, optional
         Title of the empirical one; by default the first. The others are titled with r (off-diagonal).
     axes : sequence of matplotlib.axes.Axes, optional
@@ -144,7 +147,7 @@ def functional_connectivity(matrices, target=None, axes=None):
     Fitted
     r = 1.000
     """
-    matrices = {title: np.array(matrix, dtype=float) for title, matrix in matrices.items()}
+    matrices = {title: _numbers(matrix, f"functional_connectivity: {title}") for title, matrix in matrices.items()}
     target = next(iter(matrices)) if target is None else target
     if target not in matrices:
         raise ValueError(f"functional_connectivity: no {target!r}; there is: {', '.join(matrices)}.")
@@ -152,9 +155,9 @@ def functional_connectivity(matrices, target=None, axes=None):
 
     axes = _axes(axes, len(matrices), (3.0, 3.3))
     pairs = [matrix[~np.eye(len(matrix), dtype=bool)] for matrix in matrices.values()]
-    scale = Normalize(min(0.0, min(map(np.min, pairs))), max(map(np.max, pairs)))
+    scale = Normalize(min(0.0, min(map(np.nanmin, pairs))), max(map(np.nanmax, pairs)))
     for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
-        r = "" if title == target else f"\nr = {float(fc_corr(matrix, matrices[target])):.3f}"
+        r = "" if title == target else f"\nr = {float(fc_corr(matrix, matrices[target], missing='ignore')):.3f}"
         shown = np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)
         image = _matrix(ax, shown, scale, title + r)
     axes[0].figure.colorbar(image, ax=list(axes), label="FC", shrink=0.8)
@@ -167,6 +170,7 @@ def fc_scatter(fc, target, title="", ax=None):
     Parameters
     ----------
     fc, target : array_like, shape (n_node, n_node)
+        Pairs of which the target has no data (NaN, or masked) are left out.
     title : str, optional
     ax : matplotlib.axes.Axes, optional
 
@@ -182,15 +186,16 @@ def fc_scatter(fc, target, title="", ax=None):
     >>> plot.fc_scatter(fc, fc).get_title()
     'r = 1.000, RMSE = 0.000'
     """
-    fc, target = np.asarray(fc), np.asarray(target)
-    upper = np.triu_indices(len(target), 1)
+    fc, target = _numbers(fc, "fc_scatter: fc"), _numbers(target, "fc_scatter: target")
+    upper = np.triu(~np.isnan(target), 1)
     x, y = target[upper], fc[upper]
     ax = _axes(ax, 1, (4.0, 4.0))[0]
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
     low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
     ax.plot([low, high], [low, high], "k--", linewidth=1.0)
     ax.scatter(x, y, s=6, alpha=0.3, color=_COLOURS["training"], edgecolors="none")
-    figures = f"r = {float(fc_corr(fc, target)):.3f}, RMSE = {float(rmse(fc, target)):.3f}"
+    r, difference = (float(of(fc, target, missing="ignore")) for of in (fc_corr, rmse))
+    figures = f"r = {r:.3f}, RMSE = {difference:.3f}"
     ax.set(title=f"{title}\n{figures}".strip(), xlabel="empirical FC", ylabel="simulated FC")
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     return ax
@@ -297,7 +302,8 @@ def regional(values, strength, reference=None, name="", ax=None):
     >>> ax.collections[0].get_offsets().tolist()
     [[1.0, 0.2], [0.5, 0.4]]
     """
-    values, strength = np.asarray(values), np.asarray(getattr(strength, "weights", strength))
+    values = _numbers(getattr(values, "value", values), "regional: values")
+    strength = _numbers(getattr(strength, "weights", strength), "regional: strength")
     strength = strength.sum(axis=1) if strength.ndim == 2 else strength
     if values.shape != strength.shape:
         raise ValueError(f"regional: values of shape {values.shape} for {strength.size} regions; give one for each.")
@@ -402,6 +408,11 @@ def certificate(of, ax=None):
         title=f"Certificate: {'PASSED' if of.passed else 'FAILED'}, {of.n_steps} steps",
     )
     return ax
+
+
+def _numbers(value, name):
+    """Array to draw; what is masked is blank."""
+    return np.asarray(real_array(value, name, masked=np.nan), float)
 
 
 def _curve(ax, name, training, held_out, label, best_step):

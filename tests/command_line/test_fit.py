@@ -17,6 +17,7 @@ from tvb_jaxfit.command import fit as command
 from tvb_jaxfit.command import main as program
 from tvb_jaxfit.command.folder import kept
 from tvb_jaxfit.command.main import main
+from tvb_jaxfit.command.options import Refused
 from tvb_jaxfit.fitting.fit import FitResult
 from tvb_jaxfit.parameters import with_values
 
@@ -184,7 +185,7 @@ def test_force_replaces_what_is_there_and_a_refused_fit_does_not(files, done, tm
 
     def refused(*_, checkpoint, **__):
         assert not Path(checkpoint).exists()
-        raise ValueError("free: no such thing")
+        raise Refused("free: no such thing")
 
     monkeypatch.setattr(command, "fit", refused)
     assert files.fit(tmp_path, "--force") == 2
@@ -258,7 +259,7 @@ def test_what_cannot_be_evaluated_is_said_and_the_fit_is_written(files, tmp_path
     instead()
 
     def refused(self, **_):
-        raise ValueError("evaluate: the simulator is deterministic")
+        raise Refused("evaluate: the simulator is deterministic")
 
     monkeypatch.setattr(FitResult, "evaluate", refused)
     assert files.fit(tmp_path / "out", "--evaluate", "2") == 2

@@ -152,7 +152,7 @@ def test_regional_data_go_to_their_points_whole():
 
 ERRORS = {
     "no axis": (lambda: Space(_state()), "no value of the state is an axis. Put one"),
-    "mode": (lambda: _grid(mode="cross"), "mode 'cross'; give 'product' or 'zip'"),
+    "mode": (lambda: _grid(mode="cross"), "mode = 'cross'; give 'product' or 'zip'"),
     "unequal": (lambda: _grid(4, 3, "zip"), r"do not zip \(model.w: 4, coupling.a: 3\)"),
     "no values": (lambda: GridAxis(0.0, 1.0, 0), "GridAxis: n = 0; give a whole number"),
     "half a value": (lambda: UniformAxis(0.0, 1.0, 2.5), "UniformAxis: n = 2.5; give a whole number"),
@@ -160,8 +160,8 @@ ERRORS = {
     "infinite": (lambda: GridAxis(0.0, np.inf, 3), "0.0 to inf is no range"),
     "no data": (lambda: DataAxis([]), r"values of shape \(0,\)"),
     "one number": (lambda: DataAxis(1.0), r"values of shape \(\)"),
-    "threads": (lambda: ParallelExecution(_loss, _grid(), n_pmap=0), "n_pmap = 0; give at least 1"),
-    "batch": (lambda: ParallelExecution(_loss, _grid(), batch_size=-1), "batch_size = -1; give at least 1"),
+    "threads": (lambda: ParallelExecution(_loss, _grid(), n_pmap=0), "n_pmap = 0; give a whole number of at least 1"),
+    "batch": (lambda: ParallelExecution(_loss, _grid(), batch_size=-1), "batch_size = -1; give a whole number of"),
 }
 
 

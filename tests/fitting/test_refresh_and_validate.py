@@ -154,7 +154,7 @@ def test_a_validation_that_is_not_a_number_is_never_the_best():
 def test_patience_needs_something_to_validate_by():
     with pytest.raises(ValueError, match=r"patience = 2 counts validations, and there is no validate.*StopOnPlateau"):
         _run(patience=2)
-    with pytest.raises(ValueError, match="validate_every = 0; give at least 1"):
+    with pytest.raises(ValueError, match="validate_every = 0; give a whole number of at least 1"):
         _run(validate=_off, validate_every=0)
 
 

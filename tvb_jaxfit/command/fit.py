@@ -13,7 +13,7 @@ from ..fitting.report import write_report
 from ..parameters import BoundedParameter, Parameter
 from .folder import CHECKPOINT, PAGE, keep, put_aside
 from .matrices import load_fc
-from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, free_of
+from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, free_of, is_refusal
 from .simulator import simulator_of
 
 
@@ -57,6 +57,7 @@ def run(options, command):
             checkpoint=checkpoint,
             resume=options.resume,
             progress=not options.quiet,
+            missing=options.missing,
         )
     if options.learning_rate is not None:
         result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
@@ -105,7 +106,9 @@ def _afterwards(result, options):
                 return INTERRUPTED, None, certificate
     except KeyboardInterrupt:
         return INTERRUPTED, None, certificate
-    except ValueError as error:
+    except Exception as error:
+        if not is_refusal(error):
+            raise
         return REFUSED, error, certificate
     return DONE if certificate is None or certificate.passed else NO, None, certificate
 

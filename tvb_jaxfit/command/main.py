@@ -2,10 +2,11 @@
 
 import shlex
 import sys
+import traceback
 import warnings
 from pathlib import Path
 
-from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, parser, problems_of
+from .options import DONE, FAILED, INTERRUPTED, NO, REFUSED, Refused, is_refusal, parser, problems_of
 
 
 def main(arguments=None):
@@ -19,7 +20,8 @@ def main(arguments=None):
     Returns
     -------
     int
-        0 done, 1 the result says no, 2 refused (the reasons are on standard error), 130 interrupted.
+        0 done, 1 the result says no, 2 refused (the reasons are on standard error), 3 an unexpected error (with its
+        traceback), 130 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -33,7 +35,10 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("tvb-jaxfit: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (Refused, ValueError, OSError, ImportError) as error:
+    except Exception as error:
+        if not is_refusal(error):
+            traceback.print_exception(error)
+            return FAILED
         _say(options, error)
         return REFUSED
 

@@ -10,6 +10,14 @@ from ..data import load_functional_connectivity
 from .options import Refused
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat")
+# How cells of a table say that there is no number.
+_NO_NUMBER = ("", "na", "n/a", "nan", "null", "none")
+# How files that are read are written.
+_SAVED = {
+    ".npy": "a file that numpy.save has written, of numbers",
+    ".npz": "a file that numpy.savez has written, of numbers",
+    ".mat": "a file that scipy.io.savemat or MATLAB's save -v7 has written",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +74,11 @@ def load_array(name, key):
     Raises
     ------
     Refused
-        Where there is no such file or array, or it is none of numbers.
+        Where there is no such file or array, it cannot be read, or it is none of numbers.
+
+    Notes
+    -----
+    Cells that are empty or say NA or NaN are NaN.
 
     Examples
     --------
@@ -84,28 +96,40 @@ def load_array(name, key):
     read = {".npy": _npy, ".npz": _npz, ".mat": _mat} | dict.fromkeys(_TEXT, _text)
     if file.suffix.lower() not in read:
         raise Refused(f"{name}: {file.suffix or 'no ending'}; files are read that end in {', '.join(read)}")
+    if not file.exists():
+        raise Refused(f"{name}: No such file")
     try:
         array = read[file.suffix.lower()](file, key)
-    except (OSError, ValueError, NotImplementedError) as error:
+    except OSError as error:
         raise Refused(f"{name}: {error}") from error
+    # What a damaged file, or one of another kind, makes of a reader can be anything.
+    except Exception as error:
+        how = _SAVED.get(file.suffix.lower(), "plain numbers as text in UTF-8, as many in each line")
+        raise Refused(f"{name}: not read as {file.suffix.lower()} ({_told(error)}); give {how}") from error
     if np.asarray(array).dtype.kind not in "fiu":
         raise Refused(f"{name}: an array of {np.asarray(array).dtype}; give one of real numbers")
     return array
 
 
+def _told(error):
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+
+
 def _npy(file, key):
-    return np.load(file, allow_pickle=False)
+    with file.open("rb") as opened:
+        return np.lib.format.read_array(opened, allow_pickle=False)
 
 
 def _npz(file, key):
-    with np.load(file, allow_pickle=False) as arrays:
+    with np.lib.npyio.NpzFile(file.open("rb"), own_fid=True, allow_pickle=False) as arrays:
         return arrays[_only(arrays.files, key)]
 
 
 def _mat(file, key):
     from scipy.io import loadmat
 
-    arrays = {name: array for name, array in loadmat(file).items() if not name.startswith("__")}
+    with file.open("rb") as opened:
+        arrays = {name: array for name, array in loadmat(opened).items() if not name.startswith("__")}
     return arrays[_only(list(arrays), key)]
 
 
@@ -126,8 +150,10 @@ def _text(file, key):
     rows = [line.split() for line in lines] if delimiter is None else list(csv.reader(lines, delimiter=delimiter))
     rows = [[cell.strip() for cell in row] for row in rows]
     columns, (first, *others) = None, rows[0]
-    # A line that begins with a name alone is one of numbers.
-    if not first or not all(map(_is_number, others or [first])):
+    # A line that begins with a name alone is one of numbers; one that begins with nothing, of names or of pandas'
+    # numbers 0, 1, ... in their place.
+    is_counted = not first and others == [str(i) for i in range(len(others))]
+    if is_counted or not all(map(_is_number, others or [first])):
         columns, rows = rows[0], rows[1:]
     index = None
     if rows and (not all(_is_number(row[0]) for row in rows) or (columns and columns[0] == "" and len(rows[0]) > 1)):
@@ -136,7 +162,7 @@ def _text(file, key):
     lengths = {len(row) for row in rows}
     if len(lengths) != 1:
         raise ValueError(f"lines of {', '.join(map(str, sorted(lengths))) or 'no'} numbers; give as many in each")
-    values = np.array([[float(cell) for cell in row] for row in rows])
+    values = np.array([[_number(cell) for cell in row] for row in rows])
     values = values[:, 0] if values.shape[1] == 1 else values
     names, columns = index or columns, columns or index
     # Numbers in order are what a table of no names has been given.
@@ -145,9 +171,14 @@ def _text(file, key):
     return Labelled(values, names, columns)
 
 
+def _number(cell):
+    """Number of a cell; NaN where it says that there is none."""
+    return np.nan if cell.lower() in _NO_NUMBER else float(cell)
+
+
 def _is_number(cell):
     try:
-        float(cell)
+        _number(cell)
     except ValueError:
         return False
     return True

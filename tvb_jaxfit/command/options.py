@@ -1,12 +1,17 @@
 """What can be said on the command line: no more than the standard library is needed to read it."""
 
 import argparse
+import dis
 import math
+import traceback
 
 from .. import __version__
+from ..errors import UnsupportedComponent
 
 # Exit codes.
-DONE, NO, REFUSED, INTERRUPTED = 0, 1, 2, 130
+DONE, NO, REFUSED, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+# What a script is called while it runs.
+SCRIPT = "__tvb_jaxfit__"
 # Simulators are TVB's defaults, but for these: what a script in their place would have to say.
 DEFAULTS = {
     "connectivity": None,
@@ -45,6 +50,33 @@ class Refused(Exception):
         super().__init__("\n".join(f"  - {reason}" for reason in reasons) if len(reasons) > 1 else reasons[0])
 
 
+def is_refusal(error):
+    """Whether an error is for the user to mend as its message says; of any other, the traceback tells more.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    bool
+        Of what the operating system or an import says, unless the user's own code asked for it; of errors that this
+        package raises by a ``raise`` of its own, in place of what Python or a library raises within it.
+    """
+    if isinstance(error, (Refused, UnsupportedComponent)):
+        return True
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if isinstance(error, (OSError, ImportError)):
+        return not any(frame.f_globals.get("__name__") == SCRIPT for frame, _ in frames)
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or not isinstance(error, (ValueError, TypeError)):
+        return False
+    is_ours = str(last.tb_frame.f_globals.get("__name__")).startswith(f"{__package__.partition('.')[0]}.")
+    return is_ours and last.tb_frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
 def parser():
     """Parser of the command line.
 
@@ -55,7 +87,8 @@ def parser():
     whole = argparse.ArgumentParser(
         prog="tvb-jaxfit",
         description="Fit a simulator of The Virtual Brain to functional connectivity (FC), by gradients.",
-        epilog="exit codes: 0 done, 1 the result says no, 2 refused, 130 interrupted (what was reached is written)",
+        epilog="exit codes: 0 done, 1 the result says no, 2 refused, 3 an unexpected error (with its traceback), "
+        "130 interrupted (what was reached is written)",
     )
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="{fit,certify,report}")
@@ -146,6 +179,12 @@ def _fit(command):
     add("--learning-rate", type=float, metavar="X", help="of Adam (default 0.01; after a linear fit, see fit())")
     add("--patience", type=int, metavar="N", help="looks at unseen noise without a better one that end the fit")
     add("--max-evaluations", type=int, default=600, metavar="N", help="of the linear response (default 600)")
+    add(
+        "--missing",
+        choices=("refuse", "ignore"),
+        default="refuse",
+        help="pairs of regions without data (NaN, NA, empty) in the FC: refused (default), or given no weight",
+    )
     add("--skip", type=int, metavar="N", help="samples left out before FC (default: those that see no signal yet)")
     add("--resume", action="store_true", help="go on with the fit in DIR that was interrupted or killed")
     add("--float32", action="store_true", help="single precision (default: double)")

@@ -1,5 +1,6 @@
 """A live simulator, from the command line or from a script."""
 
+import contextlib
 import importlib
 import logging
 import sys
@@ -12,10 +13,7 @@ import numpy as np
 from ..data import load_connectivity
 from ..translate.assemble import leaves
 from .matrices import load_array
-from .options import DEFAULTS, LENGTH, Refused, settings_of
-
-# What a script is called while it runs.
-_NAME = "__tvb_jaxfit__"
+from .options import DEFAULTS, LENGTH, SCRIPT, Refused, settings_of
 
 
 def simulator_of(options):
@@ -188,8 +186,8 @@ def _live(told):
         if place.endswith(".py"):
             there = _names_of_script(Path(place))
         else:
-            sys.path.insert(0, "")
-            there = vars(importlib.import_module(place))
+            with _importing_from(""):
+                there = vars(importlib.import_module(place))
     except (Exception, SystemExit) as error:
         raise Refused(f"{option}: {_last_line(error)}{_line_of(error, place)}") from error
     if name not in there:
@@ -207,15 +205,26 @@ def _names_of_script(path):
     """Names that a script leaves, run as Python runs it, but for its name: a module of classes that are followed."""
     if not path.exists():
         raise Refused("no such file")
-    module = sys.modules[_NAME] = types.ModuleType(_NAME)
+    module = sys.modules[SCRIPT] = types.ModuleType(SCRIPT)
     module.__file__ = str(path)
-    kept = sys.argv, sys.path[:]
-    sys.argv, sys.path[:0] = [str(path)], [str(path.resolve().parent)]
+    with _importing_from(str(path.resolve().parent)):
+        arguments, sys.argv = sys.argv, [str(path)]
+        try:
+            exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+            return vars(module)
+        finally:
+            sys.argv = arguments
+
+
+@contextlib.contextmanager
+def _importing_from(folder):
+    """Within, modules of a folder can be imported; the path is as it was afterwards."""
+    before = sys.path[:]
+    sys.path.insert(0, folder)
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
-        return vars(module)
+        yield
     finally:
-        sys.argv, sys.path[:] = kept
+        sys.path[:] = before
 
 
 def _last_line(error):
@@ -225,5 +234,12 @@ def _last_line(error):
 
 
 def _line_of(error, place):
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
-    return f" (line {lines[-1]})" if lines else ""
+    """Line of a script at which an error passed, and where it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == place]
+    if not lines:
+        return ""
+    last = frames[-1]
+    return f" (line {lines[-1]}" + (
+        f"; raised in {last.filename}, line {last.lineno})" * (last.filename != place) or ")"
+    )

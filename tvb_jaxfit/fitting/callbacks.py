@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm.auto import tqdm
 
+from .. import options as allowed
+from ..options import check
+
 
 class Callback:
     """A callback that remembers; by itself it does nothing.
@@ -62,9 +65,10 @@ class _Function(Callback):
 
 
 def as_callback(callback):
-    """`Callback` of one, of a function, or of None."""
+    """`Callback` of one, of a function, or of None; ValueError of anything else."""
     if callback is None:
         return Callback()
+    check("callback", callback=(callback, allowed.function))
     return callback if isinstance(callback, Callback) else _Function(callback)
 
 
@@ -74,6 +78,11 @@ class MultiCallback(Callback):
     Parameters
     ----------
     callbacks : sequence of callable
+
+    Raises
+    ------
+    ValueError
+        Where one of them is no function, or two keep things under one key.
 
     Examples
     --------
@@ -87,7 +96,16 @@ class MultiCallback(Callback):
     """
 
     def __init__(self, callbacks):
+        if not isinstance(callbacks, (list, tuple)):
+            raise ValueError(f"MultiCallback: callbacks = {allowed.shown(callbacks)}; give a list of functions.")
         self.callbacks = [as_callback(callback) for callback in callbacks]
+        keys = [key for one in self.callbacks for key in one.saved]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(
+                f"MultiCallback: {', '.join(map(repr, twice))} is the key of more than one callback, of which the last "
+                "alone would be kept; give each a key of its own."
+            )
 
     def __call__(self, step, state, loss, gradients):
         """Call them all, also where one ends the fit."""
@@ -124,7 +142,8 @@ class DefaultPrintCallback(Callback):
     """
 
     def __init__(self, every=10):
-        self.every = _counted("DefaultPrintCallback", "every", every)
+        check("DefaultPrintCallback", every=(every, allowed.whole(1)))
+        self.every = int(every)
 
     def __call__(self, step, state, loss, gradients):
         """Print, where it is time."""
@@ -179,8 +198,13 @@ class SavingCallback(Callback):
     _passing = ("kept",)
 
     def __init__(self, key, save_fun=lambda step, state, loss, gradients: state, every=1):
-        self.key, self.save_fun, self.kept = key, save_fun, Saved()
-        self.every = _counted("SavingCallback", "every", every)
+        check(
+            "SavingCallback",
+            key=(key, allowed.text),
+            save_fun=(save_fun, allowed.function),
+            every=(every, allowed.whole(1)),
+        )
+        self.key, self.save_fun, self.kept, self.every = key, save_fun, Saved(), int(every)
 
     def __call__(self, step, state, loss, gradients):
         """Keep, where it is time."""
@@ -213,6 +237,7 @@ class StopOnLoss(Callback):
     """
 
     def __init__(self, threshold):
+        check("StopOnLoss", threshold=(threshold, allowed.number()))
         self.threshold = float(threshold)
 
     def __call__(self, step, state, loss, gradients):
@@ -234,13 +259,18 @@ class StopOnPlateau(Callback):
     Raises
     ------
     ValueError
-        A patience below 1.
+        A patience that is no whole number above 0, or a change below 0.
     """
 
     _passing = ("reason", "_lowest", "_step")
 
     def __init__(self, patience, min_change=0.0):
-        self.patience, self.min_change = _counted("StopOnPlateau", "patience", patience), float(min_change)
+        check(
+            "StopOnPlateau",
+            patience=(patience, allowed.whole(1)),
+            min_change=(min_change, allowed.number(least=0.0)),
+        )
+        self.patience, self.min_change = int(patience), float(min_change)
         self.begin()
 
     def __call__(self, step, state, loss, gradients):
@@ -258,9 +288,3 @@ class StopOnPlateau(Callback):
     def memory(self):
         """Smallest loss and its step."""
         return self._lowest, self._step
-
-
-def _counted(owner, name, number):
-    if number != int(number) or number < 1:
-        raise ValueError(f"{owner}: {name} = {number}; give a whole number of steps, at least 1.")
-    return int(number)

@@ -45,7 +45,7 @@ def confirmation(sim, simulate, loss, target, monitor, key):
     @jax.jit
     def scores(state, key):
         fc = compute_fc(longer(resample(state, key)).data[monitor], skip_t)
-        return loss(fc, target), fc_corr(fc, target), fc
+        return loss(fc, target), fc_corr(fc, target, missing="ignore"), fc
 
     def confirm(fitted):
         nonlocal compiled

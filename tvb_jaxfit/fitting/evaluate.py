@@ -4,9 +4,12 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..loss import rmse
+from .. import options as allowed
+from ..loss import MISSING, rmse
 from ..observation import compute_fc
+from ..options import check
 from ..parameters import plain
+from ..state import State
 from . import yardsticks
 from .evaluation import Evaluation
 from .monitored import transient
@@ -31,6 +34,7 @@ def resample(state, key):
     ValueError
         Where the simulator draws no noise.
     """
+    check("resample", state=(state, allowed.a(State)), key=(key, allowed.key))
     state = plain(state)
     if "noise" not in state.integrator:
         raise ValueError("resample: the integrator is deterministic; there is no noise to draw.")
@@ -54,6 +58,7 @@ def evaluate(
     trained_on=None,
     state=None,
     progress=True,
+    missing="refuse",
 ):
     """Score simulated FC against empirical FC on noise that no fit has seen, beside what the scores are held against.
 
@@ -89,6 +94,9 @@ def evaluate(
         Another state to start from, with its parameters.
     progress : bool, optional
         Whether to show progress bars.
+    missing : {"refuse", "ignore"}, optional
+        Whether pairs of regions without data in a target (NaN, or masked) are refused or left out of every score, of
+        the baseline and of the noise ceiling. A fit's own target is taken as the fit has taken it.
 
     Returns
     -------
@@ -112,9 +120,21 @@ def evaluate(
     from .fit import FitResult
     from .runs import runs_of, runs_of_fit
 
+    check(
+        "evaluate",
+        n_seeds=(n_seeds, allowed.whole(1)),
+        simulation_length=(simulation_length, allowed.optional(allowed.number(above=0.0))),
+        skip_t=(skip_t, allowed.optional(allowed.whole(0))),
+        monitor=(monitor, allowed.optional(allowed.whole(0))),
+        seed=(seed, allowed.whole(0)),
+        tvb=(tvb, allowed.either(allowed.flag, allowed.whole(0))),
+        window=(window, allowed.optional(allowed.number(above=0.0))),
+        state=(state, allowed.optional(allowed.a(State))),
+        progress=(progress, allowed.flag),
+        missing=(missing, MISSING),
+    )
+    n_seeds, seed = int(n_seeds), int(seed)
     n_tvb = n_seeds if tvb is True else int(tvb)
-    if n_seeds < 1 or n_tvb < 0:
-        raise ValueError(f"evaluate: n_seeds = {n_seeds}, tvb = {tvb}; give at least one run.")
     result = what if isinstance(what, FitResult) else None
     if result is None and target is None:
         raise ValueError("evaluate: a simulator has no target of its own. Give the empirical FC.")
@@ -122,12 +142,13 @@ def evaluate(
     if skip_t is None:
         as_fitted = result is not None and runs.monitor == result.monitor
         skip_t = result.skip_t if as_fitted else transient(runs.simulate.monitors[0], runs.state.monitors[0])
+    skip_t = int(skip_t)
     n_window = _samples_of(window, runs, skip_t)
     # As it was before the fit: weights may have been fitted.
     connectivity = runs.sim.connectivity if result is None else result.sim.connectivity
-    targets = yardsticks.named_targets(
-        result.target if target is None else target, connectivity.region_labels, trained_on
-    )
+    if target is None:
+        target, missing = result.target, "ignore"
+    targets = yardsticks.named_targets(target, connectivity.region_labels, trained_on, missing)
     groups = yardsticks.hemispheres(runs.sim.connectivity) if groups is None else groups
     among = {} if groups is None else yardsticks.blocks(groups, len(connectivity.weights))
 
@@ -201,10 +222,13 @@ def _fc_of(signal, skip_t, n_window):
 
 
 def _scores(whole, windows, target, among):
-    scores = {"r": yardsticks.correlation(whole, target), "rmse": float(rmse(whole, target))}
+    def difference(fc):
+        return float(rmse(fc, target, missing="ignore"))
+
+    scores = {"r": yardsticks.correlation(whole, target), "rmse": difference(whole)}
     if windows:
         scores["window_r"] = float(np.mean([yardsticks.correlation(window, target) for window in windows]))
-        scores["window_rmse"] = float(np.mean([rmse(window, target) for window in windows]))
+        scores["window_rmse"] = float(np.mean([difference(window) for window in windows]))
     return scores | {f"r {name}": yardsticks.correlation(whole, target, pairs) for name, pairs in among.items()}
 
 

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
+from .. import options as allowed
+from ..options import check
 from ..parameters import path_name, with_values
 from .explore import Space
 
@@ -115,7 +117,7 @@ class ParallelExecution:
     Raises
     ------
     ValueError
-        Where ``n_pmap`` or ``batch_size`` is not at least 1.
+        Options of another kind: all of them at once.
 
     Notes
     -----
@@ -139,14 +141,20 @@ class ParallelExecution:
     """
 
     def __init__(self, loss, space, n_pmap=None, batch_size=None, progress=True):
-        for name, number in (("n_pmap", n_pmap), ("batch_size", batch_size)):
-            if number is not None and not number >= 1:
-                raise ValueError(f"ParallelExecution: {name} = {number}; give at least 1, or None.")
+        check(
+            "ParallelExecution",
+            loss=(loss, allowed.function),
+            space=(space, allowed.a(Space, "such as Space(state)")),
+            n_pmap=(n_pmap, allowed.optional(allowed.whole(1))),
+            batch_size=(batch_size, allowed.optional(allowed.whole(1))),
+            progress=(progress, allowed.flag),
+        )
         self.loss, self.space, self.progress = loss, space, progress
         is_cpu = jax.default_backend() == "cpu"
-        self.n_pmap = n_pmap or (_n_processor() if is_cpu else 1)
+        self.n_pmap = int(n_pmap or (_n_processor() if is_cpu else 1))
         # No more than what gives every thread something to do.
-        self.batch_size = batch_size or min(_BATCH if is_cpu else _BATCH_OF_ACCELERATOR, -(-len(space) // self.n_pmap))
+        most = min(_BATCH if is_cpu else _BATCH_OF_ACCELERATOR, -(-len(space) // self.n_pmap))
+        self.batch_size = int(batch_size or most)
 
     def run(self):
         """Evaluate.
@@ -246,6 +254,12 @@ class SequentialExecution:
     """
 
     def __init__(self, loss, space, progress=True):
+        check(
+            "SequentialExecution",
+            loss=(loss, allowed.function),
+            space=(space, allowed.a(Space, "such as Space(state)")),
+            progress=(progress, allowed.flag),
+        )
         self.loss, self.space, self.progress = loss, space, progress
 
     def run(self):

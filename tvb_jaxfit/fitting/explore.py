@@ -10,7 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import options as allowed
+from ..arrays import real_array
+from ..options import check
 from ..parameters import path_name, plain, with_values
+from ..state import State
 
 
 class Axis:
@@ -79,10 +83,10 @@ class GridAxis(Axis):
 
     def __init__(self, low, high, n):
         name = type(self).__name__
+        check(name, n=(n, allowed.whole(1)))
+        low, high = (real_array(end, f"{name}: {which}", shape=()) for which, end in {"low": low, "high": high}.items())
         if not (np.isfinite([low, high]).all() and low <= high):
             raise ValueError(f"{name}: {low} to {high} is no range; give two finite numbers, the lower one first.")
-        if n != int(n) or n < 1:
-            raise ValueError(f"{name}: n = {n}; give a whole number of values, at least 1.")
         self.low, self.high, self.n = float(low), float(high), int(n)
 
     def _numbers(self, path):
@@ -113,7 +117,8 @@ class UniformAxis(GridAxis):
 
     def __init__(self, low, high, n, seed=0):
         super().__init__(low, high, n)
-        self.seed = seed
+        check(type(self).__name__, seed=(seed, allowed.whole(0)))
+        self.seed = int(seed)
 
     def _numbers(self, path):
         random = np.random.default_rng([self.seed, zlib.crc32(path.encode())])
@@ -161,7 +166,7 @@ class DataAxis(Axis):
     Raises
     ------
     ValueError
-        Where there are none.
+        Where there are none, or some are masked, complex, not finite or no numbers.
 
     Examples
     --------
@@ -171,7 +176,7 @@ class DataAxis(Axis):
     """
 
     def __init__(self, values):
-        self.data = np.array(values, dtype=float)
+        self.data = np.array(real_array(values, "DataAxis: values", finite=True), dtype=float)
         if self.data.ndim == 0 or self.data.size == 0:
             raise ValueError(f"DataAxis: values of shape {self.data.shape}; give n numbers, or (n, n_node) of them.")
         self.n, *shape = self.data.shape
@@ -223,10 +228,9 @@ class Space:
     """
 
     def __init__(self, state, mode="product"):
+        check("Space", state=(state, allowed.a(State)), mode=(mode, allowed.one_of("product", "zip")))
         found = jax.tree_util.tree_flatten_with_path(plain(state))[0]
         self.mode, self.axes = mode, {path_name(path): leaf for path, leaf in found if isinstance(leaf, Axis)}
-        if mode not in ("product", "zip"):
-            raise ValueError(f"Space: mode {mode!r}; give 'product' or 'zip'.")
         if not self.axes:
             raise ValueError(
                 "Space: no value of the state is an axis. Put one in its place, e.g. "

@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import optax
 
+from .. import options as allowed
 from ..dynamics.simulate import Simulate
-from ..loss import fc_corr, rmse, rmse_corr
+from ..loss import MISSING, fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
-from ..parameters import Parameter, parameters_of, plain
-from ..state import State, get_path, with_path
+from ..options import check
+from ..parameters import parameters_of, plain
+from ..state import State
 from ..translate.assemble import leaves
 from ..translate.clone import configured_clone
 from ..translate.linear import prepare_linear
@@ -19,11 +21,13 @@ from . import refinement
 from .confirmation import confirmation
 from .evaluate import evaluate, resample
 from .evaluation import Evaluation
+from .free import mark
 from .history import History
 from .linear_fit import fit_linear
+from .losses import checked_loss, checked_penalty
 from .monitored import choose_monitor, transient
 from .objective import free_of_charge
-from .optimizer import OptaxOptimizer
+from .optimizer import OptaxOptimizer, gradient_transformation
 from .recipe import told
 from .target import match_target
 
@@ -47,7 +51,7 @@ class FitResult:
     history : History
         Loss and, in ``history.aux["r"]``, correlation after each step, why it stopped, wall time.
     target : ndarray, shape (n_node, n_node)
-        As it was compared: in the order of the regions, zero diagonal.
+        As it was compared: in the order of the regions, zero diagonal; NaN for pairs without data.
     simulate : Simulate
     skip_t : int
         BOLD samples left out before FC is computed.
@@ -99,7 +103,7 @@ class FitResult:
 
     def score(self, state=None, key=None):
         """r (off-diagonal) of a state's FC with the target; see `fc`."""
-        return float(fc_corr(self.fc(state, key), self.target))
+        return float(fc_corr(self.fc(state, key), self.target, missing="ignore"))
 
     def evaluate(self, target=None, **options):
         """Scores on noise that the fit never saw, see `evaluate`; those of the best state are kept in `evaluation`.
@@ -193,6 +197,7 @@ def fit(
     progress=True,
     checkpoint=None,
     resume=False,
+    missing="refuse",
 ):
     """Fit parameters of a TVB simulator to an empirical FC, by gradients.
 
@@ -214,7 +219,7 @@ def fit(
         ``simulation_length`` may be longer: ten minutes have half the noise of two and a half.
     loss : callable, optional
         (fc, target) to a scalar. By default `rmse`; with the linear response `rmse_corr`, and 1 - `fc_corr` in a
-        simulation that goes on from there.
+        simulation that goes on from there. For ``missing="ignore"``, see there.
     penalty : callable, optional
         State (plain arrays) to a scalar that is added to the loss, whatever the FC is. For connectome weights,
         ``{"connectivity.weights": MaskedParameter(lower_bound=0.0)}`` and ``penalty=lambda state: jnp.mean((
@@ -244,6 +249,11 @@ def fit(
         As for `OptaxOptimizer`; the checkpoint is the simulation's.
     resume : bool, optional
         As for `OptaxOptimizer.run`.
+    missing : {"refuse", "ignore"}, optional
+        Whether pairs of regions without data in the target (NaN, or masked) are refused, or have a weight of 0 in the
+        loss, in r and in every score; regions without any data are simulated all the same. A loss with an argument
+        ``missing``, as `rmse`, `fc_corr` and `rmse_corr` have, is called with ``missing="ignore"``. Any other loss is
+        given the target with NaN for these pairs, and has to leave them out itself.
 
     Returns
     -------
@@ -258,24 +268,45 @@ def fit(
         As `prepare`.
     """
     options = told({name: value for name, value in locals().items() if name not in ("sim", "target", "free")})
-    if method not in _METHODS:
-        raise ValueError(f"method: {method!r}; give one of {', '.join(map(repr, _METHODS))}.")
+    check(
+        "fit",
+        method=(method, allowed.one_of(*_METHODS)),
+        loss=(loss, allowed.optional(allowed.function)),
+        penalty=(penalty, allowed.optional(allowed.function)),
+        optimizer=(optimizer, allowed.optional(gradient_transformation)),
+        max_steps=(max_steps, allowed.whole(0)),
+        skip_t=(skip_t, allowed.optional(allowed.whole(0))),
+        monitor=(monitor, allowed.optional(allowed.whole(0))),
+        simulation_length=(simulation_length, allowed.optional(allowed.number(above=0.0))),
+        noise=(noise, allowed.either(allowed.one_of("tvb"), allowed.key)),
+        fresh=(fresh, allowed.optional(allowed.flag)),
+        n_noise=(n_noise, allowed.whole(1)),
+        patience=(patience, allowed.optional(allowed.whole(1))),
+        max_evaluations=(max_evaluations, allowed.whole(1)),
+        callback=(callback, allowed.optional(allowed.function)),
+        progress=(progress, allowed.flag),
+        checkpoint=(checkpoint, allowed.optional(allowed.path)),
+        resume=(resume, allowed.flag),
+        missing=(missing, MISSING),
+        free=(free, allowed.a(dict, 'of paths and parameters, e.g. {"coupling.a": Parameter()}')),
+    )
+    max_steps, n_noise, max_evaluations = int(max_steps), int(n_noise), int(max_evaluations)
+    is_fixed = fresh is not None and not fresh
     simulate, state = prepare(sim, simulation_length, noise)
     labels = sim.connectivity.region_labels
-    target = match_target(target, labels)
+    target = match_target(target, labels, missing)
     monitor = choose_monitor(simulate.monitors, monitor)
-    if skip_t is None:
-        skip_t = transient(simulate.monitors[monitor], state.monitors[monitor])
+    skip_t = transient(simulate.monitors[monitor], state.monitors[monitor]) if skip_t is None else int(skip_t)
     state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
-    penalty = free_of_charge if penalty is None else penalty
-    is_fresh = "noise" in state.integrator and fresh is not False
-    if n_noise < 1 or (n_noise > 1 and not is_fresh):
+    penalty = free_of_charge if penalty is None else checked_penalty(penalty, state)
+    is_fresh = "noise" in state.integrator and not is_fixed
+    if n_noise > 1 and not is_fresh:
         raise ValueError(f"n_noise: {n_noise}; give at least 1, and more than 1 for fresh noise alone.")
     if patience is not None and not is_fresh:
         raise ValueError(f"patience: {patience}; it counts looks at unseen noise, and this fit sees but one. Leave it.")
     held, before = configured_clone(sim), None
     if method != "simulate":
-        of_linear = rmse_corr if loss is None else loss
+        of_linear = checked_loss(rmse_corr if loss is None else loss, target)
         linear, _ = prepare_linear(sim)
         confirm = confirmation(sim, simulate, of_linear, target, monitor, jax.random.key(UNSEEN))
         # Long simulations have less noise to refine by; what they begin with is that of the simulator's own length.
@@ -292,14 +323,14 @@ def fit(
         state = fitted
         loss = refinement.pattern if loss is None else loss
         optimizer = refinement.adam(parameters_of(state), max_steps) if optimizer is None else optimizer
-    loss = rmse if loss is None else loss
+    loss = checked_loss(rmse if loss is None else loss, target)
     optimizer = optax.adam(0.01) if optimizer is None else optimizer
     if n_noise > 1:
         optimizer, max_steps = optax.MultiSteps(optimizer, n_noise).gradient_transformation(), n_noise * max_steps
 
     def objective(state):
         fc = compute_fc(simulate(state).data[monitor], skip_t)
-        return loss(fc, target) + penalty(state), {"r": fc_corr(fc, target)}
+        return loss(fc, target) + penalty(state), {"r": fc_corr(fc, target, missing="ignore")}
 
     unseen = {}
     if is_fresh:
@@ -314,52 +345,3 @@ def fit(
     fitted, history = loop.run(state, max_steps, resume)
     whole = {"before": before, "options": options}
     return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)
-
-
-def mark(state, free, paths, n_node):
-    """State with the free values marked as parameters.
-
-    Parameters
-    ----------
-    state : State
-        Not modified.
-    free : dict of str to Parameter
-    paths : list of str
-        Paths that can be fitted.
-    n_node : int
-
-    Raises
-    ------
-    ValueError
-        Unknown paths, things that are no `Parameter`, bounds that exclude a start value: all at once.
-    """
-    if not free:
-        raise ValueError('free: empty; name what to fit, e.g. {"coupling.a": Parameter()}.')
-    problems = []
-    for path, parameter in free.items():
-        if path not in paths:
-            problems.append(f"{path!r}: no such parameter (there is: {', '.join(paths)})")
-        elif not isinstance(parameter, Parameter):
-            problems.append(f"{path!r}: {parameter!r} is no Parameter; give Parameter() or BoundedParameter(...)")
-        else:
-            try:
-                state = with_path(state, path, _started(parameter, get_path(state, path), n_node))
-            except ValueError as error:
-                problems.append(f"{path!r}: {error}")
-    if problems:
-        raise ValueError("free: " + "; ".join(problems))
-    return state
-
-
-def _started(parameter, own, n_node):
-    """Parameter with a start value: its own, or else the simulator's; repeated where it is to be regional."""
-    new = parameter.with_value(jax.numpy.asarray(own if parameter.value is None else parameter.value, own.dtype))
-    if new.regional:
-        new.shape = (n_node,)
-    elif new.value.size == 1:
-        new.shape = own.shape if own.size == 1 else (1,)
-    if new.shape != own.shape and (own.shape not in ((1,), (n_node,)) or new.shape not in ((1,), (n_node,))):
-        raise ValueError(f"shape {new.shape}; the simulator's own is {own.shape}, and a global value may be regional")
-    if hasattr(new, "check"):
-        new.check()
-    return new

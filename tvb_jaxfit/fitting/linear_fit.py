@@ -191,8 +191,9 @@ def endless(fcs, fc, target):
 
     Notes
     -----
-    Off the diagonal. The scatter between recordings is part of what their mean varies by and differs by, and is taken
-    off: Spearman's correction for attenuation, of the recordings alone; the target keeps its own noise.
+    Off the diagonal, and where the target has data. The scatter between recordings is part of what their mean varies by
+    and differs by, and is taken off: Spearman's correction for attenuation, of the recordings alone; the target keeps
+    its own noise.
 
     References
     ----------
@@ -206,12 +207,12 @@ def endless(fcs, fc, target):
     >>> r > 1.0 - 1e-12, apart < 0.01
     (True, True)
     """
-    pairs = ~np.eye(np.shape(fc)[0], dtype=bool)
+    pairs = ~np.eye(np.shape(fc)[0], dtype=bool) & ~np.isnan(np.asarray(target))
     fcs, mean = np.asarray(fcs), np.mean(fcs, axis=0)
     chance = np.mean(fcs.var(0, ddof=1)[pairs]) / fcs.shape[0]
     # Recordings that are mostly chance say little: they are corrected no further than to twice their r.
     share = max(1.0 - chance / max(np.var(mean[pairs]), 1e-300), 0.25)
-    r = np.clip(fc_corr(mean, target) / np.sqrt(share), -1.0, 1.0)
+    r = np.clip(fc_corr(mean, target, missing="ignore") / np.sqrt(share), -1.0, 1.0)
     return float(r), float(np.sqrt(max(np.mean((mean - np.asarray(fc))[pairs] ** 2) - chance, 0.0)))
 
 

@@ -16,7 +16,7 @@ def choose_monitor(monitors: tuple[Monitor, ...], wanted=None):
     if wanted is not None:
         if not 0 <= wanted < len(monitors):
             raise ValueError(f"monitor: {wanted}; the simulator has monitors 0 to {len(monitors) - 1}.")
-        return wanted
+        return int(wanted)
     bold = [index for index, monitor in enumerate(monitors) if isinstance(monitor, Bold)]
     candidates = bold or list(range(len(monitors)))
     if len(candidates) != 1:

@@ -98,7 +98,13 @@ class Objective:
             response = linear(there, x)
             value = jnp.where(response.is_stable, expected(response) + penalty(there), jnp.inf)
             fc = response.fc(monitor)
-            seen = loss(fc, target), fc_corr(fc, target), jnp.max(response.reach), response.fixed_point.x, fc
+            seen = (
+                loss(fc, target),
+                fc_corr(fc, target, missing="ignore"),
+                jnp.max(response.reach),
+                response.fixed_point.x,
+                fc,
+            )
             return value, seen
 
         def differing(point):

@@ -4,9 +4,18 @@ import numpy as np
 import optax
 from tqdm.auto import tqdm
 
+from .. import options as allowed
+from ..options import check
+from ..state import State
 from .callbacks import as_callback
 from .checkpoint import Checkpoint
 from .under_way import Fit
+
+
+def gradient_transformation(value):
+    """Rule of Optax's optimisers: made already, as ``optax.adam(0.01)`` is and ``optax.adam`` is not."""
+    made = callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
+    return None if made and not isinstance(value, type) else "an optimiser that is made, such as optax.adam(0.01)"
 
 
 class OptaxOptimizer:
@@ -45,8 +54,7 @@ class OptaxOptimizer:
     Raises
     ------
     ValueError
-        Where ``validate_every``, ``patience`` or ``checkpoint_every`` is below 1, or there is a ``patience`` and
-        nothing to validate by.
+        Options of another kind: all of them at once; a ``patience`` and nothing to validate by.
 
     Examples
     --------
@@ -74,10 +82,20 @@ class OptaxOptimizer:
         checkpoint=None,
         checkpoint_every=10,
     ):
-        counts = {"validate_every": validate_every, "patience": patience, "checkpoint_every": checkpoint_every}
-        for name, number in counts.items():
-            if number is not None and not number >= 1:
-                raise ValueError(f"OptaxOptimizer: {name} = {number}; give at least 1.")
+        check(
+            "OptaxOptimizer",
+            loss=(loss, allowed.function),
+            optimizer=(optimizer, gradient_transformation),
+            callback=(callback, allowed.optional(allowed.function)),
+            has_aux=(has_aux, allowed.flag),
+            progress=(progress, allowed.flag),
+            refresh=(refresh, allowed.optional(allowed.function)),
+            validate=(validate, allowed.optional(allowed.function)),
+            validate_every=(validate_every, allowed.whole(1)),
+            patience=(patience, allowed.optional(allowed.whole(1))),
+            checkpoint=(checkpoint, allowed.optional(allowed.path)),
+            checkpoint_every=(checkpoint_every, allowed.whole(1)),
+        )
         if patience is not None and validate is None:
             raise ValueError(
                 f"OptaxOptimizer: patience = {patience} counts validations, and there is no validate. Give one, or "
@@ -111,8 +129,9 @@ class OptaxOptimizer:
         Raises
         ------
         ValueError
-            Where nothing is marked for fitting, a start value lies outside its bounds, or ``refresh`` changes more than
-            values; where there is nothing to resume from, or a checkpoint that is damaged or of another fit.
+            Where nothing is marked for fitting, a start value lies outside its bounds, the loss gives no scalar, or
+            ``refresh`` changes more than values; where there is nothing to resume from, or a checkpoint that is damaged
+            or of another fit.
         FileExistsError
             Where there is a checkpoint, or another file in its place, and the fit is not to go on from it.
         Exception
@@ -130,6 +149,12 @@ class OptaxOptimizer:
         A loss or gradient that is not finite ends the fit; it never becomes a fitted value. An interrupt (Ctrl-C) ends
         it too, and keeps what was reached.
         """
+        check(
+            "OptaxOptimizer.run",
+            state=(state, allowed.a(State)),
+            max_steps=(max_steps, allowed.whole(0)),
+            resume=(resume, allowed.flag),
+        )
         fit = Fit(self, state)
         self.checkpoint.begin(fit, resume)
         with tqdm(total=max_steps, initial=fit.step, desc="fit", unit="step", disable=not self.progress) as bar:

@@ -11,12 +11,12 @@ _RATE, _FIRST, _LAST, _WARM = 0.005, 0.05, 0.1, 20
 TOLD = f"Adam in steps of up to {_RATE:g} of each value's range, which fall to {_RATE * _LAST:g}"
 
 
-def pattern(fc, target):
+def pattern(fc, target, missing="refuse"):
     """1 - `fc_corr`: the loss to go on by, as the linear fit has seen to the strength of FC.
 
     It is no loss to begin with: nothing keeps it from a bifurcation, where the linear response ends.
     """
-    return 1.0 - fc_corr(fc, target)
+    return 1.0 - fc_corr(fc, target, missing=missing)
 
 
 def adam(parameters, n_steps):

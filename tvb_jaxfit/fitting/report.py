@@ -92,7 +92,7 @@ def _drawn(n, size, draw, caption):
 def _connectivity(account):
     matrices, target = account.matrices, account.matrices["Empirical"]
     others = {title: matrix for title, matrix in matrices.items() if title != "Empirical"}
-    rows = [(title, float(fc_corr(fc, target)), float(rmse(fc, target))) for title, fc in others.items()]
+    rows = [(title, *_scores(fc, target)) for title, fc in others.items()]
     yield table(["FC", "r (off-diagonal)", "RMSE"], [(title, f"{r:.6f}", f"{e:.6f}") for title, r, e in rows])
     for title, why in account.missing.items():
         yield tag("p", f"{title}: no FC. {why}")
@@ -101,12 +101,22 @@ def _connectivity(account):
         "On the noise of the simulator's own random stream." if account.is_noisy else "The simulator has no noise.",
         class_="quiet",
     )
+    n_missing = int(np.isnan(target).sum()) // 2
+    if n_missing:
+        n_pair = len(target) * (len(target) - 1) // 2
+        told = f"{n_missing} of {n_pair} pairs of regions have no empirical FC; they are left out of loss, r and RMSE."
+        yield tag("p", told)
     size = (3.0, 3.3)
     caption = f"FC of {len(account.labels)} regions, the diagonal left out; r is the correlation with the empirical FC."
+    caption += " Pairs without data are blank." if n_missing else ""
     yield _drawn(len(matrices), size, lambda axes: plot.functional_connectivity(matrices, axes=axes), caption)
     if "Fitted" in matrices:
         caption = "Fitted against empirical FC, a point for each pair of regions; dashed, where both are equal."
         yield _drawn(1, (4.6, 4.6), lambda axes: plot.fc_scatter(matrices["Fitted"], target, ax=axes[0]), caption)
+
+
+def _scores(fc, target):
+    return float(fc_corr(fc, target, missing="ignore")), float(rmse(fc, target, missing="ignore"))
 
 
 def _course(account):

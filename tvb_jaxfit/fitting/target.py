@@ -4,8 +4,10 @@ import warnings
 
 import numpy as np
 
+from ..arrays import real_array
 
-def match_target(target, region_labels):
+
+def match_target(target, region_labels, missing="refuse"):
     """Target FC in the order of the regions, its diagonal set to zero.
 
     Parameters
@@ -13,15 +15,19 @@ def match_target(target, region_labels):
     target : array_like or pandas.DataFrame, shape (n_node, n_node)
         A DataFrame's labels are matched to the regions.
     region_labels : sequence of str
+    missing : {"refuse", "ignore"}, optional
+        Whether pairs of regions without data (NaN, or masked) are refused or kept as NaN.
 
     Returns
     -------
     ndarray, shape (n_node, n_node)
+        NaN for pairs without data.
 
     Raises
     ------
     ValueError
-        Wrong shape, values that are not finite, asymmetry, or labels that do not match: all at once.
+        Wrong shape, values that are not finite, complex or no numbers, asymmetry (of values, and of where there are
+        any), fewer than three pairs with data, or labels that do not match: all at once.
 
     Warns
     -----
@@ -31,30 +37,54 @@ def match_target(target, region_labels):
     labels = [label.decode() if isinstance(label, bytes) else str(label) for label in region_labels]
     if hasattr(target, "columns") and hasattr(target, "index"):
         target = _by_labels(target, labels)
-    target = np.array(target, dtype=float)
+    target = np.array(real_array(target, "target", masked=np.nan), dtype=float)
     n_node = len(labels)
     if target.shape != (n_node, n_node):
         raise ValueError(f"target: shape {target.shape} for {n_node} regions; give ({n_node}, {n_node}).")
     np.fill_diagonal(target, 0.0)
-    problems = []
-    if not np.all(np.isfinite(target)):
-        where = np.argwhere(~np.isfinite(target))
-        problems.append(f"{len(where)} values are not finite, the first at {tuple(map(int, where[0]))}")
-    else:
-        gap = np.abs(target - target.T)
-        if gap.max() > 1e-6 * max(1.0, np.abs(target).max()):
-            worst = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
-            problems.append(f"it is not symmetric (by {gap.max():.3g} at {worst}); average it with its transpose")
-        if np.ptp(target[~np.eye(n_node, dtype=bool)]) == 0.0:
-            problems.append("all its off-diagonal values are the same, so it correlates with nothing")
+    problems = _of_values(target, missing) or _of_pairs(target)
     if problems:
         raise ValueError("target: " + "; ".join(problems) + ".")
-    if np.abs(target).max() > 1.0 + 1e-9:
+    largest = np.nanmax(np.abs(target))
+    if largest > 1.0 + 1e-9:
         warnings.warn(
-            f"target: values up to {np.abs(target).max():.3g}; correlations lie within [-1, 1] (a Fisher z?).",
-            stacklevel=3,
+            f"target: values up to {largest:.3g}; correlations lie within [-1, 1] (a Fisher z?).", stacklevel=3
         )
     return target
+
+
+def _of_values(target, missing):
+    """Problems of single values: those that are not finite, or missing where they may not be."""
+    gaps = np.isnan(target)
+    bad = np.argwhere(~np.isfinite(target) & ~(gaps & (missing == "ignore")))
+    problems = []
+    if len(bad):
+        problems.append(f"{len(bad)} values are not finite, the first at {tuple(map(int, bad[0]))}")
+        if missing != "ignore" and gaps.any():
+            problems.append('missing="ignore" leaves out pairs of regions without data (NaN, or masked)')
+    one_sided = np.argwhere(gaps & ~gaps.T)
+    if len(one_sided) and missing == "ignore":
+        i, j = map(int, one_sided[0])
+        problems.append(
+            f"it is missing at ({i}, {j}) but not at ({j}, {i}), and at {len(one_sided)} such places; to leave these "
+            "pairs out, make both NaN; to use the value that is there, give np.where(np.isnan(fc), fc.T, fc)"
+        )
+    return problems
+
+
+def _of_pairs(target):
+    """Problems of values beside each other, among those that there are."""
+    gap, problems = np.nan_to_num(np.abs(target - target.T)), []
+    if gap.max() > 1e-6 * max(1.0, np.nanmax(np.abs(target))):
+        worst = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
+        problems.append(f"it is not symmetric (by {gap.max():.3g} at {worst}); average it with its transpose")
+    pairs = target[np.triu_indices(len(target), 1)]
+    known = pairs[~np.isnan(pairs)]
+    if known.size < min(3, pairs.size):
+        problems.append(f"{known.size} of {pairs.size} pairs of regions have data; give at least 3")
+    elif known.size and np.ptp(known) == 0.0:
+        problems.append("all its off-diagonal values are the same, so it correlates with nothing")
+    return problems
 
 
 def _by_labels(frame, labels):
@@ -70,4 +100,6 @@ def _by_labels(frame, labels):
     order = [rows.index(label) for label in labels]
     if order != list(range(len(order))):
         warnings.warn("target: rows and columns were put into the order of connectivity.region_labels.", stacklevel=4)
-    return np.asarray(frame, dtype=float)[np.ix_(order, order)]
+    # Columns of pandas' own types have a missing value of their own.
+    values = frame.to_numpy(na_value=np.nan) if hasattr(frame, "to_numpy") else frame
+    return real_array(values, "target")[np.ix_(order, order)]

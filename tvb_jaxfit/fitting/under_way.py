@@ -11,6 +11,7 @@ import optax
 from ..parameters import parameters_of, path_name, plain, with_values
 from ..state import n_regions
 from .history import History, Validation
+from .losses import refuse_no_scalar
 
 # What of a fit changes as it goes on, beside the optimiser's state.
 _HELD = (
@@ -75,15 +76,13 @@ class Fit:
     def _step(self, images, before, rest):
         """One evaluation and update."""
         values, pull = jax.vjp(self._physical, images)
-        out, gradients = jax.value_and_grad(
-            lambda values: self.optimizer.loss(with_values(rest, values)), has_aux=self.optimizer.has_aux
+        (value, aux), gradients = jax.value_and_grad(
+            lambda values: self._loss(with_values(rest, values)), has_aux=True
         )(values)
-        value, aux = out if self.optimizer.has_aux else (out, {})
         (of_images,) = pull(gradients)
 
         def value_of(images):
-            out = self.optimizer.loss(with_values(rest, self._physical(images)))
-            return out[0] if self.optimizer.has_aux else out
+            return self._loss(with_values(rest, self._physical(images)))[0]
 
         # Optax mixes dtypes and ranks freely; a user's strict mode is for our arithmetic, not for its.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -93,9 +92,20 @@ class Fit:
         following = _as_before(optax.apply_updates(images, updates), images)
         return value, aux, gradients, following, _as_before(optimizer_state, before)
 
+    def _loss(self, state):
+        """(value, aux) of a plain state."""
+        out = self.optimizer.loss(state)
+        if self.optimizer.has_aux and not _is_pair(out):
+            raise ValueError("OptaxOptimizer: loss, with has_aux: let it return (scalar, dict of scalars).")
+        value, aux = out if self.optimizer.has_aux else (out, {})
+        _refuse_no_scalars("loss", value, aux)
+        return value, aux
+
     def _validation(self, images, rest):
         out = self.optimizer.validate(with_values(rest, self._physical(images)))
-        return out if isinstance(out, tuple) else (out, {})
+        value, aux = out if _is_pair(out) else (out, {})
+        _refuse_no_scalars("validate", value, aux)
+        return value, aux
 
     def _physical(self, images):
         return {path: parameter.from_unconstrained(images[path]) for path, parameter in self.parameters.items()}
@@ -187,6 +197,17 @@ class Fit:
             saved=self.optimizer.callback.saved,
         )
         return self.state_of(self.good), history
+
+
+def _is_pair(out):
+    return isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], dict)
+
+
+def _refuse_no_scalars(name, value, aux):
+    refuse_no_scalar(f"OptaxOptimizer: {name}", value)
+    for key, item in aux.items():
+        if np.shape(item) != ():
+            raise ValueError(f"OptaxOptimizer: {name}: {key!r} is of shape {np.shape(item)}; let it be a scalar.")
 
 
 def _record(lists, new):

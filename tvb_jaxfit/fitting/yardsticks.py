@@ -18,8 +18,9 @@ class Targets:
     Attributes
     ----------
     matrices : dict of str to ndarray, shape (n_node, n_node)
-        In the order of the regions, with a diagonal of zeros: ``"target"``; or every session and their ``"mean"``, and
-        where it is known which sessions a fit was trained on, the means ``"trained on"`` and ``"held out"``.
+        In the order of the regions, with a diagonal of zeros and NaN for pairs without data: ``"target"``; or every
+        session and their ``"mean"``, and where it is known which sessions a fit was trained on, the means ``"trained
+        on"`` and ``"held out"``. A mean is over the sessions that have data of the pair.
     sessions : tuple of str
         Names of the single sessions; empty where there is one target.
     held_out : tuple of str
@@ -36,7 +37,7 @@ class Targets:
         return list(self.matrices)[-1]
 
 
-def named_targets(target, region_labels, trained_on=None):
+def named_targets(target, region_labels, trained_on=None, missing="refuse"):
     """Targets in the order of the regions; see `evaluate` for what they may be.
 
     Raises
@@ -49,13 +50,13 @@ def named_targets(target, region_labels, trained_on=None):
     if keyed is None:
         if trained_on is not None:
             raise ValueError("trained_on: there is one target alone, so that nothing is held out. Give the sessions.")
-        return Targets({"target": match_target(target, region_labels)})
+        return Targets({"target": match_target(target, region_labels, missing)})
     matrices = {}
     for name, matrix in keyed.values():
         if name in matrices or name in _MEANS:
             raise ValueError(f"target: a session cannot be called {name!r}, which stands for another. Rename it.")
         try:
-            matrices[name] = match_target(matrix, region_labels)
+            matrices[name] = match_target(matrix, region_labels, missing)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     sessions, held_out = tuple(matrices), ()
@@ -70,8 +71,15 @@ def named_targets(target, region_labels, trained_on=None):
                 f"trained_on: {trained_on!r}; give some of {', '.join(map(repr, keyed))}, and not all of them."
             )
         means |= {"trained on": trained, "held out": held_out}
-    matrices |= {name: np.mean([matrices[one] for one in members], axis=0) for name, members in means.items()}
+    matrices |= {name: _mean([matrices[one] for one in members]) for name, members in means.items()}
     return Targets(matrices, sessions, held_out)
+
+
+def _mean(matrices):
+    """Mean of matrices, each entry over those that have data of it; NaN where none has."""
+    known = ~np.isnan(matrices)
+    count = np.sum(known, axis=0)
+    return np.where(count > 0, np.sum(np.where(known, matrices, 0.0), axis=0) / np.maximum(count, 1), np.nan)
 
 
 def _keyed(target):
@@ -97,6 +105,7 @@ def correlation(a, b, among=None):
     Parameters
     ----------
     a, b : ndarray, shape (n_node, n_node)
+        Where the second is NaN, there is no data: these entries are left out.
     among : ndarray of bool, shape (n_node, n_node), optional
         Which entries alone.
 
@@ -113,7 +122,8 @@ def correlation(a, b, among=None):
     >>> round(correlation(a, 3 - 2 * a), 6)
     -1.0
     """
-    used = ~np.eye(len(a), dtype=bool) if among is None else among & ~np.eye(len(a), dtype=bool)
+    used = ~np.eye(len(a), dtype=bool) & ~np.isnan(np.asarray(b, float))
+    used = used if among is None else among & used
     x, y = np.asarray(a, float)[used], np.asarray(b, float)[used]
     if x.size < 3 or not np.ptp(x) > 0.0 or not np.ptp(y) > 0.0:
         return np.nan
@@ -154,14 +164,23 @@ def ceiling(targets):
     if not targets.sessions:
         return {}
     sessions = np.array([targets.matrices[name] for name in targets.sessions])
-    total = np.sum(sessions, axis=0)
-    alone = [correlation(session, total - session) for session in sessions]
-    halves = [np.sum(sessions[list(half)], axis=0) for half in _halves(len(sessions))]
-    r = np.mean([correlation(half, total - half) for half in halves])
+    everyone = range(len(sessions))
+    alone = [_agreement(sessions, [one], [other for other in everyone if other != one]) for one in everyone]
+    halves = _halves(len(sessions))
+    r = np.mean([_agreement(sessions, half, [one for one in everyone if one not in half]) for half in halves])
     found = {"leave_one_out": float(np.mean(alone)), "split_half": float(2 * r / (1 + r)) if r > 0.0 else np.nan}
     if targets.held_out:
-        found["trained on"] = correlation(*(targets.matrices[name] for name in ("trained on", "held out")))
+        found["trained on"] = _of_both(*(targets.matrices[name] for name in ("trained on", "held out")))
     return found
+
+
+def _agreement(sessions, some, others):
+    """Correlation of the means of two groups of sessions, where both have data."""
+    return _of_both(_mean(sessions[list(some)]), _mean(sessions[list(others)]))
+
+
+def _of_both(a, b):
+    return correlation(a, np.where(np.isnan(a), np.nan, b))
 
 
 def _halves(n):
