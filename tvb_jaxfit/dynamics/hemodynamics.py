@@ -110,9 +110,12 @@ def mixture_of_gammas(t, a_1, a_2, l, c):  # noqa: E741 (TVB's name)
     ----------
     Glover, G. (1999). NeuroImage 9, 416-429.
     """
-    decay = jnp.exp(-l * t)
-    first = _power(l * t, a_1 - 1.0) * decay / jnp.exp(special.gammaln(a_1))
-    return first - c * _power(l * t, a_2 - 1.0) * decay / jnp.exp(special.gammaln(a_2))
+    return gamma_density(l * t, a_1) - c * gamma_density(l * t, a_2)
+
+
+def gamma_density(x, a):
+    """Density of the gamma distribution of shape ``a`` at x >= 0, with finite derivatives at 0."""
+    return _power(x, a - 1.0) * jnp.exp(-x) / jnp.exp(special.gammaln(a))
 
 
 def _power(x, exponent):

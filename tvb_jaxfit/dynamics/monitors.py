@@ -326,7 +326,9 @@ class Bold(Monitor):
         return self.interim_istep, taps * (hrf["k_1"] * hrf["V_0"]) if self.volterra else taps
 
     def _kernel(self, hrf, dtype):
-        return jnp.roll(self.kernel(jnp.asarray(self.kernel_time, dtype), **hrf), 1 + self.shift)
+        # Times are numpy's: what a user's equation looks up by them is looked up once.
+        sampled = jnp.asarray(self.kernel(np.asarray(self.kernel_time, dtype), **hrf), dtype)
+        return jnp.roll(sampled, 1 + self.shift)
 
     def needs(self, leaves, start, n_steps, size):
         """Pieces of the kernel, where samples are those at the end of whole periods, of which blocks have some."""

@@ -2,6 +2,7 @@
 
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from tvb.datatypes import equations
@@ -13,6 +14,7 @@ from ..dynamics import monitors as jax_monitors
 from ..errors import PeriodWarning
 from ..state import State
 from . import equation, noise
+from .clone import clone
 from .compare import in_double
 from .leaves import Leaf
 from .source import Untranslatable
@@ -151,8 +153,10 @@ def _bold_refusals(sim, monitor, path):
         return
     try:
         sampled = _sampled(kernel, time)
-    except (Untranslatable, ValueError, TypeError) as error:
-        yield f"{path}.hrf_kernel: {type(kernel).__name__} is not translated: {error}."
+    except Exception as error:
+        # Whatever a user's own equation raises, where TVB evaluates it.
+        reason = error if isinstance(error, Untranslatable) else f"{type(error).__name__}: {error}"
+        yield f"{path}.hrf_kernel: {type(kernel).__name__} is not translated: {reason}."
         return
     if not np.all(np.isfinite(sampled)):
         yield f"{path}.hrf_kernel.parameters: the kernel is not finite with {_values(kernel)}. Give others."
@@ -172,26 +176,45 @@ def _by_hand(kernel):
 
 
 def _kernel_names(kernel):
-    """Parameters that enter a kernel."""
+    """Parameters that enter a kernel and that the state shows."""
     cls = _by_hand(kernel)
-    return equation.names(kernel) if cls is None else _KERNELS[cls][1]
+    if cls is not None:
+        return _KERNELS[cls][1]
+    return () if _obstacle(kernel) else equation.names(kernel)
 
 
-def _kernel(kernel):
-    """(time, **parameters) to the kernel: by hand for TVB's own, its ``evaluate`` followed for others."""
+def _obstacle(kernel):
+    """Why a user's kernel is not followed, so that its samples are constants; None where it is, or is refused."""
+    if _by_hand(kernel) is not None or isinstance(kernel, equations.FirstOrderVolterra):
+        return None
+    error = equation.obstacle(kernel, np.linspace(0.0, 1.0, 5))
+    # A branch on a parameter is for the user to write otherwise.
+    return None if isinstance(getattr(error, "__cause__", None), jax.errors.ConcretizationTypeError) else error
+
+
+def _kernel(kernel, time):
+    """(time, **parameters) to the kernel: by hand for TVB's own, its ``evaluate`` followed for others.
+
+    Of one that cannot be followed, TVB's samples at ``time``.
+    """
     if _by_hand(kernel) is not None:
         return _KERNELS[_by_hand(kernel)][0]
+    if _obstacle(kernel):
+        # On a copy: an equation may write to its own parameters.
+        sampled = np.array(clone(kernel).evaluate(time), dtype=float)
+        return lambda *_, **__: sampled
     evaluate = equation.translate(kernel)
-    return lambda time, **parameters: evaluate(parameters, time)
+    return lambda time, **parameters: evaluate(equation.as_held(kernel, parameters), time)
 
 
 def _values(kernel):
-    return {name: float(kernel.parameters[name]) for name in _kernel_names(kernel)}
+    return {name: float(np.reshape(kernel.parameters[name], ())) for name in _kernel_names(kernel)}
 
 
 def _sampled(kernel, time):
     """The translated kernel at some times [s]."""
-    return in_double(_kernel(kernel), time, **_values(kernel))
+    sampled = _kernel(kernel, time)
+    return in_double(lambda parameters: jnp.asarray(sampled(time, **parameters)), _values(kernel))
 
 
 def stale(sim):
@@ -278,7 +301,7 @@ def _translate(sim, monitor):
         **facts,
         interim_istep=int(monitor._interim_istep),
         kernel_time=np.asarray(monitor._stock_time, dtype=float),
-        kernel=_kernel(monitor.hrf_kernel),
+        kernel=_kernel(monitor.hrf_kernel, np.asarray(monitor._stock_time, dtype=float)),
         volterra=isinstance(monitor.hrf_kernel, equations.FirstOrderVolterra),
     )
 
@@ -309,6 +332,20 @@ def warn_of_rounding(sim):
                     PeriodWarning,
                     stacklevel=3,
                 )
+
+
+def warn_of_constants(sim):
+    """Warn where parameters of a hemodynamic response are constants of the translation."""
+    for index, monitor in enumerate(sim.monitors):
+        kernel = getattr(monitor, "hrf_kernel", None)
+        if kernel is None or _by_hand(kernel) is not None:
+            continue
+        path, error = f"Simulator.monitors[{index}].hrf_kernel", _obstacle(kernel)
+        if error:
+            equation.warn_of_constants(path, f"{type(kernel).__name__} is sampled as TVB samples it ({error})")
+            continue
+        for name in equation.unnamed(kernel):
+            equation.warn_of_constants(f"{path}.parameters[{name!r}]", "no attribute of a state has this name")
 
 
 def stocks(sim, index, current_step):

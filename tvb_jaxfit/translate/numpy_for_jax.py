@@ -3,6 +3,7 @@
 What depends on no JAX array is worked out by numpy itself, so that shapes, flags and fixed tables stay what they are.
 """
 
+import importlib
 import math
 import sys
 import types
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..dynamics import transfer
+from ..dynamics.hemodynamics import gamma_density
 from . import numexpr_for_jax
 from .boxes import Box, Masked, boxed, is_traced, plain
 
@@ -31,7 +33,9 @@ class _Module:
             return self._own[name]
         found = getattr(self._original, name)
         if isinstance(found, types.ModuleType):
-            raise Missing(f"{found.__name__} is not followed")
+            return _module(found)
+        if type(found).__module__.startswith("scipy.stats"):
+            return _Distribution(name)
         if isinstance(found, type) or not callable(found):
             return found
         return function(found, getattr(self._counterpart, name, None))
@@ -120,27 +124,48 @@ def _where(condition, *branches):
     return Box(jnp.where(*values))
 
 
-class _Normal:
-    """scipy.stats.norm, frozen or not."""
-
-    def __init__(self, loc=0.0, scale=1.0):
-        self._loc, self._scale = loc, scale
-
-    def __call__(self, loc=0.0, scale=1.0):
-        return _Normal(loc, scale)
+class _Scipy:
+    """scipy itself, for the modules that have stand-ins."""
 
     def __getattr__(self, name):
+        if name not in ("special", "stats"):
+            raise Missing("scipy is not followed")
+        return _module(importlib.import_module(f"scipy.{name}"))
+
+
+class _Distribution:
+    """A distribution of scipy.stats, frozen or not: scipy's own where nothing is traced."""
+
+    def __init__(self, name, *shapes, **named):
+        self._name, self._shapes, self._named = name, shapes, named
+
+    def __call__(self, *shapes, **named):
+        return _Distribution(self._name, *shapes, **named)
+
+    def __getattr__(self, method):
         import scipy.stats
 
-        def follow(x):
-            values = plain((x, self._loc, self._scale))
-            if not is_traced(values):
-                return boxed(getattr(scipy.stats.norm, name)(*values))
-            if name not in ("pdf", "cdf", "ppf", "sf", "logpdf", "logcdf"):
-                raise Missing(f"scipy.stats.norm.{name} is not followed")
-            return Box(getattr(jax.scipy.stats.norm, name)(*(jnp.asarray(value, float) for value in values)))
+        def follow(x, *shapes, **named):
+            x, shapes, named = plain((x, (*self._shapes, *shapes), self._named | named))
+            if not is_traced((x, shapes, named)):
+                return boxed(getattr(getattr(scipy.stats, self._name), method)(x, *shapes, **named))
+            if method not in _DENSITIES.get(self._name, ()):
+                raise Missing(f"scipy.stats.{self._name}.{method} is not followed")
+            # Ready for the derivative, whatever is an integer.
+            x, shapes, named = jax.tree.map(lambda value: jnp.asarray(value, float), (x, shapes, named))
+            counterpart = _gamma_density if self._name == "gamma" else getattr(jax.scipy.stats.norm, method)
+            return Box(counterpart(x, *shapes, **named))
 
         return follow
+
+
+_DENSITIES = {"norm": ("pdf", "cdf", "ppf", "sf", "logpdf", "logcdf"), "gamma": ("pdf",)}
+
+
+def _gamma_density(x, a, loc=0.0, scale=1.0):
+    """scipy.stats.gamma.pdf; at x = loc, where hemodynamic responses begin, its derivatives are finite."""
+    y = (x - loc) / scale
+    return jnp.where(y < 0.0, 0.0, gamma_density(jnp.where(y < 0.0, 0.0, y), a)) / scale
 
 
 def evaluate(expression, local_dict=None, global_dict=None, out=None, order="K", casting="same_kind", **options):
@@ -237,8 +262,8 @@ def stand_in(value):
         return getattr(NUMPY, name)
     if module.split(".")[0] == "numexpr" and name == "evaluate":
         return evaluate
-    if module.startswith("scipy.stats") and type(value).__name__ == "norm_gen":
-        return _Normal()
+    if module.startswith("scipy.stats") and hasattr(value, "rvs"):
+        return _Distribution(value.name)
     if module.startswith("scipy.integrate") and name in ("trapezoid", "trapz"):
         return function(value, jnp.trapezoid)
     if isinstance(value, np.ufunc) or module.startswith("scipy.special"):
@@ -256,7 +281,9 @@ def _module(value):
     if value.__name__ == "numexpr":
         return types.SimpleNamespace(evaluate=evaluate)
     if value.__name__ == "scipy.stats":
-        return types.SimpleNamespace(norm=_Normal())
+        return _Module(value, None)
+    if value.__name__ == "scipy":
+        return _Scipy()
     if value.__name__.split(".")[0] in ("numpy", "scipy", "numba"):
         raise Missing(f"{value.__name__} is not followed")
     return None

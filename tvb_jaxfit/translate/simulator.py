@@ -79,6 +79,7 @@ def prepare(sim, simulation_length=None, noise="tvb"):
     """
     parts = translated(sim)
     monitors.warn_of_rounding(parts.reference)
+    monitors.warn_of_constants(parts.reference)
     stimulus.warn_of_constants(parts.reference)
     if sim.history is None and history.is_misaligned(parts.reference):
         warnings.warn(
