@@ -3,12 +3,38 @@
 import copy
 import difflib
 import re
+from dataclasses import dataclass
 
 import jax
 import numpy as np
 
 _STEP_OF_PATH = re.compile(r"([A-Za-z_]\w*)|\[(\d+)\]")
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*|\[\d+\])*")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Simulator that a state belongs to, as far as no array says it.
+
+    Attributes
+    ----------
+    region_labels : tuple of str
+    components : tuple of (str, str)
+        Path of each component, such as "model", and the name of its class.
+    dt : float
+        [ms]
+    steps : tuple of int
+        Steps between two samples of each monitor.
+    """
+
+    region_labels: tuple[str, ...]
+    components: tuple[tuple[str, str], ...]
+    dt: float
+    steps: tuple[int, ...]
+
+    def __repr__(self):
+        model = dict(self.components).get("model", "").rpartition(".")[2]
+        return f"<{model}, {len(self.region_labels)} regions>"
 
 
 @jax.tree_util.register_pytree_with_keys_class

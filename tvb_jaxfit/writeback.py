@@ -1,17 +1,23 @@
 """State to simulator: the fitted values into the user's own TVB objects."""
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
+from .arrays import real_array
 from .errors import DomainWarning
 from .parameters import plain
-from .state import get_path
-from .translate import history, model, monitors, noise
+from .state import State, get_path
+from .translate import derived, origin
+from .translate import position as positions
 from .translate.assemble import leaves
-from .translate.clone import clone, configured_clone, with_weights
-from .translate.simulator import components, refusals
+from .translate.clone import clone, configured_clone
+from .translate.complete import components
+from .translate.leaves import fits, misfit
+from .translate.shapes import is_position, paths_of
+from .translate.simulator import refusals
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,11 @@ def write_back(state, sim, position=False):
     Raises
     ------
     ValueError
-        Where the simulator is not the one that the state belongs to, or a value is not finite; nothing is changed.
-    UnsupportedComponent
-        Where the simulator is none that `prepare` takes.
+        Where the simulator is not one that the state belongs to (other components, regions, parameters; with
+        ``position`` another horizon, period or number of monitors), a value has another shape, is masked, complex or
+        not finite, or the simulator is none that `prepare` takes. All reasons at once; nothing is changed.
+    TypeError
+        Where ``state`` is no `State`.
 
     Warns
     -----
@@ -69,90 +77,134 @@ def write_back(state, sim, position=False):
     Notes
     -----
     After it ``prepare(sim)`` gives the state back exactly, and a run of TVB on the same draws gives its BOLD. A
-    configured simulator stays configured: what TVB works out from a changed value (its copy of the weights, the kernel
-    of the hemodynamic response) is worked out anew.
+    configured simulator stays configured: what its configure() derives from a changed value (its copy of the weights,
+    the kernel of the hemodynamic response) is derived anew. An error in the middle, as of a setter, undoes all of it.
     """
+    if not isinstance(state, State):
+        raise TypeError(f"write_back: state: {type(state).__name__}; give a State, such as the one of prepare(sim).")
     state = plain(state)
-    problems = [*_foreign(state, sim)]
-    pending = {} if problems else _differences(state, sim, problems)
-    if not problems:
-        problems += _refused_with(pending, sim)
+    pending, standing, problems = _checked(state, sim, position)
     if problems:
         raise ValueError("write_back: " + "; ".join(problems) + ". Nothing was changed.")
-    move, notes = _move(state, sim, position)
+    move = position and not positions.is_at(state, standing)
     _warn_of_domains(pending, sim)
-    held = [(attributes, dict(attributes)) for attributes in _attributes(sim)]
-    try:
-        _write(pending, sim)
-        if sim.history is not None:
-            _work_out_anew(sim, pending)
-    except BaseException:
-        # Values are replaced, never changed in place: the attributes as they were are all there is to undo.
-        for attributes, before in held:
-            attributes.clear()
-            attributes.update(before)
-        raise
+    before = int(standing.current_step)
+    with _undone_on_error(sim):
+        _write(pending, sim, state if move else None)
     changes = {path: (old, new) for path, (_, old, new) in pending.items()}
-    moved = None
-    if move:
-        moved = (sim.current_step, state.current_step)
-        move()
-    return WrittenBack(changes, notes, moved)
+    notes = () if move or positions.is_at(state, standing) else (_left_there(before, state),)
+    return WrittenBack(changes, notes, (before, int(state.current_step)) if move else None)
 
 
-def _foreign(state, sim):
+def _checked(state, sim, position):
+    """(values to write, configured copy of the simulator, problems): all that is checked before the first write."""
+    reasons = list(refusals(sim))
+    if not reasons and sim.history is not None:
+        reasons = list(derived.changes(clone(sim)))
+    if reasons:
+        return {}, None, ["the simulator is none that prepare() takes: " + " ".join(reasons).removesuffix(".")]
+    try:
+        standing = configured_clone(sim)
+    except Exception as error:
+        return {}, None, [f"the simulator is none that prepare() takes: its configure() fails: {error}"]
+    problems = list(_foreign(state, sim, standing, position))
+    if problems:
+        return {}, standing, problems
+    pending = _differences(state, sim, standing, problems)
+    if position:
+        problems += positions.refusals(state, sim)
+    if not problems:
+        problems += _refused_with(pending, sim, state if position else None)
+    return pending, standing, problems
+
+
+def _foreign(state, sim, standing, position):
     """Reasons why the state is not one of this simulator."""
-    n_state, n_sim = state.connectivity.weights.shape[0], np.shape(sim.connectivity.weights)[0]
+    own, there = getattr(state, "origin", None), origin.of(standing)
+    n_sim = len(there.region_labels)
+    weights = state.connectivity.weights if "connectivity" in state and "weights" in state.connectivity else None
+    n_state = np.shape(weights)[0] if np.ndim(weights) else n_sim
     if n_state != n_sim:
         yield f"the state has {n_state} regions, the simulator {n_sim}"
         return
-    reasons = list(refusals(sim))
-    if reasons:
-        yield "the simulator is none that prepare() takes: " + " ".join(reasons)
-        return
-    for leaf in leaves(sim):
-        try:
-            get_path(state, leaf.path)
-        except AttributeError:
-            yield f"the simulator has {leaf.path}, which the state does not"
+    if own is not None:
+        yield from origin.disagreement(own, there, position)
+    in_state = [path for path in paths_of(state) if not is_position(path)]
+    in_sim = [leaf.path for leaf in leaves(sim)]
+    for path in in_sim:
+        if path not in in_state:
+            yield f"the simulator has {path}, which the state does not"
+    for path in in_state:
+        if path not in in_sim:
+            yield f"the state has {path}, for which the simulator has no place"
 
 
-def _differences(state, sim, problems):
+def _differences(state, sim, standing, problems):
     """Leaves whose value is not the simulator's own: path to (leaf, old, new)."""
     pending = {}
     for leaf in leaves(sim):
-        value = np.asarray(get_path(state, leaf.path))
-        own = np.asarray(leaf.state_value(sim))
+        try:
+            value = np.asarray(real_array(get_path(state, leaf.path), leaf.path))
+        except ValueError as error:
+            problems.append(str(error).removesuffix("."))
+            continue
+        own = np.asarray(leaf.state_value(standing))
         if value.shape == own.shape and np.array_equal(value, own):
             continue
-        if not np.all(np.isfinite(value)):
+        if not fits(value.shape, leaf.allowed(sim)):
+            problems.append(misfit(leaf.path, value.shape, leaf.allowed(sim)))
+        elif not np.all(np.isfinite(value)):
             problems.append(f"{leaf.path} holds {np.sum(~np.isfinite(value))} values that are not finite")
-            continue
-        try:
+        else:
             pending[leaf.path] = (leaf, leaf.read(sim), leaf.native_value(value, sim))
-        except ValueError:
-            problems.append(f"{leaf.path} has shape {value.shape}, where the simulator's own has {own.shape}")
     return pending
 
 
-def _refused_with(pending, sim):
-    """Reasons why `prepare` would not take the simulator with the new values."""
+def _refused_with(pending, sim, state):
+    """Reasons why `prepare` would not take the simulator with the new values, found on a copy of it."""
     trial = clone(sim)
     try:
-        _write(pending, trial)
-    except (ValueError, TypeError) as error:
-        return [str(error)]
-    return list(refusals(trial))
+        _write(pending, trial, state)
+        return [reason.removesuffix(".") for reason in refusals(trial)]
+    except Exception as error:
+        return [f"the values are not taken: {type(error).__name__}: {error}"]
 
 
-def _write(pending, sim):
-    """Put the new values in place."""
+def _write(pending, sim, state):
+    """Put the new values in place, what TVB derives from them, and the position of a state unless that is None."""
     _own_kernels(sim, pending)
     if "connectivity.weights" in pending:
         for cached in ("_cached_lri", "_cached_nzr"):
             vars(sim.coupling).pop(cached, None)
     for leaf, _, new in pending.values():
         leaf.write(sim, new)
+    if pending and sim.history is not None:
+        derived.derive_anew(sim)
+    if state is not None:
+        positions.put(state, sim)
+
+
+@contextlib.contextmanager
+def _undone_on_error(sim):
+    """Within it an error leaves the simulator as it was: attributes, arrays and random streams."""
+    attributes = [(held, dict(held)) for held in _attributes(sim)]
+    values = [value for held, _ in attributes for value in held.values()]
+    arrays = [value for value in values if isinstance(value, np.ndarray) and value.flags.writeable]
+    if sim.history is not None:
+        arrays.append(sim.history.buffer)
+    contents = [(array, array.copy()) for array in arrays]
+    streams = [(value, value.get_state()) for value in values if isinstance(value, np.random.RandomState)]
+    try:
+        yield
+    except BaseException:
+        for held, before in attributes:
+            held.clear()
+            held.update(before)
+        for array, before in contents:
+            array[...] = before
+        for stream, before in streams:
+            stream.set_state(before)
+        raise
 
 
 def _attributes(sim):
@@ -165,17 +217,12 @@ def _attributes(sim):
 
 def _own_kernels(sim, pending):
     """Give a monitor a hemodynamic response of its own where TVB shares one: its default is one object for all."""
-    for index in _monitors_of(pending):
+    for index in sorted({int(path.split("]")[0].split("[")[1]) for path in pending if ".hrf_kernel." in path}):
         monitor = sim.monitors[index]
         kernel = monitor.hrf_kernel
         users = [other for other in sim.monitors if getattr(other, "hrf_kernel", None) is kernel]
         if len(users) > 1 or kernel is type(monitor).hrf_kernel.default:
             monitor.hrf_kernel = clone(kernel)
-
-
-def _monitors_of(pending):
-    """Indices of the monitors whose hemodynamic response changes."""
-    return sorted({int(path.split("]")[0].split("[")[1]) for path in pending if path.startswith("monitors[")})
 
 
 def _warn_of_domains(pending, sim):
@@ -192,44 +239,6 @@ def _warn_of_domains(pending, sim):
             )
 
 
-def _work_out_anew(sim, pending):
-    """What configure() derived from a changed value."""
-    if "connectivity.weights" in pending:
-        sim.history = with_weights(sim.history, sim.connectivity.weights)
-    if any(path.startswith("model.") for path in pending):
-        model.derive_anew(sim)
-    if "stimulus.weight" in pending or any(path.startswith("stimulus.spatial") for path in pending):
-        sim.stimulus.configure_space()
-    if "integrator.noise.ntau" in pending:
-        noise.derive_anew(sim.integrator.noise)
-    for index in _monitors_of(pending):
-        monitors.derive_anew(sim.monitors[index])
-
-
-def _move(state, sim, position):
-    """What puts the simulator where the state stands (or None), and notes where it is not put there."""
-    standing = sim if sim.history is not None else configured_clone(sim)
-    if standing.current_step == state.current_step and history.is_at(standing, np.asarray(state.initial_conditions)):
-        return None, ()
-    if not position:
-        where = f"the simulator stands at step {standing.current_step}, the state at step {state.current_step}"
-        return None, (f"({where}: parameters were written, the simulator was not moved)",)
-    if sim.history is None:
-        raise ValueError(
-            "write_back: a simulator that is not configured has no position. Call sim.configure() first. "
-            "Nothing was changed."
-        )
-
-    def move():
-        step = state.current_step
-        sim.current_step = step
-        sim.current_state = np.array(state.initial_conditions[-1], dtype=float)
-        past, horizon = sim.history, sim.history.n_time
-        slots = (step + 1 + np.arange(horizon)) % horizon
-        past.buffer[slots] = np.asarray(state.initial_conditions, dtype=float)[:, sim.model.cvar]
-        for index, node in enumerate(state.monitors):
-            monitors.put_stocks(sim, index, node, step)
-        if "noise" in state.integrator:
-            noise.put_stream(sim.integrator.noise, state.integrator.noise, step)
-
-    return move, ()
+def _left_there(step, state):
+    where = f"the simulator stands at step {step}, the state at step {int(state.current_step)}"
+    return f"({where}: parameters were written, the simulator was not moved)"

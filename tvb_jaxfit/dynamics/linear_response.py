@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..observation import correlations
-from ..parameters import plain
 from ..state import State
 from . import modal, spectral
 from .fixed_point import FixedPoint, fixed_point
 from .linearise import Linearised, by_node, by_variable, delays_of, jacobian, linearise, solve_still, step_matrix
 from .linearise import spread as to_matrix
 from .monitors import Silent
+from .real_state import real_state
 from .simulate import Simulate
 from .slowest import eigenvalues
 from .trust import homeward, mean_push
@@ -210,7 +210,7 @@ class Linear:
         -------
         LinearResponse
         """
-        state = plain(state)
+        state = real_state(state)
         found = self._run(state, state.initial_conditions[-1] if start is None else start)
         return LinearResponse(*found, state, self)
 

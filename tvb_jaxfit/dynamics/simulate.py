@@ -8,10 +8,11 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 
-from ..parameters import plain
 from .adjoint import block_sizes, simulate_steps
 from .monitors import Monitor, summary
+from .real_state import real_state
 from .step import Step, coupling_series
+from .stocks import check_stocks
 
 
 @jax.tree_util.register_pytree_node_class
@@ -116,9 +117,9 @@ class Simulate:
         Raises
         ------
         ValueError
-            Where a parameter has a shape that is neither global nor regional.
+            Where an array has another shape than the simulator's, or is masked, complex, or not of numbers.
         """
-        state = plain(state)
+        state = real_state(state)
         data, after = self._run(state)
         return Result(self, state.current_step, data, after)
 
@@ -127,6 +128,7 @@ class Simulate:
         return jax.jit(self._run_plain)
 
     def _run_plain(self, state):
+        check_stocks(self.step, self.monitors, self.n_steps, state)
         start = state.current_step
         weights, past = state.connectivity.weights, state.initial_conditions
         theta = self.constants(state)

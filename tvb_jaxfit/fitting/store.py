@@ -14,7 +14,7 @@ _FORMAT = "tvb_jaxfit 1"
 _CLASSES = {
     name: f"tvb_jaxfit.{module}"
     for module, names in {
-        "state": ["State"],
+        "state": ["State", "Origin"],
         "parameters": ["Parameter", "BoundedParameter"],
         "constraints": ["PositiveParameter", "NormalisedParameter", "MaskedParameter"],
         "dynamics.noise": ["NumpyStream", "KeyStream"],

@@ -13,10 +13,11 @@ from ..dynamics.noise import KeyStream, coloured
 from ..dynamics.simulate import Simulate
 from ..dynamics.step import Step, skipping
 from ..state import State, of_regions, with_path
-from . import coupling, equation, field, history, integrator, model, monitors, stimulus
+from . import coupling, equation, field, history, integrator, model, monitors, origin, stimulus
 from . import noise as noise_of
 from .compare import in_double
 from .leaves import Leaf
+from .shapes import shapes_of
 from .source import Untranslatable
 
 
@@ -84,10 +85,11 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
 def unchecked(parts, length, n_steps, reference, noise="tvb"):
     """(simulate, state), whatever the monitors record."""
     dt = float(reference.integrator.dt)
+    shapes = shapes_of(reference, leaves(reference), n_steps)
     simulate = Simulate(
         step=_step(reference, parts),
-        constants=_constants(reference, parts),
-        inputs=_inputs(reference, length, n_steps),
+        constants=_constants(reference, parts, shapes),
+        inputs=_inputs(reference, length, n_steps, shapes),
         monitors=monitors.translate(reference),
         n_steps=n_steps,
         dt=dt,
@@ -148,17 +150,13 @@ def _step(sim, parts):
     )
 
 
-def _constants(sim, parts):
+def _constants(sim, parts, shapes):
     n_node = sim.connectivity.weights.shape[0]
     of_coupling = coupling.constants(sim.coupling, n_node, parts.coupling.single)
     of_integrator = integrator.constants(sim)
 
     def constants(state):
-        shape = state.connectivity.weights.shape
-        if shape != (n_node, n_node):
-            raise ValueError(
-                f"State.connectivity.weights: shape {shape}. Give [target, source] of shape ({n_node}, {n_node})."
-            )
+        shapes.check_parameters(state)
         return {
             "model": parts.field.constants(state.model),
             "coupling": of_coupling(state.coupling),
@@ -168,21 +166,17 @@ def _constants(sim, parts):
     return constants
 
 
-def _inputs(sim, length, n_steps):
+def _inputs(sim, length, n_steps, shapes):
     """Function from the state to what enters at each step, and to the integrator's node after the run."""
     drive = None if sim.stimulus is None else stimulus.translate(sim, length, n_steps)
     dt = float(sim.integrator.dt)
     has_memory = integrator.is_stochastic(sim.integrator) and noise_of.is_coloured(sim.integrator.noise)
 
     def inputs(state):
+        shapes.check_samples(state)
         enters, after = {}, state.integrator
         if "noise" in state.integrator:
             node = state.integrator.noise
-            if node.draws.shape[0] != n_steps:
-                raise ValueError(
-                    f"State.integrator.noise.draws: {node.draws.shape[0]} steps of noise for {n_steps} steps of "
-                    "simulation. Use the state that came with this simulate."
-                )
             enters["noise"] = node.draws
             if has_memory:
                 enters["noise"], eta = coloured(node.eta, jnp.reshape(node.ntau, ()), node.draws, dt)
@@ -214,7 +208,7 @@ def _state(sim, simulate, noise):
         parts["stimulus"] = State(weight=None, **equations)
     streams = None if key is None else (lambda index: KeyStream(jax.random.fold_in(key, index)))
     state = State(
-        static={"current_step": step}.items(),
+        static={"current_step": step, "origin": origin.of(sim)}.items(),
         model=State(**dict.fromkeys(leaf.name for leaf in model.leaves(sim))),
         coupling=State(**dict.fromkeys(leaf.name for leaf in coupling.leaves(sim))),
         connectivity=State(weights=None),

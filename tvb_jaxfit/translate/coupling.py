@@ -13,7 +13,7 @@ from . import traits
 from .boxes import Box
 from .clone import clone, with_weights
 from .compare import in_double, worst_by_row
-from .leaves import Leaf, node_column
+from .leaves import Leaf, global_or_regional, node_column
 from .source import Untranslatable, follow
 
 _TOLERANCE = 1e-11
@@ -82,8 +82,19 @@ def leaves(sim):
     def native(value, sim):
         return value.reshape(_regional_shapes(sim.coupling, n_node)[0]) if value.size > 1 else value.reshape(1)
 
+    def shapes(sim):
+        return (*global_or_regional(n_node), (1, n_node, 1))
+
     return [
-        Leaf(f"coupling.{p.name}", lambda sim: sim.coupling, p.name, native, np.ravel, number=p.scalar)
+        Leaf(
+            f"coupling.{p.name}",
+            lambda sim: sim.coupling,
+            p.name,
+            native,
+            np.ravel,
+            number=p.scalar,
+            shapes=None if p.scalar else shapes,
+        )
         for p in traits.parameters(sim.coupling)
     ]
 

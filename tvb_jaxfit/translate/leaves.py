@@ -30,6 +30,9 @@ class Leaf:
         Whether the value is an item of an equation's parameters, where TVB keeps plain numbers.
     number : bool
         Whether TVB keeps a plain number, not an array.
+    shapes : callable or None
+        Simulator to the shapes that the state may show; by default that of the simulator's own value, or one value
+        where TVB keeps a plain number.
     """
 
     path: str
@@ -39,6 +42,7 @@ class Leaf:
     shaped: Callable = lambda value: value
     parameters: bool = False
     number: bool = False
+    shapes: Callable | None = None
 
     def read(self, sim):
         """TVB's own value, as it is."""
@@ -49,6 +53,12 @@ class Leaf:
         """Value as a leaf of the state: a JAX array of the default float type."""
         value = np.asarray(self.read(sim), dtype=float)
         return jnp.asarray(self.shaped(value.reshape(1) if self.number else value), jnp.result_type(float))
+
+    def allowed(self, sim):
+        """Shapes that a state of this simulator may show; (1,) stands for one value in any shape."""
+        if self.shapes is not None:
+            return tuple(self.shapes(sim))
+        return ((1,),) if self.parameters or self.number else (self.state_value(sim).shape,)
 
     def native_value(self, value, sim):
         """Value of the state in TVB's shape and dtype, ready to be written."""
@@ -71,6 +81,29 @@ class Leaf:
     def domain(self, sim):
         """Domain that TVB's trait declares, or None."""
         return None if self.parameters else getattr(getattr(type(self.owner(sim)), self.name), "domain", None)
+
+
+def global_or_regional(n_node):
+    """Shapes of one value for all regions, or one for each."""
+    return ((1,), (n_node,), (n_node, 1))
+
+
+def fits(shape, allowed):
+    """Whether a shape is an allowed one; (1,) stands for one value in any shape."""
+    return tuple(shape) in allowed or ((1,) in allowed and int(np.prod(shape)) == 1)
+
+
+def misfit(path, shape, allowed):
+    """What is wrong with a shape that is not allowed, and which ones are."""
+    regional = next((one for one in allowed if len(one) == 1 and one != (1,)), None)
+    if (1,) in allowed and regional:
+        return (
+            f"{path}: shape {tuple(shape)} is neither global (one value) nor regional {regional}. Give one value, or "
+            f"one for each of the {regional[0]} regions"
+        )
+    if (1,) in allowed:
+        return f"{path}: shape {tuple(shape)}. Give one value"
+    return f"{path}: shape {tuple(shape)}. Give shape {' or '.join(map(str, allowed))}"
 
 
 def node_column(value, n_node, path):

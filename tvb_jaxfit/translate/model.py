@@ -7,7 +7,7 @@ from tvb.simulator.models.base import Model
 from . import traits, trials
 from .clone import configured_clone
 from .compare import in_double, worst_by_row
-from .leaves import Leaf
+from .leaves import Leaf, global_or_regional
 from .source import Untranslatable, follow
 
 _TOLERANCE = 1e-12
@@ -53,6 +53,11 @@ def _leaf(parameter):
         configured = configured_clone(sim).model
         return trials.as_raw(value, trials.raw_shapes(configured, value.size)[parameter.name])
 
+    def shapes(sim):
+        if parameter.shape is not None or parameter.scalar:
+            return ((1,) if parameter.scalar else parameter.shape,)
+        return global_or_regional(np.shape(sim.connectivity.weights)[0])
+
     return Leaf(
         f"model.{parameter.name}",
         lambda sim: sim.model,
@@ -60,22 +65,8 @@ def _leaf(parameter):
         native,
         parameter.shaped,
         number=parameter.scalar,
+        shapes=shapes,
     )
-
-
-def derive_anew(sim):
-    """What TVB's configure() derives from the parameters of a configured simulator's model."""
-    model = sim.model
-    if not trials.derives(model):
-        return
-    n_node = sim.connectivity.number_of_regions
-    raw = trials.raw_shapes(configured_clone(sim).model, n_node)
-    for parameter in traits.parameters(model):
-        value = parameter.read(model)
-        if parameter.shape is None and not parameter.scalar and np.size(value) > 1:
-            setattr(model, parameter.name, trials.as_raw(value, raw[parameter.name]))
-    model.update_derived_parameters()
-    model._spatialize_model_parameters(sim)
 
 
 def observed(model):

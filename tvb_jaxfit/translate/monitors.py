@@ -49,7 +49,6 @@ _KERNELS = {
 _WORKED_OUT = {equations.Gamma: {"factorial"}, equations.MixtureOfGammas: {"gamma_a_1", "gamma_a_2"}}
 _OBSNOISES = (tvb_noise.Additive, tvb_noise.Multiplicative)
 _INTERIM_PERIOD = 4.0  # [ms], TVB's Bold._stock_sample_rate
-_KERNEL_TOLERANCE = 1e-12
 
 SUPPORTED = ", ".join(cls.__name__ for cls in _KINDS)
 
@@ -217,32 +216,18 @@ def _sampled(kernel, time):
     return in_double(lambda parameters: jnp.asarray(sampled(time, **parameters)), _values(kernel))
 
 
-def stale(sim):
-    """Reasons why a configured simulator is not what configure() left: TVB would run with the old values."""
+def configured_before(sim):
+    """Whether TVB takes a monitor as it was configured before, for whatever simulator."""
+    monitors = sim.monitors if isinstance(sim.monitors, (list, tuple)) else [sim.monitors]
+    return any(getattr(monitor, "_gain_configuration_done", False) for monitor in monitors)
+
+
+def later_refusals(sim):
+    """Reasons that show in a configured simulator only."""
+    n_node = sim.connectivity.number_of_regions
     for index, monitor in enumerate(sim.monitors):
-        path = f"Simulator.monitors[{index}]"
-        changed = f"{path}.period: changed since configure(), which TVB does not notice. Call sim.configure() again."
-        dt = sim.integrator.dt
-        if _is(monitor, tvb_monitors.ProgressLogger):
-            continue
-        if isinstance(monitor, tvb_monitors.Projection):
-            if monitor._period_in_steps != _period_in_steps(monitor, dt) or monitor.dt != dt:
-                yield f"{changed} TVB configures a {type(monitor).__name__} once only: make a new one."
-            if monitor.gain.shape[1] != sim.connectivity.number_of_regions:
-                yield f"{path}.gain: {monitor.gain.shape[1]} columns for {sim.connectivity.number_of_regions} regions."
-            continue
-        if monitor.istep != _period_in_steps(monitor, dt) or monitor.dt != dt:
-            yield changed
-        if _is(monitor, tvb_monitors.Bold):
-            time, _ = _kernel_time(monitor.hrf_length)
-            fresh = _sampled(monitor.hrf_kernel, time)
-            held = monitor.hemodynamic_response_function[0, ::-1]
-            scale = np.max(np.abs(held))
-            if held.shape != fresh.shape or not np.max(np.abs(held - fresh)) <= _KERNEL_TOLERANCE * scale:
-                yield (
-                    f"{path}.hrf_kernel: the kernel that TVB holds is not the one of its parameters; they changed "
-                    "since configure(). Call sim.configure() again."
-                )
+        if isinstance(monitor, tvb_monitors.Projection) and monitor.gain.shape[1] != n_node:
+            yield f"Simulator.monitors[{index}].gain: {monitor.gain.shape[1]} columns for {n_node} regions."
 
 
 def leaves(sim):
@@ -383,14 +368,6 @@ def put_stocks(sim, index, node, current_step):
         monitor._stock[order] = np.asarray(node.stock, dtype=float)
         pending = np.asarray(node.interim_stock, dtype=float)
         monitor._interim_stock[: pending.shape[0]] = pending
-
-
-def derive_anew(monitor):
-    """What TVB's configure() derives from a monitor's changed parameters."""
-    if _is(monitor, tvb_monitors.Bold):
-        monitor.compute_hrf()
-    if _has_coloured_noise(monitor):
-        noise.derive_anew(monitor.obsnoise)
 
 
 def nodes(sim, current_step, n_steps, translated, key):

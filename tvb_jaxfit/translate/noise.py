@@ -1,5 +1,7 @@
 """Noise: amplitude, diffusion function, colour."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 from tvb.simulator import integrators
@@ -61,18 +63,12 @@ def refusals(sim):
 def later_refusals(sim):
     """Reasons that show in a configured simulator only."""
     noise, dt = sim.integrator.noise, sim.integrator.dt
-    if noise.dt != dt:
-        yield "Simulator.integrator.dt: changed since configure(). Call sim.configure() again."
     if np.ndim(noise.nsig) != 3 and noise.nsig.shape != (1,):
         yield (
             f"{_PATH}.nsig: shape {noise.nsig.shape}, set since configure(), which TVB would "
             "broadcast wrongly. Call sim.configure() again."
         )
         return
-    if is_coloured(noise):
-        expected = (np.exp(-dt / noise.ntau), np.shape(sim.current_state[sim.model.state_variable_mask]))
-        if noise._eta is None or noise._E != expected[0] or np.shape(noise._eta) != expected[1]:
-            yield f"{_PATH}.ntau: changed since configure(), which TVB does not notice. Call sim.configure() again."
     x = np.random.RandomState(0).uniform(-1.0, 1.0, size=sim.current_state[sim.model.state_variable_mask].shape)
     if _has_equation(noise):
         yield from equation.disagreement(noise.b, x, f"{_PATH}.b")
@@ -133,10 +129,16 @@ def own_leaves(sim):
     def shaped(value):
         return value.ravel() if value.ndim == 3 and value.shape[0] == value.shape[2] == 1 else value
 
+    def shapes(sim):
+        n_node, model = np.shape(sim.connectivity.weights)[0], sim.model
+        n_integrated = len(model.state_variables) - len(model.non_integrated_variables or ())
+        full = itertools.product((n_integrated, 1), (n_node, 1), (model.number_of_modes, 1))
+        return dict.fromkeys([(1,), (n_node,), *full])
+
     def owner(sim):
         return sim.integrator.noise
 
-    table = [Leaf("integrator.noise.nsig", owner, "nsig", native, shaped)]
+    table = [Leaf("integrator.noise.nsig", owner, "nsig", native, shaped, shapes=shapes)]
     if is_coloured(sim.integrator.noise):
         table.append(Leaf("integrator.noise.ntau", owner, "ntau", number=True))
     scalars = {p.name for p in traits.parameters(sim.integrator.noise) if p.scalar}
@@ -200,13 +202,6 @@ def node(noise, stream, start, stop, shape):
         children["eta"] = jnp.asarray(np.broadcast_to(noise._eta, shape[1:]), dtype)
         children["ntau"] = None
     return State({"stream": stream}.items(), **children)
-
-
-def derive_anew(noise):
-    """What TVB's configure() derives from a changed correlation time; the memory stays."""
-    noise._E = np.exp(-noise.dt / noise.ntau)
-    noise._sqrt_1_E2 = np.sqrt(1.0 - noise._E**2)
-    noise._dt_sqrt_lambda = noise.dt * np.sqrt(1.0 / noise.ntau)
 
 
 def put_stream(noise, node, step):

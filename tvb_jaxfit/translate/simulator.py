@@ -10,10 +10,11 @@ from tvb.datatypes.connectivity import Connectivity
 from tvb.simulator.simulator import Simulator
 
 from ..errors import HistoryWarning, UnsupportedComponent
-from . import coupling, field, history, integrator, model, monitors, stimulus, trials
+from . import complete, coupling, derived, field, history, integrator, model, monitors, stimulus, trials
 from .assemble import Parts, assemble, unchecked
-from .clone import clone, configured_clone, holds_current_state, holds_weights
+from .clone import clone, configured_clone, holds_current_state
 from .compare import in_double, worst_by_row
+from .complete import components
 from .stream import Aside
 from .subclass import kind_of, unsupported
 
@@ -108,14 +109,33 @@ def translated(sim):
         raise UnsupportedComponent(
             [f"Simulator: TVB's own configure() fails: {type(error).__name__}: {error}"]
         ) from error
-    with Aside(reference):
-        _refuse(_later_refusals(reference))
-        vector_field, reasons = field.make(reference)
-        of_coupling, others = coupling.make(reference)
-        _refuse(reasons + others)
-        parts = Parts(reference, vector_field, of_coupling)
-        _refuse(_disagreement(parts))
+    try:
+        with Aside(reference):
+            return _translated(sim, reference)
+    except UnsupportedComponent:
+        raise
+    except Exception as error:
+        raise UnsupportedComponent([_unforeseen("Simulator", error)]) from error
+
+
+def _translated(sim, reference):
+    if sim.history is not None or monitors.configured_before(sim):
+        _refuse(derived.changes(reference))
+    _refuse(_later_refusals(reference))
+    vector_field, reasons = field.make(reference)
+    of_coupling, others = coupling.make(reference)
+    _refuse(reasons + others)
+    parts = Parts(reference, vector_field, of_coupling)
+    _refuse(_disagreement(parts))
     return parts
+
+
+def _unforeseen(path, error):
+    """Reason for an error that no check foresees."""
+    return (
+        f"{path}: what it holds is not read: {type(error).__name__}: {error}. Give values of the kind that TVB "
+        "documents, with which its configure() and run() succeed."
+    )
 
 
 def _refuse(reasons):
@@ -131,32 +151,46 @@ def refusals(sim):
         return
     if kind_of(sim, (Simulator,)) is None:
         yield f"Simulator: {unsupported(sim, (Simulator,))}. Give a plain TVB Simulator."
-    if sim.surface is not None:
+    if getattr(sim, "surface", None) is not None:
         yield "Simulator.surface: surfaces are not supported (region level alone). Set sim.surface = None."
-    connectivity = getattr(sim, "connectivity", None)
-    if connectivity is None:
-        yield "Simulator.connectivity: none; give a tvb.datatypes.connectivity.Connectivity."
+    missing = list(_guarded("Simulator", complete.refusals, sim))
+    yield from missing
+    if missing:
         return
-    if kind_of(connectivity, (Connectivity,)) is None:
-        why = unsupported(connectivity, (Connectivity,))
-        yield f"Simulator.connectivity: {why}. Give a tvb.datatypes.connectivity.Connectivity."
-    weights = np.asarray(connectivity.weights)
-    if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
-        yield f"Simulator.connectivity.weights: shape {weights.shape}; give a square matrix [target, source]."
+    yield from _of_connectivity(sim.connectivity)
+    if not _is_square(sim.connectivity.weights):
         return
-    if not np.all(np.isfinite(weights)):
-        yield f"Simulator.connectivity.weights: {np.sum(~np.isfinite(weights))} are not finite. Give finite ones."
-    yield from model.refusals(sim)
-    yield from coupling.refusals(sim)
-    yield from integrator.refusals(sim)
-    yield from monitors.refusals(sim)
-    yield from stimulus.refusals(sim)
+    for part in (model, coupling, integrator, monitors, stimulus):
+        yield from _guarded(f"Simulator.{part.__name__.rpartition('.')[2]}", part.refusals, sim)
     if sim.initial_conditions is not None and not np.all(np.isfinite(sim.initial_conditions)):
         yield "Simulator.initial_conditions: hold values that are not finite. Give finite ones."
     for path, component in components(sim):
         methods = [name for name in list(vars(component)) if _replaces_method(component, name)]
         if methods:
             yield f"{path}.{methods[0]}: replaced on the instance, which cannot be followed. Remove it."
+
+
+def _guarded(path, check, sim):
+    """Reasons of a check, and one more where what the simulator holds makes the check itself fail."""
+    try:
+        yield from check(sim)
+    except Exception as error:
+        yield _unforeseen(path, error)
+
+
+def _is_square(weights):
+    return weights.ndim == 2 and weights.shape[0] == weights.shape[1] > 0
+
+
+def _of_connectivity(connectivity):
+    if kind_of(connectivity, (Connectivity,)) is None:
+        why = unsupported(connectivity, (Connectivity,))
+        yield f"Simulator.connectivity: {why}. Give a tvb.datatypes.connectivity.Connectivity."
+    weights = connectivity.weights
+    if not _is_square(weights):
+        yield f"Simulator.connectivity.weights: shape {weights.shape}; give a square matrix [target, source]."
+    elif not np.all(np.isfinite(weights)):
+        yield f"Simulator.connectivity.weights: {np.sum(~np.isfinite(weights))} are not finite. Give finite ones."
 
 
 def _replaces_method(component, name):
@@ -167,37 +201,8 @@ def _replaces_method(component, name):
     return not (isinstance(held, types.MethodType) and held.__self__ is component)
 
 
-def components(sim):
-    """Paths and objects of a simulator's components."""
-    yield "Simulator", sim
-    yield "Simulator.model", sim.model
-    yield "Simulator.coupling", sim.coupling
-    yield "Simulator.connectivity", sim.connectivity
-    yield "Simulator.integrator", sim.integrator
-    if integrator.is_stochastic(sim.integrator):
-        yield "Simulator.integrator.noise", sim.integrator.noise
-        if hasattr(sim.integrator.noise, "b"):
-            yield "Simulator.integrator.noise.b", sim.integrator.noise.b
-    for index, monitor in enumerate(sim.monitors if isinstance(sim.monitors, (list, tuple)) else [sim.monitors]):
-        yield f"Simulator.monitors[{index}]", monitor
-        for name in ("hrf_kernel", "obsnoise"):
-            if getattr(monitor, name, None) is not None:
-                yield f"Simulator.monitors[{index}].{name}", getattr(monitor, name)
-    if sim.stimulus is not None:
-        yield "Simulator.stimulus", sim.stimulus
-        for name in ("temporal", "spatial"):
-            if getattr(sim.stimulus, name, None) is not None:
-                yield f"Simulator.stimulus.{name}", getattr(sim.stimulus, name)
-
-
 def _later_refusals(reference):
     """Reasons that show in a configured copy only."""
-    connectivity, dt = reference.connectivity, reference.integrator.dt
-    delays = np.rint(connectivity.tract_lengths / connectivity.speed / dt).astype(np.int32)
-    if not np.array_equal(delays, connectivity.idelays):
-        yield "Simulator.connectivity: lengths or speed changed since configure(). Call sim.configure() again."
-    if not holds_weights(reference):
-        yield "Simulator.connectivity.weights: changed since configure(), which TVB keeps. Call sim.configure() again."
     yield from integrator.later_refusals(reference)
     yield from stimulus.later_refusals(reference)
     if not holds_current_state(reference):
@@ -207,7 +212,7 @@ def _later_refusals(reference):
         )
     if not np.all(np.isfinite(reference.current_state)):
         yield "Simulator.current_state: holds values that are not finite. Give initial_conditions that are."
-    yield from monitors.stale(reference)
+    yield from monitors.later_refusals(reference)
     yield from model.disagreement(reference)
 
 

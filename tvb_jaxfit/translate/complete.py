@@ -1,0 +1,140 @@
+"""What every simulator has to have: each component is there, of TVB's kind, and holds real numbers."""
+
+import numpy as np
+from tvb.basic.neotraits.api import Float, HasTraits, List, NArray
+from tvb.simulator.integrators import IntegratorStochastic
+
+from ..arrays import real_array
+
+# TVB takes a monitor without one, and works out the gain itself.
+_MAY_BE_ABSENT = {"projection"}
+
+
+def refusals(sim):
+    """Reasons why a simulator lacks something that TVB needs, or holds something else in its place.
+
+    Parameters
+    ----------
+    sim : Simulator
+
+    Yields
+    ------
+    str
+    """
+    for path, component in components(sim):
+        if not isinstance(component, HasTraits):
+            yield f"{path}: {_found(component)}, which is no component of TVB. Give one."
+            continue
+        for name in type(component).declarative_attrs:
+            yield from _of_attribute(component, name, f"{path}.{name}")
+    yield from _of_variables(getattr(sim, "model", None))
+
+
+def _of_attribute(component, name, path):
+    attribute = getattr(type(component), name)
+    try:
+        value = getattr(component, name)
+    except Exception as error:
+        if name not in _MAY_BE_ABSENT:
+            found = "none" if vars(component).get(name) is None else f"{type(error).__name__}: {error}"
+            yield f"{path}: {found}; give {_wanted(attribute)}."
+        return
+    if value is None:
+        return
+    kind = getattr(attribute, "field_type", object)
+    if isinstance(attribute, NArray) and attribute.dtype.kind == "f":
+        if not isinstance(value, np.ndarray):
+            yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
+            return
+        try:
+            real_array(value, path)
+        except ValueError as error:
+            yield f"{error} TVB takes {_wanted(attribute)}."
+    elif isinstance(attribute, Float):
+        if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+            yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
+    elif isinstance(attribute, List):
+        items = value if isinstance(value, (list, tuple)) else [value]
+        for index, item in enumerate(items):
+            if not isinstance(item, attribute.element_type):
+                yield f"{path}[{index}]: {_found(item)}; give {_article(attribute.element_type.__name__)}."
+    elif isinstance(kind, type) and not isinstance(value, kind):
+        yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
+
+
+def _of_variables(model):
+    """Coupling variables, and those that a stimulus is given to, are state variables."""
+    if model is None or not hasattr(model, "state_variables"):
+        return
+    n_var = len(model.state_variables)
+    if model.nvar != n_var:
+        yield (
+            f"Simulator.model._nvar: {model.nvar!r} for {n_var} state variables ({', '.join(model.state_variables)}). "
+            f"Give {n_var}."
+        )
+        return
+    for name in ("cvar", "stvar"):
+        indices = getattr(model, name)
+        if name == "stvar" and indices is None:
+            continue
+        path = f"Simulator.model.{name}"
+        allowed = f"Give an array of indices from 0 to {n_var - 1}, one for each variable that is meant."
+        if not isinstance(indices, np.ndarray) or indices.ndim != 1 or indices.dtype.kind not in "iu":
+            yield f"{path}: {_found(indices)}. {allowed}"
+            continue
+        outside = indices[(indices < -n_var) | (indices >= n_var)].tolist()
+        if outside or not indices.size:
+            yield f"{path}: {outside or 'empty'}, for {n_var} state variables. {allowed}"
+
+
+def _wanted(attribute):
+    if isinstance(attribute, NArray):
+        return "an array of real numbers"
+    if isinstance(attribute, Float):
+        return "a number"
+    if isinstance(attribute, List):
+        return f"a list of {attribute.element_type.__name__}s"
+    kind = getattr(attribute, "field_type", object)
+    return _article(kind.__name__) if isinstance(kind, type) else "a value"
+
+
+def _article(name):
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+
+
+def _found(value):
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} of shape {value.shape}"
+    return "none" if value is None else f"{value!r:.60} ({type(value).__name__})"
+
+
+def components(sim):
+    """Paths and objects of a simulator's components, of those that it has.
+
+    Yields
+    ------
+    path : str
+    component : object
+    """
+    yield "Simulator", sim
+    for name in ("model", "coupling", "connectivity", "integrator"):
+        yield from _present(sim, name, "Simulator")
+    integrator = getattr(sim, "integrator", None)
+    if isinstance(integrator, IntegratorStochastic):
+        yield from _present(integrator, "noise", "Simulator.integrator")
+        yield from _present(getattr(integrator, "noise", None), "b", "Simulator.integrator.noise")
+    monitors = getattr(sim, "monitors", None)
+    for index, monitor in enumerate(monitors if isinstance(monitors, (list, tuple)) else [monitors]):
+        if monitor is not None:
+            yield f"Simulator.monitors[{index}]", monitor
+        for name in ("hrf_kernel", "obsnoise"):
+            yield from _present(monitor, name, f"Simulator.monitors[{index}]")
+    yield from _present(sim, "stimulus", "Simulator")
+    for name in ("temporal", "spatial"):
+        yield from _present(getattr(sim, "stimulus", None), name, "Simulator.stimulus")
+
+
+def _present(owner, name, path):
+    value = getattr(owner, name, None)
+    if value is not None:
+        yield f"{path}.{name}", value

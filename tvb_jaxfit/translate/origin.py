@@ -1,0 +1,87 @@
+"""What a state says of the simulator that it belongs to, besides its arrays; and what speaks against another one."""
+
+from ..state import Origin
+from . import monitors
+from .complete import components
+
+_SHOWN = 3
+
+
+def of(sim):
+    """Origin of the states of a configured simulator.
+
+    Returns
+    -------
+    Origin
+    """
+    labels = tuple(str(label) for label in sim.connectivity.region_labels)
+    classes = tuple(
+        (path.removeprefix("Simulator."), f"{type(component).__module__}.{type(component).__qualname__}")
+        for path, component in components(sim)
+        if path != "Simulator"
+    )
+    steps = tuple(monitor.istep for monitor in monitors.translate(sim))
+    return Origin(labels, classes, float(sim.integrator.dt), steps)
+
+
+def disagreement(own, other, position):
+    """Reasons why values of a state do not belong into another simulator.
+
+    Parameters
+    ----------
+    own, other : Origin
+        Of the state, and of the simulator.
+    position : bool
+        Whether the position is to be written, too: history and stocks then have to mean the same.
+
+    Yields
+    ------
+    str
+    """
+    yield from _of_labels(own.region_labels, other.region_labels)
+    classes = dict(other.components)
+    for path, name in own.components:
+        is_monitor = path.startswith("monitors[") and path.endswith("]")
+        if path not in classes or classes[path] == name or (is_monitor and not position):
+            continue
+        short, found = (one.rpartition(".")[2] for one in (name, classes[path]))
+        if short == found:
+            short, found = name, classes[path]
+        yield (
+            f"{path}: the state is of a {short}, the simulator has a {found}, whose values mean something else. Write "
+            f"into a simulator with a {short}"
+        )
+    if not position:
+        return
+    if own.dt != other.dt:
+        yield (
+            f"integrator.dt: the state counts steps of {own.dt:g} ms, the simulator steps of {other.dt:g} ms. Give the "
+            f"simulator dt = {own.dt:g} and configure it again"
+        )
+    if len(own.steps) != len(other.steps):
+        yield (
+            f"monitors: the state has {len(own.steps)}, the simulator {len(other.steps)}. Give the simulator the same "
+            "monitors and configure it again"
+        )
+        return
+    for index, (steps, found) in enumerate(zip(own.steps, other.steps, strict=True)):
+        if steps != found:
+            yield (
+                f"monitors[{index}].period: the state has {steps} steps, the simulator {found}. Give the simulator the "
+                "same period and configure it again"
+            )
+
+
+def _of_labels(own, other):
+    if own == other or len(own) != len(other):
+        return
+    differ = [index for index, pair in enumerate(zip(own, other, strict=True)) if pair[0] != pair[1]]
+    shown = ", ".join(
+        f"region {index} is {own[index]!r} in the state, {other[index]!r} there" for index in differ[:_SHOWN]
+    )
+    more = f" and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
+    if sorted(own) == sorted(other):
+        what, remedy = "the same regions in another order", "Put the connectivity into the state's order"
+    else:
+        what, remedy = "other regions", "Write into a simulator of the same regions, or give it the state's labels"
+    yield f"connectivity.region_labels: the simulator has {what} ({shown}{more}). {remedy}"
