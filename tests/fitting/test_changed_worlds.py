@@ -392,9 +392,8 @@ def _endless():
 
 
 def test_weak_types_come_back_weak():
-    function = cache("it")(
-        lambda: [jnp.asarray(2.0), jnp.asarray(2), jnp.asarray(2.0, jnp.float32), jnp.ones(2), jnp.full(2, 3)]
-    )
+    weak, strong = [jnp.asarray(2.0), jnp.asarray(2), jnp.full(2, 3)], [jnp.asarray(2.0, jnp.float32), jnp.ones(2)]
+    function = cache("it")(lambda: weak + strong)
     first, again = function(), function()
     assert [each.weak_type for each in again] == [each.weak_type for each in first] == [True] * 3 + [False] * 2
     assert [each.dtype for each in again] == [each.dtype for each in first]

@@ -16,6 +16,7 @@ import pytest
 
 from tvb_jaxfit import (
     BoundedParameter,
+    DefaultPrintCallback,
     MultiCallback,
     OptaxOptimizer,
     Parameter,
@@ -25,6 +26,7 @@ from tvb_jaxfit import (
     StopOnPlateau,
 )
 from tvb_jaxfit.fitting import store
+from tvb_jaxfit.fitting.callbacks import Callback
 
 OPTIMIZERS = {
     "adam": lambda: optax.adam(optax.cosine_decay_schedule(0.2, 40)),
@@ -117,10 +119,17 @@ def test_also_where_it_was_killed_first_or_last_or_beside_a_checkpoint(tmp_path,
 
 
 def test_what_was_done_is_not_done_again(tmp_path):
-    with pytest.raises(Killed):
-        _run(tmp_path / "fit.npz", kill=11)
     seen = []
-    _run(tmp_path / "fit.npz", callback=None, refresh=lambda step, state: seen.append(step) or _refresh(step, state))
+
+    def refresh(step, state):
+        seen.append(step)
+        return _refresh(step, state)
+
+    with pytest.raises(Killed):
+        _run(tmp_path / "fit.npz", kill=11, refresh=refresh)
+    # What a function holds is part of it.
+    seen.clear()
+    _run(tmp_path / "fit.npz", refresh=refresh)
     # The loss of the last step before the checkpoint is compared with what it was.
     assert seen == [7, *range(8, STEPS + 1)]
 
@@ -195,7 +204,9 @@ def test_a_fit_that_has_ended_is_returned_as_it_ended_and_goes_on_with_more_step
     stop = {"callback": StopOnLoss(5.0)}
     _, ended = _run(tmp_path / "stopped.npz", **stop)
     assert ended.stop_reason.startswith("the loss fell to")
-    _, again = _run(tmp_path / "stopped.npz", steps=100, callback=MultiCallback([lambda *_: seen.append(1)]))
+    _, again = _run(
+        tmp_path / "stopped.npz", steps=100, callback=MultiCallback([StopOnLoss(5.0), lambda *_: seen.append(1)])
+    )
     assert not seen and again.stop_reason == ended.stop_reason
     np.testing.assert_array_equal(again.loss, ended.loss)
 
@@ -253,10 +264,123 @@ def test_a_checkpoint_of_another_fit_is_refused_and_what_differs_is_named(tmp_pa
         _run(tmp_path / "fit.npz", **other)
 
 
-def test_a_checkpoint_of_another_loss_is_refused(tmp_path):
-    _run(tmp_path / "fit.npz", steps=2)
-    with pytest.raises(ValueError, match="has a loss of .* at its step 2, where this loss gives"):
-        _run(tmp_path / "fit.npz", loss=lambda state: (2.0 * _loss(state)[0], {"y": state.y}))
+def _same_value(state):
+    """Another loss with the value of `_loss`."""
+    value, aux = _loss(state)
+    return 2.0 * jax.lax.stop_gradient(value) - value, aux
+
+
+@pytest.mark.parametrize(
+    "other,named",
+    [
+        ({"loss": lambda state: (2.0 * _loss(state)[0], {"y": state.y})}, "loss"),
+        ({"loss": lambda state: (_loss(state)[0] * (1.0 + 1e-7), {"y": state.y})}, "loss"),
+        ({"loss": _same_value}, "loss"),
+        ({"optimizer": "faster"}, "optimizer"),
+        ({"refresh": lambda step, state: _refresh(step + 1, state)}, "refresh"),
+        ({"patience": 7}, "patience"),
+        ({"state": _state().replace(y=Parameter(0.5))}, r"y \(bounds\)"),
+        ({"state": _state().replace(x=Parameter([3.0, -1.0], regional=True))}, r"x \(bounds\)"),
+        ({"callback": None}, "callback SavingCallback state, callback StopOnPlateau"),
+        ({"callback": SavingCallback("other")}, "callback SavingCallback state, .*, callback SavingCallback other"),
+        ({"callback": MultiCallback([SavingCallback("state", every=2), StopOnPlateau(15, 1e-6)])}, "callback Saving"),
+        ({"callback": MultiCallback([StopOnPlateau(15, 1e-6), SavingCallback("state", every=3)])}, "order of callb"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_checkpoint_of_another_fit_is_refused_whatever_the_loss_is_there(tmp_path, monkeypatch, other, named):
+    path = tmp_path / "fit.npz"
+    monkeypatch.setitem(OPTIMIZERS, "faster", lambda: optax.adam(optax.cosine_decay_schedule(0.3, 40)))
+    _run(path, steps=2)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=rf"fit.npz is of another fit \(other are: {named}"):
+        _run(path, **other)
+    assert path.read_bytes() == before
+
+
+def test_what_is_printed_and_how_often_it_is_written_may_be_other(tmp_path):
+    with pytest.raises(Killed):
+        _run(tmp_path / "fit.npz", kill=11)
+    printed = MultiCallback([DefaultPrintCallback(100), SavingCallback("state", every=3), StopOnPlateau(15, 1e-6)])
+    _assert_same(_run(tmp_path / "fit.npz", callback=printed, checkpoint_every=7), _run())
+
+
+class _Watching(Callback):
+    """Remembers, and hands nothing on to a fit that is resumed."""
+
+    def __init__(self):
+        self.losses = []
+
+    def __call__(self, step, state, loss, gradients):
+        self.losses.append(loss)
+
+
+def test_a_callback_that_only_looks_on_may_be_other(tmp_path):
+    watching = _Watching()
+    _run(tmp_path / "fit.npz", callback=watching, steps=4)
+    _run(tmp_path / "fit.npz", callback=watching, steps=6)
+    assert len(watching.losses) == 7
+    _run(tmp_path / "fit.npz", callback=None, steps=8)
+
+
+def _loss_of_a_file(path):
+    def loss(state):
+        value, aux = _loss(state)
+        return value * float(np.load(path)), aux
+
+    return loss
+
+
+def test_what_cannot_be_compared_is_named_and_the_loss_is_compared(tmp_path):
+    np.save(tmp_path / "scale.npy", 1.0)
+    options = {"path": tmp_path / "fit.npz", "loss": _loss_of_a_file(tmp_path / "scale.npy")}
+    _run(steps=2, **options)
+    with pytest.warns(UserWarning, match="cannot be compared: loss -> np.load.*numpy.load") as caught:
+        _run(steps=3, **options)
+    assert caught[0].filename == __file__
+    np.save(tmp_path / "scale.npy", 2.0)
+    with pytest.raises(ValueError, match="has a loss of .* at its step 3, where this loss gives"):
+        with pytest.warns(UserWarning, match="cannot be compared"):
+            _run(**options)
+
+
+def test_a_generator_in_a_loss_is_named(tmp_path):
+    numbers = (i for i in range(3))
+
+    def loss(state):
+        assert numbers is not None
+        return _loss(state)
+
+    _run(tmp_path / "fit.npz", steps=2, loss=loss)
+    with pytest.warns(UserWarning, match=r"cannot be compared: loss -> numbers \(a builtins.generator\)"):
+        _run(tmp_path / "fit.npz", steps=3, loss=loss)
+
+
+def test_another_precision_is_another_fit(tmp_path):
+    with jax.enable_x64(True):
+        _run(tmp_path / "fit.npz", steps=2, state=_state().replace(big=jnp.ones(9, jnp.float32)))
+    with jax.enable_x64(False), pytest.raises(ValueError, match="of another fit .*precision"):
+        _run(tmp_path / "fit.npz", state=_state().replace(big=jnp.ones(9, jnp.float32)))
+
+
+def test_a_checkpoint_of_a_former_form_is_refused(tmp_path):
+    path = tmp_path / "fit.npz"
+    store.write(path, {"facts": {}, "fit": {}}, "checkpoint of a fit")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="written by another version of tvb_jaxfit.*delete it and begin anew"):
+        _run(path)
+    assert path.read_bytes() == before
+
+
+def test_other_versions_are_named_where_a_fit_is_another(tmp_path, monkeypatch):
+    path = tmp_path / "fit.npz"
+    _run(path, steps=2)
+    held = store.read(path, "checkpoint of a fit")
+    held["versions"]["optax"] = "0.0.1"
+    store.write(path, held, "checkpoint of a fit")
+    with pytest.raises(ValueError, match=r"written with other versions \(optax 0.0.1, now "):
+        _run(path, optimizer="lbfgs")
+    _run(path, steps=2)
 
 
 def test_a_full_disk_neither_ends_nor_spoils_a_fit(tmp_path, monkeypatch):

@@ -227,6 +227,24 @@ class SavingCallback(Callback):
         return {self.key: self.kept}
 
 
+def deciding(callback):
+    """Callbacks that are part of what a fit is, in order: those that keep or end something by rules of their own.
+
+    Parameters
+    ----------
+    callback : Callback
+
+    Returns
+    -------
+    list of Callback
+        Without functions, what prints, and what has no memory.
+    """
+    kind = type(callback)
+    if kind is MultiCallback:
+        return [each for one in callback.callbacks for each in deciding(one)]
+    return [callback] if kind is StopOnLoss or kind.memory is not Callback.memory else []
+
+
 class StopOnLoss(Callback):
     """End the fit once the loss is small enough.
 

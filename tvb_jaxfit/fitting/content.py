@@ -147,7 +147,8 @@ class _Walk:
 
     def digest(self, value, path):
         key = id(value)
-        if key in self._done:
+        # Above that depth parts are walked through at each place, so that those within have their digests there.
+        if key in self._done and (self._depth == 0 or len(self._above) >= self._depth):
             return self._noted(path, self._done[key][1])
         if key in self._above:
             # A part that holds the whole: how far above is what there is to say.

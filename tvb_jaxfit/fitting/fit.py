@@ -305,6 +305,10 @@ def fit(
     if patience is not None and not is_fresh:
         raise ValueError(f"patience: {patience}; it counts looks at unseen noise, and this fit sees but one. Leave it.")
     held, before = configured_clone(sim), None
+    # What makes the simulation's fit this one, as its checkpoint names it.
+    deciding = {"method": method, "target": target, "penalty": penalty, "skip_t": skip_t, "monitor": monitor}
+    deciding |= {"fresh": is_fresh, "n_noise": n_noise, "simulator": held, "simulate": simulate}
+    deciding["simulation_length"] = simulate.n_steps * simulate.dt
     if method != "simulate":
         of_linear = checked_loss(rmse_corr if loss is None else loss, target)
         linear, _ = prepare_linear(sim)
@@ -322,9 +326,13 @@ def fit(
             return before
         state = fitted
         loss = refinement.pattern if loss is None else loss
+        if optimizer is None:
+            # Its learning rate falls over all steps.
+            deciding["max_steps"] = max_steps
         optimizer = refinement.adam(parameters_of(state), max_steps) if optimizer is None else optimizer
     loss = checked_loss(rmse if loss is None else loss, target)
     optimizer = optax.adam(0.01) if optimizer is None else optimizer
+    deciding |= {"loss": loss, "optimizer": optimizer}
     if n_noise > 1:
         optimizer, max_steps = optax.MultiSteps(optimizer, n_noise).gradient_transformation(), n_noise * max_steps
 
@@ -342,6 +350,7 @@ def fit(
     loop = OptaxOptimizer(
         objective, optimizer, callback=callback, has_aux=True, progress=progress, checkpoint=checkpoint, **unseen
     )
+    loop.checkpoint.named = deciding
     fitted, history = loop.run(state, max_steps, resume)
     whole = {"before": before, "options": options}
     return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)

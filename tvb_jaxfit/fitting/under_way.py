@@ -10,6 +10,7 @@ import optax
 
 from ..parameters import parameters_of, path_name, plain, with_values
 from ..state import n_regions
+from .callbacks import deciding
 from .history import History, Validation
 from .losses import refuse_no_scalar
 
@@ -58,7 +59,7 @@ class Fit:
         """What a fit that goes on later has to know, between two steps."""
         return {name: getattr(self, name) for name in _HELD} | {
             "optimizer_state": jax.tree.leaves(self.optimizer_state),
-            "callback": self.optimizer.callback.memory,
+            "callbacks": [one.memory for one in deciding(self.optimizer.callback)],
             "wall_time": time.perf_counter() - self.began,
         }
 
@@ -67,7 +68,8 @@ class Fit:
         for name in _HELD:
             setattr(self, name, held[name])
         self.optimizer_state = jax.tree.unflatten(jax.tree.structure(self.optimizer_state), held["optimizer_state"])
-        self.optimizer.callback.begin(held["callback"])
+        for one, memory in zip(deciding(self.optimizer.callback), held["callbacks"], strict=True):
+            one.begin(memory)
         self.began -= held["wall_time"]
 
     def _evaluated(self, step, images):

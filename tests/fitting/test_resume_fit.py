@@ -1,0 +1,123 @@
+"""A fit that goes on is the one that it was: what differs is refused by the name that its user gave it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tvb.simulator.lab import coupling, monitors
+
+import tvb_jaxfit as tj
+from tests.conftest import simulator
+
+N_NODE, STEPS = 4, 6
+
+
+def _sim(change=lambda sim: None, **parts):
+    weights = np.random.RandomState(0).uniform(0.1, 1.0, (N_NODE, N_NODE)) * ~np.eye(N_NODE, dtype=bool)
+    sim = simulator(weights, steps=150, **({"monitors": [monitors.TemporalAverage(period=16.0)]} | parts))
+    change(sim)
+    return sim
+
+
+def _target(seed=1, shift=0.0):
+    random = np.random.RandomState(seed)
+    fc = np.corrcoef(random.normal(size=(N_NODE, 40)) + random.normal(size=40))
+    return fc + shift * ~np.eye(N_NODE, dtype=bool)
+
+
+def fitted(path, steps=STEPS, sim=None, target=None, **options):
+    """A fit with a checkpoint."""
+    free = {"coupling.a": tj.Parameter(), "model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=2.0)}
+    options = {"free": free, "max_steps": steps, "progress": False, "checkpoint": path} | options
+    return tj.fit(_sim() if sim is None else sim, _target() if target is None else target, **options)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """Checkpoint of a fit that another process has begun."""
+    path = tmp_path_factory.mktemp("begun") / "fit.npz"
+    script = f"""
+import jax
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from tests.fitting.test_resume_fit import fitted
+fitted({str(path)!r}, steps=3)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
+    return path
+
+
+@pytest.fixture
+def copied(begun, tmp_path):
+    return shutil.copy(begun, tmp_path / "fit.npz")
+
+
+def test_the_same_script_in_another_process_goes_on_with_more_steps_to_the_same_end(copied):
+    whole, resumed = fitted(None), fitted(copied, resume=True)
+    np.testing.assert_array_equal(resumed.history.loss, whole.history.loss)
+    np.testing.assert_array_equal(resumed.fitted.model.w.value, whole.fitted.model.w.value)
+
+
+def _set(path, value):
+    def change(sim):
+        *above, name = path.split(".")
+        owner = sim
+        for each in above:
+            owner = getattr(owner, each)
+        setattr(owner, name, value)
+
+    return lambda: {"sim": _sim(change)}
+
+
+OTHERS = {
+    "target": lambda: {"target": _target(shift=1e-9)},
+    "another target": lambda: {"target": _target(seed=9)},
+    "loss": lambda: {"loss": tj.rmse_corr},
+    "penalty": lambda: {"penalty": lambda state: 1e-9 * jnp.sum(state.model.w**2)},
+    "skip_t": lambda: {"skip_t": 5},
+    "n_noise": lambda: {"n_noise": 2},
+    "fresh": lambda: {"fresh": False},
+    "patience": lambda: {"patience": 3},
+    "simulation_length": lambda: {"simulation_length": 800.0},
+    "optimizer": lambda: {"optimizer": optax.adam(0.3)},
+    "integrator.noise": lambda: {"noise": jax.random.key(5)},
+    "simulator.connectivity.speed": _set("connectivity.speed", np.array([3.0])),
+    "simulator.model.I_o": _set("model.I_o", np.array([0.33])),
+    "simulator.integrator.dt": _set("integrator.dt", 2.0),
+    "simulator.integrator.noise.nsig": _set("integrator.noise.nsig", np.array([1e-7])),
+    "simulator.coupling": _set("coupling", coupling.Scaling(a=np.array([0.05]))),
+    r"simulator.monitors\[0\].period": lambda: {"sim": _sim(monitors=[monitors.TemporalAverage(period=8.0)])},
+    r"model.w \(bounds\)": lambda: {
+        "free": {
+            "coupling.a": tj.Parameter(),
+            "model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=2.0, regional=True),
+        }
+    },
+    "callback SavingCallback state": lambda: {"callback": tj.SavingCallback("state")},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_fit_is_refused_by_name(copied, name):
+    before = Path(copied).read_bytes()
+    named = "target" if name == "another target" else name
+    with pytest.raises(ValueError, match=f"is of another fit .*{named}"):
+        fitted(copied, resume=True, **OTHERS[name]())
+    assert Path(copied).read_bytes() == before
+
+
+def test_where_the_default_optimizer_goes_by_the_steps_they_are_part_of_the_fit(tmp_path):
+    path, options = tmp_path / "fit.npz", {"method": "linear+simulate", "max_evaluations": 3}
+    fitted(path, steps=1, **options)
+    fitted(path, steps=1, resume=True, **options)
+    with pytest.raises(ValueError, match="another fit .*max_steps"):
+        fitted(path, steps=2, resume=True, **options)
