@@ -198,7 +198,7 @@ def _work_out_anew(sim, pending):
         sim.history = with_weights(sim.history, sim.connectivity.weights)
     if any(path.startswith("model.") for path in pending):
         model.derive_anew(sim)
-    if "stimulus.weight" in pending or any(path.startswith("stimulus.spatial") for path in pending):
+    if any(path.startswith("stimulus.") for path in pending):
         sim.stimulus.configure_space()
     if "integrator.noise.ntau" in pending:
         noise.derive_anew(sim.integrator.noise)
