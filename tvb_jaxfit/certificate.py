@@ -209,9 +209,8 @@ def _controls(simulate, state):
     else:
         yield "delays ignored", "there are none"
     if "stimulus" in state:
-        silent = state.stimulus.replace(weight=jnp.zeros_like(state.stimulus.weight))
-        applied = bool(jnp.any(state.stimulus.weight != 0.0))
-        yield "stimulus removed", (simulate, state.replace(stimulus=silent)) if applied else "its weights are zero"
+        silent, applied = _without_stimulus(simulate, state)
+        yield "stimulus removed", (silent, state) if applied else "it is zero"
     else:
         yield "stimulus removed", "there is none"
     if any(isinstance(monitor, Bold) for monitor in simulate.monitors):
@@ -219,3 +218,14 @@ def _controls(simulate, state):
         yield "BOLD kernel shifted by one sample", (replace(simulate, monitors=shifted), state)
     else:
         yield "BOLD kernel shifted by one sample", "there is no Bold monitor"
+
+
+def _without_stimulus(simulate, state):
+    """Translation whose stimulus is zero, and whether that changes it."""
+
+    def silent(state):
+        enters, after = simulate.inputs(state)
+        return enters | {"stimulus": jnp.zeros_like(enters["stimulus"])}, after
+
+    applied = bool(jnp.any(simulate.inputs(state)[0]["stimulus"] != 0.0))
+    return replace(simulate, inputs=silent), applied

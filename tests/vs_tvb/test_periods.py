@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -112,3 +114,34 @@ def test_bold_at_the_repetition_times_of_scanners_equals_tvb(build_small, lifted
     rounded = replace(bold, istep=bold.istep - bold.istep % bold.interim_istep)
     (wrong,) = replace(simulate, monitors=(rounded,))(state).data
     assert rounded.istep != bold.istep and np.max(np.abs(wrong[1:n_samples] - theirs[1:])) > 1e-6
+
+
+@pytest.mark.parametrize("istep, n_steps", [(15, 61), (6, 48), (3, 50)])
+def test_tvb_goes_on_from_where_a_run_ended_within_a_period(build_small, lifted, equal_runs, istep, n_steps):
+    sim = build_small(dt=1.0, monitors=all_that_average(1.0 * istep, 100.0))
+    sim.connectivity.cortical, sim.connectivity.orientations = np.ones(N_NODE, bool), np.zeros((N_NODE, 3))
+    reference, moved = lifted(sim).sim, lifted(sim).sim
+    simulate, state = tj.prepare(sim, 1.0 * n_steps)
+    run_of_tvb(reference, n_steps)
+    tj.write_back(simulate(state).final_state, moved, position=True)
+    equal_runs(run_of_tvb(moved, 77), run_of_tvb(reference, 77), kinds=sim.monitors)
+
+
+@pytest.mark.parametrize("n_steps", [120, 121], ids=["interim averages", "every step"])
+def test_gradients_through_bold_of_any_period_are_central_differences(build_small, monkeypatch, n_steps):
+    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 24 * N_NODE)
+    sim = build_small(dt=1.0, nsig=1e-3, monitors=[monitors.Bold(period=15.0, hrf_length=100.0)])
+    simulate, state = tj.prepare(sim, 1.0 * n_steps)
+    (own,) = state.monitors
+
+    def total(w, tau_s):
+        bold = own.replace(hrf_kernel=own.hrf_kernel.replace(tau_s=tau_s))
+        (data,) = simulate(state.replace(model=state.model.replace(w=w), monitors=[bold])).data
+        return jnp.sum(data**2)
+
+    w, tau_s, small = state.model.w, own.hrf_kernel.tau_s, 1e-5
+    slopes = jax.grad(total, (0, 1))(w, tau_s)
+    by_w = (total(w + small, tau_s) - total(w - small, tau_s)) / (2.0 * small)
+    by_tau_s = (total(w, tau_s + small) - total(w, tau_s - small)) / (2.0 * small)
+    np.testing.assert_allclose([slope.item() for slope in slopes], [by_w, by_tau_s], rtol=1e-6)
+    assert all(abs(slope.item()) > 1e-3 for slope in slopes)

@@ -13,6 +13,7 @@ from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.parameters import plain
+from tvb_jaxfit.state import with_path
 
 WEIGHT = np.array([1.0, -2.0])
 
@@ -275,4 +276,90 @@ def test_a_stimulus_without_a_part_is_refused(connectivity_of, name, remedy):
     parts = {"temporal": sinusoid(), "weight": WEIGHT, "connectivity": sim.connectivity}
     sim.stimulus = StimuliRegion(**{other: part for other, part in parts.items() if other != name})
     with pytest.raises(tj.UnsupportedComponent, match=f"Simulator.stimulus.{name}: none; .*{remedy}"):
+        tj.prepare(sim)
+
+
+class Summed(StimuliRegion):
+    """Several stimuli at once, as scripts write it: what TVB's class requires of it is not used."""
+
+    def __init__(self, *stimuli):
+        unused = stimuli[0]
+        super().__init__(temporal=unused.temporal, connectivity=unused.connectivity, weight=unused.weight)
+        self.stimuli = stimuli
+
+    def configure_space(self, *args, **named):
+        for one in self.stimuli:
+            one.configure_space(*args, **named)
+
+    def configure_time(self, *args, **named):
+        for one in self.stimuli:
+            one.configure_time(*args, **named)
+
+    def __call__(self, *args, **named):
+        return np.array([one(*args, **named) for one in self.stimuli]).sum(axis=0)
+
+
+class Added(Summed):
+    """The same by attributes."""
+
+    def __init__(self, first, second):
+        super().__init__(first)
+        self.stimuli, self.first, self.second = (), first, second
+
+    def configure_space(self, *args, **named):
+        self.first.configure_space(*args, **named)
+        self.second.configure_space(*args, **named)
+
+    def configure_time(self, time):
+        self.first.configure_time(time)
+        self.second.configure_time(time)
+
+    def __call__(self, temporal_indices=None, spatial_indices=None):
+        return self.first(temporal_indices) + self.second(temporal_indices)
+
+
+class Multiplied(Summed):
+    def __call__(self, *args, **named):
+        return np.array([one(*args, **named) for one in self.stimuli]).prod(axis=0)
+
+
+def two_stimuli(connectivity_of, kind):
+    sim = stimulated(connectivity_of, sinusoid())
+    first, second = (
+        sim.stimulus,
+        StimuliRegion(temporal=pulses(7.7, onset=9.0), connectivity=sim.connectivity, weight=np.array([0.5, 0.0])),
+    )
+    sim.stimulus = kind(first, second)
+    return sim
+
+
+@pytest.mark.parametrize("kind, path", [(Summed, "stimulus.stimuli[1]"), (Added, "stimulus.second")])
+def test_stimuli_that_are_added_up_are_in_the_state_one_by_one(
+    connectivity_of, lifted, equal_runs, recwarn, kind, path
+):
+    sim = two_stimuli(connectivity_of, kind)
+    simulate, state = tj.prepare(sim)
+    assert not [warning for warning in recwarn if issubclass(warning.category, tj.FrozenWarning)]
+    equal_runs(simulate(state), lifted(sim).run())
+    other = with_path(state, f"{path}.temporal.T", jnp.asarray([5.1]))
+    other = with_path(other, f"{path}.weight", jnp.asarray([0.25, 2.0]))
+    assert list(tj.write_back(other, sim).changes) == [f"{path}.weight", f"{path}.temporal.T"]
+    equal_runs(simulate(other), lifted(sim).run())
+    assert np.max(np.abs(simulate(other).data[0] - simulate(state).data[0])) > 0.1
+    assert tj.certify(sim)
+
+
+def test_stimuli_put_together_otherwise_are_constants_and_a_warning_says_so(connectivity_of, lifted, equal_runs):
+    sim = two_stimuli(connectivity_of, Multiplied)
+    with pytest.warns(tj.FrozenWarning, match="Simulator.stimulus: Multiplied is no sum of the stimuli that it holds"):
+        simulate, state = tj.prepare(sim, simulation_length=77.0)
+    assert not list(state.stimulus.items())
+    equal_runs(simulate(state), lifted(sim).sim.run(simulation_length=77.0))
+    assert tj.certify(sim)
+
+
+def test_a_sum_whose_part_is_no_stimulus_of_these_regions_is_refused(connectivity_of):
+    sim = two_stimuli(connectivity_of, Summed)
+    sim.stimulus.stimuli[1].weight = np.ones(3)
+    with pytest.raises(tj.UnsupportedComponent, match=r"Simulator.stimulus.stimuli\[1\].weight: shape \(3,\); give"):
         tj.prepare(sim)

@@ -70,7 +70,7 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
     if not (np.isfinite(length) and length > 0.0):
         raise ValueError(f"simulation_length: {length} ms; give a positive length.")
     n_steps = math.ceil(length / dt) if n_steps is None else n_steps
-    simulate, state = unchecked(parts, length, n_steps, reference, noise)
+    simulate, state = unchecked(parts, n_steps, reference, noise)
     if simulate.step.is_local and _has_own_code(reference) and not _are_alike(simulate, state):
         simulate = replace(simulate, step=replace(simulate.step, alike=False))
     for index, monitor in enumerate(simulate.monitors):
@@ -82,14 +82,14 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
     return simulate, state
 
 
-def unchecked(parts, length, n_steps, reference, noise="tvb"):
+def unchecked(parts, n_steps, reference, noise="tvb"):
     """(simulate, state), whatever the monitors record."""
     dt = float(reference.integrator.dt)
     shapes = shapes_of(reference, leaves(reference), n_steps)
     simulate = Simulate(
         step=_step(reference, parts),
         constants=_constants(reference, parts, shapes),
-        inputs=_inputs(reference, length, n_steps, shapes),
+        inputs=_inputs(reference, n_steps, shapes),
         monitors=monitors.translate(reference),
         n_steps=n_steps,
         dt=dt,
@@ -166,9 +166,9 @@ def _constants(sim, parts, shapes):
     return constants
 
 
-def _inputs(sim, length, n_steps, shapes):
+def _inputs(sim, n_steps, shapes):
     """Function from the state to what enters at each step, and to the integrator's node after the run."""
-    drive = None if sim.stimulus is None else stimulus.translate(sim, length, n_steps)
+    drive = None if sim.stimulus is None else stimulus.translate(sim, n_steps)
     dt = float(sim.integrator.dt)
     has_memory = integrator.is_stochastic(sim.integrator) and noise_of.is_coloured(sim.integrator.noise)
 
@@ -204,8 +204,7 @@ def _state(sim, simulate, noise):
         children["clamped_state_variable_values"] = None
     parts = {}
     if sim.stimulus is not None:
-        equations = {part: State(**dict.fromkeys(names)) for part, names in stimulus.names(sim).items()}
-        parts["stimulus"] = State(weight=None, **equations)
+        parts["stimulus"] = stimulus.node(sim)
     streams = None if key is None else (lambda index: KeyStream(jax.random.fold_in(key, index)))
     state = State(
         static={"current_step": step, "origin": origin.of(sim)}.items(),

@@ -222,7 +222,7 @@ def _disagreement(parts):
     # Field and coupling have been compared by themselves.
     parts = replace(parts, field=_Compared(parts.field))
     with jax.enable_x64(True):
-        simulate, state = unchecked(parts, float(sim.integrator.dt), 1, sim)
+        simulate, state = unchecked(parts, 1, sim)
     arrays, tree = jax.tree.flatten(state)
 
     def worked_out(arrays):

@@ -1,16 +1,59 @@
 """Stimulus on regions: a weight for each, times a temporal equation; several of them added up; or TVB's own values."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tvb.datatypes.patterns import StimuliRegion
 
 from ..errors import UnsupportedComponent
-from . import equation
+from ..state import State, get_path
+from . import equation, summed
 from .leaves import Leaf
 from .subclass import kind_of, unsupported
 
 _PATH = "Simulator.stimulus"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of TVB's stimuli on regions: its path in the state, and a function from the simulator to it."""
+
+    path: str
+    get: Callable
+
+
+def _is_region(stimulus):
+    """Whether a stimulus is TVB's on regions."""
+    return kind_of(stimulus, (StimuliRegion,)) is not None
+
+
+def _parts(sim):
+    """The stimulus itself, or those that it adds up; none where the state shows nothing of it."""
+    if sim.stimulus is None:
+        return []
+    if _is_region(sim.stimulus):
+        return [_Part("stimulus", lambda sim: sim.stimulus)]
+    held = summed.parts(sim.stimulus)
+    time = _times(_n_steps(sim), sim.integrator.dt)
+    if not all(map(_is_region, held.values())) or not summed.adds_up(sim.stimulus, time, _n_node(sim)):
+        return []
+    return [_Part(f"stimulus.{path}", partial(_held, path)) for path in held]
+
+
+def _held(path, sim):
+    return summed.parts(sim.stimulus)[path]
+
+
+def _n_node(sim):
+    return np.shape(sim.connectivity.weights)[0]
+
+
+def _n_steps(sim):
+    return int(np.ceil(sim.simulation_length / sim.integrator.dt))
 
 
 def refusals(sim):
@@ -18,36 +61,50 @@ def refusals(sim):
     stimulus = sim.stimulus
     if stimulus is None:
         return
-    if kind_of(stimulus, (StimuliRegion,)) is None:
+    if _is_region(stimulus):
+        yield from _refusals_of_region(stimulus, _PATH, _n_node(sim))
+        return
+    held = summed.parts(stimulus)
+    if not held:
         why = unsupported(stimulus, (StimuliRegion,))
         yield f"{_PATH}: {why}. Use StimuliRegion, or set sim.stimulus = None."
-        return
-    n_node = np.shape(sim.connectivity.weights)[0]
+    for path, part in held.items():
+        if _is_region(part):
+            yield from _refusals_of_region(part, f"{_PATH}.{path}", _n_node(sim))
+
+
+def _refusals_of_region(stimulus, path, n_node):
     weight = getattr(stimulus, "weight", None)
     if weight is None:
-        yield f"{_PATH}.weight: none; give an array of shape ({n_node},), one weight for each region."
+        yield f"{path}.weight: none; give an array of shape ({n_node},), one weight for each region."
     elif np.shape(weight) != (n_node,):
-        yield f"{_PATH}.weight: shape {np.shape(weight)}; give ({n_node},), one weight for each region."
+        yield f"{path}.weight: shape {np.shape(weight)}; give ({n_node},), one weight for each region."
     elif not np.all(np.isfinite(weight)):
-        yield f"{_PATH}.weight: {np.sum(~np.isfinite(weight))} are not finite. Give finite ones."
+        yield f"{path}.weight: {np.sum(~np.isfinite(weight))} are not finite. Give finite ones."
     for name in ("temporal", "spatial"):
         part = getattr(stimulus, name, None)
         if part is None:
-            yield f"{_PATH}.{name}: none; give an equation of tvb.datatypes.equations."
+            yield f"{path}.{name}: none; give an equation of tvb.datatypes.equations."
         else:
-            yield from equation.refusals(part, f"{_PATH}.{name}")
+            yield from equation.refusals(part, f"{path}.{name}")
 
 
 def later_refusals(sim):
     """Reasons that show in a configured simulator only."""
-    stimulus = sim.stimulus
-    if stimulus is None:
+    if sim.stimulus is None:
         return
-    n_steps = int(np.ceil(sim.simulation_length / sim.integrator.dt))
-    _, reasons = _in_time(sim, n_steps)
-    yield from reasons
-    column = stimulus.weight_array
-    yield from equation.disagreement(stimulus.spatial, column, f"{_PATH}.spatial")
+    try:
+        parts = _parts(sim)
+    except Exception as error:
+        name = type(sim.stimulus).__name__
+        yield f"{_PATH}: TVB's own evaluation of {name} fails: {type(error).__name__}: {error}. Use StimuliRegion."
+        return
+    for part in parts:
+        stimulus, path = part.get(sim), f"Simulator.{part.path}"
+        _, reasons = _in_time(stimulus, path, _n_steps(sim), sim.integrator.dt)
+        yield from reasons
+        column = stimulus.weight_array
+        yield from equation.disagreement(stimulus.spatial, column, f"{path}.spatial")
 
 
 def _times(n_steps, dt):
@@ -55,10 +112,9 @@ def _times(n_steps, dt):
     return (np.arange(n_steps) * dt)[None]
 
 
-def _in_time(sim, n_steps):
+def _in_time(stimulus, path, n_steps, dt):
     """TVB's own temporal pattern at each step of a run, and reasons why the translation's is another one."""
-    temporal, path = sim.stimulus.temporal, f"{_PATH}.temporal"
-    time = _times(n_steps, sim.integrator.dt)
+    temporal, path, time = stimulus.temporal, f"{path}.temporal", _times(n_steps, dt)
     theirs, reasons = equation.of_tvb(temporal, time, path)
     if not reasons and theirs.size < n_steps:
         what = f"{type(temporal).__name__} gives {theirs.size} values for {n_steps} times, with which TVB fails"
@@ -66,7 +122,7 @@ def _in_time(sim, n_steps):
     if reasons:
         return None, reasons
     theirs = theirs.reshape(-1)[:n_steps]
-    if _obstacle(sim) is None:
+    if _obstacle(stimulus, dt) is None:
         translated, values = _along(temporal, time), equation.values(temporal)
         reasons = equation.difference(temporal, theirs, path, translated, values)
     return theirs, reasons
@@ -78,62 +134,99 @@ def _along(temporal, time):
     return lambda parameters: jnp.reshape(evaluate(equation.as_held(temporal, parameters), time), -1)[: time.size]
 
 
-def _obstacle(sim):
-    """Why the temporal equation is not followed, so that its parameters are constants; None where it is."""
-    return equation.obstacle(sim.stimulus.temporal, _times(8, sim.integrator.dt))
+def _obstacle(stimulus, dt):
+    """Why a temporal equation is not followed, so that its parameters are constants; None where it is."""
+    return equation.obstacle(stimulus.temporal, _times(8, dt))
 
 
 def warn_of_constants(sim):
     """Warn where parameters of a stimulus are constants of the translation."""
-    if sim.stimulus is None:
-        return
-    error = _obstacle(sim)
-    if error is not None:
-        name = type(sim.stimulus.temporal).__name__
-        equation.warn_of_constants(f"{_PATH}.temporal", f"{name} is taken as TVB evaluates it ({error})")
-    for part in ("temporal", "spatial"):
-        for name in equation.unnamed(getattr(sim.stimulus, part)):
-            equation.warn_of_constants(f"{_PATH}.{part}.parameters[{name!r}]", "no attribute of a state has this name")
+    parts = _parts(sim)
+    if sim.stimulus is not None and not parts:
+        equation.warn_of_constants(_PATH, f"{type(sim.stimulus).__name__} is no sum of the stimuli that it holds")
+    for part in parts:
+        stimulus, path = part.get(sim), f"Simulator.{part.path}"
+        error = _obstacle(stimulus, sim.integrator.dt)
+        if error is not None:
+            name = type(stimulus.temporal).__name__
+            equation.warn_of_constants(f"{path}.temporal", f"{name} is taken as TVB evaluates it ({error})")
+        for kind in ("temporal", "spatial"):
+            for name in equation.unnamed(getattr(stimulus, kind)):
+                equation.warn_of_constants(
+                    f"{path}.{kind}.parameters[{name!r}]", "no attribute of a state has this name"
+                )
 
 
 def leaves(sim):
     """Table of the stimulus's parameters."""
-    if sim.stimulus is None:
-        return []
-    table = [Leaf("stimulus.weight", lambda sim: sim.stimulus, "weight")]
-    if _obstacle(sim) is None:
-        table += equation.leaves("stimulus.temporal", lambda sim: sim.stimulus.temporal, sim)
-    return [*table, *equation.leaves("stimulus.spatial", lambda sim: sim.stimulus.spatial, sim)]
+    table = []
+    for part in _parts(sim):
+        path, get = part.path, part.get
+        table.append(Leaf(f"{path}.weight", get, "weight"))
+        if _obstacle(get(sim), sim.integrator.dt) is None:
+            table += equation.leaves(f"{path}.temporal", lambda sim, get=get: get(sim).temporal, sim)
+        table += equation.leaves(f"{path}.spatial", lambda sim, get=get: get(sim).spatial, sim)
+    return table
 
 
-def names(sim):
+def node(sim):
+    """The stimulus's node of the state, without values; the parts of one attribute are a list."""
+    nodes, children = [], {}
+    for part in _parts(sim):
+        own = _names(part.get(sim), sim.integrator.dt)
+        nodes.append(State(weight=None, **{kind: State(**dict.fromkeys(names)) for kind, names in own.items()}))
+        name, _, is_item = part.path.partition(".")[2].partition("[")
+        if is_item:
+            children.setdefault(name, []).append(nodes[-1])
+        else:
+            children[name] = nodes[-1]
+    return nodes[0] if _is_region(sim.stimulus) else State(**children)
+
+
+def _names(stimulus, dt):
     """Parameters of both equations: {"temporal": ..., "spatial": ...}."""
-    temporal = equation.names(sim.stimulus.temporal) if _obstacle(sim) is None else ()
-    return {"temporal": temporal, "spatial": equation.names(sim.stimulus.spatial)}
+    temporal = equation.names(stimulus.temporal) if _obstacle(stimulus, dt) is None else ()
+    return {"temporal": temporal, "spatial": equation.names(stimulus.spatial)}
 
 
-def translate(sim, length, n_steps):
+def translate(sim, n_steps):
     """Function from the stimulus's node of the state to what enters at each step, (n_steps, 1, n_node, 1).
-
-    With the parameters of the simulator itself, the temporal pattern is TVB's own to the bit, in single precision, too:
-    time in double precision decides at which step a pulse begins.
 
     Raises
     ------
     UnsupportedComponent
-        Where the translation differs from TVB within this length.
+        Where the translation differs from TVB within this number of steps.
     """
-    stimulus = sim.stimulus
-    theirs, reasons = _in_time(sim, n_steps)
+    parts, dt = _parts(sim), float(sim.integrator.dt)
+    drives = [(part.path, _drive(part.get(sim), f"Simulator.{part.path}", n_steps, dt)) for part in parts]
+    if not _is_region(sim.stimulus):
+        time, every = _times(n_steps, dt), range(n_steps)
+        if not parts:
+            constant = summed.pattern(sim.stimulus, time, _n_node(sim), every)[:, None, :, None]
+            return lambda node: jnp.asarray(constant, jnp.result_type(float))
+        if not summed.adds_up(sim.stimulus, time, _n_node(sim), every):
+            raise UnsupportedComponent(
+                [f"{_PATH}: {type(sim.stimulus).__name__} is not the sum of its parts throughout. Use StimuliRegion."]
+            )
+    return lambda node: sum(drive(get_path(State(stimulus=node), path)) for path, drive in drives)
+
+
+def _drive(stimulus, path, n_steps, dt):
+    """Function from the node of one stimulus to what enters at each step.
+
+    With the parameters of the simulator itself, the temporal pattern is TVB's own to the bit, in single precision, too:
+    time in double precision decides at which step a pulse begins.
+    """
+    theirs, reasons = _in_time(stimulus, path, n_steps, dt)
     if reasons:
         raise UnsupportedComponent(reasons)
-    own, began = names(sim), equation.values(stimulus.temporal)
+    own, began = _names(stimulus, dt), equation.values(stimulus.temporal)
     spatial = equation.translate(stimulus.spatial)
-    temporal = _along(stimulus.temporal, _times(n_steps, float(sim.integrator.dt))) if own["temporal"] else None
+    temporal = _along(stimulus.temporal, _times(n_steps, dt)) if own["temporal"] else None
 
-    def gather(node, part):
-        values = {name: getattr(getattr(node, part), name) for name in own[part]}
-        return equation.as_held(getattr(stimulus, part), values)
+    def gather(node, kind):
+        values = {name: getattr(getattr(node, kind), name) for name in own[kind]}
+        return equation.as_held(getattr(stimulus, kind), values)
 
     def drive(node):
         dtype = node.weight.dtype
