@@ -244,11 +244,7 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
         by_state, by_sum = zip(*(row[1:3] for row in pulled), strict=True)
         value, pull_sent = jax.vjp(sent_of, long_chosen, long_x)
         sending = None if step.channels is None else [pull_sent(unit)[1] for unit in _units(value)]
-        by_state, of_sum, sending = _unlong((by_state, by_sum, sending), size)
-        if step.delays is not None:
-            ring = backwards.put(ring, times[-1], jnp.stack(_weighted([_last(row) for row in of_sum], adjoint)))
-            of_sum = _of_the_step_before(of_sum)
-        local = (times, by_state, of_sum, sending, earlier)
+        local = (times, *_unlong((by_state, by_sum, sending), size), earlier)
         back = partial(_back, step, backwards)
         (adjoint, ring), (through, through_sent) = jax.lax.scan(back, (adjoint, ring), local, reverse=True)
         through = tuple(_long(one) for one in through)
@@ -273,7 +269,9 @@ def _reverse(tree, blocks, residuals, of_taken, of_last):
         if want_weights and step.delays is not None:
             # From the first sample that anybody still waits for.
             later = every_sent(jnp.stack(joined(after, 2), axis=1))
-            was_sent = times[0, 0], jnp.concatenate([network.ordered(begin[1], times[0, 0]), later])
+            newest = sent(constants, chosen, begin[0])
+            ring = network.put(begin[1], times[0, 0], newest)
+            was_sent = times[0, 0], jnp.concatenate([network.ordered(ring, times[0, 0], newest), later])
         return jax.lax.scan(partial(block, was_sent), carry, (times, inputs, of_taken, after, s, first), reverse=True)
 
     zeros = [jnp.zeros_like(leaf) for leaf in long_chosen]
@@ -324,12 +322,12 @@ def _latest_of(blocks, of_latest, time):
 def _back(step, backwards, carry, arrays):
     """One step of the reverse recursion: from the adjoint of the state after it to that of the state before.
 
-    It comes out as it came in: with one user of the new adjoint, XLA makes one loop of it. With delays ``by_sum`` is of
-    the step before: the ring already has what this one sends.
+    It comes out as it came in: with one user of the new adjoint, XLA makes one loop of it.
     """
     adjoint, ring = carry
     time, by_state, by_sum, sending, g = arrays
-    of_sum = jnp.stack(_weighted(by_sum, adjoint)) if step.delays is None else None
+    of_sum = jnp.stack(_weighted(by_sum, adjoint))
+    ring = backwards.put(ring, time, of_sum)
     of_sent = rows(backwards.sum(of_sum, ring, time))
     before = [one + here for one, here in zip(_weighted(by_state, adjoint), g, strict=True)]
     if sending is None:
@@ -337,15 +335,7 @@ def _back(step, backwards, carry, arrays):
             before[variable] = before[variable] + one
     else:
         before = [one + more for one, more in zip(before, _weighted(sending, of_sent), strict=True)]
-    if step.delays is not None:
-        # Read first, written then, as in the run: otherwise XLA copies the ring.
-        ring = backwards.put(ring, time - 1, jnp.stack(_weighted(by_sum, before)))
     return (tuple(before), ring), (adjoint, None if sending is None else of_sent)
-
-
-def _last(values):
-    """The last of each series."""
-    return tuple(one[-1] for one in values)
 
 
 def _of_the_step_before(series):
@@ -380,8 +370,9 @@ def _of_the_past(sent, backwards, ring, chosen, past):
         ring, totals = carry
         time, x = at
         value, pull = jax.vjp(sent, chosen, x)
-        ring = backwards.put(ring, time, jnp.zeros_like(value))
-        of_chosen, of_x = pull(backwards.sum(None, ring, time))
+        nothing = jnp.zeros_like(value)
+        ring = backwards.put(ring, time, nothing)
+        of_chosen, of_x = pull(backwards.sum(nothing, ring, time))
         return (ring, [total + new for total, new in zip(totals, of_chosen, strict=True)]), of_x
 
     times = jnp.arange(-(backwards.horizon - 1), 0, dtype=jnp.int32)

@@ -14,6 +14,9 @@ _FEW = 4
 # Weights that stay in a core's cache; nodes from which skipping pairs is noticed.
 _IN_CACHE, _MANY = 2**17, 64
 
+# Indices of a scatter, for XLA.
+_IN_ORDER = {"unique_indices": True, "indices_are_sorted": True}
+
 Theta = Any  # a pytree of arrays: what the step needs of the parameters, worked out once before the loop
 
 
@@ -132,9 +135,9 @@ class Network:
 
     Notes
     -----
-    Without delays there is no ring: what is sent now is all that is seen. The ring has the layout (n_channel, n_mode,
-    2 * horizon * n_node): one gather reads all pairs, and the sum over sources runs along memory. Each sample lies
-    there twice, a horizon apart, so that looking back never wraps: a division for each pair costs more than the step.
+    Without delays there is no ring: what is sent now is all that is seen. The ring is one axis, (n_channel, n_mode,
+    n_node, horizon) in order: one gather reads all pairs, the sum over sources runs along memory, and what a pair reads
+    next lies beside what it reads now, in cache. Of a ring with several axes XLA makes a copy at every step.
     """
 
     def __init__(self, weights, delays, connected=None, forward=True):
@@ -165,31 +168,42 @@ class Network:
         if self.delays is None:
             return None
         # The sample of time k lies at k modulo the horizon.
-        turned = jnp.moveaxis(jnp.roll(sent, 1, axis=0), (1, 3), (0, 1)).reshape(*sent.shape[1::2], -1)
-        return jnp.concatenate([turned, turned], axis=-1)
+        return jnp.transpose(jnp.roll(sent, 1, axis=0), (1, 3, 2, 0)).reshape(-1)
 
-    def ordered(self, ring, time):
-        """Samples of a ring in order of time, the newest that of ``time``: the reverse of `ring`."""
-        samples = ring.reshape(*ring.shape[:2], 2 * self.horizon, self.n_node)[:, :, : self.horizon]
-        samples = jnp.moveaxis(samples, (2, 0, 3, 1), (0, 1, 2, 3))
-        return jnp.roll(samples, -1 - time, axis=0)
+    def ordered(self, ring, time, sent):
+        """Samples of a ring in order of time, the newest that of ``time``, each like ``sent``: the reverse of `ring`."""
+        n_channel, n_node, n_mode = sent.shape
+        samples = ring.reshape(n_channel, n_mode, n_node, self.horizon)
+        return jnp.roll(jnp.transpose(samples, (3, 0, 2, 1)), -1 - time, axis=0)
 
     def put(self, ring, time, sent):
         """Ring with the sample of one more time, in place of the one that nobody waits for."""
         if self.delays is None:
             return None
-        first, sent = jnp.mod(time, self.horizon) * self.n_node, jnp.swapaxes(sent, 1, 2)
-        for start in (first, first + self.horizon * self.n_node):
-            ring = jax.lax.dynamic_update_slice_in_dim(ring, sent, start, axis=2)
-        return ring
+        sample = jnp.swapaxes(sent, 1, 2).reshape(-1)
+        return ring.at[self._places(sent, time)].set(sample, mode="promise_in_bounds", **_IN_ORDER)
+
+    def _places(self, sent, time):
+        """Where in the ring the sample of a time lies, like ``sent``."""
+        return np.arange(sent.size, dtype=np.int32) * self.horizon + self._turn(time)
+
+    def _turn(self, time):
+        return jnp.mod(jnp.asarray(time, jnp.int32), self.horizon)
+
+    def _looked_up(self, sent, time):
+        """Where in the ring each target sees its sources at a time, (n_channel, n_mode, target, source)."""
+        n_channel, n_node, n_mode = sent.shape
+        place = self._turn(time) - self.delays
+        # A comparison: a division for each pair costs more than the step.
+        place = jnp.where(place < 0, place + self.horizon, place) + self.sources * self.horizon
+        first = np.arange(n_channel * n_mode, dtype=np.int32) * (n_node * self.horizon)
+        return first.reshape(n_channel, n_mode, 1, 1) + place[None, None]
 
     def seen(self, sent, ring, time):
         """What each target sees of its sources at a time, (n_channel, n_mode, target, source)."""
         if self.delays is None:
             return jnp.swapaxes(sent, 1, 2).at[:, :, self.sources].get(mode="promise_in_bounds")
-        now = jnp.mod(jnp.asarray(time, jnp.int32), self.horizon) * self.n_node
-        back = (self.horizon - self.delays) * self.n_node + self.sources
-        return ring.at[:, :, now + back].get(mode="promise_in_bounds")
+        return ring.at[self._looked_up(sent, time)].get(mode="promise_in_bounds")
 
     def sum(self, sent, ring, time):
         """Weighted sum over sources, (n_channel, n_node, n_mode), of what is sent now, or of what the ring holds."""
@@ -215,11 +229,16 @@ class Network:
 
 
 def sums(step, theta, weights, network, ring, x, time):
-    """What the coupling makes of the network at a time: s of `Step`."""
-    sent = send(step, theta, x) if network.delays is None else None
+    """What the coupling makes of the network at a time, s of `Step`, and the ring with what is sent at that time.
+
+    The ring is written first and then read. The other way round, XLA copies all of it where what is sent does not
+    depend on what was read.
+    """
+    sent = send(step, theta, x)
+    ring = network.put(ring, time, sent)
     if step.pairs is None:
-        return network.sum(sent, ring, time)
-    return step.pairs(theta, weights, step.own(x), network.pairs(sent, ring, time))
+        return network.sum(sent, ring, time), ring
+    return step.pairs(theta, weights, step.own(x), network.pairs(sent, ring, time)), ring
 
 
 def start(step, theta, weights, past, connected=None):
@@ -255,7 +274,7 @@ def coupling_series(step, theta, weights, past, states):
 
     def body(ring, at):
         time, x = at
-        ring = network.put(ring, time, send(step, theta, x))
-        return ring, step.post(theta, sums(step, theta, weights, network, ring, x, time), step.own(x))
+        s, ring = sums(step, theta, weights, network, ring, x, time)
+        return ring, step.post(theta, s, step.own(x))
 
     return jax.lax.scan(body, ring, (1 + jnp.arange(states.shape[0]), states))[1]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .step import Step, send, start, sums
+from .step import Step, start, sums
 
 
 def whole(taking, states):
@@ -106,11 +106,8 @@ def run_block(step, network, theta, weights, begin, times, inputs, keep_sums=Fal
         variables, ring = carry
         time, u = at
         x = jnp.stack(variables)
-        s = sums(step, theta, weights, network, ring, x, time)
-        new = step.from_sum(theta, x, s, u)
-        if step.delays is not None:
-            ring = network.put(ring, time + 1, send(step, theta, new))
-        new = rows(new)
+        s, ring = sums(step, theta, weights, network, ring, x, time)
+        new = rows(step.from_sum(theta, x, s, u))
         return (new, ring), (new, s if keep_sums else None)
 
     x, ring = begin

@@ -364,7 +364,7 @@ def in_double_of(sim, translated, ordered):
     def coupled(values, weights, past):
         theta = {"coupling": constants(sim.coupling, n_node)(State(**values))}
         network, ring = start(step, theta, weights, past)
-        s = sums(step, theta, weights, network, ring, past[-1], 0)
+        s, _ = sums(step, theta, weights, network, ring, past[-1], 0)
         return step.post(theta, s, step.own(past[-1]))
 
     values = {p.name: np.ravel(np.asarray(p.read(sim.coupling), float)) for p in traits.parameters(sim.coupling)}
