@@ -41,6 +41,7 @@ class Scaled:
 
     @property
     def rest(self):
+        """Of the order of one, with the derivative of the value over its scale."""
         one = self.exponent is not None and _growing(jnp.ones_like(self.exponent), self.exponent)
         return self.factor if self.exponent is None else self.factor * one
 
