@@ -115,6 +115,8 @@ def _apply(jaxpr, equation, arguments):
         return _evaluate(called, dict(zip(called.jaxpr.invars, map(flat, arguments), strict=True)))
     if _is_elementwise(equation):
         return [elementwise(equation, arguments)]
+    if name == "stop_gradient":
+        return arguments
     if name == "unstack" and equation.params["axis"] == 0:
         return split(arguments[0], len(equation.outvars))
     rows = rearranged(equation, arguments) if equation.outvars else None

@@ -131,14 +131,9 @@ def _slope(y):
     return over_y, jnp.where(near, series, over_y * (1.0 - away * over_y * q))
 
 
-# The square of it is finite, so that a derivative that overflows times one that vanishes is 0 and not NaN.
-def _largest_slope(x):
-    return jnp.sqrt(jnp.finfo(x.dtype).max)
-
-
 @jax.custom_jvp
 def exp(x):
-    """e to the x, with a derivative that stays finite where the value overflows.
+    """e to the x, with a derivative of 0 where the value overflows.
 
     Parameters
     ----------
@@ -152,7 +147,8 @@ def exp(x):
 
     Notes
     -----
-    A sigmoid 1 / (1 + exp(x)) is flat where exp overflows, but autodiff of the formula gives 0 times infinity there.
+    Where exp overflows, a function of it that is finite, such as 1 / (1 + exp(x)), is flat; autodiff of the formula
+    gives 0 times infinity there.
     """
     return jnp.exp(x)
 
@@ -161,5 +157,5 @@ def exp(x):
 def _exp_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     y = exp(x)
-    slope = y if jnp.iscomplexobj(y) else jnp.minimum(y, _largest_slope(y))
+    slope = y if jnp.iscomplexobj(y) else jnp.where(jnp.isinf(y), 0.0, y)
     return y, slope * dx

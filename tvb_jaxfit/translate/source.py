@@ -8,6 +8,7 @@ Such a function may still be wrong in silence, so whoever makes one compares it 
 """
 
 import builtins
+import functools
 import inspect
 import linecache
 import sys
@@ -15,6 +16,7 @@ import types
 
 import jax
 
+from ..dynamics.scales import exact_slopes
 from . import numpy_for_jax
 from .boxes import Box, boxed, plain
 
@@ -223,6 +225,35 @@ def _super_of(followed):
     return Super
 
 
+def _with_exact_slopes(function):
+    """The same function of anything, arrays among it, with the derivatives of `exact_slopes`."""
+
+    @functools.wraps(function)
+    def exact(*args, **named):
+        leaves, tree = jax.tree.flatten((args, named))
+        places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, jax.core.Tracer)]
+        if not places:
+            return function(*args, **named)
+        rest, structure = [], None
+
+        def of_traced(*traced):
+            nonlocal structure
+            given = list(leaves)
+            for place, value in zip(places, traced, strict=True):
+                given[place] = value
+            args, named = jax.tree.unflatten(tree, given)
+            results, structure = jax.tree.flatten(function(*args, **named))
+            rest[:] = [None if isinstance(result, jax.core.Tracer) else result for result in results]
+            return [result for result, other in zip(results, rest, strict=True) if other is None]
+
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            found = iter(exact_slopes(of_traced)(*(leaves[place] for place in places)))
+        return jax.tree.unflatten(structure, [next(found) if other is None else other for other in rest])
+
+    return exact
+
+
+@_with_exact_slopes
 def follow(original, method, values, *args, **named):
     """Run a method's code on JAX arrays.
 

@@ -165,7 +165,8 @@ class Trials:
                 continue
             nudged = [dfun(copy, x * nudge, coupling * nudge) for nudge in (1.0 + 1e-8, 1.0 - 1e-8)]
             # A second difference this small leaves only the digits that TVB's formula itself loses.
-            floor = np.abs(nudged[0] + nudged[1] - 2.0 * theirs)
+            with np.errstate(invalid="ignore"):
+                floor = np.abs(nudged[0] + nudged[1] - 2.0 * theirs)
             self.cases.append((values, x, coupling, theirs, floor))
 
     @cached_property
