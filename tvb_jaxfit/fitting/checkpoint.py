@@ -29,7 +29,7 @@ _DERIVED = ("simulate", "structure of the state", "order of callbacks")
 # What is compared as a whole: its parts are nobody's names.
 _WHOLE = ("optimizer", "simulate")
 # Names in a message.
-_MOST = 6
+_MOST = 10
 # Where a path leaves what a user has named.
 _INSIDE = re.compile(r"\.__|<| -> \W")
 
