@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tvb_jaxfit.command import main as program
 from tvb_jaxfit.command.folder import kept
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.options import Refused
+from tvb_jaxfit.fitting.checkpoint import Anew
 from tvb_jaxfit.fitting.fit import FitResult
 from tvb_jaxfit.parameters import with_values
 
@@ -179,25 +181,23 @@ def test_results_are_in_nobodys_way_and_that_shows_before_any_work(files, done, 
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_force_replaces_what_is_there_and_a_refused_fit_does_not(files, done, tmp_path, monkeypatch, instead):
-    (tmp_path / "report.html").write_text("mine")
-    (tmp_path / "checkpoint.npz").write_text("mine, too")
+def test_force_replaces_what_a_fit_has_written_and_a_refused_fit_does_not(files, done, tmp_path, monkeypatch, instead):
+    shutil.copytree(done.folder, tmp_path, dirs_exist_ok=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def refused(*_, checkpoint, **__):
-        assert not Path(checkpoint).exists()
+    def refused(*_, checkpoint, resume, **__):
+        assert isinstance(checkpoint, Anew) and not resume
         raise Refused("free: no such thing")
 
     monkeypatch.setattr(command, "fit", refused)
     assert files.fit(tmp_path, "--force") == 2
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        "report.html": "mine",
-        "checkpoint.npz": "mine, too",
-    }
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     instead()
     assert files.fit(tmp_path, "--force") == 0
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
     # Of another fit, it would be gone on with.
     assert not (tmp_path / "checkpoint.npz").exists() and (tmp_path / "values.npz").exists()
+    assert (tmp_path / "fit.npz").read_bytes() != before["fit.npz"]
 
 
 def _full(monkeypatch, is_full):
@@ -216,28 +216,29 @@ def _full(monkeypatch, is_full):
 @pytest.mark.parametrize("room", [0, 2, 4])
 @pytest.mark.parametrize("former", ["", "of another fit"])
 def test_where_a_disk_is_full_all_results_are_there_or_none(
-    files, tmp_path, instead, monkeypatch, capsys, former, room
+    files, tmp_path, instead, monkeypatch, capsys, former, room, done
 ):
     """Not some, beside those of another fit."""
     instead()
     for name in FILES - {"checkpoint.npz"} if former else ():
-        (tmp_path / name).write_text(former)
+        shutil.copy(done.folder / name, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     # The first is what is written, and removed, before the fit.
     _full(monkeypatch, lambda n: n > 1 + room)
     assert files.fit(tmp_path, *["--force"] * bool(former)) == 2
     told = capsys.readouterr().err
     assert f"--out {tmp_path}: results could not be written (" in told and "No space left on device" in told
     assert "Traceback" not in told and "--resume" not in told
-    assert {path.read_text() for path in tmp_path.iterdir()} <= {former}
-    assert len(list(tmp_path.iterdir())) == (len(FILES) - 1 if former else 0)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert len(before) == (len(FILES) - 1 if former else 0)
 
 
 def test_where_a_disk_is_full_there_is_no_page_rather_than_that_of_another_fit(
-    files, tmp_path, instead, monkeypatch, capsys
+    files, tmp_path, instead, monkeypatch, capsys, done
 ):
     result = instead()
     monkeypatch.setattr(command, "fit", lambda *_, checkpoint, **__: checkpoint.write_text("of this fit") and result)
-    (tmp_path / "report.html").write_text("of another fit")
+    shutil.copy(done.folder / "report.html", tmp_path)
     _full(monkeypatch, lambda n: (tmp_path / "fit.npz").exists())
     assert files.fit(tmp_path, "--force") == 2
     told = capsys.readouterr().err
@@ -249,7 +250,7 @@ def test_where_a_disk_is_full_there_is_no_page_rather_than_that_of_another_fit(
 
 
 def test_no_result_of_a_former_fit_is_left_beside_those_of_another(files, tmp_path, instead, done):
-    (tmp_path / "fc.npy").write_text("of another fit")
+    shutil.copytree(done.folder, tmp_path, dirs_exist_ok=True)
     instead(best=with_values(done.result.best, {"coupling.a": np.full(1, np.nan)}))
     assert files.fit(tmp_path, "--force") == 0
     assert not (tmp_path / "fc.npy").exists() and (tmp_path / "values.npz").exists()

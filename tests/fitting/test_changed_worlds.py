@@ -220,6 +220,24 @@ def test_another_variable_of_the_process_changes_nothing(world):
     assert digest(CHANGES["environment"][0]) == before
 
 
+def _seeds_first():
+    np.random.seed(3)
+    return np.random.rand()
+
+
+def _seeds_last():
+    drawn = np.random.rand()
+    np.random.seed(3)
+    return drawn
+
+
+@pytest.mark.parametrize("function,is_content", [(_seeds_first, False), (_seeds_last, True)])
+def test_where_a_stream_stood_is_no_matter_to_who_seeds_it_first(world, function, is_content):
+    before = digest(function)
+    np.random.rand()
+    assert (digest(function) != before) == is_content
+
+
 def test_an_import_in_the_function_is_followed(world, monkeypatch):
     def function():
         import os as system

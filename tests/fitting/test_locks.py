@@ -31,6 +31,9 @@ sys.stdin.read()
 """
 
 
+RESULT = f"it-{'0' * 32}.npz"
+
+
 def _forking(path, while_held="pass"):
     command = [sys.executable, "-c", FORKS.format(while_held=while_held), str(path)]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -42,7 +45,7 @@ def forked(tmp_path):
     ended = []
 
     def make(*arguments):
-        process = _forking(tmp_path / "file", *arguments)
+        process = _forking(tmp_path / RESULT, *arguments)
         child = int(process.stdout.readline())
         ended.append((process, child))
         return process, child
@@ -59,7 +62,7 @@ def test_a_forked_process_does_not_keep_a_lock(tmp_path, forked):
     assert process.stdout.readline() == "done\n"
     os.kill(child, 0)
     began = time.monotonic()
-    with alone(tmp_path / "file"):
+    with alone(tmp_path / RESULT):
         assert time.monotonic() - began < 5.0
     assert list(tmp_path.iterdir()) == []
 
@@ -68,7 +71,7 @@ def test_the_process_that_forked_keeps_it(tmp_path, forked):
     process, child = forked("time.sleep(1.5)")
     os.kill(child, signal.SIGTERM)
     began = time.monotonic()
-    with alone(tmp_path / "file"):
+    with alone(tmp_path / RESULT):
         assert time.monotonic() - began > 0.5
 
 
@@ -76,9 +79,24 @@ def test_a_lock_of_a_killed_process_is_free(tmp_path, forked):
     process, child = forked("time.sleep(60)")
     process.kill()
     process.wait()
-    with alone(tmp_path / "file"):
+    with alone(tmp_path / RESULT):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_of_killed_processes_are_removed_and_those_of_living_ones_are_not(tmp_path, forked):
+    theirs = tmp_path / ".theirs.npz.lock"
+    theirs.touch()
+    process, child = forked("time.sleep(60)")
+    with alone(tmp_path / "other"):
+        assert len(list(tmp_path.iterdir())) == 3
+        with alone(tmp_path / "another"):
+            assert (tmp_path / ".other.lock").exists()
+    process.kill()
+    process.wait()
+    with alone(tmp_path / "other"):
+        pass
+    assert list(tmp_path.iterdir()) == [theirs]
 
 
 def test_of_many_threads_one_has_it(tmp_path):

@@ -115,6 +115,7 @@ def test_another_fit_is_refused_by_name(copied, name):
     assert Path(copied).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_where_the_default_optimizer_goes_by_the_steps_they_are_part_of_the_fit(tmp_path):
     path, options = tmp_path / "fit.npz", {"method": "linear+simulate", "max_evaluations": 3}
     fitted(path, steps=1, **options)

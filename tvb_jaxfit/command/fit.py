@@ -8,10 +8,11 @@ from pathlib import Path
 import optax
 
 from ..fitting.account import account_of, certified
+from ..fitting.checkpoint import Anew
 from ..fitting.fit import fit
 from ..fitting.report import write_report
 from ..parameters import BoundedParameter, Parameter
-from .folder import CHECKPOINT, PAGE, keep, put_aside
+from .folder import CHECKPOINT, PAGE, keep, stamp
 from .matrices import load_fc
 from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, free_of, is_refusal
 from .simulator import simulator_of
@@ -42,29 +43,31 @@ def run(options, command):
     sim, target = simulator_of(options), load_fc(options.fc)
     free = {path: _parameter(*kept) for path, kept in free_of(options.free)[0].items()}
     folder = Path(options.out)
-    checkpoint = None if options.method == "linear" else folder / CHECKPOINT
-    with put_aside(folder / CHECKPOINT) if options.force else contextlib.nullcontext():
-        result = fit(
-            sim,
-            target,
-            free,
-            method=options.method,
-            optimizer=None if options.learning_rate is None else optax.adam(options.learning_rate),
-            max_steps=options.steps,
-            patience=options.patience,
-            max_evaluations=options.max_evaluations,
-            skip_t=options.skip,
-            checkpoint=checkpoint,
-            resume=options.resume,
-            progress=not options.quiet,
-            missing=options.missing,
-        )
+    checkpoint = None if options.method == "linear" else (Anew if options.force else Path)(folder / CHECKPOINT)
+    former = stamp(folder / CHECKPOINT)
+    result = fit(
+        sim,
+        target,
+        free,
+        method=options.method,
+        optimizer=None if options.learning_rate is None else optax.adam(options.learning_rate),
+        max_steps=options.steps,
+        patience=options.patience,
+        max_evaluations=options.max_evaluations,
+        skip_t=options.skip,
+        checkpoint=checkpoint,
+        resume=options.resume,
+        progress=not options.quiet,
+        missing=options.missing,
+    )
     if options.learning_rate is not None:
         result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
     print(result)
     account = account_of(result, command=command)
+    # One that this fit has not replaced is of another.
+    of_another = [CHECKPOINT] if options.force and former == stamp(folder / CHECKPOINT) else []
     with _writing(folder):
-        keep(folder, account)
+        keep(folder, account, of_another)
     code, problem, certificate = _code_of(result), None, None
     if code == DONE and (options.evaluate or options.certify):
         code, problem, certificate = _afterwards(result, options)

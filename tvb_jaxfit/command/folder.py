@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -9,16 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import whole
-from ..fitting.store import arrays_of, read
+from ..files import finish, together, whole
+from ..fitting.checkpoint import is_checkpoint
+from ..fitting.store import Unreadable, arrays_of, read
 from .options import Refused
 
 _KIND = "account of a fit"
 CHECKPOINT, ACCOUNT, PAGE = "checkpoint.npz", "fit.npz", "report.html"
 _FILES = ("values.json", "values.npz", "fc.npy", "history.csv", ACCOUNT, PAGE, CHECKPOINT)
+# What each page begins with.
+_OF_A_PAGE = b'<p class="quiet">Fit to functional connectivity (FC), '
 
 
-def claim(folder, force, resume):
+def claim(folder, force, resume, inputs=None):
     """Make sure, before anything else is done, that results can be written to a folder.
 
     Parameters
@@ -26,28 +30,54 @@ def claim(folder, force, resume):
     folder : path-like
         Where there is none, none is left.
     force, resume : bool
-        Whether what is there may be replaced, or gone on with.
+        Whether what a former fit has written there may be replaced, or gone on with.
+    inputs : dict of str to path-like, optional
+        Files that are read, by option: none of them is ever replaced.
 
     Raises
     ------
     Refused
-        Where results of a fit are there already, or, to go on with, are not; where nothing can be written.
+        Where results of a fit are there already, or, to go on with, are not; where a file that would be replaced is an
+        input, or was not written by a fit; where nothing can be written.
     """
     folder = Path(folder)
+    finish(folder)
     there = [name for name in _FILES if (folder / name).exists()]
+    read_too = [
+        f"{name} is the input of {option}"
+        for option, path in (inputs or {}).items()
+        for name in there
+        if Path(path).exists() and os.path.samefile(folder / name, path)
+    ]
+    if read_too:
+        raise Refused(f"--out {folder}: {', '.join(read_too)}, and no output replaces an input; name another folder")
     if resume and CHECKPOINT not in there:
         raise Refused(f"--resume: there is no {CHECKPOINT} in {folder} to go on from; leave it to begin")
     if there and not (force or resume):
         raise Refused(
             f"--out {folder}: {', '.join(there)} {'is' if len(there) == 1 else 'are'} there already; name another "
-            "folder, or give --force to replace what is there, or --resume to go on with it"
+            "folder, or give --force to replace what a former fit has written, or --resume to go on with it"
         )
+    foreign = foreign_in(folder)
+    if foreign:
+        raise Refused(
+            f"--out {folder}: {', '.join(foreign)} {'is' if len(foreign) == 1 else 'are'} there, not as a fit has "
+            "written it; only what a fit has written is replaced: move it, or name another folder"
+        )
+    _try_to_write(folder)
+
+
+def _try_to_write(folder):
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        with whole(folder / ".written") as file:
+        with whole(folder / "results") as file:
             # An empty file has its place on a full disk, too.
             file.write(bytes(65536))
-        (folder / ".written").unlink()
+            file.flush()
+            os.fsync(file.fileno())
+            raise _Tried
+    except _Tried:
+        pass
     except OSError as error:
         raise Refused(f"--out {folder}: {error}") from error
     finally:
@@ -56,24 +86,78 @@ def claim(folder, force, resume):
                 place.rmdir()
 
 
-@contextlib.contextmanager
-def put_aside(path):
-    """A file is out of the way within, and gone afterwards; after an error that put none in its place, it is back."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.before")
-    if path.exists():
-        path.replace(aside)
+class _Tried(Exception):
+    """What is written to try it takes no name."""
+
+
+def foreign_in(folder):
+    """Files in a folder that have names of results, and are not as a fit has written them.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    list of str
+    """
+    folder, written = Path(folder), {}
+    with contextlib.suppress(OSError, Unreadable):
+        written = read(folder / ACCOUNT, _KIND)
+        written = {ACCOUNT: None} | (written["written"] if isinstance(written, dict) else {})
+
+    def is_ours(name):
+        if name == CHECKPOINT:
+            return is_checkpoint(folder / name)
+        if name == PAGE:
+            return _OF_A_PAGE in (folder / name).read_bytes()
+        return name in written and written[name] in (None, _hash((folder / name).read_bytes()))
+
+    there = [name for name in _FILES if os.path.lexists(folder / name)]
+    return [name for name in there if not (folder / name).is_file() or not is_ours(name)]
+
+
+def _hash(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def inputs_of(options):
+    """Files that a command reads, by option.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+
+    Returns
+    -------
+    dict of str to Path
+    """
+    named = {f"--{name}": getattr(options, name) for name in ("fc", "connectivity", "simulator")}
+    settings = [text.partition("=") for text in options.set or []]
+    named |= {f"--set {path}": value[1:] for path, _, value in settings if value[:1] == "@"}
+    # FILE:KEY is of the file.
+    return {
+        option: Path(text) if Path(text).exists() else Path(text.rpartition(":")[0] or text)
+        for option, text in named.items()
+        if text is not None
+    }
+
+
+def stamp(path):
+    """What tells a file from one that has replaced it; None where there is none.
+
+    Parameters
+    ----------
+    path : path-like
+    """
     try:
-        yield
-    except BaseException:
-        if aside.exists() and not path.exists():
-            aside.replace(path)
-        raise
-    finally:
-        aside.unlink(missing_ok=True)
+        told = os.stat(path)
+    except OSError:
+        return None
+    return told.st_ino, told.st_mtime_ns, told.st_size
 
 
-def keep(folder, account):
+def keep(folder, account, also_remove=()):
     """Write the results of a fit, but for the page: all of them, or none.
 
     Whatever a former fit has left there, its page included, is gone then: it would be taken for this one's.
@@ -82,31 +166,33 @@ def keep(folder, account):
     ----------
     folder : path-like
     account : Account
+    also_remove : iterable of str, optional
+        Other files of the former fit.
 
     Raises
     ------
     OSError
         As of any writing; everything is as it was then.
     """
-    folder, files = Path(folder), {}
-    with contextlib.ExitStack() as stack:
+    contents = {
+        "values.npz": _as_bytes(np.savez, **{each.path: each.fitted for each in account.parameters}),
+        "values.json": json.dumps(_values(account), indent=1, ensure_ascii=False).encode(),
+        "history.csv": _history(account).encode(),
+    }
+    if "Fitted" in account.matrices:
+        contents["fc.npy"] = _as_bytes(np.save, account.matrices["Fitted"])
+    # How they were written, so that what is not this any more is somebody's.
+    written = {name: _hash(content) for name, content in contents.items()}
+    contents[ACCOUNT] = _as_bytes(np.savez, **arrays_of({"account": account, "written": written}, _KIND))
+    with together(folder, {*_FILES, *also_remove} - ({CHECKPOINT} - {*also_remove})) as file:
+        for name, content in contents.items():
+            file(name).write(content)
 
-        def file(name):
-            files[name] = stack.enter_context(whole(folder / name))
-            return files[name]
 
-        np.savez(file(ACCOUNT), **arrays_of(account, _KIND))
-        np.savez(file("values.npz"), **{each.path: each.fitted for each in account.parameters})
-        if "Fitted" in account.matrices:
-            np.save(file("fc.npy"), account.matrices["Fitted"])
-        file("values.json").write(json.dumps(_values(account), indent=1, ensure_ascii=False).encode())
-        file("history.csv").write(_history(account).encode())
-        # Before any of them takes its name, there has to be room for all.
-        for each in files.values():
-            each.flush()
-            os.fsync(each.fileno())
-        for name in {*_FILES} - {*files, CHECKPOINT}:
-            (folder / name).unlink(missing_ok=True)
+def _as_bytes(save, *arrays, **named):
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
 
 
 def kept(folder):
@@ -126,9 +212,12 @@ def kept(folder):
         Where there is none, or it is damaged.
     """
     try:
-        return read(Path(folder) / ACCOUNT, _KIND)
+        finish(folder)
+        held = read(Path(folder) / ACCOUNT, _KIND)
     except (OSError, ValueError) as error:
         raise Refused(f"{folder}: there is no fit of tvb-jaxfit fit to report on ({error})") from error
+    # Of a former version, the account is alone.
+    return held["account"] if isinstance(held, dict) else held
 
 
 def _values(account):

@@ -73,11 +73,13 @@ def _certify(options, arguments):
 
 
 def _report(options, arguments):
-    from .folder import PAGE, kept
+    from .folder import PAGE, foreign_in, kept
 
     path = Path(options.folder) / PAGE if options.to is None else Path(options.to)
     if path.exists() and not options.force:
         raise Refused(f"{path} is there already; give --force to replace it, or --to FILE")
+    if options.to is None and PAGE in foreign_in(options.folder):
+        raise Refused(f"{path} is there, not as a report was written; move it, or give --to FILE")
     from ..fitting.report import write_report
 
     print(write_report(path, kept(options.folder), options.force))
@@ -85,10 +87,10 @@ def _report(options, arguments):
 
 
 def _fit(options, arguments):
-    from .folder import claim
+    from .folder import claim, inputs_of
 
     _checked(options)
-    claim(options.out, options.force, options.resume)
+    claim(options.out, options.force, options.resume, inputs_of(options))
     _begin(options)
     from .fit import run
 

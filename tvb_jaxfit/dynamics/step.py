@@ -171,7 +171,7 @@ class Network:
         return jnp.transpose(jnp.roll(sent, 1, axis=0), (1, 3, 2, 0)).reshape(-1)
 
     def ordered(self, ring, time, sent):
-        """Samples of a ring in order of time, the newest that of ``time``, each like ``sent``: the reverse of `ring`."""
+        """Samples of a ring in order of time, the newest of ``time``, each like ``sent``: the reverse of `ring`."""
         n_channel, n_node, n_mode = sent.shape
         samples = ring.reshape(n_channel, n_mode, n_node, self.horizon)
         return jnp.roll(jnp.transpose(samples, (3, 0, 2, 1)), -1 - time, axis=0)

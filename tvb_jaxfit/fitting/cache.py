@@ -67,8 +67,9 @@ def cache(name, redo=False):
 
     What the key does not see is named in a warning: where the function opens files, reads a clock or starts a process,
     what was computed first is returned; where it looks names up while it runs (`eval`, `globals`, `sys.modules`,
-    `input`), it is computed at each call. What a library computes in the function's stead is not looked into, nor what
-    an `lru_cache` has kept. What the function changes beside what it returns is not done again.
+    `input`), it is computed at each call. What a library computes in the function's stead is not looked into (the
+    streams that it draws from, the files that it reads), nor what an `lru_cache` has kept. What the function changes
+    beside what it returns is not done again.
 
     Results are stored as arrays and JSON and never unpickled: numbers, strings, arrays, lists, tuples, dicts, `State`,
     `Parameter`, `History` and `Exploration` come back as they went. Of two processes that ask at once, one computes.

@@ -12,6 +12,7 @@ from .. import __version__
 from ..parameters import path_name
 from .callbacks import deciding
 from .content import digests
+from .libraries import own_sources
 from .store import Unreadable, read, write
 
 _KIND = "checkpoint of a fit"
@@ -28,13 +29,27 @@ _DERIVED = ("simulate", "structure of the state", "order of callbacks")
 # What is compared as a whole: its parts are nobody's names.
 _WHOLE = ("optimizer", "simulate")
 # Names in a message.
-_MOST = 6
+_MOST = 10
 # Where a path leaves what a user has named.
 _INSIDE = re.compile(r"\.__|<| -> \W")
 
 
 class Anew(type(Path())):
     """Path of a checkpoint that a new fit begins: what is there already is not gone on with, and replaced."""
+
+
+def is_checkpoint(path):
+    """Whether a file is the checkpoint of a fit, of whatever version.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    try:
+        read(path, _KIND)
+    except (OSError, Unreadable):
+        return False
+    return True
 
 
 class Checkpoint:
@@ -166,7 +181,9 @@ def _is_within(path, other):
 
 
 def _installed():
-    return {name: importlib.metadata.version(name) for name in _PACKAGES} | {"tvb_jaxfit": __version__}
+    return {name: importlib.metadata.version(name) for name in _PACKAGES} | {
+        "tvb_jaxfit": f"{__version__} ({own_sources()})"
+    }
 
 
 def _versions(held):

@@ -6,11 +6,9 @@ for itself by name and version; what has no content to be compared is refused by
 """
 
 import decimal
-import functools
 import hashlib
 import importlib.metadata
 import locale
-import pathlib
 import sys
 import time
 
@@ -18,7 +16,7 @@ import jax
 import numpy as np
 
 from . import code  # noqa: F401  # says of code what it consists of
-from .libraries import look_again
+from .libraries import look_again, own_sources
 from .names import replaced
 from .parts import Held, NotKeyed, WorkedOut, parts_of
 from .unseen import Unseen
@@ -118,7 +116,7 @@ def environment():
     return {
         "python": sys.version_info[:3],
         "versions": [importlib.metadata.version(name) for name in names],
-        "tvb_jaxfit": _own_sources(),
+        "tvb_jaxfit": own_sources(),
         "settings": [getattr(jax.config, name) for name in settings],
         "decimal": [getattr(decimals, name) for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")],
         "numpy": [np.geterr(), Held(np.get_printoptions())],
@@ -224,10 +222,3 @@ def _is_as_worked_out(part):
         return _given[rest] == _Walk().digest(part.value, ""), True
     except NotKeyed:
         return True, False
-
-
-@functools.cache
-def _own_sources():
-    """Digest of this package: its version stays the same while it is worked on."""
-    home = pathlib.Path(__file__).parents[1]
-    return digest([path.read_bytes() for path in sorted(home.rglob("*.py"))])

@@ -66,8 +66,21 @@ def look_again():
 def _edits(top):
     if top in sys.stdlib_module_names:
         return ""
-    recorded = None if top == _OWN else _recorded(top)
+    if top == _OWN:
+        return f" {own_sources()}"
+    recorded = _recorded(top)
     return f" {_sources(top)}" if recorded is None else recorded
+
+
+@functools.cache
+def own_sources():
+    """Digest of this package as it was when it was first asked for: its version stays while it is worked on.
+
+    Returns
+    -------
+    str
+    """
+    return _sources.__wrapped__(_OWN)
 
 
 @functools.cache

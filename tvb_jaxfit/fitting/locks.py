@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import re
 import threading
 
 # By process, since a forked one has what its parent had: what its threads have, and whom to tell when that changes.
 _turns = {}
+# What `cache` has locks of.
+_OF_A_RESULT = re.compile(r"\..+-[0-9a-f]{32}\.npz\.lock")
 
 
 @contextlib.contextmanager
@@ -31,6 +34,8 @@ def alone(path):
     with changed:
         changed.wait_for(lambda: beside not in taken)
         taken.add(beside)
+        # Whoever else of this process wants one waits meanwhile.
+        _remove_left_over(beside.parent, taken, fcntl)
     file = None
     try:
         with contextlib.suppress(OSError):
@@ -46,6 +51,18 @@ def alone(path):
             with changed:
                 taken.discard(beside)
                 changed.notify_all()
+
+
+def _remove_left_over(folder, taken, fcntl):
+    """Remove the locks of processes that were killed."""
+    for path in folder.glob(".*.lock"):
+        # To close a file would give up this process's own lock of it.
+        if path in taken or not _OF_A_RESULT.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError), open(path, "r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                path.unlink()
 
 
 def _locked(path, fcntl):

@@ -23,7 +23,8 @@ _ABSENT = "absent"
 # Packages whose functions may have been replaced, whoever calls them.
 _WATCHED = {"builtins", "math", "random", "numpy", "scipy", "pandas", "jax", "optax", "tvb", "tvb_jaxfit"}
 # Streams and settings that functions of libraries read: what they hold is content.
-_STATEFUL = (np.random.RandomState, random.Random, type(os.environ))
+_STREAMS = (np.random.RandomState, random.Random)
+_STATEFUL = (*_STREAMS, type(os.environ))
 _DRAW_ENTROPY = (np.random.default_rng, np.random.RandomState, np.random.SeedSequence, random.Random)
 
 
@@ -59,10 +60,22 @@ def used(code, namespace, local=None):
                 found |= _reached(name, local[name], following, is_local=True)
         if instruction.opname in _ATTRIBUTE and unseen_attribute(name) is not None:
             found[f".{name}"] = unseen_attribute(name)
+    found = _without_seeded(found)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             found |= dict(used(constant, namespace, local))
     return sorted(found.items(), key=lambda item: item[0])
+
+
+def _without_seeded(found):
+    """Without the streams that the code seeds before it draws from them: where they stood is no matter."""
+    first = {}
+    for value in found.values():
+        owner = getattr(value, "__self__", None)
+        if isinstance(owner, _STREAMS):
+            first.setdefault(id(owner), getattr(value, "__name__", ""))
+    seeded = [owner for owner, name in first.items() if name in ("seed", "set_state", "setstate")]
+    return {name: value for name, value in found.items() if id(getattr(value, "__self__", None)) not in seeded}
 
 
 def is_of_the_users(value):
@@ -171,6 +184,9 @@ def _of_a_library(name, value, following):
         return name
     if is_of_the_users(value):
         return value
+    if value is np.random.seed:
+        # A function, where the others are methods of NumPy's stream.
+        return np.random.rand.__self__.seed
     if value is os.environ or getattr(value, "__self__", None) is os.environ or value is os.getenv:
         return _variables(following)
     if callable(value):

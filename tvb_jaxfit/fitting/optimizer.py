@@ -116,8 +116,10 @@ class OptaxOptimizer:
         max_steps : int, optional
         resume : bool, optional
             Whether to go on from the checkpoint, where there is one. The fit has to be the one that it was: the same
-            state, optimiser and loss. Whenever it was killed, it ends with the same numbers, bit for bit, as one that
-            was not. With a larger ``max_steps`` it goes on beyond where it had ended.
+            state, loss and optimiser, with all that their functions use, ``refresh``, ``validate``, and callbacks that
+            keep or end something. ``progress``, ``checkpoint_every``, what prints and callbacks that are functions may
+            be others. Whenever it was killed, it ends with the same numbers, bit for bit, as one that was not. With a
+            larger ``max_steps`` it goes on beyond where it had ended.
 
         Returns
         -------
@@ -131,7 +133,7 @@ class OptaxOptimizer:
         ValueError
             Where nothing is marked for fitting, a start value lies outside its bounds, the loss gives no scalar, or
             ``refresh`` changes more than values; where there is nothing to resume from, or a checkpoint that is damaged
-            or of another fit.
+            or of another fit (what differs is named).
         FileExistsError
             Where there is a checkpoint, or another file in its place, and the fit is not to go on from it.
         Exception
@@ -142,7 +144,8 @@ class OptaxOptimizer:
         -----
         UserWarning
             Where the loss does not depend on a parameter, or the checkpoint could not be written (a full disk): the fit
-            goes on.
+            goes on. Where a fit is resumed and something in it cannot be compared with what it was, such as a file that
+            the loss reads: it is named.
 
         Notes
         -----

@@ -1,0 +1,151 @@
+"""Outputs replace what a former fit has written, and nothing else: no input, and no file of anybody's."""
+
+import dataclasses
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from tvb_jaxfit.command import main as program
+from tvb_jaxfit.command.folder import claim, foreign_in, keep, kept
+from tvb_jaxfit.command.main import main
+from tvb_jaxfit.command.options import Refused
+from tvb_jaxfit.fitting import store
+
+from .conftest import FIT, FREE
+
+NAMES = ["values.json", "values.npz", "fc.npy", "history.csv", "fit.npz", "report.html", "checkpoint.npz"]
+
+
+@pytest.fixture
+def former(done, tmp_path):
+    """A folder of a former fit, which may be written to."""
+    shutil.copytree(done.folder, tmp_path / "former")
+    return tmp_path / "former"
+
+
+def _contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _refused(capsys, folder, *arguments):
+    """What a command says that has changed nothing of a folder and has begun no fit."""
+    before = _contents(folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(program, "_begin", lambda _: pytest.fail("refused before any work"))
+        assert main([*arguments, "--out", str(folder)]) == 2
+    assert _contents(folder) == before
+    return capsys.readouterr().err
+
+
+def _fit(files, **options):
+    given = {"--connectivity": files.connectome, "--fc": files.fc} | options
+    return ["fit", *(text for pair in given.items() for text in pair), *FREE, *FIT]
+
+
+def test_what_a_fit_has_written_is_its_own(former):
+    assert foreign_in(former) == []
+    claim(former, force=True, resume=False)
+    claim(former, force=False, resume=True)
+    assert sorted(_contents(former)) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("how", ["--force", "--resume"])
+def test_a_file_of_somebodys_under_the_name_of_a_result_stays(files, former, capsys, name, how):
+    if how == "--resume" and name == "checkpoint.npz":
+        pytest.skip("there is nothing to go on from then")
+    (former / name).write_bytes(b"mine")
+    told = _refused(capsys, former, *_fit(files), how)
+    assert name in told and "not as a fit has written it" in told
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_alone_in_a_folder_too(files, tmp_path, capsys, name):
+    (tmp_path / name).write_bytes(b"mine")
+    assert f"{name} is there, not as a fit has written it" in _refused(capsys, tmp_path, *_fit(files), "--force")
+
+
+def test_a_result_that_was_changed_since_is_somebodys(former):
+    with open(former / "history.csv", "a") as file:
+        file.write("a note\n")
+    assert foreign_in(former) == ["history.csv"]
+
+
+def test_a_folder_of_that_name_is_somebodys(tmp_path):
+    (tmp_path / "fc.npy").mkdir()
+    assert foreign_in(tmp_path) == ["fc.npy"]
+
+
+@pytest.mark.parametrize("how", ["--force", "--resume", None])
+def test_no_output_replaces_an_input(files, former, capsys, how):
+    """Also where a former fit has written it."""
+    options = _fit(files, **{"--fc": str(former / "fc.npy")})
+    told = _refused(capsys, former, *options, *[how] * (how is not None))
+    assert "fc.npy is the input of --fc, and no output replaces an input" in told
+
+
+def test_nor_one_by_another_name_or_with_a_key(files, former, tmp_path, capsys):
+    (tmp_path / "link.npz").symlink_to(former / "values.npz")
+    setting = ["--set", f"model.w=@{tmp_path / 'link.npz'}:model.w"]
+    told = _refused(capsys, former, *_fit(files), *setting, "--force")
+    assert "values.npz is the input of --set model.w" in told
+    shutil.copy(files.fc, former / "fc.csv")
+    claim(former, force=True, resume=False, inputs={"--fc": former / "fc.csv"})
+
+
+def test_a_page_of_somebodys_is_not_replaced_by_a_report(former, capsys):
+    (former / "report.html").write_text("mine")
+    assert main(["report", str(former), "--force"]) == 2
+    assert "not as a report was written" in capsys.readouterr().err
+    assert (former / "report.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("n", range(6))
+def test_a_crash_leaves_all_of_a_former_fit_or_none(former, monkeypatch, n):
+    """After so many files have their names; the next one that looks finishes it."""
+    account, before, replace, done = kept(former), _contents(former), os.replace, []
+
+    class Crash(BaseException):
+        pass
+
+    def crashing(*paths):
+        if len(done) == n:
+            raise Crash
+        done.append(paths)
+        replace(*paths)
+
+    changed = dataclasses.replace(account, when="another day")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", crashing)
+        try:
+            keep(former, changed)
+        except Crash:
+            assert n < 5
+    assert kept(former).when == "another day"
+    assert sorted(_contents(former)) == sorted(set(NAMES) - {"report.html"}) and foreign_in(former) == []
+    assert _contents(former)["fit.npz"] != before["fit.npz"]
+
+
+def test_an_account_of_a_former_version_is_read_and_what_lies_beside_it_is_left(former):
+    account = kept(former)
+    store.write(former / "fit.npz", account, "account of a fit")
+    assert kept(former).when == account.when
+    assert set(foreign_in(former)) == {"values.json", "values.npz", "fc.npy", "history.csv"}
+    with pytest.raises(Refused, match="not as a fit has written it"):
+        claim(former, force=True, resume=False)
+
+
+def test_to_try_whether_a_folder_can_be_written_leaves_nothing(tmp_path):
+    claim(tmp_path / "new" / "out", force=False, resume=False)
+    claim(tmp_path, force=False, resume=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_learning_rate_is_not_resumed(files, former, capsys):
+    before = _contents(former)
+    assert files.fit(former, "--resume", "--learning-rate", "0.5") == 2
+    assert "checkpoint.npz is of another fit (other are: optimizer)" in capsys.readouterr().err
+    assert _contents(former) == before
+    np.testing.assert_array_equal(np.load(former / "fc.npy"), kept(former).matrices["Fitted"])
