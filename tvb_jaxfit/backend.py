@@ -5,6 +5,8 @@ import math
 import numpy as np
 from tvb.simulator.backend.base import BaseBackend
 
+from . import options as allowed
+from .options import check
 from .translate.assemble import assemble
 from .translate.simulator import translated
 
@@ -62,12 +64,15 @@ class JaxBackend(BaseBackend):
         ValueError
             Where ``nstep`` is no positive integer.
         """
+        check(
+            "run_sim",
+            nstep=(nstep, allowed.optional(allowed.whole(1))),
+            simulation_length=(simulation_length, allowed.optional(allowed.number(above=0.0))),
+        )
         parts = translated(sim)
         dt = parts.reference.integrator.dt
         if nstep is None:
             length = parts.reference.simulation_length if simulation_length is None else simulation_length
             nstep = math.ceil(length / dt)
-        elif int(nstep) != nstep or nstep < 1:
-            raise ValueError(f"nstep: {nstep}; give a positive number of steps.")
         simulate, state = assemble(parts, simulation_length, n_steps=int(nstep))
         return [(time, np.asarray(data)) for time, data in simulate(state)]

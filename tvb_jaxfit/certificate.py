@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import options as allowed
 from .dynamics.monitors import Bold
+from .options import check
 from .parameters import plain
 from .translate.assemble import assemble
 from .translate.clone import clone, configured_clone
@@ -125,6 +127,11 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
     UnsupportedComponent
         As `prepare`.
     """
+    check(
+        "certify",
+        tolerance=(tolerance, allowed.number(least=0.0)),
+        stock_tolerance=(stock_tolerance, allowed.number(least=0.0)),
+    )
     if not jax.config.jax_enable_x64:
         raise RuntimeError(
             "certify compares to rounding, which takes double precision: "

@@ -212,7 +212,9 @@ class MaskedParameter(BoundedParameter):
         if self._mask is None:
             self._mask = _packed(np.asarray(value) != 0.0)
         if value.shape != self._mask[0]:
-            raise ValueError(f"MaskedParameter: a mask of shape {self._mask[0]} for a value of {value.shape}.")
+            raise ValueError(
+                f"MaskedParameter: a mask of shape {self._mask[0]} for a value of {value.shape}; give equal ones."
+            )
         self.value = value
 
     def _facts(self):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .options import check, text
+
 __all__ = ["load_connectivity", "load_functional_connectivity", "load_structural_connectivity"]
 
 _DK_AVERAGE = "dk_average"
@@ -45,6 +47,7 @@ def load_structural_connectivity(name="dk_average"):
     >>> weights.shape, lengths.shape, region_labels[0]
     ((84, 84), (84, 84), 'L.BSTS')
     """
+    check("load_structural_connectivity", name=(name, text))
     if name != _DK_AVERAGE:
         raise _unknown(name, [_DK_AVERAGE])
     with np.load(_tvboptim_file("connectivity", name), allow_pickle=False) as data:
@@ -80,6 +83,7 @@ def load_functional_connectivity(name="dk_average"):
     >>> load_functional_connectivity().shape
     (84, 84)
     """
+    check("load_functional_connectivity", name=(name, text))
     if name != _DK_AVERAGE:
         raise _unknown(name, [_DK_AVERAGE])
     with np.load(_tvboptim_file("functional", name), allow_pickle=False) as data:
@@ -122,6 +126,7 @@ def load_connectivity(name="dk_average"):
     >>> load_connectivity("76").weights.shape
     (76, 76)
     """
+    check("load_connectivity", name=(name, text))
     # TVB takes seconds to import.
     from tvb.datatypes.connectivity import Connectivity
 

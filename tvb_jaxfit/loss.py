@@ -7,7 +7,7 @@ import numpy as np
 from tvb_jaxfit.observation import standardise
 
 from .arrays import real_array, unmasked
-from .options import check, one_of
+from .options import check, flag, one_of
 
 __all__ = ["fc_corr", "rmse", "rmse_corr"]
 
@@ -109,6 +109,7 @@ def fc_corr(fc, target, include_diagonal=False, missing="refuse"):
     >>> print(f"{fc_corr(fc, target):.4f}, with the diagonal {fc_corr(fc, target, include_diagonal=True):.4f}")
     -0.5000, with the diagonal 0.8619
     """
+    check("fc_corr", include_diagonal=(include_diagonal, flag))
     fc, target = _pair(fc, target, missing)
     n_node = fc.shape[0]
     if n_node < 3:

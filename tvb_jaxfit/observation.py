@@ -56,7 +56,10 @@ def compute_fc(bold, skip_t=0):
      [-1.  0.  0.]
      [ 0.  0.  0.]]
     """
-    signals = _select(jnp.asarray(unmasked(bold, "bold")), skip_t)
+    bold = unmasked(bold, "bold")
+    if not jnp.issubdtype(bold.dtype, jnp.floating):
+        raise TypeError(f"bold has dtype {bold.dtype}; FC needs a floating dtype. Convert it: bold.astype(float).")
+    signals = _select(jnp.asarray(bold), skip_t)
     if not isinstance(signals, jax.core.Tracer):
         _refuse_undefined(np.asarray(signals))
     unit = standardise(signals)
@@ -126,8 +129,6 @@ def correlations(covariance):
 
 def _select(bold, skip_t):
     """Return the samples to correlate, of shape (n_time, n_node)."""
-    if not jnp.issubdtype(bold.dtype, jnp.floating):
-        raise TypeError(f"bold has dtype {bold.dtype}; FC needs a floating dtype. Convert it: bold.astype(float).")
     try:
         skip_t = operator.index(skip_t)
     except TypeError:

@@ -88,6 +88,11 @@ def number(*, above=-math.inf, least=-math.inf, most=math.inf):
     return rule
 
 
+def real(value):
+    """Rule of real numbers, finite or not: for what is checked further where it is used."""
+    return None if _is_number(value) else "a number"
+
+
 def flag(value):
     """Rule of True and False."""
     return None if isinstance(value, (bool, np.bool_)) else "True or False"
@@ -117,6 +122,13 @@ def one_of(*allowed):
 def a(kind, how=""):
     """Rule of instances of a class."""
     return lambda value: None if isinstance(value, kind) else f"a {kind.__name__}{f', {how}' if how else ''}"
+
+
+def simulator(value):
+    """Rule of TVB's simulators, which does not import TVB."""
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(value).__mro__}
+    name = "tvb.simulator.simulator.Simulator"
+    return None if name in kinds else f"a {name}"
 
 
 def key(value):

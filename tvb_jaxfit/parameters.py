@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .arrays import real_array
+from .options import check, flag
 from .state import State
 
 # How far inside a value on its bound is taken, as a part of the range (or of 1): at the bound its image is infinite.
@@ -48,6 +49,7 @@ class Parameter:
     """
 
     def __init__(self, value=None, regional=False):
+        check(type(self).__name__, regional=(regional, flag))
         value = value.value if isinstance(value, Parameter) else value
         self.regional = bool(regional)
         self.value = None
@@ -56,8 +58,10 @@ class Parameter:
             self.check()
 
     def check(self):
-        """Raise ValueError where a value is not finite."""
+        """Raise ValueError where a value is not finite, or there is none."""
         real_array(self.value, f"{type(self).__name__}: value", finite=True)
+        if self.value.size == 0:
+            raise ValueError(f"{type(self).__name__}: value of shape {self.value.shape}; give one number or more.")
 
     def in_place_of(self, former, n_node=None):
         """Return this parameter as it stands for a value of a state, which asks for it.

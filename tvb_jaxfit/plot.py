@@ -155,7 +155,8 @@ def functional_connectivity(matrices, target=None, axes=None):
 
     axes = _axes(axes, len(matrices), (3.0, 3.3))
     pairs = [matrix[~np.eye(len(matrix), dtype=bool)] for matrix in matrices.values()]
-    scale = Normalize(min(0.0, min(map(np.nanmin, pairs))), max(map(np.nanmax, pairs)))
+    known = np.concatenate([of[~np.isnan(of)] for of in pairs])
+    scale = Normalize(min(0.0, known.min()), known.max()) if known.size else Normalize(0.0, 1.0)
     for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
         r = "" if title == target else f"\nr = {float(fc_corr(matrix, matrices[target], missing='ignore')):.3f}"
         shown = np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)

@@ -6,8 +6,11 @@ import sys
 
 import numpy as np
 
+from . import options as allowed
 from .constraints import MaskedParameter
+from .options import check
 from .parameters import parameters_of
+from .state import State
 
 # TVB names units in its descriptions: "[ms]. Time constant", "Maximum amplitude of EPSP [mV]".
 _UNIT = re.compile(r"\[([A-Za-z][A-Za-z/^\-0-9]{0,9})\]")
@@ -25,10 +28,11 @@ class ParameterTree:
     Raises
     ------
     ValueError
-        Where the state has a parameter that the simulator has not.
+        Where the state has a parameter that the simulator has not, or they are none.
     """
 
     def __init__(self, state, sim=None):
+        check("show_parameters", state=(state, allowed.a(State)), sim=(sim, allowed.optional(allowed.simulator)))
         self.parameters = parameters_of(state)
         self._traits = {} if sim is None else traits_of(sim)
         missing = [path for path in self.parameters if sim is not None and path not in self._traits]

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from .arrays import real_array
+
+# What may stand for an array in a state.
+_ARRAYS = (np.ndarray, np.generic, jax.Array, list, tuple, str, bytes, complex)
 _STEP_OF_PATH = re.compile(r"([A-Za-z_]\w*)|\[(\d+)\]")
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*|\[\d+\])*")
 
@@ -52,6 +56,8 @@ class State:
     ------
     AttributeError
         When an attribute that the tree does not have is read or set: nothing is added by a slip of the pen.
+    ValueError
+        When an array of real numbers is replaced by what is masked, complex or no numbers.
 
     Examples
     --------
@@ -85,7 +91,7 @@ class State:
     def __setattr__(self, name, value):
         if name not in self._children:
             raise AttributeError(self._unknown(name))
-        self._children[name] = _placed(value, self._children[name], self._n_node)
+        self._children[name] = _placed(name, value, self._children[name], self._n_node)
 
     def _unknown(self, name):
         if name in dict(self._static):
@@ -116,7 +122,7 @@ class State:
             if name not in self._children:
                 raise AttributeError(self._unknown(name))
         facts = dict(self._static) | dict(static or ())
-        placed = {name: _placed(value, self._children[name], self._n_node) for name, value in children.items()}
+        placed = {name: _placed(name, value, self._children[name], self._n_node) for name, value in children.items()}
         return _sized(State(tuple(facts.items()), **(self._children | placed)), self._n_node)
 
     def __copy__(self):
@@ -184,9 +190,14 @@ def _sized(node, n_node):
     return node
 
 
-def _placed(value, former, n_node):
+def _placed(name, value, former, n_node):
     """What stands in for a value, such as an axis or a `Parameter`, takes the shape of the value."""
-    return value.in_place_of(former, n_node) if hasattr(type(value), "in_place_of") else value
+    if hasattr(type(value), "in_place_of"):
+        return value.in_place_of(former, n_node)
+    if isinstance(value, _ARRAYS) and jax.numpy.issubdtype(getattr(former, "dtype", object), np.floating):
+        # Masks and imaginary parts would be lost in the simulation.
+        real_array(value, name)
+    return value
 
 
 def _summary(value):

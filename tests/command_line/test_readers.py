@@ -173,6 +173,22 @@ def test_an_error_that_is_no_refusal_shows_its_traceback_and_has_a_code_of_its_o
     assert "Traceback" in told and "unforeseen" in told and "cannot reshape array" in told
 
 
+@pytest.mark.parametrize(
+    "options,told",
+    [
+        (["--seed", "-1"], "--seed -1: give a whole number from 0 to 4294967295"),
+        (["--nsig", "nan"], "--nsig nan: give a number of at least 0"),
+        (["--nsig=-1e-5"], "--nsig -1e-05: give a number of at least 0"),
+        (["--dt", "inf"], "--dt inf: give a positive number"),
+        (["--simulation-length", "nan"], "--simulation-length nan: give a positive number"),
+        (["--bold-period", "inf"], "--bold-period inf: give a positive number"),
+    ],
+)
+def test_numbers_that_no_simulator_has_are_refused(files, capsys, options, told):
+    assert main(["certify", "--connectivity", files.connectome, *options]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_refusals_are_what_this_package_raises_and_what_the_system_says():
     def caught(function):
         with pytest.raises(Exception) as error:

@@ -125,6 +125,29 @@ def test_what_cannot_be_regional_is_refused_and_the_state_is_as_it_was(prepared,
     assert all(a is b for a, b in zip(before, jax.tree.leaves(state), strict=True))
 
 
+@pytest.mark.parametrize(
+    "value,said",
+    [
+        (np.ma.masked_array([0.1, 0.2], mask=[0, 1]), "w: a masked array"),
+        (jnp.asarray([0.3 + 1j]), "w: complex numbers"),
+        (np.complex64(1.0), "w: complex numbers"),
+        (["0.3"], "w: values of type"),
+        ([[0.1], [0.1, 0.2]], "w: lists of different lengths"),
+    ],
+)
+def test_what_is_put_into_a_state_is_real(prepared, value, said):
+    _, state = prepared
+    before = state.model.w
+    with pytest.raises(ValueError, match=said):
+        state.model.w = value
+    with pytest.raises(ValueError, match=said):
+        with_path(state, "model.w", value)
+    assert state.model.w is before
+    for good in (0.3, np.full(N_NODE, 0.3), [0.3], jnp.ones(1)):
+        state.model.w = good
+        assert state.model.w is good
+
+
 def test_marked_regional_afterwards_it_is_regional(prepared):
     simulate, state = prepared
     state.model.w = tj.Parameter(0.5)

@@ -80,7 +80,7 @@ def test_the_backend_returns_what_the_simulator_would_and_leaves_it_alone(delaye
     assert all(isinstance(data, np.ndarray) for _, data in ours)
     assert_equal(ours, reference.run())
     assert len(tj.JaxBackend().run_sim(delayed, simulation_length=2.0)[0][0]) == 20
-    with pytest.raises(ValueError, match="nstep: 0; give a positive number"):
+    with pytest.raises(ValueError, match="nstep = 0; give a whole number of at least 1"):
         tj.JaxBackend().run_sim(delayed, nstep=0)
 
 

@@ -299,8 +299,12 @@ def problems_of(options):
         problems.append("--connectivity: none; give a file of TVB, or --simulator with a script that has a simulator")
     for name in ("dt", "bold_period", "speed", "simulation_length"):
         value = getattr(options, name)
-        if value is not None and not value > 0.0:
+        if value is not None and not (value > 0.0 and (math.isfinite(value) or name == "speed")):
             problems.append(f"--{name.replace('_', '-')} {value:g}: give a positive number")
+    if options.nsig is not None and not 0.0 <= options.nsig < math.inf:
+        problems.append(f"--nsig {options.nsig:g}: give a number of at least 0")
+    if options.seed is not None and not 0 <= options.seed < 2**32:
+        problems.append(f"--seed {options.seed}: give a whole number from 0 to {2**32 - 1}")
     if options.command == "fit":
         problems += free_of(options.free)[1]
         counts = {"steps": 0, "patience": 1, "max_evaluations": 1, "skip": 0, "evaluate": 1, "tvb": 0}
@@ -308,7 +312,7 @@ def problems_of(options):
             value = getattr(options, name)
             if value is not None and value < least:
                 problems.append(f"--{name.replace('_', '-')} {value}: give at least {least}")
-        if options.learning_rate is not None and not options.learning_rate > 0.0:
+        if options.learning_rate is not None and not 0.0 < options.learning_rate < math.inf:
             problems.append(f"--learning-rate {options.learning_rate:g}: give a positive number")
         if options.tvb and options.evaluate is None:
             problems.append("--tvb: TVB runs beside JAX; give --evaluate N, too")

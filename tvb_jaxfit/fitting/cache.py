@@ -6,6 +6,8 @@ import re
 import warnings
 from pathlib import Path
 
+from .. import options as allowed
+from ..options import check
 from .content import environment, seen
 from .locks import alone
 from .parts import NotKeyed
@@ -23,6 +25,7 @@ def set_cache_path(path):
         A directory, made when it is needed. What is in it can be deleted at any time.
     """
     global _path
+    check("set_cache_path", path=(path, allowed.path))
     _path = Path(path)
 
 
@@ -90,6 +93,7 @@ def cache(name, redo=False):
     computing
     (9, 16)
     """
+    check("cache", name=(name, allowed.text), redo=(redo, allowed.flag))
     if not re.fullmatch(r"[\w.-]+", name):
         raise ValueError(f"cache: name {name!r}; give letters, digits, '_', '-' and '.', as of a file.")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..options import shown
 from .target import match_target
 
 _MEANS = ("mean", "trained on", "held out")
@@ -211,6 +212,8 @@ def blocks(groups, n_node):
     ValueError
         Another number of groups than of regions.
     """
+    if isinstance(groups, str) or not hasattr(groups, "__iter__"):
+        raise ValueError(f"groups: {shown(groups)}; give a list with the group of each of the {n_node} regions.")
     groups = np.asarray([str(group) for group in groups])
     if len(groups) != n_node:
         raise ValueError(f"groups: {len(groups)} for {n_node} regions; give the group of each region.")

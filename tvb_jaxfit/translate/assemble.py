@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from tvb.simulator.simulator import Simulator
 
+from .. import options as allowed
 from ..dynamics.monitors import Silent
 from ..dynamics.noise import KeyStream, coloured
 from ..dynamics.simulate import Simulate
 from ..dynamics.step import Step, skipping
+from ..options import check
 from ..state import State, of_regions, with_path
 from . import coupling, equation, field, history, integrator, model, monitors, origin, stimulus
 from . import noise as noise_of
@@ -65,6 +67,7 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
         Number of steps, in place of ceil(length / dt).
     """
     reference = parts.reference if reference is None else reference
+    check("prepare", simulation_length=(simulation_length, allowed.optional(allowed.real)))
     length = float(reference.simulation_length if simulation_length is None else simulation_length)
     dt = float(reference.integrator.dt)
     if not (np.isfinite(length) and length > 0.0):

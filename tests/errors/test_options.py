@@ -1,0 +1,291 @@
+"""Whatever is public refuses an argument of a wrong kind: by name, with what was found and what to give."""
+
+import copy
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tvb.simulator.lab import monitors
+
+import tvb_jaxfit as tj
+from tvb_jaxfit import options
+from tvb_jaxfit.command.options import is_refusal
+from tvb_jaxfit.fitting import yardsticks
+
+
+class Odd:
+    """What is of no kind that is asked for."""
+
+    def __repr__(self):
+        return "Odd()"
+
+
+WRONG = {
+    "text": "x",
+    "whole": 7,
+    "negative": -1,
+    "zero": 0,
+    "half": 1.5,
+    "NaN": float("nan"),
+    "infinite": float("inf"),
+    "None": None,
+    "list": [1, 2],
+    "empty": [],
+    "dict": {},
+    "object": Odd(),
+    "class": Odd,
+    "complex": 1j,
+    "true": True,
+    "masked": np.ma.masked_array([1.0, 2.0], mask=[0, 1]),
+    "array": np.ones((2, 3)),
+}
+FC = np.array([[0.0, 0.4, 0.5], [0.4, 0.0, 0.6], [0.5, 0.6, 0.0]])
+WEIGHTS = np.array([[0.0, 1.0], [0.5, 0.0]])
+
+
+def _loss(state):
+    return jnp.mean(state.x**2)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return {}
+
+
+@pytest.fixture
+def made(build_small, shared):
+    """A simulator, its state, a space, and so on, by the names that the table uses."""
+    if not shared:
+        sim = build_small(steps=20, monitors=[monitors.TemporalAverage(period=8.0)])
+        _, state = tj.prepare(sim)
+        swept = copy.deepcopy(state)
+        swept.model.w = tj.GridAxis(0.0, 1.0, 2)
+        free = {"coupling.a": tj.Parameter()}
+        small = tj.State(x=tj.Parameter(1.0))
+        shared.update(sim=sim, state=state, swept=swept, space=tj.Space(swept), free=free, small=small)
+    return shared
+
+
+def _run(state, max_steps=1, resume=False):
+    return tj.OptaxOptimizer(_loss, optax.sgd(0.1), progress=False).run(state, max_steps, resume)
+
+
+NUMBERS, WHOLE, FLAG = {"whole", "zero", "half", "negative"}, {"whole", "zero"}, {"true"}
+BOUND = {"whole", "zero", "half", "negative", "infinite", "true"}
+# By function: its arguments as they may be, and which of the wrong kinds are none for an argument. Where one is a
+# string, it is a name of `made`, with an @ in front.
+TABLE = {
+    "prepare": (dict(sim="@sim", simulation_length=None, noise="tvb"), dict(simulation_length=NUMBERS | {"None"})),
+    "prepare_linear": (dict(sim="@sim"), {}),
+    "certify": (
+        dict(sim="@sim", simulation_length=None, tolerance=1e-9, stock_tolerance=1e-6),
+        dict(simulation_length=NUMBERS | {"None"}, tolerance=NUMBERS, stock_tolerance=NUMBERS),
+    ),
+    "compute_fc": (dict(bold=np.random.default_rng(0).normal(size=(20, 3)), skip_t=0), dict(skip_t=WHOLE | FLAG)),
+    "fc_corr": (dict(fc=FC, target=FC, include_diagonal=False, missing="refuse"), dict(include_diagonal=FLAG)),
+    "rmse": (dict(fc=FC, target=FC, missing="refuse"), {}),
+    "rmse_corr": (dict(fc=FC, target=FC, missing="refuse"), {}),
+    "Parameter": (
+        dict(value=0.5, regional=False),
+        dict(value=NUMBERS | FLAG | {"None", "list", "array"}, regional=FLAG),
+    ),
+    "BoundedParameter": (
+        dict(value=0.5, lower_bound=0.0, upper_bound=1.0, regional=False),
+        dict(value={"zero", "None", "true", "array"}, regional=FLAG, lower_bound=BOUND, upper_bound=BOUND),
+    ),
+    "PositiveParameter": (
+        dict(value=0.5, regional=False),
+        dict(value={"whole", "half", "None", "list", "true", "array"}, regional=FLAG),
+    ),
+    "NormalisedParameter": (
+        dict(value=0.5, regional=False, scale=1.0),
+        dict(value=NUMBERS | FLAG | {"None", "list", "array"}, regional=FLAG, scale={"whole", "half", "None", "true"}),
+    ),
+    "MaskedParameter": (
+        dict(value=WEIGHTS, mask=WEIGHTS > 0.0, lower_bound=0.0, upper_bound=2.0),
+        dict(value={"None"}, mask={"None"}, lower_bound=BOUND, upper_bound=BOUND),
+    ),
+    "show_parameters": (dict(state="@small", sim=None), dict(sim={"None"})),
+    "OptaxOptimizer": (
+        dict(loss=_loss, optimizer=optax.sgd(0.1), callback=None, has_aux=False, progress=False, refresh=None)
+        | dict(validate=_loss, validate_every=1, patience=None, checkpoint=None, checkpoint_every=1),
+        dict(callback={"None"}, has_aux=FLAG, progress=FLAG, refresh={"None"}, validate={"None"})
+        | dict(validate_every={"whole"}, patience={"whole", "None"}, checkpoint={"text", "None"})
+        | dict(checkpoint_every={"whole"}),
+    ),
+    "MultiCallback": (dict(callbacks=[]), dict(callbacks={"empty"})),
+    "DefaultPrintCallback": (dict(every=1), dict(every={"whole"})),
+    "SavingCallback": (dict(key="k", save_fun=lambda *_: 1, every=1), dict(key={"text"}, every={"whole"})),
+    "StopOnLoss": (dict(threshold=1.0), dict(threshold=NUMBERS)),
+    "StopOnPlateau": (
+        dict(patience=1, min_change=0.0),
+        dict(patience={"whole"}, min_change={"whole", "zero", "half"}),
+    ),
+    "resample": (dict(state="@state", key=jax.random.key(0)), {}),
+    "cache": (dict(name="x", redo=False), dict(name={"text"}, redo=FLAG)),
+    "set_cache_path": (dict(path="there"), dict(path={"text"})),
+    "GridAxis": (
+        dict(low=0.0, high=1.0, n=2),
+        dict(low=NUMBERS | FLAG, high=NUMBERS | FLAG, n={"whole"}),
+    ),
+    "UniformAxis": (
+        dict(low=0.0, high=1.0, n=2, seed=0),
+        dict(low=NUMBERS | FLAG, high=NUMBERS | FLAG, n={"whole"}, seed=WHOLE),
+    ),
+    "LatinHypercubeAxis": (
+        dict(low=0.0, high=1.0, n=2, seed=0),
+        dict(low=NUMBERS | FLAG, high=NUMBERS | FLAG, n={"whole"}, seed=WHOLE),
+    ),
+    "DataAxis": (dict(values=[1.0, 2.0]), dict(values={"list", "array"})),
+    "Space": (dict(state="@swept", mode="product"), {}),
+    "ParallelExecution": (
+        dict(loss=_loss, space="@space", n_pmap=1, batch_size=1, progress=False),
+        dict(n_pmap={"whole", "None"}, batch_size={"whole", "None"}, progress=FLAG),
+    ),
+    "SequentialExecution": (dict(loss=_loss, space="@space", progress=False), dict(progress=FLAG)),
+    "load_connectivity": (dict(name="76"), {}),
+    "load_functional_connectivity": (dict(name="dk_average"), {}),
+    "load_structural_connectivity": (dict(name="dk_average"), {}),
+    "evaluate": (
+        dict(what="@sim", n_seeds=1, simulation_length=None, skip_t=0, monitor=0, seed=0, tvb=False, window=None)
+        | dict(state=None, progress=False, missing="refuse"),
+        dict(n_seeds={"whole"}, simulation_length={"whole", "half", "None"}, skip_t=WHOLE | {"None"})
+        | dict(monitor=WHOLE | {"None"}, seed=WHOLE, tvb=WHOLE | FLAG, window={"whole", "half", "None"})
+        | dict(state={"None"}, progress=FLAG),
+    ),
+    "fit": (
+        dict(sim="@sim", free="@free", method="simulate", loss=None, penalty=None, optimizer=None, max_steps=0)
+        | dict(skip_t=None, monitor=0, simulation_length=None, noise="tvb", fresh=None, n_noise=1, patience=None)
+        | dict(max_evaluations=1, callback=None, progress=False, checkpoint=None, resume=False, missing="refuse")
+        | dict(target=FC),
+        dict(loss={"None"}, penalty={"None"}, optimizer={"None"}, max_steps=WHOLE, skip_t=WHOLE | {"None"})
+        | dict(monitor=WHOLE | {"None"}, simulation_length={"whole", "half", "None"}, fresh=FLAG | {"None"})
+        | dict(n_noise={"whole"}, patience={"whole", "None"}, max_evaluations={"whole"}, callback={"None"})
+        | dict(progress=FLAG, checkpoint={"text", "None"}, resume=FLAG, target=set(WRONG), free={"dict"}),
+    ),
+    "run_sim": (
+        dict(sim="@sim", nstep=5, simulation_length=None),
+        dict(nstep={"whole", "None"}, simulation_length={"whole", "half", "None"}),
+    ),
+    "run": (dict(state="@small", max_steps=1, resume=False), dict(max_steps=WHOLE, resume=FLAG)),
+}
+# Arguments that are tested elsewhere, beside what they need: targets, sessions and groups.
+ELSEWHERE = {("evaluate", name) for name in ("target", "trained_on", "groups")}
+# What is made by others, or tested where it is at home.
+NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
+OTHERS = {
+    "State",
+    "JaxBackend",
+    "write_back",
+    "UnsupportedComponent",
+    "PeriodWarning",
+    "DomainWarning",
+    "HistoryWarning",
+}
+CASES = [(name, argument) for name, (arguments, _) in TABLE.items() for argument in arguments]
+
+
+def _function(name):
+    return {"run": _run, "run_sim": tj.JaxBackend().run_sim}.get(name) or getattr(tj, name)
+
+
+def test_the_table_has_every_argument():
+    assert set(tj.__all__) - NOT_MADE_BY_USERS - OTHERS == set(TABLE) - {"run", "run_sim"}
+    for name in TABLE:
+        there = {(name, argument) for argument in inspect.signature(_function(name)).parameters}
+        assert there - ELSEWHERE == {case for case in CASES if case[0] == name}, name
+
+
+@pytest.mark.parametrize("name,argument", CASES, ids=[f"{name}-{argument}" for name, argument in CASES])
+def test_an_argument_of_a_wrong_kind_is_refused_by_name(made, name, argument):
+    good, allowed = TABLE[name]
+    good = {
+        key: made[value[1:]] if isinstance(value, str) and value[:1] == "@" else value for key, value in good.items()
+    }
+    if name == "evaluate":
+        good["target"] = FC
+    for kind in set(WRONG) - allowed.get(argument, set()):
+        with pytest.raises((ValueError, TypeError)) as caught:
+            _function(name)(**(good | {argument: WRONG[kind]}))
+        told = str(caught.value)
+        assert is_refusal(caught.value), f"{kind}: {caught.value!r}"
+        # Bounds, and what stands for a simulator, are told by what they are.
+        known = {"sim": "Simulator", "what": "Simulator", "low": "range", "high": "range", "name": "data set"}
+        known["callbacks"] = "callback"
+        named = [argument, argument.replace("_", " "), known.get(argument, argument), "bounds", "mask", "start values"]
+        assert any(each in told for each in named), f"{kind}: {told}"
+
+
+def test_all_options_of_a_wrong_kind_are_in_one_message(made):
+    with pytest.raises(ValueError) as caught:
+        tj.fit(made["sim"], FC, [], max_steps=-1, patience=1.5, optimizer=optax.adam, progress="no", method="best")
+    for said in (
+        "method = 'best'; give one of 'simulate' or 'linear' or 'linear+simulate'.",
+        "max_steps = -1; give a whole number of at least 0.",
+        "patience = 1.5; give a whole number of at least 1, or None.",
+        "give an optimiser that is made, such as optax.adam(0.01), or None.",
+        "progress = 'no'; give True or False.",
+        'free = []; give a dict, of paths and parameters, e.g. {"coupling.a": Parameter()}.',
+    ):
+        assert said in str(caught.value)
+
+
+def test_numbers_of_numpy_and_jax_are_numbers():
+    for one in (np.int32(3), np.int64(3), np.float32(3.0), np.array(3), jnp.asarray(3), 3.0):
+        assert tj.StopOnPlateau(one).patience == 3 and tj.GridAxis(0.0, one, one).n == 3
+    _, history = _run(tj.State(x=tj.Parameter(1.0)), np.int64(2), np.bool_(False))
+    assert history.loss.size == 3
+    assert options.flag(np.True_) is None and options.whole(0)(np.bool_(True)) is not None
+
+
+@pytest.mark.parametrize(
+    "loss,has_aux,said",
+    [
+        (
+            lambda s: s.x * jnp.ones(3),
+            False,
+            r"loss: it gives an array of shape \(3,\) and float64; let it return one real",
+        ),
+        (lambda s: jnp.ones(1) * s.x, False, r"loss: it gives an array of shape \(1,\)"),
+        (lambda s: s.x.astype(complex), False, "loss: it gives an array of shape .* and complex128"),
+        (lambda s: (s.x, {}), False, "loss: it gives a tuple; let it return a scalar"),
+        (lambda s: None, False, "loss: it gives a NoneType"),
+        (lambda s: s.x, True, r"loss, with has_aux: let it return \(scalar, dict of scalars\)"),
+        (lambda s: (s.x, {"r": jnp.ones(2)}), True, r"loss: 'r' is of shape \(2,\); let it be a scalar"),
+    ],
+)
+def test_a_loss_that_is_no_scalar_is_refused(loss, has_aux, said):
+    with pytest.raises(ValueError, match=f"OptaxOptimizer: {said}"):
+        tj.OptaxOptimizer(loss, optax.sgd(0.1), has_aux=has_aux, progress=False).run(tj.State(x=tj.Parameter(1.0)))
+
+
+def test_a_validation_that_is_no_scalar_is_refused():
+    optimizer = tj.OptaxOptimizer(_loss, optax.sgd(0.1), validate=lambda s: s.x * jnp.ones(2), progress=False)
+    with pytest.raises(ValueError, match=r"validate: it gives an array of shape \(2,\)"):
+        optimizer.run(tj.State(x=tj.Parameter(1.0)))
+
+
+def test_a_loss_and_a_penalty_of_fit_that_are_no_scalars_are_refused(made):
+    target = np.corrcoef(np.random.default_rng(0).normal(size=(6, 20)))
+    fit = {"free": made["free"], "max_steps": 0, "progress": False}
+    with pytest.raises(ValueError, match=r"loss: it gives an array of shape \(6, 6\)"):
+        tj.fit(made["sim"], target, loss=lambda fc, target: fc - target, **fit)
+    with pytest.raises(ValueError, match=r"penalty: it gives an array of shape \(1,\)"):
+        tj.fit(made["sim"], target, penalty=lambda state: state.coupling.a, **fit)
+
+
+def test_two_callbacks_of_one_key_are_refused_however_deep_they_are():
+    saving = tj.SavingCallback
+    for callbacks in ([saving("a"), saving("a")], [tj.MultiCallback([saving("a"), saving("b")]), saving("a")]):
+        with pytest.raises(ValueError, match="MultiCallback: 'a' is the key of more than one callback"):
+            tj.MultiCallback(callbacks)
+    assert set(tj.MultiCallback([saving("a"), saving("b")]).saved) == {"a", "b"}
+
+
+@pytest.mark.parametrize("groups", [3, "aabbcc", None])
+def test_groups_that_are_none_are_refused(groups):
+    with pytest.raises(ValueError, match="groups: .*; give a list with the group of each of the 6 regions"):
+        yardsticks.blocks(groups, 6)
