@@ -14,9 +14,10 @@ import sys
 import types
 
 import jax
+import numpy as np
 
-from . import numpy_for_jax
-from .boxes import Box, boxed, plain
+from . import gufunc, numpy_for_jax
+from .boxes import Box, boxed, is_traced, plain
 
 
 class Untranslatable(Exception):
@@ -83,8 +84,10 @@ class Followed:
         if _is_tvb_backend(value):
             return types.SimpleNamespace(evaluate=numpy_for_jax.evaluate)
         try:
+            if gufunc.is_compiled(value):
+                return gufunc.counterpart(value, self.function)
             found = numpy_for_jax.stand_in(value)
-        except numpy_for_jax.Missing as error:
+        except (numpy_for_jax.Missing, gufunc.NoSource) as error:
             return _Refused(error)
         if found is not None:
             return found
@@ -162,12 +165,18 @@ class StandIn:
         object.__setattr__(self, "_original", original)
         object.__setattr__(self, "_values", dict(values))
         object.__setattr__(self, "_written", set())
+        object.__setattr__(self, "_read", {})
 
     def __getattr__(self, name):
-        if name in self._values:
+        if name in self._written:
             return self._values[name]
         if name.startswith("__"):
             raise AttributeError(name)
+        found = self._values[name] if name in self._values else self._of_original(name)
+        self._read[name] = found
+        return found
+
+    def _of_original(self, name):
         own = vars(self._original).get(name)
         if isinstance(own, types.MethodType):
             return types.MethodType(self._followed.function(own.__func__), self)
@@ -223,7 +232,55 @@ def _super_of(followed):
     return Super
 
 
+class Memory:
+    """What a model's own code sets on the model during a step, for the calls that come later in this step.
+
+    Attributes
+    ----------
+    values : dict
+        Attributes that were set so far.
+    """
+
+    def __init__(self):
+        self.values, self._read = {}, {}
+
+    def take(self, stand_in):
+        """Keep what one call has set, and note what it read that an earlier step may have set."""
+        for name, value in stand_in._read.items():
+            if name not in self.values:
+                self._read.setdefault(name, plain(value))
+        self.values |= stand_in.written()
+
+    def close(self, original):
+        """Refuse, at the end of a step, what the next step would read of this one."""
+        for name in sorted(set(self._read) & set(self.values)):
+            now, before = self.values[name], self._read[name]
+            if now is not before and (is_traced((now, before)) or not np.array_equal(now, before)):
+                raise Untranslatable(
+                    f"{type(original).__name__}.{name} is set in one step and read in the next, so that it is a state "
+                    "outside of the state variables; make it one of them"
+                )
+
+
 def follow(original, method, values, *args, **named):
+    """Run a method's code on JAX arrays: see `follow_in_place`, of which it refuses writes into the arguments.
+
+    Returns
+    -------
+    result : array or nested tuple of arrays
+    written : dict of str to array
+        What the method set on ``self``.
+    """
+    memory = named.pop("memory", None)
+    result, written, arguments = follow_in_place(original, method, values, *args, memory=memory, **named)
+    for after, value in zip(arguments, args, strict=True):
+        if isinstance(boxed(value), Box) and after is not value:
+            name = method if isinstance(method, str) else method.__name__
+            raise Untranslatable(f"{name} writes in place into an array that it was given; give it a copy")
+    return result, written
+
+
+def follow_in_place(original, method, values, *args, memory=None, **named):
     """Run a method's code on JAX arrays.
 
     Parameters
@@ -236,21 +293,27 @@ def follow(original, method, values, *args, **named):
         Attributes of the object that are JAX arrays (or stand-ins made by `nested`) here.
     *args, **named
         Arrays, or anything else.
+    memory : Memory, optional
+        Attributes that earlier calls have set, and this one sets.
 
     Returns
     -------
     result : array or nested tuple of arrays
     written : dict of str to array
         What the method set on ``self``.
+    arguments : list
+        The arguments as the method leaves them: arrays may have been written to.
 
     Raises
     ------
     Untranslatable
-        Where the code cannot be followed, or writes into what it was given; names the line.
+        Where the code cannot be followed; names the line.
     """
     followed = Followed()
     arguments, keywords = [boxed(value) for value in args], {name: boxed(value) for name, value in named.items()}
     stand_in = None if original is None else nested(followed, original, values)
+    if memory is not None:
+        stand_in._values.update((name, boxed(value)) for name, value in memory.values.items())
     try:
         # numpy's rules of promotion, whatever the user made JAX's.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -263,11 +326,9 @@ def follow(original, method, values, *args, **named):
         reason = next((text for kind, text in _REASONS if isinstance(error, kind)), None)
         reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise Untranslatable(f"{reason} (in {followed.line(error.__traceback__)})") from error
-    for box, value in zip(arguments, args, strict=True):
-        if isinstance(box, Box) and box._own is not value:
-            name = method if isinstance(method, str) else method.__name__
-            raise Untranslatable(f"{name} writes in place into an array that it was given")
-    return plain(result), {} if stand_in is None else stand_in.written()
+    if memory is not None:
+        memory.take(stand_in)
+    return plain(result), {} if stand_in is None else stand_in.written(), plain(arguments)
 
 
 def nested(followed, original, values):
