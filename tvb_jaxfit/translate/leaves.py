@@ -56,7 +56,7 @@ class Leaf:
         value = np.array(value, dtype=float)
         if self.parameters or self.number:
             return float(value.reshape(()))
-        return np.ascontiguousarray(self.native(value, sim))
+        return np.asarray(self.native(value, sim), order="C")
 
     def write(self, sim, native):
         """Put a native value in place."""
