@@ -35,21 +35,7 @@ def refusals(sim):
     nsig = np.asarray(noise.nsig)
     if not np.all(np.isfinite(nsig)) or np.any(nsig < 0.0):
         yield f"{_PATH}.nsig: holds values that are negative or not finite; give dispersions of at least 0."
-    shape, (n_integrated, n_node, n_mode) = _laid_out(nsig.shape, sim), _shape_of_draws(sim)
-    if not _broadcasts(shape, (n_integrated, n_node, n_mode)):
-        yield (
-            f"{_PATH}.nsig: shape {nsig.shape}, which TVB cannot broadcast to {n_integrated} integrated state "
-            f"variables, {n_node} regions and {n_mode} modes. Give one value, ({n_integrated},), ({n_node},) or "
-            f"({n_integrated}, {n_node})."
-        )
-        return
-    heun = isinstance(sim.integrator, integrators.HeunStochastic)
-    if heun and kind_of(noise, _KINDS) is tvb_noise.Additive and shape != (1,) and shape[:1] != (n_integrated,):
-        what = "one value for each region" if shape == (1, n_node, 1) else f"shape {nsig.shape}"
-        yield (
-            f"{_PATH}.nsig: {what}, with which TVB's HeunStochastic fails where there are {n_integrated} "
-            f"state variables. Give shape ({n_integrated}, {n_node}), or one value as (1,), or use EulerStochastic."
-        )
+    yield from _shape_refusals(sim, nsig.shape)
     if _has_equation(noise):
         yield from equation.refusals(noise.b, f"{_PATH}.b")
 
@@ -89,6 +75,31 @@ def later_refusals(sim):
     theirs = np.broadcast_to(scale * noise.gfun(x), x.shape)
     if not worst_by_row(np.broadcast_to(ours, x.shape), theirs) <= _TOLERANCE:
         yield f"{_PATH}: the translated gfun of {type(noise).__name__} differs from TVB's."
+
+
+def _shape_refusals(sim, given):
+    """Reasons why TVB does not run with dispersions of this shape."""
+    n_integrated, n_node, n_mode = _shape_of_draws(sim)
+    heun, noise = isinstance(sim.integrator, integrators.HeunStochastic), sim.integrator.noise
+    strict = heun and kind_of(noise, _KINDS) is tvb_noise.Additive
+
+    def fails(shape):
+        # TVB's HeunStochastic wants the first axis to be that of the variables.
+        laid_out = _laid_out(shape, sim)
+        of_variables = laid_out == (1,) or laid_out[:1] == (n_integrated,)
+        return not _broadcasts(laid_out, (n_integrated, n_node, n_mode)) or (strict and not of_variables)
+
+    if not fails(given):
+        return
+    good = [shape for shape in ((1,), (n_integrated,), (n_node,), (n_integrated, n_node)) if not fails(shape)]
+    taken = ", ".join(map(str, dict.fromkeys(good)))
+    if given == (n_node,):
+        yield (
+            f"{_PATH}.nsig: one value for each region, with which TVB's HeunStochastic fails where there are "
+            f"{n_integrated} state variables. Give shape ({n_integrated}, {n_node}), or use EulerStochastic."
+        )
+    else:
+        yield f"{_PATH}.nsig: shape {given}; TVB takes {taken} with {type(sim.integrator).__name__}. Give one of these."
 
 
 def _shape_of_draws(sim):

@@ -110,10 +110,13 @@ class Trials:
         return self.raw[name] is None and np.size(parameter.read(self.model)) > 1
 
     def _not_regional(self, name, parameter):
-        return (
-            f"Simulator.model.{name}: {np.size(parameter.read(self.model))} values, which the code of "
-            f"{type(self.model).__name__} does not take by region. Give one value."
+        count, cls = np.size(parameter.read(self.model)), type(self.model).__name__
+        what = (
+            f"of which TVB's {cls} uses the first for all regions"
+            if derives(self.model)
+            else f"which the code of {cls} does not take by region"
         )
+        return f"Simulator.model.{name}: {count} values, {what}. Give one value."
 
     def _is_taken(self, name, parameter):
         """Whether the model's code runs with a regional value."""
