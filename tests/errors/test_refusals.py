@@ -81,8 +81,8 @@ class Drawing(models.Linear):
 
 class InPlace(models.Linear):
     def dfun(self, state, coupling, local_coupling=0.0):
-        state[0] = 0.5 * state[0]
-        return self.gamma * state
+        coupling[0] = 0.5 * coupling[0]
+        return self.gamma * state + coupling
 
 
 class Remembering(models.Linear):
@@ -105,7 +105,7 @@ class Foreign(models.Linear):
     [
         (Branching, ["a branch on a value that is differentiated", "numpy.where", "if self.gamma[0] < 0.0:"]),
         (Drawing, ["numpy.random is not followed", "return np.random.normal(size=state.shape)"]),
-        (InPlace, ["dfun writes in place into an array that it was given"]),
+        (InPlace, ["dfun writes in place into the coupling that it is given", "give it a copy"]),
         (Foreign, ["scipy is not followed", "scipy.linalg.expm"]),
     ],
 )

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .branches import decide
+
 _BINARY = "add sub mul truediv floordiv mod pow matmul and_ or_ xor lt le gt ge eq ne".split()
 _REFLECTED = "add sub mul truediv floordiv mod pow matmul and_ or_ xor".split()
 _UNARY = "neg pos abs invert".split()
@@ -33,6 +35,8 @@ def boxed(value):
         return Box(value)
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return type(value)(boxed(item) for item in value)
+    if isinstance(value, dict):
+        return {key: boxed(item) for key, item in value.items()}
     return value
 
 
@@ -187,6 +191,10 @@ class Box:
         """Box of its own."""
         return Box(self.value)
 
+    def tolist(self):
+        """Items of the first axis, each a view: what is differentiated is no plain number."""
+        return self.value.tolist() if not is_traced(self.value) else [item.copy() for item in self]
+
     def fill(self, new):
         """Write one value everywhere."""
         self.write(new)
@@ -216,7 +224,7 @@ class Box:
         return (self[index] for index in range(len(self)))
 
     def __bool__(self):
-        return bool(self.value)
+        return decide(self.value)
 
     def __float__(self):
         return float(self.value)
@@ -290,6 +298,8 @@ def _binary(name, reflected):
         if isinstance(other, Masked):
             return NotImplemented
         a, b = self.value, plain(other)
+        if isinstance(b, (list, tuple)) and name == "mul" and isinstance(a, np.integer):
+            return other * int(a)
         if isinstance(b, (list, tuple)):
             b = np.asarray(b)
         return Box(function(b, a) if reflected else function(a, b))

@@ -9,7 +9,7 @@ from tvb.simulator import coupling as tvb_coupling
 
 from ..dynamics.step import Step, start, sums
 from ..state import State
-from . import traits
+from . import traits, trials
 from .boxes import Box
 from .clone import clone, with_weights
 from .compare import in_double, worst_by_row
@@ -287,8 +287,8 @@ def _followed_call(coupling, hidden):
     return pairs
 
 
-def make(sim):
-    """Coupling of a configured simulator, and the reasons why there is none.
+def make(sim, with_model=True):
+    """Coupling of a configured simulator, tried with its model or by itself, and the reasons why there is none.
 
     Returns
     -------
@@ -297,7 +297,7 @@ def make(sim):
     """
     name = type(sim.coupling).__name__
     try:
-        samples, theirs = _trial(sim)
+        samples, theirs = _trial(sim, with_model)
     except _Failure as error:
         return None, [f"Simulator.coupling: {error}"]
     worst = np.inf
@@ -319,7 +319,7 @@ class _Failure(Exception):
     """TVB's own coupling fails."""
 
 
-def _trial(sim, seed=0):
+def _trial(sim, with_model, seed=0):
     """A random past, in order of time, and what TVB's own coupling makes of it."""
     coupling, past, name = sim.coupling, sim.history, type(sim.coupling).__name__
     random = np.random.RandomState(seed)
@@ -335,14 +335,15 @@ def _trial(sim, seed=0):
     try:
         with np.errstate(all="ignore"):
             theirs = np.array(own(1, history), dtype=float)
-            rows = np.array(model.dfun(sim.current_state.copy(), theirs))
     except Exception as error:
         raise _Failure(
             f"TVB's own {name} fails with {type(model).__name__}, which has {len(model.cvar)} coupling variables: "
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}."
         ) from error
-    if rows.shape != sim.current_state.shape:
-        raise _Failure(f"{name} gives shape {theirs.shape}, with which TVB's dfun gives {rows.shape}.")
+    x = sim.current_state[model.state_variable_mask]
+    failure = trials.why_dfun_fails(model, x, theirs) if with_model else None
+    if failure is not None:
+        raise _Failure(f"TVB's own {name} fails with {type(model).__name__}, whose dfun fails: {failure}.")
     # The newest sample lies at index 0, the one before it at the end.
     return np.roll(samples, -1, axis=0), theirs
 

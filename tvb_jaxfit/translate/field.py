@@ -1,5 +1,6 @@
 """A model's vector field, from its own source or written by hand, and how it compares with TVB's."""
 
+import types
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,9 +12,10 @@ from tvb.simulator.models.base import Model
 from ..dynamics import vector_fields
 from ..state import State
 from . import traits
+from .boxes import is_traced
 from .compare import Double
 from .leaves import node_column
-from .source import follow
+from .source import Memory, Untranslatable, follow, follow_in_place
 from .trials import RAW, Trials, derives, spread
 
 # Written by hand, for models whose formula is numerically singular: they pass the same comparison. By module and class:
@@ -41,6 +43,8 @@ class Field:
         one value only.
     mixes : bool
         Whether regions meet in it, as they do in none of TVB's own models.
+    writes : bool
+        Whether its code, as far as it was followed, writes to the states that it is given.
     """
 
     model: Model
@@ -48,6 +52,7 @@ class Field:
     method: object
     raw: dict
     mixes: bool = False
+    writes: bool = False
 
     def constants(self, node):
         """Parameters and what TVB derives from them, every array with its node axis second to last.
@@ -76,27 +81,50 @@ class Field:
                     "for all regions. Give one."
                 )
             by_node[parameter.name] = node_column(value, self.n_node, path)
+        tables, _ = self._kinds
         for name, value in self._derived(by_node, shared).items():
-            if name in self._tables:
+            if name in tables:
                 shared[name] = _with_node_axis(value)
+            elif self._is_flat and value.shape == (self.n_node,):
+                by_node[name] = jnp.reshape(value, (-1, 1))
             else:
                 by_node[name] = jnp.reshape(value, (1,) * (2 - value.ndim) + value.shape)
         return {"by_node": by_node, "shared": shared}
 
+    @property
+    def _is_flat(self):
+        """Whether the code takes regional values in one dimension, as TVB's numba models do."""
+        return self.method == "dfun" and tuple(np.atleast_1d(self.model.spatial_param_reshape)) == (-1,)
+
     @cached_property
-    def _tables(self):
-        """Derived arrays in which nodes do not figure: those that are no column where all parameters are global."""
+    def _kinds(self):
+        """Names of what TVB derives: tables in which nodes do not figure, and what is worked out within each step.
+
+        Tables are no column where all parameters are global. Masks, functions and containers of what is differentiated
+        are no arrays to keep.
+        """
+        within_step = set()
         n_mode = self.model.number_of_modes
         columns = ((), (1,), (1, 1), (1, n_mode), (n_mode,)) if n_mode == 1 else ((), (1,), (1, 1), (1, n_mode))
         one = jnp.zeros((1, 1))
         own = traits.parameters(self.model)
         by_node = {p.name: one for p in own if p.shape is None}
         shared = {p.name: _with_node_axis(jnp.zeros(p.shape)) for p in own if p.shape is not None}
-        shapes = jax.eval_shape(self._derived, by_node, shared)
-        return {name for name, value in shapes.items() if value.shape not in columns}
+
+        def derived(by_node, shared):
+            written = self._written(by_node, shared)
+            within_step.update(name for name, value in written.items() if _is_for_each_step(value))
+            return _arrays(written)
+
+        shapes = jax.eval_shape(derived, by_node, shared)
+        return {name for name, value in shapes.items() if value.shape not in columns}, frozenset(within_step)
 
     def _derived(self, by_node, shared):
-        """What update_derived_parameters makes of the parameters."""
+        """Arrays that update_derived_parameters makes of the parameters."""
+        return _arrays(self._written(by_node, shared))
+
+    def _written(self, by_node, shared):
+        """What update_derived_parameters sets."""
         if not derives(self.model):
             return {}
         values = {name: value.reshape(_unnoded(value.shape)) for name, value in shared.items()}
@@ -104,14 +132,24 @@ class Field:
             raw = RAW[self.raw.get(name) or "column"]
             values[name] = value.reshape((1,)) if value.size == 1 else value.reshape(raw)
         _, written = follow(self.model, "update_derived_parameters", values)
-        return {name: jnp.asarray(value, jnp.result_type(float)) for name, value in written.items()}
+        return written
 
-    def __call__(self, theta, x, coupling):
+    def __call__(self, theta, x, coupling, memory=None):
         """dx/dt [1/ms] of states x (n_var, n_node, n_mode) under coupling (n_cvar, n_node, n_mode).
 
-        Several samples may come as one, node after node: x (n_var, n_sample * n_node, n_mode).
+        Several samples may come as one, node after node: x (n_var, n_sample * n_node, n_mode). A `Memory` holds what
+        the model has set on itself in this step.
         """
+        return self.in_place(theta, x, coupling, memory)[0]
+
+    def in_place(self, theta, x, coupling, memory=None):
+        """dx/dt, and the states as the model's code leaves them: it may write to them (see `writes`)."""
         by_node, shared = theta["by_node"], theta["shared"]
+        if memory is not None and memory.values and (shared or self.groups):
+            raise Untranslatable(
+                f"{type(self.model).__name__} sets {', '.join(memory.values)} on itself in a step, next to tables or "
+                "regional flags; make them state variables"
+            )
         if any(value.shape[-2] > 1 for value in shared.values()):
             # Each node with tables of its own, as the reverse pass wants them.
             axes = {name: 0 if value.shape[0] > 1 else None for name, value in by_node.items()}
@@ -119,7 +157,7 @@ class Field:
             shared = {n: jnp.broadcast_to(v, (*v.shape[:-2], x.shape[1], v.shape[-1])) for n, v in shared.items()}
             return each({"by_node": by_node, "shared": shared}, x, coupling)
         if not self.groups:
-            return self._direct(by_node, shared, x, coupling, {})
+            return self._direct(by_node, shared, x, coupling, {}, memory)
         # Regional flags: the regions of one kind together, so that no branch is taken that is not meant.
         parts = []
         n_block = x.shape[1] // self.n_node
@@ -128,24 +166,38 @@ class Field:
             of_these = {name: value[nodes] if value.shape[0] > 1 else value for name, value in by_node.items()}
             parts.append(self._direct(of_these, shared, x[:, nodes], coupling[:, nodes], flags))
         order = np.argsort(np.concatenate([nodes for nodes, _ in groups]))
-        return jnp.concatenate(parts, axis=1)[:, order]
+        return tuple(jnp.concatenate(of_all, axis=1)[:, order] for of_all in zip(*parts, strict=True))
 
     def _one(self, theta, x, coupling):
         by_node = {name: jnp.reshape(value, (1, -1)) for name, value in theta["by_node"].items()}
         shared = {name: jnp.expand_dims(value, -2) for name, value in theta["shared"].items()}
-        return self._direct(by_node, shared, x[:, None], coupling[:, None], {})[:, 0]
+        return tuple(part[:, 0] for part in self._direct(by_node, shared, x[:, None], coupling[:, None], {}))
 
     def values(self, theta):
         """Attributes of the model as its own code sees them."""
-        values = {name: value.reshape(_unnoded(value.shape)) for name, value in theta["shared"].items()}
-        return values | traits.seen(self.model, theta["by_node"])
+        by_node, shared = theta["by_node"], theta["shared"]
+        _, within_step = self._kinds
+        values = {}
+        if within_step:
+            own = {p.name for p in traits.parameters(self.model)}
+            given = ({name: value for name, value in part.items() if name in own} for part in (by_node, shared))
+            written = self._written(*given)
+            values |= {name: written[name] for name in within_step}
+        values |= {name: value.reshape(_unnoded(value.shape)) for name, value in shared.items()}
+        return values | traits.seen(self.model, by_node, _flat if self._is_flat else _as_it_is)
 
-    def _direct(self, by_node, shared, x, coupling, flags):
+    def _direct(self, by_node, shared, x, coupling, flags, memory=None):
         if callable(self.method):
-            return self.method(by_node, x, coupling)
-        values = self.values({"by_node": by_node, "shared": shared})
-        result, _ = follow(self.model, self.method, values | flags, x, coupling)
-        return jnp.broadcast_to(result, x.shape)
+            return self.method(by_node, x, coupling), x
+        values = self.values({"by_node": by_node, "shared": shared}) | flags
+        within = Memory() if memory is None else memory
+        result, _, (after, c, _) = follow_in_place(self.model, self.method, values, x, coupling, 0.0, memory=within)
+        if memory is None:
+            within.close(self.model)
+        if c is not coupling:
+            raise Untranslatable(f"{self.method} writes in place into the coupling that it is given; give it a copy")
+        self.writes = self.writes or after is not x
+        return jnp.broadcast_to(result, x.shape), after
 
     def constants_in_double(self, values=None):
         """Constants of given parameters (by name; the model's own by default), to compare with TVB's."""
@@ -176,6 +228,31 @@ class Field:
         ]
 
 
+def _as_it_is(value):
+    return value
+
+
+def _flat(value):
+    """A regional column in one dimension."""
+    return value.reshape(-1) if value.ndim == 2 and value.shape[1] == 1 else value
+
+
+def _arrays(written):
+    """Of what was derived, the arrays of real numbers; what else is no function of the parameters stays TVB's."""
+    return {name: jnp.asarray(value, jnp.result_type(float)) for name, value in written.items() if _is_real(value)}
+
+
+def _is_real(value):
+    return isinstance(value, (float, np.ndarray, np.generic, jax.Array)) and jnp.issubdtype(
+        jnp.result_type(value), jnp.floating
+    )
+
+
+def _is_for_each_step(value):
+    """Whether a derived value has to be made anew in each step: it depends on the parameters, but is no such array."""
+    return not _is_real(value) and (isinstance(value, types.FunctionType) or is_traced(value))
+
+
 def _with_node_axis(value):
     return jnp.reshape(value, (*value.shape[:-1], 1, value.shape[-1])) if value.ndim else jnp.reshape(value, (1, 1))
 
@@ -203,8 +280,8 @@ def make(sim):
         if reason is None:
             return field, []
         reasons.append(reason)
-    # The first way is the one that TVB's authors, or the user, meant.
-    return None, reasons[:1]
+    # The last way is dfun itself, which TVB calls.
+    return None, reasons[-1:]
 
 
 def _methods(model):

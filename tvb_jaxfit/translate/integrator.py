@@ -8,7 +8,7 @@ from tvb.simulator.models.base import Model
 from ..dynamics import schemes
 from . import noise
 from .leaves import Leaf
-from .source import follow
+from .source import Memory, Untranslatable, follow_in_place
 from .subclass import kind_of, unsupported
 
 _SCHEMES = {
@@ -125,29 +125,42 @@ def local_map(sim, field):
             x = x.at[index].set(jnp.broadcast_to(values[row if values.shape[0] > 1 else 0], x.shape[1:]))
         return x
 
-    def advance(theta, x, coupling, inputs):
+    def advance(theta, x, coupling, inputs, memory=None):
         take_noise = diffusion(theta, x) * inputs["noise"] if diffusion else 0.0
+        first = []
+        if field.writes:
+            # TVB's schemes evaluate dfun at the state before all else, and go on with the state as dfun leaves it.
+            dx, x = field.in_place(theta["model"], x, coupling, memory)
+            first.append(dx)
         step = scheme(
-            lambda theta, x, c: field(theta["model"], x, c), lambda x: clamp(theta, inner_clip(x), inner_rows), dt
+            lambda theta, x, c: first.pop() if first else field(theta["model"], x, c, memory),
+            lambda x: clamp(theta, inner_clip(x), inner_rows),
+            dt,
         )
         return step(theta, x, coupling, take_noise, _stimulus(sim, theta, inputs))
 
-    if every and not _has_hooks(model):
+    if every and not has_hooks(model):
         return advance
 
-    def updated(theta, x, new):
-        return x if new is None else clamp(theta, outer_clip(new), clamped)
+    def updated(theta, memory, name, x, *others):
+        """State and other arguments after one of the model's own updates, which may write to them in place."""
+        new, _, (x, *others) = follow_in_place(model, name, field.values(theta["model"]), x, *others, memory=memory)
+        return x if new is None else clamp(theta, outer_clip(jnp.asarray(new)), clamped), *others
 
     def with_hooks(theta, x, coupling, inputs):
-        of_model = field.values(theta["model"])
-        x = updated(theta, x, follow(model, _HOOKS[0], of_model, x, coupling, 0.0, 0.0)[0])
-        x = x.at[integrated].set(advance(theta, x[integrated], coupling, inputs))
-        return updated(theta, x, follow(model, _HOOKS[1], of_model, x)[0])
+        memory, drive = Memory(), _stimulus(sim, theta, inputs)
+        x, coupling, _, after = updated(theta, memory, _HOOKS[0], jnp.asarray(x), jnp.asarray(coupling), 0.0, drive)
+        if after is not drive:
+            raise Untranslatable(f"{_HOOKS[0]} writes in place into the stimulus; give it a copy")
+        x = x.at[integrated].set(advance(theta, x[integrated], coupling, inputs, memory))
+        (x,) = updated(theta, memory, _HOOKS[1], x)
+        memory.close(model)
+        return x
 
     return with_hooks
 
 
-def _has_hooks(model):
+def has_hooks(model):
     """Whether TVB calls the model's own updates around the integration: for models with variables not integrated."""
     return model.has_nonint_vars and any(getattr(type(model), name) is not getattr(Model, name) for name in _HOOKS)
 

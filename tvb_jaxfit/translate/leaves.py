@@ -68,7 +68,7 @@ class Leaf:
             return value.reshape(np.shape(self.read(sim)))
         if self.parameters or self.number:
             return float(value.reshape(()))
-        return np.ascontiguousarray(self.native(value, sim))
+        return np.asarray(self.native(value, sim), order="C")
 
     def write(self, sim, native):
         """Put a native value in place."""

@@ -37,25 +37,7 @@ def refusals(sim):
     nsig = np.asarray(noise.nsig)
     if not np.all(np.isfinite(nsig)) or np.any(nsig < 0.0):
         yield f"{_PATH}.nsig: holds values that are negative or not finite; give dispersions of at least 0."
-    n_node, n_var, n_mode = (
-        np.shape(sim.connectivity.weights)[0],
-        len(sim.model.state_variables),
-        sim.model.number_of_modes,
-    )
-    n_integrated = n_var - len(sim.model.non_integrated_variables or ())
-    counts = dict.fromkeys((n_var, n_integrated))
-    shapes = [(1,), *((n,) for n in counts), (n_node,), *((n, n_node) for n in counts)]
-    shapes += [shape for n in counts for shape in ((n, n_node, 1), (n, 1, 1), (n, n_node, n_mode))] + [(1, n_node, 1)]
-    if nsig.shape not in shapes:
-        yield f"{_PATH}.nsig: shape {nsig.shape}; TVB takes {', '.join(map(str, dict.fromkeys(shapes)))}."
-        return
-    regional = nsig.shape in ((n_node,), (1, n_node, 1)) and nsig.shape not in ((n_var,), (1,), (n_integrated,))
-    heun = isinstance(sim.integrator, integrators.HeunStochastic)
-    if heun and regional and n_integrated > 1 and kind_of(noise, _KINDS) is tvb_noise.Additive:
-        yield (
-            f"{_PATH}.nsig: one value for each region, with which TVB's HeunStochastic fails where there are "
-            f"{n_integrated} state variables. Give shape ({n_integrated}, {n_node}), or use EulerStochastic."
-        )
+    yield from _shape_refusals(sim, nsig.shape)
     if _has_equation(noise):
         yield from equation.refusals(noise.b, f"{_PATH}.b")
 
@@ -63,7 +45,7 @@ def refusals(sim):
 def later_refusals(sim):
     """Reasons that show in a configured simulator only."""
     noise, dt = sim.integrator.noise, sim.integrator.dt
-    if np.ndim(noise.nsig) != 3 and noise.nsig.shape != (1,):
+    if _laid_out(noise.nsig.shape, sim) != noise.nsig.shape:
         yield (
             f"{_PATH}.nsig: shape {noise.nsig.shape}, set since configure(), which TVB would "
             "broadcast wrongly. Call sim.configure() again."
@@ -89,6 +71,57 @@ def later_refusals(sim):
     theirs = np.broadcast_to(scale * noise.gfun(x), x.shape)
     if not worst_by_row(np.broadcast_to(ours, x.shape), theirs) <= _TOLERANCE:
         yield f"{_PATH}: the translated gfun of {type(noise).__name__} differs from TVB's."
+
+
+def _shape_refusals(sim, given):
+    """Reasons why TVB does not run with dispersions of this shape."""
+    n_integrated, n_node, n_mode = _shape_of_draws(sim)
+    heun, noise = isinstance(sim.integrator, integrators.HeunStochastic), sim.integrator.noise
+    strict = heun and kind_of(noise, _KINDS) is tvb_noise.Additive
+
+    def fails(shape):
+        # TVB's HeunStochastic wants the first axis to be that of the variables.
+        laid_out = _laid_out(shape, sim)
+        of_variables = laid_out == (1,) or laid_out[:1] == (n_integrated,)
+        return not _broadcasts(laid_out, (n_integrated, n_node, n_mode)) or (strict and not of_variables)
+
+    if not fails(given):
+        return
+    good = [shape for shape in ((1,), (n_integrated,), (n_node,), (n_integrated, n_node)) if not fails(shape)]
+    taken = ", ".join(map(str, dict.fromkeys(good)))
+    if given == (n_node,):
+        yield (
+            f"{_PATH}.nsig: one value for each region, with which TVB's HeunStochastic fails where there are "
+            f"{n_integrated} state variables. Give shape ({n_integrated}, {n_node}), or use EulerStochastic."
+        )
+    else:
+        yield f"{_PATH}.nsig: shape {given}; TVB takes {taken} with {type(sim.integrator).__name__}. Give one of these."
+
+
+def _shape_of_draws(sim):
+    """(n_integrated, n_node, n_mode) of a step's draws."""
+    model = sim.model
+    n_integrated = len(model.state_variables) - len(model.non_integrated_variables or ())
+    return n_integrated, np.shape(sim.connectivity.weights)[0], model.number_of_modes
+
+
+def _laid_out(shape, sim):
+    """Shape that TVB's configure() gives to dispersions; those that it does not know it leaves as they are."""
+    n_integrated, n_node, _ = _shape_of_draws(sim)
+    counts = (len(sim.model.state_variables), n_integrated)
+    if shape == (1,):
+        return shape
+    if shape in [(n,) for n in counts]:
+        return (n_integrated, 1, 1)
+    if shape == (n_node,):
+        return (1, n_node, 1)
+    return (n_integrated, n_node, 1) if shape in [(n, n_node) for n in counts] else shape
+
+
+def _broadcasts(shape, to):
+    """Whether an array of this shape broadcasts to another without making it larger."""
+    padded = (1,) * (len(to) - len(shape)) + tuple(shape)
+    return len(padded) == len(to) and all(n in (1, most) for n, most in zip(padded, to, strict=True))
 
 
 def _has_equation(noise):
@@ -121,9 +154,11 @@ def own_leaves(sim):
     """Table of the parameters that are the noise's attributes."""
 
     def native(value, sim):
+        n_node, held = np.shape(sim.connectivity.weights)[0], np.shape(sim.integrator.noise.nsig)
+        if value.size == np.prod(held, dtype=int) and value.ndim <= len(held):
+            return value.reshape(held)
         if value.size == 1:
             return value.reshape(1)
-        n_node = np.shape(sim.connectivity.weights)[0]
         return value.reshape((1, n_node, 1)) if value.shape == (n_node,) else value
 
     def shaped(value):
@@ -149,7 +184,7 @@ def own_leaves(sim):
 
 def constants(sim):
     """Function from the noise's node of the state to what the step needs of it."""
-    n_node, n_var = np.shape(sim.connectivity.weights)[0], int(sim.model.nintvar)
+    n_var, n_node, n_mode = _shape_of_draws(sim)
     white = not is_coloured(sim.integrator.noise)
     dt = float(sim.integrator.dt) if white else 1.0
     noise = sim.integrator.noise
@@ -161,7 +196,9 @@ def constants(sim):
             nsig = nsig.reshape((1, 1, 1))
         elif nsig.shape == (n_node,):
             nsig = nsig.reshape((1, n_node, 1))
-        elif nsig.ndim != 3 or nsig.shape[0] not in (1, n_var) or nsig.shape[1] not in (1, n_node):
+        elif _broadcasts(nsig.shape, (n_var, n_node, n_mode)):
+            nsig = nsig.reshape((1,) * (3 - nsig.ndim) + nsig.shape)
+        else:
             raise ValueError(
                 f"State.integrator.noise.nsig: shape {nsig.shape} is neither global (one value) nor regional "
                 f"({n_node},). Give one value, or one for each of the {n_node} regions."

@@ -15,6 +15,7 @@ from .assemble import Parts, assemble, unchecked
 from .clone import clone, configured_clone, holds_current_state
 from .compare import in_double, worst_by_row
 from .complete import components
+from .source import Untranslatable
 from .stream import Aside
 from .subclass import kind_of, unsupported
 
@@ -90,7 +91,13 @@ def prepare(sim, simulation_length=None, noise="tvb"):
             HistoryWarning,
             stacklevel=2,
         )
-    return assemble(parts, simulation_length, noise)
+    simulate, state = assemble(parts, simulation_length, noise)
+    try:
+        # What was traced is kept for the run.
+        jax.eval_shape(simulate, state)
+    except Untranslatable as error:
+        raise UnsupportedComponent([f"Simulator: the translation does not run as a whole: {error}."]) from error
+    return simulate, state
 
 
 def translated(sim):
@@ -123,7 +130,7 @@ def _translated(sim, reference):
         _refuse(derived.changes(reference))
     _refuse(_later_refusals(reference))
     vector_field, reasons = field.make(reference)
-    of_coupling, others = coupling.make(reference)
+    of_coupling, others = coupling.make(reference, with_model=not reasons)
     _refuse(reasons + others)
     parts = Parts(reference, vector_field, of_coupling)
     _refuse(_disagreement(parts))
@@ -218,9 +225,10 @@ def _later_refusals(reference):
 
 def _disagreement(parts):
     """Why a step of the whole is not TVB's, or nothing: what no part shows by itself."""
-    sim = clone(parts.reference)
+    sim, field = clone(parts.reference), parts.field
     # Field and coupling have been compared by themselves.
-    parts = replace(parts, field=_Compared(parts.field))
+    compared = not (integrator.has_hooks(sim.model) or field.writes)
+    parts = replace(parts, field=_Compared(field)) if compared else parts
     with jax.enable_x64(True):
         simulate, state = unchecked(parts, 1, sim)
     arrays, tree = jax.tree.flatten(state)
@@ -233,8 +241,16 @@ def _disagreement(parts):
     first = {name: entering[0] for name, entering in inputs.items()}
     past = history.of(sim)
     arrives = coupling.in_double_of(sim, parts.coupling, past[:, np.asarray(sim.model.cvar)])
-    with jax.enable_x64(True):
-        ours = np.asarray(simulate.step.local(theta, past[-1], arrives, first))
+    yield from _unread_rows(sim, field, arrives)
+    try:
+        if compared:
+            with jax.enable_x64(True):
+                ours = np.asarray(simulate.step.local(theta, past[-1], arrives, first))
+        else:
+            ours = in_double(simulate.step.local, theta, past[-1], arrives, first)
+    except Untranslatable as error:
+        yield f"Simulator.model: {type(sim.model).__name__} is not translated: {error}."
+        return
     try:
         with np.errstate(all="ignore"):
             for _ in sim(n_steps=1):
@@ -249,16 +265,31 @@ def _disagreement(parts):
         yield f"Simulator: the first step of the translation differs from TVB's by {worst:.1e} of its maximum."
 
 
+def _unread_rows(sim, field, arrives):
+    """Why a coupling of fewer rows than the model has coupling variables is not enough for it, or nothing."""
+    if arrives.shape[0] >= len(sim.model.cvar):
+        return
+    x = sim.current_state[sim.model.state_variable_mask]
+    try:
+        field.in_double(field.constants_in_double(), x, arrives)
+    except (Untranslatable, IndexError):
+        yield (
+            f"Simulator.coupling: {type(sim.coupling).__name__} gives {arrives.shape[0]} rows, and "
+            f"{type(sim.model).__name__}.dfun reads one for each of its {len(sim.model.cvar)} coupling variables: TVB "
+            "reads there what happens to lie in memory. Use a coupling that gives all of them, such as Linear."
+        )
+
+
 class _Compared:
     """In place of a vector field that was compared with TVB's: TVB's own, which costs nothing to make."""
 
     def __init__(self, field):
-        self.model, self.values, self.mixes = field.model, field.values, field.mixes
+        self.model, self.values, self.mixes, self.writes = field.model, field.values, field.mixes, False
         self._constants = field.constants_in_double()
 
     def constants(self, node):
         """Constants of the field; the node is the model's own."""
         return self._constants
 
-    def __call__(self, theta, x, coupling):
+    def __call__(self, theta, x, coupling, memory=None):
         return trials.dfun(self.model, np.asarray(x), np.asarray(coupling))

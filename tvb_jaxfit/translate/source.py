@@ -15,10 +15,11 @@ import sys
 import types
 
 import jax
+import numpy as np
 
 from ..dynamics.scales import exact_slopes
-from . import numpy_for_jax
-from .boxes import Box, boxed, plain
+from . import gufunc, numpy_for_jax
+from .boxes import Box, boxed, is_traced, plain
 
 
 class Untranslatable(Exception):
@@ -85,8 +86,10 @@ class Followed:
         if _is_tvb_backend(value):
             return types.SimpleNamespace(evaluate=numpy_for_jax.evaluate)
         try:
+            if gufunc.is_compiled(value):
+                return gufunc.counterpart(value, self.function)
             found = numpy_for_jax.stand_in(value)
-        except numpy_for_jax.Missing as error:
+        except (numpy_for_jax.Missing, gufunc.NoSource) as error:
             return _Refused(error)
         if found is not None:
             return found
@@ -164,12 +167,18 @@ class StandIn:
         object.__setattr__(self, "_original", original)
         object.__setattr__(self, "_values", dict(values))
         object.__setattr__(self, "_written", set())
+        object.__setattr__(self, "_read", {})
 
     def __getattr__(self, name):
-        if name in self._values:
+        if name in self._written:
             return self._values[name]
         if name.startswith("__"):
             raise AttributeError(name)
+        found = self._values[name] if name in self._values else self._of_original(name)
+        self._read[name] = found
+        return found
+
+    def _of_original(self, name):
         own = vars(self._original).get(name)
         if isinstance(own, types.MethodType):
             return types.MethodType(self._followed.function(own.__func__), self)
@@ -225,6 +234,36 @@ def _super_of(followed):
     return Super
 
 
+class Memory:
+    """What a model's own code sets on the model during a step, for the calls that come later in this step.
+
+    Attributes
+    ----------
+    values : dict
+        Attributes that were set so far.
+    """
+
+    def __init__(self):
+        self.values, self._read = {}, {}
+
+    def take(self, read, written):
+        """Keep what one call has set, and note what it read that an earlier step may have set."""
+        for name, value in read.items():
+            if name not in self.values:
+                self._read.setdefault(name, value)
+        self.values |= written
+
+    def close(self, original):
+        """Refuse, at the end of a step, what the next step would read of this one."""
+        for name in sorted(set(self._read) & set(self.values)):
+            now, before = self.values[name], self._read[name]
+            if now is not before and (is_traced((now, before)) or not np.array_equal(now, before)):
+                raise Untranslatable(
+                    f"{type(original).__name__}.{name} is set in one step and read in the next, so that it is a state "
+                    "outside of the state variables; make it one of them"
+                )
+
+
 def _with_exact_slopes(function):
     """The same function of anything, arrays among it, with the derivatives of `exact_slopes`."""
 
@@ -253,8 +292,25 @@ def _with_exact_slopes(function):
     return exact
 
 
-@_with_exact_slopes
 def follow(original, method, values, *args, **named):
+    """Run a method's code on JAX arrays: see `follow_in_place`, of which it refuses writes into the arguments.
+
+    Returns
+    -------
+    result : array or nested tuple of arrays
+    written : dict of str to array
+        What the method set on ``self``.
+    """
+    memory = named.pop("memory", None)
+    result, written, arguments = follow_in_place(original, method, values, *args, memory=memory, **named)
+    for after, value in zip(arguments, args, strict=True):
+        if isinstance(boxed(value), Box) and after is not value:
+            name = method if isinstance(method, str) else method.__name__
+            raise Untranslatable(f"{name} writes in place into an array that it was given; give it a copy")
+    return result, written
+
+
+def follow_in_place(original, method, values, *args, memory=None, **named):
     """Run a method's code on JAX arrays.
 
     Parameters
@@ -267,21 +323,38 @@ def follow(original, method, values, *args, **named):
         Attributes of the object that are JAX arrays (or stand-ins made by `nested`) here.
     *args, **named
         Arrays, or anything else.
+    memory : Memory, optional
+        Attributes that earlier calls have set, and this one sets.
 
     Returns
     -------
     result : array or nested tuple of arrays
     written : dict of str to array
         What the method set on ``self``.
+    arguments : list
+        The arguments as the method leaves them: arrays may have been written to.
 
     Raises
     ------
     Untranslatable
-        Where the code cannot be followed, or writes into what it was given; names the line.
+        Where the code cannot be followed; names the line.
     """
+    remembered = {} if memory is None else memory.values
+    result, written, read, changed = _called(original, method, values, remembered, args, named)
+    if memory is not None:
+        memory.take(read, written)
+    arguments = [value if new is None else new for new, value in zip(changed, args, strict=True)]
+    return result, written, arguments
+
+
+@_with_exact_slopes
+def _called(original, method, values, remembered, args, named):
+    """What a method returns, sets on ``self`` and reads of it, and each argument that it changes (else None)."""
     followed = Followed()
     arguments, keywords = [boxed(value) for value in args], {name: boxed(value) for name, value in named.items()}
     stand_in = None if original is None else nested(followed, original, values)
+    if stand_in is not None:
+        stand_in._values.update((name, boxed(value)) for name, value in remembered.items())
     try:
         # numpy's rules of promotion, whatever the user made JAX's.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -294,11 +367,9 @@ def follow(original, method, values, *args, **named):
         reason = next((text for kind, text in _REASONS if isinstance(error, kind)), None)
         reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise Untranslatable(f"{reason} (in {followed.line(error.__traceback__)})") from error
-    for box, value in zip(arguments, args, strict=True):
-        if isinstance(box, Box) and box._own is not value:
-            name = method if isinstance(method, str) else method.__name__
-            raise Untranslatable(f"{name} writes in place into an array that it was given")
-    return plain(result), {} if stand_in is None else stand_in.written()
+    changed = [None if new is value else new for new, value in zip(plain(arguments), args, strict=True)]
+    written, read = ({}, {}) if stand_in is None else (stand_in.written(), plain(stand_in._read))
+    return plain(result), written, read, changed
 
 
 def nested(followed, original, values):

@@ -35,6 +35,12 @@ def derives(model):
     return type(model).update_derived_parameters is not Model.update_derived_parameters
 
 
+def _is_tvbs_own(model):
+    """Whether a model's vector field is one of TVB's own."""
+    owner = next(cls for cls in type(model).__mro__ if "dfun" in vars(cls))
+    return owner.__module__.startswith("tvb.simulator.models.")
+
+
 def as_raw(value, kind):
     """Regional value in such a shape."""
     return np.reshape(value, RAW[kind or "column"])
@@ -56,15 +62,23 @@ class Trials:
     def __init__(self, model, n_node, seed=0, find_only=False):
         self.model, self.n_node, self._random = model, n_node, np.random.RandomState(seed)
         self.reasons, self.raw = [], {}
+        x, coupling = self._states()
+        failure = why_dfun_fails(model, x, coupling)
+        if failure is not None:
+            self.reasons.append(f"Simulator.model: {type(model).__name__}.dfun itself fails: {failure}.")
+            return
         self._find_raw()
         if not (self.reasons or find_only):
             self._draw()
 
     def _find_raw(self):
         """For each parameter a shape in which TVB takes regional values and gives each region its own."""
-        if not derives(self.model):
-            return
         own = {p.name: p for p in traits.parameters(self.model) if p.shape is None and not p.scalar}
+        if not derives(self.model):
+            if not _is_tvbs_own(self.model):
+                self.raw = {name: "column" if self._is_taken(name, p) else None for name, p in own.items()}
+                self.reasons += [self._not_regional(name, p) for name, p in own.items() if self._is_given(name, p)]
+            return
         regional = [name for name, p in own.items() if self.n_node > 1 and np.size(p.read(self.model)) > 1]
         # Those that are regional already: the shapes that reproduce what TVB holds.
         held = vars(self.model)
@@ -82,10 +96,7 @@ class Trials:
         for name, parameter in own.items():
             if name in regional:
                 if not self._is_local(name, parameter):
-                    self.reasons.append(
-                        f"Simulator.model.{name}: {np.size(parameter.read(self.model))} values, of which TVB's "
-                        f"{type(self.model).__name__} uses the first for all regions. Give one value."
-                    )
+                    self.reasons.append(self._not_regional(name, parameter))
                 continue
             for kind in RAW:
                 self.raw[name] = kind
@@ -93,6 +104,29 @@ class Trials:
                     break
             else:
                 self.raw[name] = None
+
+    def _is_given(self, name, parameter):
+        """Whether the user gave regional values where the model's code takes one."""
+        return self.raw[name] is None and np.size(parameter.read(self.model)) > 1
+
+    def _not_regional(self, name, parameter):
+        count, cls = np.size(parameter.read(self.model)), type(self.model).__name__
+        what = (
+            f"of which TVB's {cls} uses the first for all regions"
+            if derives(self.model)
+            else f"which the code of {cls} does not take by region"
+        )
+        return f"Simulator.model.{name}: {count} values, {what}. Give one value."
+
+    def _is_taken(self, name, parameter):
+        """Whether the model's code runs with a regional value."""
+        if self.n_node == 1:
+            return True
+        value = np.broadcast_to(np.ravel(parameter.read(self.model)).astype(float), (self.n_node,)).copy()
+        x, coupling = self._states()
+        fresh = self._reconfigured({name: value})
+        given = None if fresh is None else dfun(fresh, x, coupling)
+        return given is not None and given.shape == x.shape
 
     def _is_local(self, name, parameter):
         """Whether a regional value changes its own region alone, and is taken at all."""
@@ -136,8 +170,9 @@ class Trials:
 
     def _states(self):
         model = self.model
-        ranges = np.array([model.state_variable_range[name] for name in model.state_variables[: model.nvar]])
-        shape = (model.nvar, self.n_node, model.number_of_modes)
+        integrated = np.flatnonzero(model.state_variable_mask)
+        ranges = np.array([model.state_variable_range[model.state_variables[i]] for i in integrated])
+        shape = (len(integrated), self.n_node, model.number_of_modes)
         low, high = ranges[:, :1, None], ranges[:, 1:, None]
         # A variable that starts at one value does not stay there.
         high = np.where(low == high, high + 0.1, high)
@@ -217,15 +252,28 @@ class Trials:
         )
 
 
+def why_dfun_fails(model, x, coupling):
+    """What TVB's own vector field of these states raises, or the shape that it gives in place of theirs; or None."""
+    try:
+        with np.errstate(all="ignore"):
+            shape = np.shape(clone(model).dfun(x.copy(), coupling.copy(), 0.0))
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else ""
+        return f"on states of shape {x.shape} and a coupling of shape {coupling.shape}, {type(error).__name__}: {first}"
+    if shape != x.shape:
+        return f"it gives shape {shape} for states of shape {x.shape} and a coupling of shape {coupling.shape}"
+    return None
+
+
 def _widened(shape, n_node):
     return (*shape[:-2], n_node, shape[-1])
 
 
 def dfun(model, x, coupling):
-    """TVB's own vector field, a copy of what it gives; None where it fails."""
+    """TVB's own vector field, a copy of what it gives; None where it fails. A model may set attributes on itself."""
     try:
         with np.errstate(all="ignore"):
-            return np.array(model.dfun(x.copy(), coupling.copy()), dtype=float)
+            return np.array(clone(model).dfun(x.copy(), coupling.copy(), 0.0), dtype=float)
     except Exception:
         return None
 
