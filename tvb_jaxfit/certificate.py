@@ -8,6 +8,7 @@ import numpy as np
 
 from .dynamics.monitors import Bold
 from .parameters import plain
+from .processes import refuse_forked
 from .translate.assemble import assemble
 from .translate.clone import clone, configured_clone
 from .translate.simulator import translated
@@ -125,6 +126,7 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
     UnsupportedComponent
         As `prepare`.
     """
+    refuse_forked("certify")
     if not jax.config.jax_enable_x64:
         raise RuntimeError(
             "certify compares to rounding, which takes double precision: "

@@ -6,6 +6,8 @@ import numpy as np
 
 from tvb_jaxfit.observation import standardise
 
+from .processes import refuse_forked
+
 __all__ = ["fc_corr", "rmse", "rmse_corr"]
 
 
@@ -136,6 +138,7 @@ def rmse_corr(fc, target):
 
 def _pair(fc, target):
     """Return both matrices, checked: in NumPy where their values can be seen, so that they can be under ``jax.jit``."""
+    refuse_forked("loss")
     fc, target = (x if isinstance(x, jax.core.Tracer) else np.asarray(x) for x in (fc, target))
     if fc.shape != target.shape:
         raise ValueError(f"fc has shape {fc.shape} and target {target.shape}; they must be equal, region for region.")

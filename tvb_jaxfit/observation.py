@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .processes import refuse_forked
+
 __all__ = ["compute_fc", "correlations", "standardise"]
 
 
@@ -54,6 +56,7 @@ def compute_fc(bold, skip_t=0):
      [-1.  0.  0.]
      [ 0.  0.  0.]]
     """
+    refuse_forked("compute_fc")
     signals = _select(jnp.asarray(bold), skip_t)
     if not isinstance(signals, jax.core.Tracer):
         _refuse_undefined(np.asarray(signals))

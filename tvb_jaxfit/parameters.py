@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .processes import Portable, refuse_forked
 from .state import State
 
 # How far inside a value on its bound is taken, as a part of the range (or of 1): at the bound its image is infinite.
@@ -15,7 +16,7 @@ _INSIDE = 1e-3
 
 
 @jax.tree_util.register_pytree_with_keys_class
-class Parameter:
+class Parameter(Portable):
     """A value to be fitted, without bounds.
 
     Parameters
@@ -42,6 +43,7 @@ class Parameter:
     """
 
     def __init__(self, value=None, regional=False):
+        refuse_forked(type(self).__name__)
         value = value.value if isinstance(value, Parameter) else value
         self.value = None if value is None else jnp.asarray(value, jnp.result_type(float))
         self.regional = bool(regional)

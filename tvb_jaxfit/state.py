@@ -7,12 +7,14 @@ import re
 import jax
 import numpy as np
 
+from .processes import Portable
+
 _STEP_OF_PATH = re.compile(r"([A-Za-z_]\w*)|\[(\d+)\]")
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*|\[\d+\])*")
 
 
 @jax.tree_util.register_pytree_with_keys_class
-class State:
+class State(Portable):
     """A node of the tree: named children, reached as attributes.
 
     Parameters

@@ -44,6 +44,9 @@ class Refused(Exception):
         self.reasons = reasons
         super().__init__("\n".join(f"  - {reason}" for reason in reasons) if len(reasons) > 1 else reasons[0])
 
+    def __reduce__(self):
+        return type(self), self.reasons, vars(self)
+
 
 def parser():
     """Parser of the command line.

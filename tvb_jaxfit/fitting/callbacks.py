@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..processes import Portable
+
 
 class Callback:
     """A callback that remembers; by itself it does nothing.
@@ -133,7 +135,7 @@ class DefaultPrintCallback(Callback):
 
 
 @dataclass
-class Saved:
+class Saved(Portable):
     """What a `SavingCallback` kept.
 
     Attributes

@@ -7,6 +7,7 @@ from tqdm.auto import tqdm
 from ..loss import rmse
 from ..observation import compute_fc
 from ..parameters import plain
+from ..processes import refuse_forked
 from . import yardsticks
 from .evaluation import Evaluation
 from .monitored import transient
@@ -112,6 +113,7 @@ def evaluate(
     from .fit import FitResult
     from .runs import runs_of, runs_of_fit
 
+    refuse_forked("evaluate")
     n_tvb = n_seeds if tvb is True else int(tvb)
     if n_seeds < 1 or n_tvb < 0:
         raise ValueError(f"evaluate: n_seeds = {n_seeds}, tvb = {tvb}; give at least one run.")

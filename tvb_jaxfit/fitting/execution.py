@@ -14,6 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..parameters import path_name, with_values
+from ..processes import Portable, refuse_forked
 from .explore import Space
 
 # Points that a batch works on together, as tests/benchmarks/sweep.py finds them: beyond, memory grows and time does not
@@ -96,7 +97,7 @@ class Exploration:
         return "\n".join(lines)
 
 
-class ParallelExecution:
+class ParallelExecution(Portable):
     """A loss at every point of a space, in batches of points that are compiled once and run side by side.
 
     Parameters
@@ -165,6 +166,7 @@ class ParallelExecution:
         A batch that raises is run again point by point, so that the point that fails is named, and the others keep
         their values. An interrupt (Ctrl-C) ends the run and keeps what has been computed.
         """
+        refuse_forked("ParallelExecution.run")
         return _recorded(self._run, self.space, self.progress)
 
     def _run(self, record, bar):

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..parameters import path_name, plain, with_values
+from ..processes import Portable, refuse_forked
 
 
-class Axis:
+class Axis(Portable):
     """Values to try in place of one value of the state.
 
     Attributes
@@ -185,7 +186,7 @@ class DataAxis(Axis):
         return f"DataAxis({self.data.min():g} .. {self.data.max():g}, {self.n} values{each})"
 
 
-class Space:
+class Space(Portable):
     """The states that the axes in a state span: a sequence of plain states.
 
     Parameters
@@ -223,6 +224,7 @@ class Space:
     """
 
     def __init__(self, state, mode="product"):
+        refuse_forked("Space")
         found = jax.tree_util.tree_flatten_with_path(plain(state))[0]
         self.mode, self.axes = mode, {path_name(path): leaf for path, leaf in found if isinstance(leaf, Axis)}
         if mode not in ("product", "zip"):

@@ -4,6 +4,7 @@ import numpy as np
 import optax
 from tqdm.auto import tqdm
 
+from ..processes import refuse_forked
 from .callbacks import as_callback
 from .checkpoint import Checkpoint
 from .under_way import Fit
@@ -130,6 +131,7 @@ class OptaxOptimizer:
         A loss or gradient that is not finite ends the fit; it never becomes a fitted value. An interrupt (Ctrl-C) ends
         it too, and keeps what was reached.
         """
+        refuse_forked("OptaxOptimizer.run")
         fit = Fit(self, state)
         self.checkpoint.begin(fit, resume)
         with tqdm(total=max_steps, initial=fit.step, desc="fit", unit="step", disable=not self.progress) as bar:

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from ..processes import Portable
+
 # Names that TVB draws at random for its instances.
 _NOT_OF_TVB = {"gid", "title"}
 _ADDRESS = re.compile(" at 0x[0-9a-f]+")
@@ -67,7 +69,7 @@ def slots_of(kind):
 
 
 def _reduces_by_itself(kind):
-    return any(
+    return not issubclass(kind, Portable) and any(
         getattr(kind, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__", "__getstate__")
     )
 

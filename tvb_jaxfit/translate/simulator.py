@@ -10,6 +10,7 @@ from tvb.datatypes.connectivity import Connectivity
 from tvb.simulator.simulator import Simulator
 
 from ..errors import HistoryWarning, UnsupportedComponent
+from ..processes import refuse_forked
 from . import coupling, field, history, integrator, model, monitors, stimulus, trials
 from .assemble import Parts, assemble, unchecked
 from .clone import clone, configured_clone, holds_current_state, holds_weights
@@ -95,6 +96,7 @@ def translated(sim):
     UnsupportedComponent
         With all reasons at once.
     """
+    refuse_forked("prepare")
     if type(sim) is not Simulator:
         raise UnsupportedComponent(
             [f"{type(sim).__name__} is not tvb.simulator.simulator.Simulator itself; give a plain TVB Simulator."]
