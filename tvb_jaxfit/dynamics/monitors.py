@@ -225,11 +225,6 @@ class Projection(Monitor):
 
     kind = "mean"
 
-    @property
-    def cycle(self):
-        """Interim means count, too."""
-        return math.lcm(self.istep, self.interim_istep)
-
     def coarse(self, n):
         """The same monitor of a signal that has one sample for ``n`` steps."""
         return replace(super().coarse(n), pooled=n)
@@ -322,6 +317,11 @@ class Bold(Monitor):
     def window(self):
         """Interim means."""
         return "mean", self.interim_istep
+
+    @property
+    def cycle(self):
+        """Interim means count, too."""
+        return math.lcm(self.istep, self.interim_istep)
 
     def coarse(self, n):
         """The same monitor of a signal that has one sample for ``n`` steps."""
