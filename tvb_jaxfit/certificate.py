@@ -10,6 +10,7 @@ from . import options as allowed
 from .dynamics.monitors import Bold
 from .options import check
 from .parameters import plain
+from .processes import refuse_forked
 from .translate.assemble import assemble
 from .translate.clone import clone, configured_clone
 from .translate.simulator import translated
@@ -127,6 +128,7 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
     UnsupportedComponent
         As `prepare`.
     """
+    refuse_forked("certify")
     check(
         "certify",
         tolerance=(tolerance, allowed.number(least=0.0)),

@@ -19,6 +19,9 @@ class UnsupportedComponent(ValueError):
         count = "1 reason" if len(self.reasons) == 1 else f"{len(self.reasons)} reasons"
         super().__init__(f"not translated, for {count}:\n" + "\n".join(f"  - {reason}" for reason in self.reasons))
 
+    def __reduce__(self):
+        return type(self), (self.reasons,), vars(self)
+
 
 class PeriodWarning(UserWarning):
     """A monitor's period is not a multiple of dt: TVB rounds it, and so does the translation."""

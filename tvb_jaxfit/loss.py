@@ -8,6 +8,7 @@ from tvb_jaxfit.observation import standardise
 
 from .arrays import real_array, unmasked
 from .options import check, flag, one_of
+from .processes import refuse_forked
 
 __all__ = ["fc_corr", "rmse", "rmse_corr"]
 
@@ -167,6 +168,7 @@ def rmse_corr(fc, target, missing="refuse"):
 
 def _pair(fc, target, missing):
     """Return both matrices, checked: in NumPy where their values can be seen, so that they can be under ``jax.jit``."""
+    refuse_forked("loss")
     check("loss", missing=(missing, MISSING))
     if missing == "refuse" and np.ma.is_masked(target):
         raise ValueError(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .arrays import unmasked
+from .processes import refuse_forked
 
 __all__ = ["compute_fc", "correlations", "standardise"]
 
@@ -56,6 +57,7 @@ def compute_fc(bold, skip_t=0):
      [-1.  0.  0.]
      [ 0.  0.  0.]]
     """
+    refuse_forked("compute_fc")
     bold = unmasked(bold, "bold")
     if not jnp.issubdtype(bold.dtype, jnp.floating):
         raise TypeError(f"bold has dtype {bold.dtype}; FC needs a floating dtype. Convert it: bold.astype(float).")

@@ -10,6 +10,7 @@ import numpy as np
 
 from .arrays import real_array
 from .options import check, flag
+from .processes import Portable, refuse_forked
 from .state import State
 
 # How far inside a value on its bound is taken, as a part of the range (or of 1): at the bound its image is infinite.
@@ -17,7 +18,7 @@ _INSIDE = 1e-3
 
 
 @jax.tree_util.register_pytree_with_keys_class
-class Parameter:
+class Parameter(Portable):
     """A value to be fitted, without bounds.
 
     Parameters
@@ -49,6 +50,7 @@ class Parameter:
     """
 
     def __init__(self, value=None, regional=False):
+        refuse_forked(type(self).__name__)
         check(type(self).__name__, regional=(regional, flag))
         value = value.value if isinstance(value, Parameter) else value
         self.regional = bool(regional)

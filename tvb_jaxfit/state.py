@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from .arrays import real_array
+from .processes import Portable
 
 # What may stand for an array in a state.
 _ARRAYS = (np.ndarray, np.generic, jax.Array, list, tuple, str, bytes, complex)
@@ -42,7 +43,7 @@ class Origin:
 
 
 @jax.tree_util.register_pytree_with_keys_class
-class State:
+class State(Portable):
     """A node of the tree: named children, reached as attributes.
 
     Parameters

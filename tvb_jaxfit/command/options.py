@@ -49,6 +49,9 @@ class Refused(Exception):
         self.reasons = reasons
         super().__init__("\n".join(f"  - {reason}" for reason in reasons) if len(reasons) > 1 else reasons[0])
 
+    def __reduce__(self):
+        return type(self), self.reasons, vars(self)
+
 
 def is_refusal(error):
     """Whether an error is for the user to mend as its message says; of any other, the traceback tells more.

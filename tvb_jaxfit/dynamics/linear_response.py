@@ -1,6 +1,6 @@
 """What a network makes of its noise around its fixed point: covariances without a simulation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..observation import correlations
+from ..processes import Portable, refuse_forked
 from ..state import State
 from . import modal, spectral
 from .fixed_point import FixedPoint, fixed_point
@@ -33,7 +34,7 @@ def _promoting(function):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class LinearResponse:
+class LinearResponse(Portable):
     """Small fluctuations of a simulator around its fixed point.
 
     Attributes
@@ -182,7 +183,7 @@ class LinearResponse:
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
+class Linear(Portable):
     """A simulator's linear response as a pure function of its state: ``response = linear(state)``.
 
     Attributes
@@ -210,6 +211,7 @@ class Linear:
         -------
         LinearResponse
         """
+        refuse_forked("linear")
         state = real_state(state)
         found = self._run(state, state.initial_conditions[-1] if start is None else start)
         return LinearResponse(*found, state, self)
@@ -227,7 +229,8 @@ class Linear:
 
     @cached_property
     def _run(self):
-        return jax.jit(_promoting(self._of))
+        # Of a copy, as in `Simulate`.
+        return jax.jit(_promoting(replace(self)._of))
 
     def _of(self, state, start):
         step, dt = self.simulate.step, self.simulate.dt

@@ -91,6 +91,11 @@ class Monitor:
         """What is needed of the states: ("mean" or "pick", steps), means over so many or the last of so many."""
         return self.kind, self.istep
 
+    @property
+    def cycle(self):
+        """Steps after which all windows begin anew."""
+        return self.istep
+
     def coarse(self, n):
         """The same monitor of a signal that has one sample for ``n`` steps."""
         return replace(self, istep=self.istep // n)
@@ -137,6 +142,8 @@ class Raw(Monitor):
 
 class Silent(Monitor):
     """Records nothing (TVB: ProgressLogger)."""
+
+    cycle = 1
 
     def steps(self, start, n_steps):
         """None."""
@@ -314,6 +321,11 @@ class Bold(Monitor):
     def window(self):
         """Interim means."""
         return "mean", self.interim_istep
+
+    @property
+    def cycle(self):
+        """Interim means count, too."""
+        return math.lcm(self.istep, self.interim_istep)
 
     def coarse(self, n):
         """The same monitor of a signal that has one sample for ``n`` steps, a divisor of the interim period."""

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..processes import Portable
+
 
 class NumpyStream:
     """TVB's own stream, replayed: legacy numpy normals, in the order in which TVB takes them.
@@ -68,7 +70,7 @@ class NumpyStream:
         return hash(self._key())
 
 
-class KeyStream:
+class KeyStream(Portable):
     """Fresh noise from a JAX key, without TVB: each run folds in the step where it starts.
 
     Parameters

@@ -1,13 +1,15 @@
 """simulate: the state in, monitor samples and the state to go on from out."""
 
+import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 
+from ..processes import Portable, refuse_forked
 from .adjoint import block_sizes, simulate_steps
 from .monitors import Monitor, summary
 from .real_state import real_state
@@ -16,7 +18,7 @@ from .stocks import check_stocks
 
 
 @jax.tree_util.register_pytree_node_class
-class Result:
+class Result(Portable):
     """Samples of one run: unpacks as the result of ``sim.run()``, one (time, data) a monitor.
 
     Attributes
@@ -87,11 +89,19 @@ class Simulate:
         States (n_steps, n_var, n_node, n_mode) to what monitors see of them.
     description : str
         One line for people.
+    recipe : callable or None
+        No arguments to such a `Simulate`, by which one that was pickled is made again.
 
     Notes
     -----
     Same state, same result. jit, grad and vmap apply; parameters in the state may be marked (`Parameter`) or plain.
+
+    It pickles, by the recipe: in another process it is translated and compiled again, and gives the same numbers, in
+    the precision of the process that it comes from.
     """
+
+    # How it is made again is no part of what it is.
+    _passing = ("recipe", "_x64")
 
     step: Step
     constants: Callable
@@ -101,6 +111,9 @@ class Simulate:
     dt: float
     observed: Callable
     description: str = field(repr=False)
+    # Of what was changed by `dataclasses.replace` there is none.
+    recipe: Callable | None = field(init=False, default=None, repr=False)
+    _x64: bool | None = field(init=False, default=None, repr=False)
 
     def __call__(self, state):
         """Run from a state.
@@ -118,14 +131,62 @@ class Simulate:
         ------
         ValueError
             Where an array has another shape than the simulator's, or is masked, complex, or not of numbers.
+        RuntimeError
+            In a process that was forked from one that had used JAX.
         """
+        refuse_forked("simulate")
         state = real_state(state)
-        data, after = self._run(state)
-        return Result(self, state.current_step, data, after)
+        start = state.current_step
+        with self._precision():
+            # Steps count from the last at which all windows began anew: runs that begin alike are compiled once.
+            data, after = self._run(state.replace(static={"current_step": start % self._cycle}))
+        return Result(self, start, data, after.replace(static={"current_step": start + self.n_steps}))
 
     @cached_property
     def _run(self):
-        return jax.jit(self._run_plain)
+        # Of a copy: JAX keeps what it made of a function until the function is gone, and would so keep it for ever
+        # where what it made holds this one.
+        return jax.jit(replace(self)._run_plain)
+
+    @property
+    def _cycle(self):
+        """Steps after which all windows of all monitors begin anew."""
+        return math.lcm(*(monitor.cycle for monitor in self.monitors))
+
+    def _precision(self):
+        return contextlib.nullcontext() if self._x64 is None else jax.enable_x64(self._x64)
+
+    def only(self, index):
+        """The same simulator with one monitor alone."""
+        alone = replace(self, monitors=self.monitors[index : index + 1])
+        return alone if self.recipe is None else alone.made_by(replace(self.recipe, monitor=index), self._x64)
+
+    def made_by(self, recipe, x64=None):
+        """The same one, to be made again by a recipe."""
+        new = replace(self)
+        vars(new).update(recipe=recipe, _x64=x64)
+        return new
+
+    def __reduce__(self):
+        if self.recipe is None:
+            raise TypeError("a Simulate that was put together or changed by hand does not pickle; prepare() gives one.")
+        return _loaded, (self.recipe, jax.config.jax_enable_x64 if self._x64 is None else self._x64)
+
+    def __getattr__(self, name):
+        # Of one that was pickled: made again when anything of it is first asked for.
+        if name not in _MADE or vars(self).get("recipe") is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        refuse_forked("simulate")
+        with self._precision():
+            made = self.recipe()
+        vars(self).update({name: getattr(made, name) for name in _MADE})
+        return getattr(self, name)
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self
 
     def _run_plain(self, state):
         check_stocks(self.step, self.monitors, self.n_steps, state)
@@ -172,6 +233,10 @@ class Simulate:
 
     def go_on(self, state):
         """State after a run with the draws of the next one in place."""
+        with self._precision():
+            return self._drawn(state)
+
+    def _drawn(self, state):
         start = state.current_step
         if "noise" in state.integrator:
             noise = drawn(state.integrator.noise, start, start + self.n_steps, self.n_steps)
@@ -189,6 +254,16 @@ class Simulate:
         for index, monitor in enumerate(self.monitors):
             lines.append(f"monitors[{index}]: {monitor.name} every {monitor.istep * monitor.dt:g} ms")
         return "simulate: " + "\n  ".join(lines)
+
+
+_MADE = tuple(one.name for one in fields(Simulate) if one.init)
+
+
+def _loaded(recipe, x64):
+    """Simulate that is made by a recipe when it is needed."""
+    new = object.__new__(Simulate)
+    vars(new).update(recipe=recipe, _x64=x64)
+    return new
 
 
 def drawn(node, start, stop, n_time):

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from .. import options as allowed
 from ..options import check
+from ..processes import Portable
 
 
 class Callback:
@@ -152,7 +153,7 @@ class DefaultPrintCallback(Callback):
 
 
 @dataclass
-class Saved:
+class Saved(Portable):
     """What a `SavingCallback` kept.
 
     Attributes

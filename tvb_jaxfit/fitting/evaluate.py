@@ -9,6 +9,7 @@ from ..loss import MISSING, rmse
 from ..observation import compute_fc
 from ..options import check
 from ..parameters import plain
+from ..processes import refuse_forked
 from ..state import State
 from . import yardsticks
 from .evaluation import Evaluation
@@ -120,6 +121,7 @@ def evaluate(
     from .fit import FitResult
     from .runs import runs_of, runs_of_fit
 
+    refuse_forked("evaluate")
     check(
         "evaluate",
         n_seeds=(n_seeds, allowed.whole(1)),

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from .. import options as allowed
 from ..options import check
 from ..parameters import path_name, with_values
+from ..processes import Portable, refuse_forked
 from .explore import Space
 
 # Points that a batch works on together, as tests/benchmarks/sweep.py finds them: beyond, memory grows and time does not
@@ -98,7 +99,7 @@ class Exploration:
         return "\n".join(lines)
 
 
-class ParallelExecution:
+class ParallelExecution(Portable):
     """A loss at every point of a space, in batches of points that are compiled once and run side by side.
 
     Parameters
@@ -173,6 +174,7 @@ class ParallelExecution:
         A batch that raises is run again point by point, so that the point that fails is named, and the others keep
         their values. An interrupt (Ctrl-C) ends the run and keeps what has been computed.
         """
+        refuse_forked("ParallelExecution.run")
         return _recorded(self._run, self.space, self.progress)
 
     def _run(self, record, bar):

@@ -14,10 +14,11 @@ from .. import options as allowed
 from ..arrays import real_array
 from ..options import check
 from ..parameters import path_name, plain, with_values
+from ..processes import Portable, refuse_forked
 from ..state import State
 
 
-class Axis:
+class Axis(Portable):
     """Values to try in place of one value of the state.
 
     Attributes
@@ -190,7 +191,7 @@ class DataAxis(Axis):
         return f"DataAxis({self.data.min():g} .. {self.data.max():g}, {self.n} values{each})"
 
 
-class Space:
+class Space(Portable):
     """The states that the axes in a state span: a sequence of plain states.
 
     Parameters
@@ -228,6 +229,7 @@ class Space:
     """
 
     def __init__(self, state, mode="product"):
+        refuse_forked("Space")
         check("Space", state=(state, allowed.a(State)), mode=(mode, allowed.one_of("product", "zip")))
         found = jax.tree_util.tree_flatten_with_path(plain(state))[0]
         self.mode, self.axes = mode, {path_name(path): leaf for path, leaf in found if isinstance(leaf, Axis)}

@@ -1,5 +1,6 @@
 """fit: a simulator, a target and what is free, in one call."""
 
+import copy
 from dataclasses import dataclass, field
 
 import jax
@@ -12,9 +13,10 @@ from ..loss import MISSING, fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
 from ..options import check
 from ..parameters import parameters_of, plain
+from ..processes import Portable, refuse_forked
 from ..state import State
 from ..translate.assemble import leaves
-from ..translate.clone import configured_clone
+from ..translate.clone import Packed, clone, configured_clone
 from ..translate.linear import prepare_linear
 from ..translate.simulator import prepare
 from . import refinement
@@ -39,7 +41,7 @@ _SHORTEST = 25_000
 
 
 @dataclass
-class FitResult:
+class FitResult(Portable):
     """A fit, and how it came about.
 
     Attributes
@@ -89,6 +91,19 @@ class FitResult:
     def r(self):
         """Correlation (off-diagonal) with the target after each step."""
         return self.history.aux.get("r", np.array([]))
+
+    def __getstate__(self):
+        return super().__getstate__() | {"sim": None if self.sim is None else Packed(self.sim)}
+
+    def __setstate__(self, held):
+        super().__setstate__(held | {"sim": held["sim"] and held["sim"].unpacked()})
+
+    def __deepcopy__(self, memo):
+        # TVB's own deepcopy forgets what configure() worked out.
+        memo.setdefault(id(self.sim), clone(self.sim))
+        new = copy.copy(self)
+        vars(new).update({name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
+        return new
 
     def fc(self, state=None, key=None):
         """FC of a state (the best by default), on the training noise or, with a JAX key, on fresh noise.
@@ -267,6 +282,7 @@ def fit(
     UnsupportedComponent
         As `prepare`.
     """
+    refuse_forked("fit")
     options = told({name: value for name, value in locals().items() if name not in ("sim", "target", "free")})
     check(
         "fit",

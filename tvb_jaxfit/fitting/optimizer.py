@@ -6,6 +6,7 @@ from tqdm.auto import tqdm
 
 from .. import options as allowed
 from ..options import check
+from ..processes import refuse_forked
 from ..state import State
 from .callbacks import as_callback
 from .checkpoint import Checkpoint
@@ -152,6 +153,7 @@ class OptaxOptimizer:
         A loss or gradient that is not finite ends the fit; it never becomes a fitted value. An interrupt (Ctrl-C) ends
         it too, and keeps what was reached.
         """
+        refuse_forked("OptaxOptimizer.run")
         check(
             "OptaxOptimizer.run",
             state=(state, allowed.a(State)),

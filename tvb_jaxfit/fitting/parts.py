@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from ..processes import Portable
 from .libraries import is_of_a_library
 
 # Names that TVB draws at random for its instances.
@@ -161,7 +162,7 @@ def slots_of(kind):
 
 
 def _reduces_by_itself(kind):
-    return any(
+    return not issubclass(kind, Portable) and any(
         getattr(kind, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__", "__getstate__")
     )
 

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -127,7 +127,7 @@ def _runs(sim, simulate, state, monitor):
             "there is no fresh noise to judge it on."
         )
     if len(simulate.monitors) > 1:
-        simulate = replace(simulate, monitors=simulate.monitors[monitor : monitor + 1])
+        simulate = simulate.only(monitor)
         state = state.replace(monitors=state.monitors[monitor : monitor + 1])
     n_time, n_voi, n_node, n_mode = jax.eval_shape(lambda state: simulate(state).data[0], state).shape
     if (n_voi, n_node, n_mode) != (1, state.connectivity.weights.shape[0], 1):

@@ -13,14 +13,17 @@ from ..dynamics.monitors import Silent
 from ..dynamics.noise import KeyStream, coloured
 from ..dynamics.simulate import Simulate
 from ..dynamics.step import Step, skipping
+from ..errors import UnsupportedComponent
 from ..options import check
 from ..state import State, of_regions, with_path
 from . import coupling, equation, field, history, integrator, model, monitors, origin, stimulus
 from . import noise as noise_of
+from .clone import Packed
 from .compare import in_double
 from .leaves import Leaf
 from .shapes import shapes_of
 from .source import Untranslatable
+from .stream import Aside
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,49 @@ class Parts:
     reference: Simulator
     field: field.Field
     coupling: coupling.Translated
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How a `Simulate` is made once more, in another process: from a configured copy of the simulator.
+
+    Attributes
+    ----------
+    reference : Simulator
+    n_steps : int
+    alike : bool
+        See `Step`.
+    monitor : int or None
+        The only monitor; None for all.
+    """
+
+    reference: Simulator
+    n_steps: int
+    alike: bool = True
+    monitor: int | None = None
+
+    def __getstate__(self):
+        return vars(self) | {"reference": Packed(self.reference)}
+
+    def __setstate__(self, held):
+        vars(self).update(held | {"reference": held["reference"].unpacked()})
+
+    def __call__(self):
+        """`Simulate`.
+
+        Raises
+        ------
+        UnsupportedComponent
+            Where what was translated once is not any more, as where a user's source is not found.
+        """
+        with Aside(self.reference):
+            vector_field, reasons = field.make(self.reference)
+            of_coupling, others = coupling.make(self.reference)
+        if reasons or others:
+            raise UnsupportedComponent([*reasons, *others])
+        parts = Parts(self.reference, vector_field, of_coupling)
+        simulate = _simulate(parts, self.n_steps, self.alike)
+        return simulate.made_by(self) if self.monitor is None else simulate.made_by(self).only(self.monitor)
 
 
 def leaves(sim):
@@ -74,8 +120,9 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
         raise ValueError(f"simulation_length: {length} ms; give a positive length.")
     n_steps = math.ceil(length / dt) if n_steps is None else n_steps
     simulate, state = unchecked(parts, n_steps, reference, noise)
-    if simulate.step.is_local and _has_own_code(reference) and not _are_alike(simulate, state):
-        simulate = replace(simulate, step=replace(simulate.step, alike=False))
+    alike = not (simulate.step.is_local and _has_own_code(reference)) or _are_alike(simulate, state)
+    simulate = replace(simulate, step=replace(simulate.step, alike=alike))
+    simulate = simulate.made_by(Recipe(reference, n_steps, alike))
     for index, monitor in enumerate(simulate.monitors):
         if not isinstance(monitor, Silent) and monitor.steps(reference.current_step, n_steps).size == 0:
             raise ValueError(
@@ -87,19 +134,23 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
 
 def unchecked(parts, n_steps, reference, noise="tvb"):
     """(simulate, state), whatever the monitors record."""
-    dt = float(reference.integrator.dt)
+    simulate = _simulate(replace(parts, reference=reference), n_steps)
+    return simulate, _state(reference, simulate, noise)
+
+
+def _simulate(parts, n_steps, alike=True):
+    reference = parts.reference
     shapes = shapes_of(reference, leaves(reference), n_steps)
-    simulate = Simulate(
-        step=_step(reference, parts),
+    return Simulate(
+        step=replace(_step(reference, parts), alike=alike),
         constants=_constants(reference, parts, shapes),
         inputs=_inputs(reference, n_steps, shapes),
         monitors=monitors.translate(reference),
         n_steps=n_steps,
-        dt=dt,
+        dt=float(reference.integrator.dt),
         observed=model.observed(reference.model),
         description=describe(reference),
     )
-    return simulate, _state(reference, simulate, noise)
 
 
 def _has_own_code(sim):

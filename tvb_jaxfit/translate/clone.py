@@ -11,12 +11,15 @@ from tvb.simulator.models.base import Model
 from .stream import Aside, continuation, runs_own_code
 
 
-class LiftedHistory(history.SparseHistory):
-    """TVB's history in double precision, where TVB's own holds weights and samples as float32."""
+class History(history.SparseHistory):
+    """TVB's history, which pickles and copies: TVB keeps what an instance holds in the descriptors of the class."""
 
     def __reduce__(self):
-        # What TVB keeps of an instance lies in its class's descriptors, which pickle and copy know nothing of.
-        return _restored, (self.weights, self.delays, self.cvars, self.n_mode, self.buffer)
+        return _restored, (self.weights, self.delays, self.cvars, self.n_mode, self.buffer, type(self))
+
+
+class LiftedHistory(History):
+    """TVB's history in double precision, where TVB's own holds weights and samples as float32."""
 
 
 for _name, _array in [pair for _cls in reversed(history.SparseHistory.__mro__) for pair in vars(_cls).items()]:
@@ -24,7 +27,7 @@ for _name, _array in [pair for _cls in reversed(history.SparseHistory.__mro__) f
         setattr(LiftedHistory, _name, descriptors.NDArray(_array.shape, "d", _array.read_only))
 
 
-def _restored(weights, delays, cvars, n_mode, buffer, kind=LiftedHistory):
+def _restored(weights, delays, cvars, n_mode, buffer, kind):
     """A history of given content."""
     new = kind(np.asarray(weights, dtype=float), np.asarray(delays).astype(int), cvars, n_mode)
     new.initialize(buffer)
@@ -68,15 +71,30 @@ def clone(value, memo=None):
     return new
 
 
-def with_weights(past, weights):
-    """A TVB history with other weights and the same buffer, as precise as the old one at least."""
-    kind = LiftedHistory if past.buffer.dtype == np.float64 else history.SparseHistory
+class Packed:
+    """A configured simulator on its way to another process.
+
+    Parameters
+    ----------
+    sim : Simulator
+        Whose history pickles, as that of a `configured_clone`; copied.
+    """
+
+    def __init__(self, sim):
+        self._sim = clone(sim)
+        # A function that TVB makes of text, and that no module has.
+        vars(self._sim.model).pop("observe", None)
+
+    def unpacked(self):
+        """The simulator."""
+        self._sim.model._build_observer()
+        return self._sim
+
+
+def with_weights(past, weights, lifted=False):
+    """A TVB history with other weights and the same buffer: as precise as the old one at least, or in double."""
+    kind = LiftedHistory if lifted or past.buffer.dtype == np.float64 else History
     return _restored(weights, past.delays, past.cvars, past.n_mode, past.buffer, kind)
-
-
-def lift(past):
-    """The same history in double precision."""
-    return _restored(past.weights, past.delays, past.cvars, past.n_mode, past.buffer)
 
 
 def configured_clone(sim, lifted=False):
@@ -97,10 +115,9 @@ def configured_clone(sim, lifted=False):
     """
     copy_of = clone(sim)
     if copy_of.history is None:
-        _configure(copy_of, lifted)
+        _configure(copy_of, LiftedHistory if lifted else History)
         return copy_of
-    if lifted:
-        copy_of.history = lift(copy_of.history)
+    copy_of.history = with_weights(copy_of.history, copy_of.history.weights, lifted)
     if holds_weights(copy_of):
         copy_of.history = with_weights(copy_of.history, copy_of.connectivity.weights)
     if holds_current_state(copy_of):
@@ -109,11 +126,10 @@ def configured_clone(sim, lifted=False):
     return copy_of
 
 
-def _configure(sim, lifted):
+def _configure(sim, kind):
     """TVB's own configure() of a copy, with TVB's own draws, which are taken from no stream of the user's."""
     own, model = vars(sim), sim.model
-    if lifted:
-        own["_configure_history"] = lambda: setattr(sim, "history", LiftedHistory.from_simulator(sim))
+    own["_configure_history"] = lambda: setattr(sim, "history", kind.from_simulator(sim))
     if not runs_own_code(sim) and isinstance(model, Model) and not hasattr(sim.integrator, "noise"):
         # With a deterministic integrator TVB draws initial conditions from numpy's global stream.
         stream = continuation()
@@ -122,7 +138,7 @@ def _configure(sim, lifted):
         with Aside(sim):
             sim.configure()
     finally:
-        own.pop("_configure_history", None)
+        del own["_configure_history"]
         vars(model).pop("initial_for_simulator", None)
 
 

@@ -10,6 +10,7 @@ from tvb.datatypes.connectivity import Connectivity
 from tvb.simulator.simulator import Simulator
 
 from ..errors import HistoryWarning, UnsupportedComponent
+from ..processes import refuse_forked
 from . import complete, coupling, derived, field, history, integrator, model, monitors, stimulus, trials
 from .assemble import Parts, assemble, unchecked
 from .clone import clone, configured_clone, holds_current_state
@@ -108,6 +109,7 @@ def translated(sim):
     UnsupportedComponent
         With all reasons at once.
     """
+    refuse_forked("prepare")
     _refuse(refusals(sim))
     try:
         # Initial conditions are drawn in double precision; what a stock TVB keeps of them is rounded to single.
