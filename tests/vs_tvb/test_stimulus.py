@@ -102,22 +102,35 @@ def test_a_backend_runs_more_steps_than_a_simulator_was_configured_for(connectiv
     equal_runs(tj.JaxBackend().run_sim(sim, nstep=913), lifted(sim).sim.run(simulation_length=91.3))
 
 
-def test_derivatives_are_those_of_the_equation(connectivity_of):
-    sim = stimulated(
-        connectivity_of, equations.Gaussian(parameters={"amp": 1.5, "sigma": 4.0, "midpoint": 9.0, "offset": 0})
-    )
-    simulate, state = tj.prepare(sim)
+@pytest.mark.parametrize(
+    "temporal, names",
+    [
+        (equations.Gaussian(parameters={"amp": 1.5, "sigma": 4.0, "midpoint": 9.0, "offset": 0}), ["sigma", "offset"]),
+        # Before its onset, its exponentials overflow.
+        (equations.Alpha(parameters={"onset": 30.2, "alpha": 0.9, "beta": 42.0}), ["onset", "alpha", "beta"]),
+    ],
+    ids=["Gaussian", "Alpha"],
+)
+def test_derivatives_are_those_of_the_equation(connectivity_of, temporal, names):
+    simulate, state = tj.prepare(stimulated(connectivity_of, temporal))
 
-    def total(sigma):
-        temporal = state.stimulus.temporal.replace(sigma=sigma)
-        (data,) = simulate(state.replace(stimulus=state.stimulus.replace(temporal=temporal))).data
+    def total(values):
+        (data,) = simulate(changed(state, values)).data
         return jnp.sum(data**2)
 
-    sigma, small = state.stimulus.temporal.sigma, 1e-5
-    slope = jax.grad(total)(sigma)
-    finite = (total(sigma + small) - total(sigma - small)) / (2.0 * small)
-    np.testing.assert_allclose(slope.item(), finite.item(), rtol=1e-7)
-    assert abs(slope.item()) > 0.1
+    values, small = {name: getattr(state.stimulus.temporal, name) for name in names}, 1e-5
+    slopes = jax.jit(jax.grad(total))(values)
+    forward = jax.jit(jax.jacfwd(lambda values: jnp.sum(simulate.inputs(changed(state, values))[0]["stimulus"])))(
+        values
+    )
+    for name, value in values.items():
+        low, high = (total(values | {name: value + step}) for step in (-small, small))
+        np.testing.assert_allclose(slopes[name].item(), (high - low) / (2.0 * small), rtol=1e-6)
+        assert abs(slopes[name].item()) > 1e-4 and np.isfinite(forward[name]).all()
+
+
+def changed(state, values):
+    return state.replace(stimulus=state.stimulus.replace(temporal=state.stimulus.temporal.replace(**values)))
 
 
 class OfTime(equations.TemporalApplicableEquation):
@@ -205,7 +218,7 @@ def test_equations_that_cannot_be_followed_are_constants_and_a_warning_says_so(
     connectivity_of, lifted, equal_runs, equation
 ):
     sim = stimulated(connectivity_of, equation())
-    with pytest.warns(tj.FrozenWarning, match=f"Simulator.stimulus.temporal: {equation.__name__} is taken as TVB"):
+    with pytest.warns(tj.FrozenWarning, match=f"Simulator.stimulus.temporal: {equation.__name__} is evaluated by TVB"):
         simulate, state = tj.prepare(sim)
     assert not list(state.stimulus.temporal.items()) and "weight" in state.stimulus
     equal_runs(simulate(state), lifted(sim).run())
@@ -235,6 +248,25 @@ def test_an_array_of_one_value_is_a_parameter_and_stays_an_array_in_tvb(connecti
     assert list(tj.write_back(other, sim).changes) == ["stimulus.temporal.amp"]
     np.testing.assert_array_equal(sim.stimulus.temporal.parameters["amp"], np.array([0.75]), strict=True)
     equal_runs(simulate(other), lifted(sim).run())
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "where(var > onset, 1, 0)",
+        "var > onset",
+        "(var // T) % 2",
+        "where(fmod(var, T) < onset, 0.5, -1)",
+        "sin(2 * 3.14159 * var / T) ** 2 + 7 // 2",
+        "arctan2(var - onset, T)",
+    ],
+)
+def test_expressions_of_a_users_own_are_translated(connectivity_of, lifted, equal_runs, expression):
+    temporal = equations.TemporalApplicableEquation(equation=expression, parameters={"onset": 5.0, "T": 7})
+    sim = stimulated(connectivity_of, temporal)
+    simulate, state = tj.prepare(sim)
+    equal_runs(simulate(state), lifted(sim).run())
+    assert np.isfinite(jax.grad(lambda T: jnp.sum(simulate(changed(state, {"T": T})).data[0]))(jnp.asarray([7.0])))
 
 
 class Drawing(OfTime):
@@ -351,7 +383,7 @@ def test_stimuli_that_are_added_up_are_in_the_state_one_by_one(
 
 def test_stimuli_put_together_otherwise_are_constants_and_a_warning_says_so(connectivity_of, lifted, equal_runs):
     sim = two_stimuli(connectivity_of, Multiplied)
-    with pytest.warns(tj.FrozenWarning, match="Simulator.stimulus: Multiplied is no sum of the stimuli that it holds"):
+    with pytest.warns(tj.FrozenWarning, match="Simulator.stimulus: Multiplied is no sum of the stimuli that its"):
         simulate, state = tj.prepare(sim, simulation_length=77.0)
     assert not list(state.stimulus.items())
     equal_runs(simulate(state), lifted(sim).sim.run(simulation_length=77.0))

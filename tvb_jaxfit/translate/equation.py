@@ -14,6 +14,8 @@ from .leaves import Leaf
 from .source import Untranslatable, follow
 
 _TOLERANCE = 1e-12
+# numpy's words where an array of boxes.py is given to a function that is not followed.
+_INNER = "TypeError: operand 'Box' does not support ufuncs (__array_ufunc__=None)"
 
 
 def names(equation):
@@ -125,13 +127,27 @@ def difference(equation, theirs, path, translated, *arguments):
     return [f"{path}: the translated {name} differs from TVB's by {worst:.1e} of its maximum."]
 
 
-def warn_of_constants(path, reason):
+def warn_of_constants(path, reason, remedy, stacklevel=4):
     """Warn that the state does not show what an equation holds."""
     warnings.warn(
-        f"{path}: {reason}; constant in the translation, and not in the state. Results are TVB's.",
+        f"{path}: {reason}. It is constant in the translation: results are TVB's, but the state does not show it. "
+        f"{remedy}",
         FrozenWarning,
-        stacklevel=4,
+        stacklevel=stacklevel,
     )
+
+
+def warn_of_code(path, equation, error):
+    """Warn that an equation is evaluated by TVB alone."""
+    reason = str(error).replace(_INNER, "a function that has no counterpart in JAX is given a parameter")
+    what = f"{type(equation).__name__} is evaluated by TVB, as its code cannot be followed while parameters vary"
+    warn_of_constants(path, f"{what} ({reason})", "To fit its parameters, write it with numpy's functions.", 5)
+
+
+def warn_of_name(path, name):
+    """Warn that no attribute of a state can have a parameter's name."""
+    what = "no value of a state can have this name"
+    warn_of_constants(f"{path}.parameters[{name!r}]", what, "To fit it, give it another name.", 5)
 
 
 def leaves(path, owner, sim):

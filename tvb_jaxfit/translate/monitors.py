@@ -327,10 +327,10 @@ def warn_of_constants(sim):
             continue
         path, error = f"Simulator.monitors[{index}].hrf_kernel", _obstacle(kernel)
         if error:
-            equation.warn_of_constants(path, f"{type(kernel).__name__} is sampled as TVB samples it ({error})")
+            equation.warn_of_code(path, kernel, error)
             continue
         for name in equation.unnamed(kernel):
-            equation.warn_of_constants(f"{path}.parameters[{name!r}]", "no attribute of a state has this name")
+            equation.warn_of_name(path, name)
 
 
 def stocks(sim, index, current_step):

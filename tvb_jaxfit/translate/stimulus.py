@@ -7,6 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from tvb.datatypes.patterns import StimuliRegion
 
 from ..errors import UnsupportedComponent
@@ -131,7 +132,12 @@ def _in_time(stimulus, path, n_steps, dt):
 def _along(temporal, time):
     """Parameters to the temporal pattern at some times."""
     evaluate = equation.translate(temporal)
-    return lambda parameters: jnp.reshape(evaluate(equation.as_held(temporal, parameters), time), -1)[: time.size]
+
+    def along(parameters):
+        pattern = jnp.asarray(evaluate(equation.as_held(temporal, parameters), time))
+        return jnp.reshape(pattern, -1)[: time.size].astype(jnp.result_type(float))
+
+    return along
 
 
 def _obstacle(stimulus, dt):
@@ -143,18 +149,19 @@ def warn_of_constants(sim):
     """Warn where parameters of a stimulus are constants of the translation."""
     parts = _parts(sim)
     if sim.stimulus is not None and not parts:
-        equation.warn_of_constants(_PATH, f"{type(sim.stimulus).__name__} is no sum of the stimuli that it holds")
+        equation.warn_of_constants(
+            _PATH,
+            f"{type(sim.stimulus).__name__} is no sum of the stimuli that its attributes hold",
+            "To fit their parameters, add them up, in attributes whose names do not begin with _.",
+        )
     for part in parts:
         stimulus, path = part.get(sim), f"Simulator.{part.path}"
         error = _obstacle(stimulus, sim.integrator.dt)
         if error is not None:
-            name = type(stimulus.temporal).__name__
-            equation.warn_of_constants(f"{path}.temporal", f"{name} is taken as TVB evaluates it ({error})")
+            equation.warn_of_code(f"{path}.temporal", stimulus.temporal, error)
         for kind in ("temporal", "spatial"):
             for name in equation.unnamed(getattr(stimulus, kind)):
-                equation.warn_of_constants(
-                    f"{path}.{kind}.parameters[{name!r}]", "no attribute of a state has this name"
-                )
+                equation.warn_of_name(f"{path}.{kind}", name)
 
 
 def leaves(sim):
@@ -220,9 +227,9 @@ def _drive(stimulus, path, n_steps, dt):
     theirs, reasons = _in_time(stimulus, path, n_steps, dt)
     if reasons:
         raise UnsupportedComponent(reasons)
-    own, began = _names(stimulus, dt), equation.values(stimulus.temporal)
+    own = _names(stimulus, dt)
     spatial = equation.translate(stimulus.spatial)
-    temporal = _along(stimulus.temporal, _times(n_steps, dt)) if own["temporal"] else None
+    temporal = _as_tvbs(_along(stimulus.temporal, _times(n_steps, dt)), theirs, equation.values(stimulus.temporal))
 
     def gather(node, kind):
         values = {name: getattr(getattr(node, kind), name) for name in own[kind]}
@@ -230,18 +237,34 @@ def _drive(stimulus, path, n_steps, dt):
 
     def drive(node):
         dtype = node.weight.dtype
-        in_time = jnp.asarray(theirs, dtype)
-        if temporal is not None:
-            parameters = gather(node, "temporal")
-            same = [jnp.all(value == jnp.asarray(began[name], dtype)) for name, value in parameters.items()]
-            in_time = _as_tvbs(temporal(parameters).astype(dtype), in_time, jnp.all(jnp.stack(same)))
+        in_time = temporal(gather(node, "temporal")) if own["temporal"] else jnp.asarray(theirs)
         column = node.weight[:, None]
         in_space = jnp.sum(jnp.broadcast_to(spatial(gather(node, "spatial"), column), column.shape), axis=1)
-        return (in_time[:, None] * in_space[None])[:, None, :, None]
+        return (in_time.astype(dtype)[:, None] * in_space[None])[:, None, :, None]
 
     return drive
 
 
-def _as_tvbs(ours, theirs, same):
-    """TVB's values where the parameters are TVB's, with the derivatives of the translation."""
-    return ours + jax.lax.stop_gradient(jnp.where(same, theirs - ours, 0.0))
+def _as_tvbs(ours, theirs, began):
+    """A function of a few parameters, with TVB's values where these are TVB's, and the slopes of the function.
+
+    Slopes are worked out forwards: where TVB's ``where`` does not choose a value that overflows, as in Alpha before its
+    onset, autodiff backwards would give 0 times infinity.
+    """
+
+    @jax.custom_jvp
+    def chosen(parameters):
+        value = ours(parameters)
+        same = [jnp.all(now == jnp.asarray(began[name], now.dtype)) for name, now in parameters.items()]
+        return jnp.where(jnp.all(jnp.stack(same)), jnp.asarray(theirs, value.dtype), value)
+
+    def moved(primals, tangents):
+        (parameters,), (moves,) = primals, tangents
+        value = chosen(parameters)
+        moves = {name: move for name, move in moves.items() if not isinstance(move, SymbolicZero)}
+        slopes = jax.jacfwd(lambda some: ours(parameters | some))({name: parameters[name] for name in moves})
+        parts = [jnp.tensordot(slopes[name], move, axes=move.ndim) for name, move in moves.items()]
+        return value, sum(parts, start=jnp.zeros_like(value))
+
+    chosen.defjvp(moved, symbolic_zeros=True)
+    return chosen
