@@ -42,14 +42,8 @@ def _of_attribute(component, name, path):
     if value is None:
         return
     kind = getattr(attribute, "field_type", object)
-    if isinstance(attribute, NArray) and attribute.dtype.kind == "f":
-        if not isinstance(value, np.ndarray):
-            yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
-            return
-        try:
-            real_array(value, path)
-        except ValueError as error:
-            yield f"{error} TVB takes {_wanted(attribute)}."
+    if isinstance(attribute, NArray) and attribute.dtype.kind in "fiub":
+        yield from _of_array(value, attribute, path)
     elif isinstance(attribute, Float):
         if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
             yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
@@ -62,12 +56,28 @@ def _of_attribute(component, name, path):
         yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
 
 
+def _of_array(value, attribute, path):
+    kinds = "fiub" if attribute.dtype.kind == "f" else "iub"
+    if not isinstance(value, np.ndarray) or (value.dtype.kind not in kinds and value.size):
+        yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
+        return
+    try:
+        real_array(value, path)
+    except ValueError as error:
+        yield f"{error} TVB takes {_wanted(attribute)}."
+
+
 def _of_variables(model):
     """Coupling variables, and those that a stimulus is given to, are state variables."""
     if model is None or not hasattr(model, "state_variables"):
         return
+    for name in ("state_variables", "variables_of_interest"):
+        names = getattr(model, name)
+        if not isinstance(names, (tuple, list)) or not names or not all(isinstance(one, str) for one in names):
+            yield f"Simulator.model.{name}: {_found(names)}; give a tuple of names."
+            return
     n_var = len(model.state_variables)
-    if model.nvar != n_var:
+    if not isinstance(model.nvar, (int, np.integer)) or model.nvar != n_var:
         yield (
             f"Simulator.model._nvar: {model.nvar!r} for {n_var} state variables ({', '.join(model.state_variables)}). "
             f"Give {n_var}."
@@ -89,7 +99,7 @@ def _of_variables(model):
 
 def _wanted(attribute):
     if isinstance(attribute, NArray):
-        return "an array of real numbers"
+        return "an array of real numbers" if attribute.dtype.kind == "f" else "an array of integers"
     if isinstance(attribute, Float):
         return "a number"
     if isinstance(attribute, List):
