@@ -2,8 +2,6 @@
 
 import functools
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from tvb.datatypes import equations, patterns
@@ -13,7 +11,6 @@ import tvb_jaxfit as tj
 from tvb_jaxfit.state import with_path
 from tvb_jaxfit.translate import position as positions
 from tvb_jaxfit.translate.assemble import leaves
-from tvb_jaxfit.translate.clone import configured_clone
 from tvb_jaxfit.translate.shapes import is_position, paths_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::tvb_jaxfit.DomainWarning")
@@ -124,3 +121,28 @@ def test_a_state_is_written_whole_or_refused_with_the_simulator_unchanged(of_a_k
                 assert positions.is_at(state, sim) and sim.current_step == 13 / sim.integrator.dt
     assert (kind, False) in accepted and (kind, True) in accepted
     assert len(accepted) < len(OF_A_KIND)
+
+
+@pytest.mark.parametrize("standing", ["unconfigured", "configured"])
+def test_what_tvb_shares_between_all_simulators_is_not_written_into(of_a_kind, standing):
+    """The default equations of noise, stimuli and BOLD are one object for all of a class."""
+
+    def make():
+        sim = of_a_kind("multiplicative noise")
+        stimulated(sim)
+        sim.monitors = [monitors.Bold(period=20.0, hrf_length=40.0), monitors.Bold(period=20.0, hrf_length=40.0)]
+        return sim
+
+    sim, other = make(), make()
+    if standing == "configured":
+        sim.configure()
+    _, state = tj.prepare(sim)
+    shared = [sim.monitors[1].hrf_kernel, other.integrator.noise.b, other.stimulus.spatial]
+    assert sim.integrator.noise.b is shared[1] and sim.stimulus.spatial is shared[2]
+    before = [dict(equation.parameters) for equation in shared]
+    for path in ("integrator.noise.b.a", "stimulus.temporal.amp", "monitors[0].hrf_kernel.tau_s"):
+        state = with_path(state, path, 1.25 * tj.state.get_path(state, path))
+    assert len(tj.write_back(state, sim).changes) == 3
+    assert [equation.parameters for equation in shared] == before
+    assert sim.integrator.noise.b.parameters["a"] == 1.25 * other.integrator.noise.b.parameters["a"]
+    assert sim.monitors[0].hrf_kernel.parameters["tau_s"] == 1.25 * sim.monitors[1].hrf_kernel.parameters["tau_s"]
