@@ -2,6 +2,8 @@
 
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tvb.datatypes import equations, patterns
@@ -146,3 +148,161 @@ def test_what_tvb_shares_between_all_simulators_is_not_written_into(of_a_kind, s
     assert [equation.parameters for equation in shared] == before
     assert sim.integrator.noise.b.parameters["a"] == 1.25 * other.integrator.noise.b.parameters["a"]
     assert sim.monitors[0].hrf_kernel.parameters["tau_s"] == 1.25 * sim.monitors[1].hrf_kernel.parameters["tau_s"]
+
+
+@pytest.mark.parametrize("fails_at", range(4))
+def test_where_the_position_cannot_be_put_whole_nothing_is_changed(of_a_kind, snapshot, monkeypatch, fails_at):
+    """Steps on the copy are let pass: those on the simulator itself fail, one after the other."""
+    kind = "coloured noise"
+    _, state = tj.prepare(ran(of_a_kind(kind)))
+    state = with_path(state, "model.w", jnp.asarray([0.6]))
+    sim = of_a_kind(kind).configure()
+    sim.monitors.append(monitors.Raw())
+    sim.configure()
+    state = state.replace(monitors=[*state.monitors, tj.state.State()])
+    state = state.replace(static={"origin": tj.prepare(sim)[1].origin})
+    before, steps = snapshot(sim), []
+
+    def failing(module, name, is_own):
+        function = getattr(module, name)
+
+        def step(*args):
+            if is_own(*args):
+                steps.append(name)
+                if len(steps) == fails_at + 1:
+                    function(*args)
+                    raise OSError("no more")
+            return function(*args)
+
+        monkeypatch.setattr(module, name, step)
+
+    failing(positions.monitors, "put_stocks", lambda on, *rest: on is sim)
+    failing(positions.noise, "put_stream", lambda on, *rest: on is sim.integrator.noise)
+    if fails_at == 3:
+        assert tj.write_back(state, sim, position=True).moved == (0, 13)
+        assert len(steps) == 3 and snapshot(sim) != before
+        return
+    with pytest.raises(OSError, match="no more"):
+        tj.write_back(state, sim, position=True)
+    assert len(steps) == fails_at + 1 and snapshot(sim) == before
+
+
+POSITIONS = {
+    "initial_conditions": "not finite",
+    "monitors[0].stock": "not finite",
+    "monitors[1].stock": "not finite",
+    "monitors[1].interim_stock": "not finite",
+    "integrator.noise.eta": "not finite",
+}
+
+
+@pytest.fixture
+def coloured_bold(of_a_kind):
+    def make():
+        sim = of_a_kind("coloured noise")
+        sim.monitors = [monitors.TemporalAverage(period=10.0), monitors.Bold(period=20.0, hrf_length=40.0)]
+        return sim
+
+    return make
+
+
+@pytest.mark.parametrize("path", POSITIONS)
+@pytest.mark.parametrize("spoil", ["not finite", "another shape", "masked"])
+def test_a_position_that_is_spoilt_is_refused_by_its_path(coloured_bold, snapshot, path, spoil):
+    _, state = tj.prepare(ran(coloured_bold()))
+    value = np.array(tj.state.get_path(state, path))
+    if spoil == "not finite":
+        value.flat[-1] = np.nan
+    elif spoil == "another shape":
+        value = np.concatenate([value, value])
+    else:
+        value = np.ma.masked_array(value, mask=np.arange(value.size).reshape(value.shape) == 0)
+    sim = coloured_bold().configure()
+    before = snapshot(sim)
+    with pytest.raises(ValueError, match="Nothing was changed") as caught:
+        tj.write_back(with_path(state, path, value), sim, position=True)
+    assert path in str(caught.value) and snapshot(sim) == before
+
+
+def test_a_position_of_noise_that_is_not_tvbs_or_never_stood_there_is_refused(coloured_bold, snapshot):
+    sim = coloured_bold().configure()
+    before = snapshot(sim)
+    _, fresh = tj.prepare(sim, noise=jax.random.key(0))
+    fresh = fresh.replace(initial_conditions=fresh.initial_conditions + 0.01)
+    _, moved = tj.prepare(sim)
+    # Another multiple of all periods, so that stocks keep their shapes.
+    moved = moved.replace(static={"current_step": 20})
+    for state, reason in ((fresh, "key of jax.random"), (moved, r"stood at steps \[0, 40\], not at 20")):
+        with pytest.raises(ValueError, match=reason + ".*Nothing was changed"):
+            tj.write_back(state, sim, position=True)
+        assert snapshot(sim) == before
+
+
+@pytest.mark.parametrize("standing", ["unconfigured", "configured"])
+@pytest.mark.parametrize(
+    "value, reason",
+    [
+        (np.ma.masked_array([0.1, 0.2, 0.3, 0.9], mask=[0, 0, 0, 1]), "masked"),
+        (jnp.asarray([0.3 + 1.0j]), "complex"),
+        (np.array([0.3 + 1.0j]), "complex"),
+        (np.full((2, 2), 0.3), r"shape \(2, 2\)"),
+        (np.full((1, 4), 0.3), r"shape \(1, 4\)"),
+        (np.full(3, 0.3), r"shape \(3,\)"),
+        (np.array(["a"]), "real numbers"),
+        (None, "model.w"),
+    ],
+)
+def test_values_that_are_no_real_numbers_of_each_region_are_refused(of_a_kind, snapshot, standing, value, reason):
+    sim = of_a_kind("as it is")
+    if standing == "configured":
+        sim.configure()
+    _, state = tj.prepare(sim)
+    state.model.w = value
+    state.coupling.a = jnp.asarray([0.01])
+    before = snapshot(sim)
+    with pytest.raises(ValueError, match=reason + ".*Nothing was changed"):
+        tj.write_back(state, sim)
+    assert snapshot(sim) == before
+
+
+@pytest.mark.parametrize("size", [(), (1,), (4,), (4, 1)])
+def test_one_value_or_one_for_each_region_is_written(of_a_kind, size):
+    sim = of_a_kind("as it is")
+    _, state = tj.prepare(sim)
+    state.model.w = jnp.full(size, 0.7)
+    tj.write_back(state, sim)
+    np.testing.assert_array_equal(np.ravel(sim.model.w), np.full(max(1, int(np.prod(size))), 0.7))
+
+
+@pytest.mark.parametrize("standing", ["unconfigured", "configured"])
+def test_clamped_values_are_the_ones_that_tvb_runs_with(of_a_kind, equal_runs, difference, lifted, standing):
+    sim = of_a_kind("deterministic")
+    sim.integrator.clamped_state_variable_indices = np.array([0])
+    sim.integrator.clamped_state_variable_values = np.full((1, 4, 1), 0.2)
+    sim.monitors = [monitors.AfferentCoupling()]
+    if standing == "configured":
+        sim.configure()
+    simulate, state = tj.prepare(sim)
+    before = simulate(state)
+    state = with_path(state, "integrator.clamped_state_variable_values", jnp.full((1, 4, 1), 0.6))
+    tj.write_back(state, sim)
+    theirs = lifted(sim).run()
+    equal_runs(simulate(state), theirs)
+    assert difference(before, theirs)[0] > 1e-3
+
+
+@pytest.mark.parametrize("wrong", [None, 3, {"model": 1}])
+def test_what_is_no_state_is_a_type_error(of_a_kind, wrong):
+    with pytest.raises(TypeError, match="write_back: state: .*give a State"):
+        tj.write_back(wrong, of_a_kind("as it is"))
+
+
+def test_what_was_changed_after_configure_is_not_written_into(of_a_kind, snapshot):
+    sim = of_a_kind("as it is").configure()
+    _, state = tj.prepare(sim)
+    state.model.w = jnp.asarray([0.6])
+    sim.monitors[0].period = 7.0
+    before = snapshot(sim)
+    with pytest.raises(ValueError, match=r"monitors\[0\].period: changed since configure\(\).*Nothing was changed"):
+        tj.write_back(state, sim)
+    assert snapshot(sim) == before
