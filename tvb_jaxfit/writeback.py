@@ -121,7 +121,7 @@ def _checked(state, sim, position):
 def _foreign(state, sim, standing, position):
     """Reasons why the state is not one of this simulator."""
     own, there = getattr(state, "origin", None), origin.of(standing)
-    n_sim = len(there.region_labels)
+    n_sim = np.shape(sim.connectivity.weights)[0]
     weights = state.connectivity.weights if "connectivity" in state and "weights" in state.connectivity else None
     n_state = np.shape(weights)[0] if np.ndim(weights) else n_sim
     if n_state != n_sim:

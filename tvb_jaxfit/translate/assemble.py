@@ -65,10 +65,8 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
         Number of steps, in place of ceil(length / dt).
     """
     reference = parts.reference if reference is None else reference
-    length = float(reference.simulation_length if simulation_length is None else simulation_length)
+    length = _length(reference.simulation_length if simulation_length is None else simulation_length)
     dt = float(reference.integrator.dt)
-    if not (np.isfinite(length) and length > 0.0):
-        raise ValueError(f"simulation_length: {length} ms; give a positive length.")
     n_steps = math.ceil(length / dt) if n_steps is None else n_steps
     simulate, state = unchecked(parts, length, n_steps, reference, noise)
     if simulate.step.is_local and _has_own_code(reference) and not _are_alike(simulate, state):
@@ -80,6 +78,16 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
                 f"{monitor.istep * dt:g} ms): it would record nothing. Simulate at least one period."
             )
     return simulate, state
+
+
+def _length(value):
+    try:
+        length = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"simulation_length: {value!r}; give a positive length in ms, such as 1000.0.") from None
+    if not (np.isfinite(length) and length > 0.0):
+        raise ValueError(f"simulation_length: {length} ms; give a positive length.")
+    return length
 
 
 def unchecked(parts, length, n_steps, reference, noise="tvb"):

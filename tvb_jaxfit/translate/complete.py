@@ -71,11 +71,24 @@ def _of_variables(model):
     """Coupling variables, and those that a stimulus is given to, are state variables."""
     if model is None or not hasattr(model, "state_variables"):
         return
-    for name in ("state_variables", "variables_of_interest"):
-        names = getattr(model, name)
-        if not isinstance(names, (tuple, list)) or not names or not all(isinstance(one, str) for one in names):
+    for name in ("state_variables", "variables_of_interest", "non_integrated_variables"):
+        names = getattr(model, name, None)
+        may_be_empty = name == "non_integrated_variables"
+        if may_be_empty and names is None:
+            continue
+        is_names = isinstance(names, (tuple, list)) and all(isinstance(one, str) for one in names)
+        if not is_names or not (names or may_be_empty):
             yield f"Simulator.model.{name}: {_found(names)}; give a tuple of names."
             return
+    own = ", ".join(model.state_variables)
+    unknown = [one for one in model.non_integrated_variables or () if one not in model.state_variables]
+    if unknown:
+        yield f"Simulator.model.non_integrated_variables: {', '.join(unknown)}; give names of {own}."
+        return
+    without = [one for one in model.state_variables if one not in (getattr(model, "state_variable_range", None) or ())]
+    if without:
+        yield f"Simulator.model.state_variable_range: none for {', '.join(without)}; give a range for each of {own}."
+        return
     n_var = len(model.state_variables)
     if not isinstance(model.nvar, (int, np.integer)) or model.nvar != n_var:
         yield (
