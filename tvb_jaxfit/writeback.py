@@ -121,7 +121,7 @@ def _checked(state, sim, position):
 def _foreign(state, sim, standing, position):
     """Reasons why the state is not one of this simulator."""
     own, there = getattr(state, "origin", None), origin.of(standing)
-    n_sim = len(there.region_labels)
+    n_sim = np.shape(sim.connectivity.weights)[0]
     weights = state.connectivity.weights if "connectivity" in state and "weights" in state.connectivity else None
     n_state = np.shape(weights)[0] if np.ndim(weights) else n_sim
     if n_state != n_sim:
@@ -172,7 +172,7 @@ def _refused_with(pending, sim, state):
 
 def _write(pending, sim, state):
     """Put the new values in place, what TVB derives from them, and the position of a state unless that is None."""
-    _own_kernels(sim, pending)
+    _own_equations(sim, pending)
     if "connectivity.weights" in pending:
         for cached in ("_cached_lri", "_cached_nzr"):
             vars(sim.coupling).pop(cached, None)
@@ -215,14 +215,23 @@ def _attributes(sim):
             yield component.parameters
 
 
-def _own_kernels(sim, pending):
-    """Give a monitor a hemodynamic response of its own where TVB shares one: its default is one object for all."""
-    for index in sorted({int(path.split("]")[0].split("[")[1]) for path in pending if ".hrf_kernel." in path}):
-        monitor = sim.monitors[index]
-        kernel = monitor.hrf_kernel
-        users = [other for other in sim.monitors if getattr(other, "hrf_kernel", None) is kernel]
-        if len(users) > 1 or kernel is type(monitor).hrf_kernel.default:
-            monitor.hrf_kernel = clone(kernel)
+def _own_equations(sim, pending):
+    """Give a component an equation of its own where it shares one: TVB's defaults are one object for all."""
+    for leaf, _, _ in pending.values():
+        if not leaf.parameters:
+            continue
+        equation = leaf.owner(sim)
+        holders = [
+            (path, component, name)
+            for path, component in components(sim)
+            for name, value in vars(component).items()
+            if value is equation
+        ]
+        for path, component, name in holders:
+            default = getattr(getattr(type(component), name, None), "default", None)
+            is_its = f"Simulator.{leaf.path}".startswith(f"{path}.{name}")
+            if is_its and (len(holders) > 1 or equation is default):
+                setattr(component, name, clone(equation))
 
 
 def _warn_of_domains(pending, sim):

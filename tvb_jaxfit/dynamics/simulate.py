@@ -189,11 +189,11 @@ class Simulate:
         return self
 
     def _run_plain(self, state):
-        check_stocks(self.step, self.monitors, self.n_steps, state)
         start = state.current_step
         weights, past = state.connectivity.weights, state.initial_conditions
         theta = self.constants(state)
         inputs, integrator = self.inputs(state)
+        check_stocks(self.step, self.monitors, self.n_steps, state)
         wanted = [self._summary(monitor, start, past) for monitor in self.monitors]
 
         size = math.gcd(*block_sizes(self.n_steps, past))

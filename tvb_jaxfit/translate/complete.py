@@ -42,14 +42,8 @@ def _of_attribute(component, name, path):
     if value is None:
         return
     kind = getattr(attribute, "field_type", object)
-    if isinstance(attribute, NArray) and attribute.dtype.kind == "f":
-        if not isinstance(value, np.ndarray):
-            yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
-            return
-        try:
-            real_array(value, path)
-        except ValueError as error:
-            yield f"{error} TVB takes {_wanted(attribute)}."
+    if isinstance(attribute, NArray) and attribute.dtype.kind in "fiub":
+        yield from _of_array(value, attribute, path)
     elif isinstance(attribute, Float):
         if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
             yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
@@ -62,12 +56,41 @@ def _of_attribute(component, name, path):
         yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
 
 
+def _of_array(value, attribute, path):
+    kinds = "fiub" if attribute.dtype.kind == "f" else "iub"
+    if not isinstance(value, np.ndarray) or (value.dtype.kind not in kinds and value.size):
+        yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
+        return
+    try:
+        real_array(value, path)
+    except ValueError as error:
+        yield f"{error} TVB takes {_wanted(attribute)}."
+
+
 def _of_variables(model):
     """Coupling variables, and those that a stimulus is given to, are state variables."""
     if model is None or not hasattr(model, "state_variables"):
         return
+    for name in ("state_variables", "variables_of_interest", "non_integrated_variables"):
+        names = getattr(model, name, None)
+        may_be_empty = name == "non_integrated_variables"
+        if may_be_empty and names is None:
+            continue
+        is_names = isinstance(names, (tuple, list)) and all(isinstance(one, str) for one in names)
+        if not is_names or not (names or may_be_empty):
+            yield f"Simulator.model.{name}: {_found(names)}; give a tuple of names."
+            return
+    own = ", ".join(model.state_variables)
+    unknown = [one for one in model.non_integrated_variables or () if one not in model.state_variables]
+    if unknown:
+        yield f"Simulator.model.non_integrated_variables: {', '.join(unknown)}; give names of {own}."
+        return
+    without = [one for one in model.state_variables if one not in (getattr(model, "state_variable_range", None) or ())]
+    if without:
+        yield f"Simulator.model.state_variable_range: none for {', '.join(without)}; give a range for each of {own}."
+        return
     n_var = len(model.state_variables)
-    if model.nvar != n_var:
+    if not isinstance(model.nvar, (int, np.integer)) or model.nvar != n_var:
         yield (
             f"Simulator.model._nvar: {model.nvar!r} for {n_var} state variables ({', '.join(model.state_variables)}). "
             f"Give {n_var}."
@@ -89,7 +112,7 @@ def _of_variables(model):
 
 def _wanted(attribute):
     if isinstance(attribute, NArray):
-        return "an array of real numbers"
+        return "an array of real numbers" if attribute.dtype.kind == "f" else "an array of integers"
     if isinstance(attribute, Float):
         return "a number"
     if isinstance(attribute, List):

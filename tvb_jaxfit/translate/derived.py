@@ -258,8 +258,8 @@ def differences(one, other):
 
 
 def _of_pair(one, other, path, place, key, met):
-    if isinstance(one, HasTraits) and id(one) in met:
-        if met[id(one)] != id(other):
+    if isinstance(one, HasTraits) and isinstance(other, HasTraits) and (id(one) in met or id(other) in met.values()):
+        if met.get(id(one)) != id(other):
             yield Difference(path, place, key, one, other)
     elif isinstance(one, HasTraits) and type(one) is type(other):
         met[id(one)] = id(other)
@@ -270,8 +270,8 @@ def _of_pair(one, other, path, place, key, met):
             if not _equal(*(np.asarray(value, "f" if name == "weights" else None) for value in pair)):
                 yield Difference(f"{path}.{name}", None, name, *pair)
     elif isinstance(one, types.MethodType) and isinstance(other, types.MethodType):
-        bound = one.__self__, other.__self__
-        if one.__func__ is not other.__func__ or met.get(id(bound[0]), id(bound[1])) != id(bound[1]):
+        bound_alike = not list(_of_pair(one.__self__, other.__self__, path, None, key, met))
+        if one.__func__ is not other.__func__ or not bound_alike:
             yield Difference(path, place, key, one, other)
     elif isinstance(one, dict) and isinstance(other, dict):
         for inner in dict.fromkeys([*one, *other]):

@@ -2,11 +2,10 @@
 
 import numpy as np
 from tvb.simulator.monitors import AfferentCoupling
-from tvb.simulator.simulator import Simulator
 
 from ..dynamics.linear_response import Linear
 from ..errors import UnsupportedComponent
-from . import integrator
+from . import complete, integrator
 from .simulator import prepare
 
 
@@ -64,7 +63,7 @@ def prepare_linear(sim):
     [[0.   0.48]
      [0.48 0.  ]]
     """
-    own = list(refusals(sim)) if isinstance(sim, Simulator) else []
+    own = [] if list(complete.refusals(sim)) else list(refusals(sim))
     try:
         simulate, state = prepare(sim)
     except UnsupportedComponent as error:

@@ -163,7 +163,7 @@ def _bold_refusals(sim, monitor, path):
 
 def _kernel_time(hrf_length):
     """Sample times of the kernel [s], and the length of the stock, as TVB works them out."""
-    n_lag = int(np.ceil(hrf_length / _INTERIM_PERIOD))
+    n_lag = int(np.ceil(hrf_length / _INTERIM_PERIOD)) if np.isfinite(hrf_length) else 0
     longest = hrf_length / 1000.0
     return np.arange(0.0, longest, longest / n_lag) if n_lag > 0 else np.zeros(0), n_lag
 
