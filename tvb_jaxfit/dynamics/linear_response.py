@@ -195,9 +195,11 @@ class LinearResponse:
         state = "stable" if bool(self.is_stable) else f"{int(self.n_unstable)} modes grow"
         if not bool(self.fixed_point.converged):
             state = f"no fixed point (a step still changes it by {float(self.fixed_point.residual):.1e})"
+        # To print it works nothing out: the eigenvalues of a network with delays take seconds.
+        slowest = f", slowest decay {self.margin:.2e} / ms" if "eigenvalues" in vars(self) else ""
         return (
             f"LinearResponse: {self.about.simulate.description}\n"
-            f"  fixed point: {state}, slowest decay {self.margin:.2e} / ms\n"
+            f"  fixed point: {state}{slowest}\n"
             f"  reach of fluctuations into the curvature: {float(self.reach.max()):.3f}"
         )
 
