@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import jax
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 from tvb.simulator.lab import coupling, models, monitors
@@ -318,10 +319,26 @@ def test_a_fit_is_scored_on_fresh_noise_beside_its_training(fitted):
     assert fitted.evaluation is found and found.line() in repr(fitted)
     best = fitted.history.best_step
     assert found.training == {"r": fitted.r[best], "loss": fitted.loss[best]} and other.training is None
+    # By the training's loss the step was chosen: there is no other to report.
+    assert found.validation is None and "validation" not in repr(found)
     assert f"{'training':<34} {fitted.r[best]:.4f}" in repr(found) and "training" not in repr(other)
     expected = [fitted.score(key=jax.random.key(row["seed"])) for row in found.rows]
     np.testing.assert_allclose(found.r, expected, rtol=1e-12)
     assert found.r[0] != other.r[0]
+
+
+def test_a_fit_that_chose_its_best_step_by_validation_reports_that(make):
+    free = {"coupling.a": tj.Parameter()}
+    result = tj.fit(make(), SESSIONS["one"], free, optimizer=optax.adam(0.02), max_steps=2, progress=False)
+    found = result.evaluate(n_seeds=1, progress=False)
+    steps, values = result.history.validation
+    best = result.history.best_step
+    assert values[steps == best] == np.min(values) and found.validation["loss"] == np.min(values)
+    assert found.validation["r"] == result.history.validation.aux["r"][steps == best]
+    # The negative control: on the noise of the training they are others.
+    assert found.training["loss"] == result.loss[best] != found.validation["loss"]
+    assert f"{'validation':<34} {found.validation['r']:.4f}" in repr(found)
+    assert result.evaluate(state=result.initial, n_seeds=1, progress=False).validation is None
 
 
 def test_a_fit_is_scored_by_tvb_from_its_best_state(fitted, shared, stock):

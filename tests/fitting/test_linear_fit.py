@@ -53,7 +53,7 @@ def short(monkeypatch):
 
 def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target, monkeypatch):
     # As of an endless recording, and whatever the values: nothing but the target counts.
-    monkeypatch.setattr(LinearResponse, "fc_error", lambda response, length, monitor: 0.0)
+    monkeypatch.setattr(LinearResponse, "z_error", lambda response, length, monitor: 0.0)
     monkeypatch.setattr(linear_fit, "PRIORS", (1e-8,))
     result = tj.fit(sim, target, _free(), method="linear", max_evaluations=300, progress=False)
     assert result.loss[-1] < 0.05 * result.loss[0] and result.r[-1] > 0.999

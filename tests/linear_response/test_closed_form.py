@@ -9,7 +9,7 @@ from tvb.datatypes import equations
 from tvb.simulator import monitors, noise
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.dynamics import spectral
+from tvb_jaxfit.dynamics import linear_response, spectral
 from tvb_jaxfit.state import with_path
 from tvb_jaxfit.translate.clone import configured_clone
 
@@ -212,10 +212,16 @@ def test_frequencies_integrate_what_turns_fast():
     assert abs(np.sum(at.weight * np.cos(20000 * theta) * smooth) - exact[-1]) > 1e-4 * exact[0]
 
 
-def test_response_prints(white):
+def test_response_prints_without_solving_for_eigenvalues(white, monkeypatch):
     _, linear, state = white
     seen = []
     jax.eval_shape(lambda state: seen.append(repr(linear(state))) or linear(state).covariance(), state)
     assert seen == ["LinearResponse(traced)"]
-    text = repr(linear(state))
-    assert "stable" in text and "Linear, 5 regions" in text
+    response = linear(state)
+    solved = []
+    solver = linear_response.eigenvalues
+    monkeypatch.setattr(linear_response, "eigenvalues", lambda *of: solved.append(1) or solver(*of))
+    text = repr(response)
+    assert "fixed point: stable\n" in text and "Linear, 5 regions" in text and not solved
+    # What is known is shown.
+    assert f"fixed point: stable, slowest decay {response.margin:.2e} / ms" in repr(response) and solved == [1]

@@ -117,15 +117,36 @@ class LinearResponse(Portable):
 
         Notes
         -----
-        Bartlett's :math:`(1 - r^2) \sqrt{t / T}`, :math:`t = \int \rho_i \rho_j`, with the autocorrelations taken as
-        those of the filter, widened by what states do: :math:`t = \sqrt{t_{filter}^2 + t_i t_j}`, at least the period,
-        and at most a quarter of the length.
+        Bartlett's :math:`(1 - r^2) \sqrt{t / T}`; see `z_error`. Near -1 and 1, FC is not normally distributed, and its
+        Fisher z still is.
 
         References
         ----------
         Bartlett, M. S. (1946). Supplement to J. R. Stat. Soc. 8(1), 27-41.
         """
-        return self.about.fc_error(self, length, monitor)
+        return (1.0 - self.fc(monitor) ** 2) * self.z_error(length, monitor)
+
+    def z_error(self, length, monitor=0):
+        r"""Standard deviation of the Fisher z, arctanh(FC), that a recording of some length gives.
+
+        Parameters
+        ----------
+        length : float
+            [ms]
+        monitor : int
+
+        Returns
+        -------
+        Array, shape (n, n)
+
+        Notes
+        -----
+        :math:`\sqrt{t / T}`, :math:`t = \int \rho_i \rho_j`, with the autocorrelations taken as those of the filter,
+        widened by what states do: :math:`t = \sqrt{t_{filter}^2 + t_i t_j}`, at least the period, and at most a quarter
+        of the length.
+        """
+        self._of(monitor)
+        return self.about.z_error(self, length, monitor)
 
     def _of(self, monitor):
         if self.covariances[monitor] is None:
@@ -175,9 +196,11 @@ class LinearResponse(Portable):
         state = "stable" if bool(self.is_stable) else f"{int(self.n_unstable)} modes grow"
         if not bool(self.fixed_point.converged):
             state = f"no fixed point (a step still changes it by {float(self.fixed_point.residual):.1e})"
+        # To print it works nothing out: the eigenvalues of a network with delays take seconds.
+        slowest = f", slowest decay {self.margin:.2e} / ms" if "eigenvalues" in vars(self) else ""
         return (
             f"LinearResponse: {self.about.simulate.description}\n"
-            f"  fixed point: {state}, slowest decay {self.margin:.2e} / ms\n"
+            f"  fixed point: {state}{slowest}\n"
             f"  reach of fluctuations into the curvature: {float(self.reach.max()):.3f}"
         )
 
@@ -279,9 +302,9 @@ class Linear(Portable):
         return (2.0 * dt / 1000.0) * (density * gain)[:, None] * of_rows
 
     @_promoting
-    def fc_error(self, response, length, monitor):
-        """See `LinearResponse.fc_error`."""
-        x, fc, (pooled, taps) = response.fixed_point.x, response.fc(monitor), self._filter(response.state, monitor)
+    def z_error(self, response, length, monitor):
+        """See `LinearResponse.z_error`."""
+        x, (pooled, taps) = response.fixed_point.x, self._filter(response.state, monitor)
         monitor, dt = self.simulate.monitors[monitor], self.simulate.dt
 
         # Of a sum of states, as their variances share in it.
@@ -296,7 +319,7 @@ class Linear(Portable):
         own = of_rows(response.duration * response.spread**2) / jnp.where(positive, variance, 1.0)
         lasting = jnp.sqrt(_duration(taps, pooled) ** 2 * dt**2 + own[:, None] * own)
         lasting = jnp.maximum(lasting, monitor.istep * dt)
-        return (1.0 - fc**2) * jnp.sqrt(jnp.minimum(lasting / length, 0.25))
+        return jnp.sqrt(jnp.minimum(lasting / length, 0.25))
 
     def _filter(self, state, monitor):
         return self.simulate.monitors[monitor].filter(state.monitors[monitor])

@@ -183,6 +183,7 @@ def evaluate(
         rows=rows,
         fc={simulator: np.array(matrices) for simulator, matrices in fc.items()},
         training=None if result is None or state is not None else _training(result),
+        validation=None if result is None or state is not None else _validation(result),
         baseline={
             name: yardsticks.structural(connectivity.weights, matrix) for name, matrix in targets.matrices.items()
         },
@@ -235,6 +236,16 @@ def _scores(whole, windows, target, among):
 
 
 def _training(result):
-    """What the fit itself took its best state for: on noise that it chose the state by, or without noise."""
+    """Training r and loss recorded at the best step."""
     best = result.history.best_step
     return {"r": float(result.r[best]), "loss": float(result.loss[best])} if result.loss.size else None
+
+
+def _validation(result):
+    """Validation r and loss at the best step, which was chosen by that loss; None for a fit without validation."""
+    steps, values = result.history.validation
+    if not steps.size:
+        return None
+    at = steps == result.history.best_step
+    r = result.history.validation.aux.get("r", np.full(steps.shape, np.nan))
+    return {"r": float(r[at][0]), "loss": float(values[at][0])}

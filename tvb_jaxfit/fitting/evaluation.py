@@ -28,8 +28,11 @@ class Evaluation:
     fc : dict of str to ndarray, shape (n_run, n_node, n_node)
         By simulator, the FC of each run; NaN where a run failed.
     training : dict of str to float, or None
-        ``r`` and ``loss`` of a fit's best state as the fit itself saw them: on the noise of that step, or by the linear
-        response without noise; with the target and the loss of the fit.
+        ``r`` and ``loss`` of a fit's best step: on the noise of that step, or by the linear response without noise;
+        with the target and the loss of the fit.
+    validation : dict of str to float, or None
+        ``r`` and ``loss`` of the same step on the noise of the validation, by whose loss the step was chosen. None of
+        a fit that chose by the training.
     baseline : dict of str to float
         By target, the correlation of the structural weights (mean of both directions) with it.
     ceiling : dict of str to float
@@ -56,6 +59,7 @@ class Evaluation:
     rows: list
     fc: dict
     training: dict | None = None
+    validation: dict | None = None
     baseline: dict = field(default_factory=dict)
     ceiling: dict = field(default_factory=dict)
     failed: dict = field(default_factory=dict)
@@ -146,8 +150,9 @@ class Evaluation:
         list of (str, str, str)
         """
         rows = []
-        if self.training:
-            rows.append(("training", f"{self.training['r']:.4f}", f"(loss {self.training['loss']:.4f})"))
+        for name, scores in (("training", self.training), ("validation", self.validation)):
+            if scores:
+                rows.append((name, f"{scores['r']:.4f}", f"(loss {scores['loss']:.4f})"))
         for simulator in self.fc:
             rows += self._of(simulator)
         name = self.targets.main

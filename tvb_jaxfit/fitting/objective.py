@@ -88,8 +88,8 @@ class Objective:
         draw = jnp.asarray(draw + draw.T, self.start.dtype)
 
         def expected(response):
-            fc, scatter = response.fc(monitor), response.fc_error(length, monitor) * draw
-            recorded = 0.5 * (loss(fc + scatter, target) + loss(fc - scatter, target))
+            fc, scatter = _within(response.fc(monitor)), response.z_error(length, monitor) * draw
+            recorded = 0.5 * (loss(scattered(fc, scatter), target) + loss(scattered(fc, -scatter), target))
             curved = _CURVED * jnp.mean((response.reach / _REACH) ** 4)
             return recorded + curved + _ASTRAY * jnp.mean(response.remainder**4)
 
@@ -97,7 +97,7 @@ class Objective:
             there = with_values(rest, values)
             response = linear(there, x)
             value = jnp.where(response.is_stable, expected(response) + penalty(there), jnp.inf)
-            fc = response.fc(monitor)
+            fc = _within(response.fc(monitor))
             seen = (
                 loss(fc, target),
                 fc_corr(fc, target, missing="ignore"),
@@ -165,6 +165,44 @@ class Objective:
                 moved[path] = _somewhere(moved[path], share)
             images = {path: parameter.to_unconstrained() for path, parameter in moved.items()}
             yield np.asarray(ravel_pytree(images)[0] / self._sizes, float)
+
+
+def scattered(fc, z):
+    r"""Correlations with so much added to their Fisher z, which leaves them between -1 and 1.
+
+    Parameters
+    ----------
+    fc : Array
+        Between -1 and 1.
+    z : Array
+        Added to arctanh(fc).
+
+    Returns
+    -------
+    Array
+        Between -1 and 1.
+
+    Notes
+    -----
+    .. math:: \tanh(\mathrm{artanh}\, r + z) = \frac{r + \tanh z}{1 + r \tanh z}
+
+    For small z, :math:`r + (1 - r^2) z`: Bartlett's scatter of a recording's FC.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from tvb_jaxfit.fitting.objective import scattered
+    >>> print(scattered(jnp.array([0.0, 0.5, 0.99]), 0.5).round(3))
+    [0.462 0.782 0.996]
+    """
+    added = jnp.tanh(z)
+    return _within((fc + added) / (1.0 + fc * added))
+
+
+def _within(fc):
+    """Correlations without the 1 of rounding, of which a loss may take the Fisher z."""
+    largest = 1.0 - jnp.finfo(fc.dtype).eps
+    return jnp.clip(fc, -largest, largest)
 
 
 def _seen(point, value, loss, r, reach, *arrays):

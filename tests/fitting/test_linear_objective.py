@@ -1,0 +1,118 @@
+"""What a linear fit descends has a value and a gradient at every FC: with its scatter, FC is still one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tvb.simulator import coupling, integrators, models, monitors, noise
+from tvb.simulator.simulator import Simulator
+
+import tvb_jaxfit as tj
+from tests.conftest import white_matter
+from tvb_jaxfit.dynamics.linear_response import LinearResponse
+from tvb_jaxfit.fitting.objective import _ASTRAY, Objective, scattered
+
+N_NODE = 6
+LENGTH = 30_000.0
+PAIRS = np.triu_indices(N_NODE, 1)
+
+
+def fisher(fc, target):
+    """Mean squared difference of Fisher z: NaN beyond -1 and 1."""
+    return jnp.mean((jnp.arctanh(fc[PAIRS]) - jnp.arctanh(target[PAIRS])) ** 2)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """All-to-all network whose FC goes to 1 as the coupling goes to 0.004."""
+    sim = Simulator(
+        model=models.Linear(gamma=np.array([-0.02])),
+        connectivity=white_matter(np.ones((N_NODE, N_NODE)) - np.eye(N_NODE)),
+        coupling=coupling.Linear(a=np.array([0.0038])),
+        integrator=integrators.HeunStochastic(dt=1.0, noise=noise.Additive(nsig=np.array([1e-4]))),
+        monitors=[monitors.TemporalAverage(period=50.0)],
+        simulation_length=LENGTH,
+    )
+    return tj.prepare_linear(sim)
+
+
+def objective_at(linear, a, loss, target):
+    linear, state = linear
+    state = state.replace(coupling=state.coupling.replace(a=tj.Parameter(jnp.array([a]))))
+    return Objective(linear, state, loss, target, 0, LENGTH)
+
+
+def flat(fc):
+    return np.where(np.eye(N_NODE, dtype=bool), 0.0, fc)
+
+
+def strong():
+    """Of 0.95, one pair a little more: a target has to differ somewhere."""
+    target = flat(0.95)
+    target[0, 1] = target[1, 0] = 0.96
+    return target
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scatter_is_added_to_fishers_z(dtype):
+    fc, z = np.meshgrid(np.array([-0.999, -0.9, -0.3, 0.0, 0.1, 0.95, 0.9999], dtype), np.linspace(-1.8, 1.8, 13))
+    got = scattered(jnp.asarray(fc), jnp.asarray(z.astype(dtype)))
+    exact = np.tanh(np.arctanh(fc.astype(float)) + z)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, exact, rtol=0.0, atol=8.0 * np.finfo(dtype).eps)
+    # Negative control: Bartlett's scatter added to FC leaves the correlations.
+    assert np.max(np.abs(fc + (1.0 - fc**2) * z)) > 1.0
+
+
+def test_scatter_of_weak_fc_is_bartletts_to_first_order():
+    fc, z = np.array([-0.2, 0.0, 0.1, 0.3]), 1e-4
+    np.testing.assert_allclose(scattered(fc, z) - fc, (1.0 - fc**2) * z, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_correlation_of_one_keeps_value_and_gradient_finite(dtype):
+    """Of what rounding takes for 1, and beyond."""
+    beyond = np.nextafter(dtype(1.0), dtype(2.0))
+    fc = jnp.asarray(np.array([1.0, -1.0, beyond, -beyond, 1.0 - np.finfo(dtype).eps], dtype))
+    for z in (-1.5, 0.0, 1.5):
+        value, slope = jax.vmap(jax.value_and_grad(lambda r, z=z: jnp.arctanh(scattered(r, dtype(z)))))(fc)
+        assert np.all(np.isfinite(value)) and np.all(np.isfinite(slope))
+        assert np.all(np.abs(value) > 0.9 * np.arctanh(1.0 - np.finfo(dtype).eps) - 1.5)
+
+
+def test_the_objective_is_the_mean_loss_of_recordings_with_their_scatter_in_z(linear):
+    target = jnp.asarray(strong())
+    objective = objective_at(linear, 0.0038, fisher, target)
+    for a in (0.001, 0.00395, 0.00399):
+        point = objective.first * a / 0.0038
+        seen, _, slope = objective(point, 0.0, objective.x)
+        assert seen.is_stable
+        response = linear[0](objective.state_of(seen))
+        fc, error = np.asarray(response.fc()), np.asarray(response.z_error(LENGTH))
+        draw = np.triu(np.random.default_rng(0).normal(size=fc.shape), 1)
+        z = [np.arctanh(fc) + sign * error * (draw + draw.T) for sign in (1.0, -1.0)]
+        expected = np.mean([np.mean((one - np.arctanh(strong()))[PAIRS] ** 2) for one in z])
+        # The network is linear: nothing is added for its curvature, and something for its slow way home.
+        expected += _ASTRAY * np.mean(np.asarray(response.remainder) ** 4)
+        np.testing.assert_allclose(seen.value, expected, rtol=1e-9)
+        # FC itself: without its scatter.
+        np.testing.assert_allclose(seen.loss, fisher(response.fc(), target), rtol=1e-12)
+        h = 1e-6
+        ahead, behind = (objective(point * (1.0 + way * h), 0.0, objective.x)[0].value for way in (1.0, -1.0))
+        np.testing.assert_allclose(slope, (ahead - behind) / (2.0 * h * point), rtol=1e-5)
+
+
+def test_scatter_in_z_is_needed(linear):
+    """The negative control: at the strongest of these, scatter of FC itself is beyond 1."""
+    state = linear[1].replace(coupling=linear[1].coupling.replace(a=jnp.array([0.00399])))
+    response = linear[0](state)
+    draw = np.triu(np.random.default_rng(0).normal(size=(N_NODE, N_NODE)), 1)
+    assert np.max(response.fc() + response.fc_error(LENGTH) * np.abs(draw)) > 1.0
+
+
+def test_identical_signals_are_no_lack_of_a_fixed_point(linear, monkeypatch):
+    ones = jnp.asarray(flat(1.0))
+    monkeypatch.setattr(LinearResponse, "fc", lambda response, monitor=0: ones)
+    objective = objective_at(linear, 0.0038, fisher, jnp.asarray(strong()))
+    seen, _, slope = objective(objective.first, 0.0, objective.x)
+    assert seen.is_stable and np.all(np.isfinite(slope)) and 10.0 < np.sqrt(seen.loss) < 20.0
