@@ -32,6 +32,7 @@ import tvb_jaxfit as tj
 from tvb_jaxfit import cache, set_cache_path
 from tvb_jaxfit.fitting.content import digest, seen
 from tvb_jaxfit.fitting.libraries import _recorded
+from tvb_jaxfit.fitting.parts import NotKeyed
 
 
 @pytest.fixture(autouse=True)
@@ -407,6 +408,18 @@ def math_of(x):
 
     print("a line", file=sys.stderr)
     return math.sqrt(x) * np.pi
+
+
+class Failing:
+    @property
+    def __dict__(self):
+        raise RuntimeError("mine")
+
+
+def test_what_fails_when_it_is_looked_at_is_refused_by_name():
+    failing = Failing()
+    with pytest.raises(NotKeyed, match=r"it.* -> failing: a .*Failing cannot be compared by content .*mine"):
+        cache("it")(lambda: failing)()
 
 
 def test_a_cached_property_that_is_only_asked_for_changes_nothing():
