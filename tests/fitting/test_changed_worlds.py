@@ -1,7 +1,9 @@
 """A cached function whose world has changed is computed anew, or a warning says what was not looked at."""
 
+import abc
 import base64
 import contextvars
+import datetime
 import decimal
 import enum
 import functools
@@ -23,12 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from tvb.datatypes.connectivity import Connectivity
 from tvb.simulator.lab import models
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import cache, set_cache_path
 from tvb_jaxfit.fitting.content import digest, seen
 from tvb_jaxfit.fitting.libraries import _recorded
+from tvb_jaxfit.fitting.parts import NotKeyed
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +131,19 @@ class Registry:
         Registry.kinds[cls.__name__] = cls
 
 
+class Abstract(abc.ABC):
+    @abc.abstractmethod
+    def value(self):
+        """Nobody asks for it."""
+
+
+class KeyedByName:
+    held = {"value": 1.0}
+
+    def __getattr__(self, name):
+        return KeyedByName.held[name]
+
+
 class Local(threading.local):
     value = 1.0
 
@@ -146,6 +163,8 @@ Described.__dict__["value"].values[described] = 1.0
 reference = weakref.ref(referent)
 context, local = contextvars.ContextVar("context"), Local()
 dispatched = functools.singledispatch(lambda x: 1.0)
+view_of = bytearray(b"abc")
+view, asked = memoryview(view_of), [KeyedByName()]
 consumed, counted = iter([1.0, 2.0, 3.0]), [iter(range(5))]
 box = [jnp.asarray(2.0)]
 partial_of = functools.partial(lambda held: held["a"], {"a": 1.0})
@@ -174,6 +193,12 @@ CHANGES = {
     "descriptor": (lambda: described.value, lambda: Described.__dict__["value"].values.update({described: 7.0})),
     "weak reference": (lambda: reference().value, _follow_attribute(referent, "value")),
     "registry of classes": (lambda: len(Registry.kinds), lambda: type("New", (Registry,), {})),
+    "registered with an abstract class": (lambda: issubclass(int, Abstract), lambda: Abstract.register(int)),
+    "name of a class": (lambda: Plain.__name__, _follow_attribute(Plain, "__name__", "Other")),
+    "attributes by name": (lambda: asked[0].value, lambda: KeyedByName.held.update(value=7.0)),
+    "view of bytes": (lambda: bytes(view), lambda: view_of.__setitem__(0, 90)),
+    "recursion limit": (lambda: sys.getrecursionlimit(), lambda: sys.setrecursionlimit(2345)),
+    "current directory": (lambda: os.getcwd(), lambda: os.chdir("/")),
     "context variable": (lambda: context.get(1.0), lambda: context.set(7.0)),
     "of a thread": (lambda: local.value, _follow_attribute(local, "value")),
     "single dispatch": (lambda: dispatched(1.0), lambda: dispatched.register(float, lambda x: 7.0)),
@@ -198,8 +223,10 @@ def world(monkeypatch):
     monkeypatch.setenv("OF_A_TEST", "1")
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     monkeypatch.delenv("B_TEST", raising=False)
-    streams = np.random.get_state(), random.getstate()
+    monkeypatch.chdir(os.getcwd())
+    streams, limit = (np.random.get_state(), random.getstate()), sys.getrecursionlimit()
     yield
+    sys.setrecursionlimit(limit)
     os.environ.pop("B_TEST", None)
     np.random.set_state(streams[0])
     random.setstate(streams[1])
@@ -305,6 +332,7 @@ LOOKED_UP = {
     "modules": lambda: sys.modules[__name__].looked_up,
     "import": lambda: __import__(__name__).looked_up,
     "namespace of a function": lambda: _mine.__globals__["looked_up"],
+    "docstring": lambda: looked_up if _mine.__doc__ is None else None,
     "an alias": lambda: _evaluate("looked_up"),
     "a helper": lambda: _look_up(),
 }
@@ -331,6 +359,12 @@ def test_what_is_looked_up_by_name_is_seen(name):
 
 
 OUTSIDE = {
+    "clock": lambda: time_of(),
+    "date": lambda: datetime.datetime.now(),
+    "folder": lambda: os.listdir("."),
+    "process": lambda: os.getpid(),
+    "home": lambda: os.path.expanduser("~"),
+    "simulator": lambda: Connectivity.from_file(),
     "open": lambda: open(os.devnull).read(),
     "numpy": lambda: np.load("x.npy"),
     "path": lambda: Path("x").read_text(),
@@ -374,6 +408,18 @@ def math_of(x):
 
     print("a line", file=sys.stderr)
     return math.sqrt(x) * np.pi
+
+
+class Failing:
+    @property
+    def __dict__(self):
+        raise RuntimeError("mine")
+
+
+def test_what_fails_when_it_is_looked_at_is_refused_by_name():
+    failing = Failing()
+    with pytest.raises(NotKeyed, match=r"it.* -> failing: a .*Failing cannot be compared by content .*mine"):
+        cache("it")(lambda: failing)()
 
 
 def test_a_cached_property_that_is_only_asked_for_changes_nothing():

@@ -3,8 +3,10 @@
 Of a library, a name and a version; of what the user wrote, all that it is made of.
 """
 
+import abc
 import functools
 import types
+from _abc import _get_dump
 
 import jax
 import numpy as np
@@ -33,7 +35,15 @@ def _class(value):
     own = {name: part for name, part in vars(value).items() if name not in _NOT_OF_A_CLASS and name[:5] != "_abc_"}
     slots = slots_of(value)
     parts = [(f".{name}", part) for name, part in sorted(own.items()) if name not in slots]
-    return f"class {value.__qualname__}", [("<bases>", value.__bases__), ("<metaclass>", type(value)), *parts]
+    above = [("<bases>", value.__bases__), ("<metaclass>", type(value)), ("<registered>", _registered(value))]
+    return f"class {value.__qualname__} {value.__name__}", above + parts
+
+
+def _registered(value):
+    """Classes that were registered with an abstract one."""
+    if not isinstance(value, abc.ABCMeta):
+        return None
+    return {reference() for reference in _get_dump(value)[0]}
 
 
 @parts_of.register(types.BuiltinFunctionType)

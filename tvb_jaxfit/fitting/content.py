@@ -185,10 +185,13 @@ class _Walk:
             if len(self._above) > _DEEPEST:
                 raise NotKeyed("nested too deeply to be compared by content.")
             label, parts = parts_of(value)
-        except NotKeyed as error:
+        # What an object of the user's does when it is looked at may be anything.
+        except Exception as error:
+            kind = f"a {type(value).__module__}.{type(value).__qualname__}"
             if not self._lenient:
-                raise NotKeyed(f"{path}: {error}") from None
-            self.unseen[path] = Unseen(f"a {type(value).__module__}.{type(value).__qualname__}", True)
+                reason = error if isinstance(error, NotKeyed) else f"{kind} cannot be compared by content ({error!r})"
+                raise NotKeyed(f"{path}: {reason}") from None
+            self.unseen[path] = Unseen(kind, True)
             return "unseen", []
         kept = []
         for edge, part in parts:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .libraries import is_of_a_library, of_library
 from .parts import Held
-from .unseen import Unseen, unseen_attribute, unseen_callable
+from .unseen import Unseen, is_asked, unseen_attribute, unseen_callable
 
 # Instructions that only prepare others.
 _BETWEEN = {"CACHE", "PUSH_NULL", "PRECALL", "KW_NAMES", "EXTENDED_ARG", "RESUME", "NOP", "COPY_FREE_VARS", "MAKE_CELL"}
@@ -71,11 +71,19 @@ def _without_seeded(found):
     """Without the streams that the code seeds before it draws from them: where they stood is no matter."""
     first = {}
     for value in found.values():
-        owner = getattr(value, "__self__", None)
-        if isinstance(owner, _STREAMS):
-            first.setdefault(id(owner), getattr(value, "__name__", ""))
+        if _is_of_a_stream(value):
+            first.setdefault(id(value.__self__), value.__name__)
     seeded = [owner for owner, name in first.items() if name in ("seed", "set_state", "setstate")]
-    return {name: value for name, value in found.items() if id(getattr(value, "__self__", None)) not in seeded}
+    return {name: of for name, of in found.items() if not (_is_of_a_stream(of) and id(of.__self__) in seeded)}
+
+
+def _is_of_a_stream(value):
+    is_bound = isinstance(value, (types.BuiltinFunctionType, types.MethodType)) or _is_of_cython(value)
+    return is_bound and isinstance(getattr(value, "__self__", None), _STREAMS)
+
+
+def _is_of_cython(value):
+    return type(value).__name__ == "cython_function_or_method"
 
 
 def is_of_the_users(value):
@@ -94,13 +102,13 @@ def is_of_the_users(value):
         inner = (vars(value) if hasattr(value, "__dict__") else {}).get("__wrapped__")
         inner = getattr(value, "func", None) if isinstance(value, functools.partial) else inner
         inner = value.__func__ if isinstance(value, types.MethodType) else inner
-        if inner is None:
+        if inner is None and is_of_a_library(type(value).__module__):
             inner = getattr(value, "__wrapped__", None) if callable(value) else None
         if inner is None or inner is value:
             break
         value = inner
     kind = type(value)
-    return callable(value) and not is_of_a_library(kind.__module__) and kind.__name__ != "cython_function_or_method"
+    return callable(value) and not is_of_a_library(kind.__module__) and not _is_of_cython(value)
 
 
 def replaced():
@@ -190,6 +198,8 @@ def _of_a_library(name, value, following):
     if value is os.environ or getattr(value, "__self__", None) is os.environ or value is os.getenv:
         return _variables(following)
     if callable(value):
+        if is_asked(value):
+            return Held(value())
         if unseen_callable(value) is not None or isinstance(getattr(value, "__self__", None), _STATEFUL):
             return value
         is_called_empty = following and following[0].opname == "CALL" and following[0].argval == 0

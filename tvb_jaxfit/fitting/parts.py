@@ -281,6 +281,11 @@ def _member(value):
     return "member", [("<class>", type(value)), *((f".{name}", of) for name, of in sorted(own.items()))]
 
 
+@parts_of.register(memoryview)
+def _view(value):
+    return f"view {value.format} {value.shape}", [("", value.tobytes())]
+
+
 @parts_of.register(weakref.ReferenceType)
 def _reference(value):
     return "reference", [("()", value())]
