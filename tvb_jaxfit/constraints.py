@@ -162,10 +162,10 @@ class MaskedParameter(BoundedParameter):
 
     def __init__(self, value=None, mask=None, lower_bound=-np.inf, upper_bound=np.inf):
         self._mask = None if mask is None else _packed(mask)
-        given = Parameter(value)
         super().__init__(None, lower_bound, upper_bound)
-        if given.value is not None:
-            self._put(given.value)
+        value = value.value if isinstance(value, Parameter) else value
+        if value is not None:
+            self._put(jnp.asarray(real_array(value, "MaskedParameter: value"), jnp.result_type(float)))
             self.check()
 
     @property

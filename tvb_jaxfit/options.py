@@ -121,7 +121,7 @@ def one_of(*allowed):
 
 def a(kind, how=""):
     """Rule of instances of a class."""
-    return lambda value: None if isinstance(value, kind) else f"a {kind.__name__}{f', {how}' if how else ''}"
+    return lambda value: None if isinstance(value, kind) else f"a {kind.__name__} {how}".strip()
 
 
 def simulator(value):

@@ -228,7 +228,7 @@ def test_all_options_of_a_wrong_kind_are_in_one_message(made):
         "patience = 1.5; give a whole number of at least 1, or None.",
         "give an optimiser that is made, such as optax.adam(0.01), or None.",
         "progress = 'no'; give True or False.",
-        'free = []; give a dict, of paths and parameters, e.g. {"coupling.a": Parameter()}.',
+        'free = []; give a dict of paths and parameters, e.g. {"coupling.a": Parameter()}.',
     ):
         assert said in str(caught.value)
 
