@@ -22,6 +22,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from .kernels import planned
 from .lean import lean
+from .linear import linear
 from .step import Network
 from .trajectory import Blocks, joined, rows, run, run_piece, whole
 
@@ -64,7 +65,8 @@ def simulate_steps(step, n_steps, theta, weights, past, inputs, take=whole, taki
     -----
     Only what is differentiated is computed in the reverse pass: a gradient in two parameters does not pay for the
     others. A gradient in one number needs no reverse pass: what moves with it is worked out beside the run.
-    Forward-mode differentiation goes through `scan_steps`.
+    Forward mode works beside the run, too, and so do products of the Hessian with a vector, as forward mode of a
+    gradient.
     """
     n_node = past.shape[2]
     inputs = jax.tree.map(lambda a: jnp.broadcast_to(a, (*a.shape[:-2], n_node, a.shape[-1])), inputs)
@@ -107,7 +109,7 @@ def cut(step, n_steps, past, take=whole):
         yield Blocks(step, rest, 1, 1, *more)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _run(blocks, tree, weights, past, *leaves):
     arguments = _arguments(tree, weights, past, leaves)
     return _rewritten(blocks, lambda blocks, *args: run(blocks, *args)[:2], weights)(*arguments)
@@ -132,55 +134,61 @@ def _rewritten(blocks, function, weights):
     return lambda *arguments: jax.lax.cond(beyond, of(everywhere), of(blocks), *arguments)
 
 
-def _forward(blocks, tree, weights, past, *leaves):
-    arguments = (weights, past, *leaves)
-    weights, past, *leaves = (a.value for a in arguments)
-    # An argument that is not differentiated appears as None: static, as the tree's structure is.
-    wanted = [a.value if a.perturbed else None for a in arguments]
-    chosen = [index for index, leaf in enumerate(wanted) if leaf is not None]
-    if len(chosen) == 1 and 2 <= chosen[0] < 2 + tree[1] and wanted[chosen[0]].size == 1:
-        moving = partial(_moved, tree, chosen[0])
-        value, moved = _rewritten(blocks, moving, weights)(weights, past, *leaves)
-        return value, (wanted, moved)
-    arguments = _arguments(tree, weights, past, leaves)
-    taken, last, kept = _rewritten(blocks, partial(run, keep=True), weights)(*arguments)
-    return (taken, last), (weights, past, leaves, wanted, kept)
+@partial(_run.defjvp, symbolic_zeros=True)
+def _derivative(blocks, tree, arguments, tangents):
+    """Result of `_run`, and its tangent: forward mode moves beside the run, reverse mode is the structured one."""
+    weights, past, *leaves = arguments
+    # What is not differentiated has a symbolic zero.
+    chosen = tuple(index for index, tangent in enumerate(tangents) if not _is_zero(tangent))
+    given = [tangents[index] for index in chosen]
+    if len(chosen) == 1 and 2 <= chosen[0] < 2 + tree[1] and arguments[chosen[0]].size == 1:
+        # Cheaper than a reverse pass: how everything moves with the one number.
+        moving = partial(_moved, tree, chosen, [jnp.ones_like(arguments[chosen[0]])])
+        value, moved = _rewritten(blocks, moving, weights)(*arguments)
+        number = jnp.reshape(given[0], ())
+        return value, jax.tree.map(lambda one: one * number, moved)
+    taken, last, kept = _rewritten(blocks, partial(run, keep=True), weights)(*_arguments(tree, weights, past, leaves))
+    kept, tree_of_kept = jax.tree.flatten(kept)
+    value, tree_of_value = jax.tree.flatten((taken, last))
+    n_argument = len(arguments)
+
+    def forward(residuals, given):
+        arguments = residuals[:n_argument]
+        moving = partial(_moved, tree, chosen, given)
+        return jax.tree.leaves(_rewritten(blocks, moving, arguments[0])(*arguments)[1])
+
+    def backward(residuals, cotangents):
+        (weights, past, *leaves), kept = residuals[:n_argument], residuals[n_argument:]
+        *of_taken, of_last = cotangents
+        if all(g is None for g in cotangents):
+            return [jnp.zeros_like(residuals[index]) for index in chosen]
+        wanted = [index in chosen for index in range(n_argument)]
+        residuals = weights, past, leaves, jax.tree.unflatten(tree_of_kept, kept)
+        reverse = partial(_reverse, tree, wanted)
+        gradients = _rewritten(blocks, reverse, weights)(residuals, of_taken, of_last)
+        return [gradients[index] for index in chosen]
+
+    moved = linear(forward, backward, [*arguments, *kept], given, value)
+    return (taken, last), jax.tree.unflatten(tree_of_value, moved)
 
 
-def _moved(tree, index, blocks, *arguments):
-    """What a run gives, and how it moves with the one number that is differentiated: cheaper than a reverse pass."""
+def _moved(tree, chosen, given, blocks, *arguments):
+    """What a run gives, and how it moves with the arguments that are differentiated."""
 
-    def of(number):
-        weights, past, *leaves = (*arguments[:index], number, *arguments[index + 1 :])
+    def of(*moving):
+        replaced = dict(zip(chosen, moving, strict=True))
+        weights, past, *leaves = (replaced.get(index, one) for index, one in enumerate(arguments))
         return run(blocks, *_arguments(tree, weights, past, leaves))[:2]
 
-    return jax.jvp(of, (arguments[index],), (jnp.ones_like(arguments[index]),))
+    return jax.jvp(of, tuple(arguments[index] for index in chosen), tuple(given))
 
 
-def _backward(blocks, tree, residuals, cotangents):
-    if all(_is_zero(g) for g in jax.tree.leaves(cotangents, is_leaf=_is_zero)):
-        return (None,) * (2 + tree[0].num_leaves)
-    if len(residuals) == 2:
-        wanted, moved = residuals
-        pairs = zip(jax.tree.leaves(cotangents, is_leaf=_is_zero), jax.tree.leaves(moved), strict=True)
-        total = sum(jnp.sum(g * d) for g, d in pairs if not _is_zero(g))
-        return tuple(None if leaf is None else jnp.reshape(total, leaf.shape) for leaf in wanted)
-    of_taken, of_last = cotangents
-    of_taken = [None if _is_zero(g) else g for g in jax.tree.leaves(of_taken, is_leaf=_is_zero)]
-    if _is_zero(of_last):
-        of_last = None
-    return _rewritten(blocks, partial(_reverse, tree), residuals[0])(residuals, of_taken, of_last)
-
-
-_run.defvjp(_forward, _backward, symbolic_zeros=True)
-
-
-def _reverse(tree, blocks, residuals, of_taken, of_last):
-    """Gradients, None for what is not differentiated."""
-    weights, past, leaves, wanted, (kept, starts) = residuals
+def _reverse(tree, wanted, blocks, residuals, of_taken, of_last):
+    """One gradient for each argument of `_run`; None for arguments that are not differentiated."""
+    weights, past, leaves, (kept, starts) = residuals
     of_x_end, of_latest = _of_the_last(blocks, of_last, past[0])
     step, (treedef, n_theta, n_taking) = blocks.step, tree
-    want_weights, _, *want_leaves = (w is not None for w in wanted)
+    want_weights, _, *want_leaves = wanted
     (constants, taking, entering), (want_constants, want_taking, want_entering) = (
         (some[:n_theta], some[n_theta : n_theta + n_taking], some[n_theta + n_taking :])
         for some in (leaves, want_leaves)
@@ -326,9 +334,8 @@ def _back(step, backwards, carry, arrays):
     """
     adjoint, ring = carry
     time, by_state, by_sum, sending, g = arrays
-    of_sum = jnp.stack(_weighted(by_sum, adjoint))
-    ring = backwards.put(ring, time, of_sum)
-    of_sent = rows(backwards.sum(of_sum, ring, time))
+    of_sent, ring = backwards.sum(jnp.stack(_weighted(by_sum, adjoint)), ring, time)
+    of_sent = rows(of_sent)
     before = [one + here for one, here in zip(_weighted(by_state, adjoint), g, strict=True)]
     if sending is None:
         for variable, one in zip(step.cvar, of_sent, strict=True):
@@ -370,9 +377,8 @@ def _of_the_past(sent, backwards, ring, chosen, past):
         ring, totals = carry
         time, x = at
         value, pull = jax.vjp(sent, chosen, x)
-        nothing = jnp.zeros_like(value)
-        ring = backwards.put(ring, time, nothing)
-        of_chosen, of_x = pull(backwards.sum(nothing, ring, time))
+        of_sent, ring = backwards.sum(jnp.zeros_like(value), ring, time)
+        of_chosen, of_x = pull(of_sent)
         return (ring, [total + new for total, new in zip(totals, of_chosen, strict=True)]), of_x
 
     times = jnp.arange(-(backwards.horizon - 1), 0, dtype=jnp.int32)

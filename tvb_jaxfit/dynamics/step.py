@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .linear import linear
+
 # Columns up to which a matrix times each by itself is faster than times all of them.
 _FEW = 4
 # Weights that stay in a core's cache; nodes from which skipping pairs is noticed.
@@ -171,7 +173,7 @@ class Network:
         return jnp.transpose(jnp.roll(sent, 1, axis=0), (1, 3, 2, 0)).reshape(-1)
 
     def ordered(self, ring, time, sent):
-        """Samples of a ring in order of time, the newest of ``time``, each like ``sent``: the reverse of `ring`."""
+        """Samples of a ring, each like ``sent``, in order of time, the newest that of ``time``."""
         n_channel, n_node, n_mode = sent.shape
         samples = ring.reshape(n_channel, n_mode, n_node, self.horizon)
         return jnp.roll(jnp.transpose(samples, (3, 0, 2, 1)), -1 - time, axis=0)
@@ -180,52 +182,89 @@ class Network:
         """Ring with the sample of one more time, in place of the one that nobody waits for."""
         if self.delays is None:
             return None
-        sample = jnp.swapaxes(sent, 1, 2).reshape(-1)
-        return ring.at[self._places(sent, time)].set(sample, mode="promise_in_bounds", **_IN_ORDER)
+        return _put(self.horizon, sent, ring, time)
 
-    def _places(self, sent, time):
-        """Where in the ring the sample of a time lies, like ``sent``."""
-        return np.arange(sent.size, dtype=np.int32) * self.horizon + self._turn(time)
+    def exchange(self, sent, ring, time):
+        """What each target sees of its sources at a time, (n_channel, n_mode, target, source), and the ring.
 
-    def _turn(self, time):
-        return jnp.mod(jnp.asarray(time, jnp.int32), self.horizon)
-
-    def _looked_up(self, sent, time):
-        """Where in the ring each target sees its sources at a time, (n_channel, n_mode, target, source)."""
-        n_channel, n_node, n_mode = sent.shape
-        place = self._turn(time) - self.delays
-        # A comparison: a division for each pair costs more than the step.
-        place = jnp.where(place < 0, place + self.horizon, place) + self.sources * self.horizon
-        first = np.arange(n_channel * n_mode, dtype=np.int32) * (n_node * self.horizon)
-        return first.reshape(n_channel, n_mode, 1, 1) + place[None, None]
-
-    def seen(self, sent, ring, time):
-        """What each target sees of its sources at a time, (n_channel, n_mode, target, source)."""
+        The ring holds what is sent now. It may be used by the exchange of the next time alone: see `_exchange`.
+        """
         if self.delays is None:
-            return jnp.swapaxes(sent, 1, 2).at[:, :, self.sources].get(mode="promise_in_bounds")
-        return ring.at[self._looked_up(sent, time)].get(mode="promise_in_bounds")
+            return jnp.swapaxes(sent, 1, 2).at[:, :, self.sources].get(mode="promise_in_bounds"), None
+        return _exchange(self.horizon, self.delays, self.sources, sent, ring, time)
 
     def sum(self, sent, ring, time):
-        """Weighted sum over sources, (n_channel, n_node, n_mode), of what is sent now, or of what the ring holds."""
+        """Weighted sum over sources, (n_channel, n_node, n_mode), and the ring with what is sent now."""
         if self.delays is None and self.is_whole:
             n_channel, _, n_mode = sent.shape
             if n_channel * n_mode > _FEW:
-                return jnp.einsum("cjm,ji->cim", sent, self.across)
+                return jnp.einsum("cjm,ji->cim", sent, self.across), None
             products = [[sent[c, :, m] @ self.across for m in range(n_mode)] for c in range(n_channel)]
-            return jnp.stack([jnp.stack(of_modes, axis=-1) for of_modes in products])
+            return jnp.stack([jnp.stack(of_modes, axis=-1) for of_modes in products]), None
+        seen, ring = self.exchange(sent, ring, time)
         # As a product with ones: XLA's own sum of an axis takes ten times as long.
-        arrived = self.seen(sent, ring, time) * self.weights[None, None]
-        return jnp.swapaxes(arrived @ jnp.ones(arrived.shape[-1:], arrived.dtype), 1, 2)
+        arrived = seen * self.weights[None, None]
+        return jnp.swapaxes(arrived @ jnp.ones(arrived.shape[-1:], arrived.dtype), 1, 2), ring
 
     def sums(self, sent):
         """`sum` without delays at many times at once, all (n_time, n_channel, n_node, n_mode)."""
         return jnp.einsum("ij,tcjm->tcim", self.weights, sent)
 
     def pairs(self, sent, ring, time):
-        """What each target sees of each source, (target, n_channel, source, n_mode)."""
+        """What each target sees of each source, (target, n_channel, source, n_mode), and the ring as in `sum`."""
         if self.delays is None:
-            return jnp.broadcast_to(sent, (self.n_node, *sent.shape))
-        return jnp.transpose(self.seen(sent, ring, time), (2, 0, 3, 1))
+            return jnp.broadcast_to(sent, (self.n_node, *sent.shape)), None
+        seen, ring = self.exchange(sent, ring, time)
+        return jnp.transpose(seen, (2, 0, 3, 1)), ring
+
+
+def _exchange(horizon, delays, sources, sent, ring, time):
+    """`Network.exchange` with delays, differentiable in place.
+
+    A plain reverse pass empties the place of a sample while it reads it, so that XLA copies the ring at every step.
+    Here the exchange before, which comes next in the reverse pass, empties it.
+    """
+    like, whole = jax.typeof(sent), jax.typeof(ring)
+
+    def forward(residuals, arguments):
+        (time,), (sent, ring) = residuals, arguments
+        ring = _put(horizon, sent, ring, time)
+        return ring.at[_looked_up(horizon, delays, sources, sent, time)].get(mode="promise_in_bounds"), ring
+
+    def transpose(residuals, cotangents):
+        (time,), (of_seen, of_ring) = residuals, cotangents
+        of_ring = jnp.zeros(whole.shape, whole.dtype) if of_ring is None else of_ring
+        of_ring = _put(horizon, jnp.zeros(like.shape, like.dtype), of_ring, time + 1)
+        if of_seen is not None:
+            places = _looked_up(horizon, delays, sources, like, time)
+            of_ring = of_ring.at[places].add(of_seen, mode="promise_in_bounds")
+        of_sent = of_ring.at[_places(horizon, like, time)].get(mode="promise_in_bounds", **_IN_ORDER)
+        n_channel, n_node, n_mode = like.shape
+        return jnp.swapaxes(of_sent.reshape(n_channel, n_mode, n_node), 1, 2), of_ring
+
+    seen = jax.ShapeDtypeStruct((*like.shape[::2], *sources.shape), like.dtype)
+    return linear(forward, transpose, [jnp.asarray(time, jnp.int32)], [sent, ring], [seen, whole])
+
+
+def _put(horizon, sent, ring, time):
+    """Ring with what is sent at a time."""
+    sample = jnp.swapaxes(sent, 1, 2).reshape(-1)
+    return ring.at[_places(horizon, sent, time)].set(sample, mode="promise_in_bounds", **_IN_ORDER)
+
+
+def _places(horizon, sent, time):
+    """Where in the ring the sample of a time lies, each like ``sent``."""
+    return np.arange(sent.size, dtype=np.int32) * horizon + jnp.mod(jnp.asarray(time, jnp.int32), horizon)
+
+
+def _looked_up(horizon, delays, sources, sent, time):
+    """Where in the ring each target sees its sources at a time, (n_channel, n_mode, target, source)."""
+    n_channel, n_node, n_mode = sent.shape
+    place = jnp.mod(time, horizon) - delays
+    # A comparison: a division for each pair costs more than the step.
+    place = jnp.where(place < 0, place + horizon, place) + sources * horizon
+    first = np.arange(n_channel * n_mode, dtype=np.int32) * (n_node * horizon)
+    return first.reshape(n_channel, n_mode, 1, 1) + place[None, None]
 
 
 def sums(step, theta, weights, network, ring, x, time):
@@ -235,18 +274,20 @@ def sums(step, theta, weights, network, ring, x, time):
     depend on what was read.
     """
     sent = send(step, theta, x)
-    ring = network.put(ring, time, sent)
     if step.pairs is None:
-        return network.sum(sent, ring, time), ring
-    return step.pairs(theta, weights, step.own(x), network.pairs(sent, ring, time)), ring
+        return network.sum(sent, ring, time)
+    seen, ring = network.pairs(sent, ring, time)
+    return step.pairs(theta, weights, step.own(x), seen), ring
 
 
-def start(step, theta, weights, past, connected=None):
-    """Network, and the ring that a run starts from: past (horizon, n_var, n_node, n_mode) in order of time."""
+def start(step, theta, weights, past, connected=None, time=0):
+    """Network, and the ring of a run that begins at a time: past (horizon, n_var, n_node, n_mode) in order of time."""
     network = Network(weights, step.delays, connected)
     if step.delays is None:
         return network, None
-    return network, network.ring(jax.vmap(partial(send, step, theta))(past))
+    sent = jax.vmap(partial(send, step, theta))(past)
+    # Without the sample that the first step itself puts there: see `_exchange`.
+    return network, network.put(network.ring(sent), time, jnp.zeros_like(sent[0]))
 
 
 def send(step, theta, x):
@@ -270,7 +311,7 @@ def coupling_series(step, theta, weights, past, states):
     -------
     Array, shape (n_steps, n_cvar, n_node, n_mode)
     """
-    network, ring = start(step, theta, weights, past)
+    network, ring = start(step, theta, weights, past, time=1)
 
     def body(ring, at):
         time, x = at

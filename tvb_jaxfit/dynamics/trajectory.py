@@ -89,7 +89,7 @@ def run_block(step, network, theta, weights, begin, times, inputs, keep_sums=Fal
     Parameters
     ----------
     begin : (Array, Array or None)
-        State and ring at its start.
+        State and ring at its start; the ring may lack what is sent at this state.
     times : Array of int, shape (size,)
     inputs : tree of Array, shape (size, ...)
 
