@@ -186,7 +186,7 @@ class Refused:
         ("writes_into_its_argument", "writes in place into an array that it was given"),
         ("number", "needed as a plain number .*int"),
         ("rounds", "floats would be rounded"),
-        ("selection", "'Masked' object has no attribute 'mean'"),
+        ("selection", "mean of values under a mask"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_and_the_line_is_named(name, words):

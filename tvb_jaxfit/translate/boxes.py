@@ -46,10 +46,24 @@ def is_traced(value):
 
 
 def _mask_of(key):
-    """The traced boolean mask that an index is, or None."""
-    key = key[0] if isinstance(key, tuple) and len(key) == 1 else key
+    """(index before it, traced boolean mask) of an index that holds one, or None."""
     key = plain(key)
-    return key if isinstance(key, jax.Array) and key.dtype == bool else None
+    key = key if isinstance(key, tuple) else (key,)
+    places = [i for i, k in enumerate(key) if isinstance(k, jax.Array) and k.dtype == bool]
+    if not places:
+        return None
+    before, mask, after = key[: places[0]], key[places[0]], key[places[0] + 1 :]
+    if not _is_basic(before) or not all(isinstance(k, slice) and k == slice(None) for k in after):
+        raise TypeError("a mask of what is differentiated stands next to another index; write numpy.where instead")
+    return before, mask.reshape(mask.shape + (1,) * len(after)) if any(k is Ellipsis for k in before) else mask
+
+
+def _over(mask, array, first):
+    """A mask of some axes of an array, with axes of length 1 for the others."""
+    axes = array.shape[first : first + mask.ndim]
+    if len(axes) != mask.ndim or any(n not in (1, size) for n, size in zip(mask.shape, axes, strict=True)):
+        raise IndexError(f"a mask of shape {mask.shape} for axes of shape {array.shape[first:]}")
+    return mask.reshape((1,) * first + mask.shape + (1,) * (array.ndim - first - mask.ndim))
 
 
 def _is_basic(key):
@@ -110,9 +124,10 @@ class Box:
         return Box(parent=self, get=get, put=put)
 
     def __getitem__(self, key):
-        mask = _mask_of(key)
-        if mask is not None:
-            return Masked(self.value, mask)
+        masked = _mask_of(key)
+        if masked is not None:
+            whole, mask = self._under(*masked)
+            return Masked(whole.value, mask)
         key = plain(key)
         if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
             return self._view(lambda whole: self._rows[key], lambda whole, new: _put(whole, key, new))
@@ -123,14 +138,15 @@ class Box:
         return Box(self.value[key])
 
     def __setitem__(self, key, new):
-        mask = _mask_of(key)
-        if mask is not None:
+        masked = _mask_of(key)
+        if masked is not None:
+            whole, mask = self._under(*masked)
+            if not isinstance(new, Masked) and np.size(plain(new)) != 1:
+                raise TypeError("a masked assignment takes one value, or values under the same mask")
             new = new.value if isinstance(new, Masked) else plain(new)
-            if np.size(new) != 1 and np.shape(new) != self.shape:
-                raise TypeError("a masked assignment takes one value, or values under a mask of the same shape")
             if np.size(new) == 1:
                 new = jnp.reshape(new, ())
-            self.write(jnp.where(mask, new, self.value))
+            whole.write(jnp.where(mask, new, whole.value))
             return
         key, new = plain(key), plain(new)
         if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
@@ -139,6 +155,15 @@ class Box:
             return
         _allow(np.result_type(new) if not hasattr(new, "dtype") else new.dtype, self.dtype)
         self.write(_put(self.value, key, new))
+
+    def _under(self, before, mask):
+        """What an index before a mask selects, and the mask over it."""
+        whole = self[before] if before else self
+        # Axes that the index keeps; a number takes its axis away.
+        first = sum(isinstance(k, (slice, type(None))) for k in before)
+        if any(k is Ellipsis for k in before):
+            first = whole.ndim - mask.ndim
+        return whole, _over(mask, whole, first)
 
     @property
     def shape(self):
@@ -260,6 +285,15 @@ class Masked:
 
     def __init__(self, value, mask):
         self.value, self.mask = value, mask
+
+    def sum(self):
+        """Sum of what is selected."""
+        return Box(jnp.sum(jnp.where(self.mask, self.value, 0.0)))
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise TypeError(f"{name} of values under a mask of what is differentiated; write numpy.where instead")
 
 
 def _binary(name, reflected):

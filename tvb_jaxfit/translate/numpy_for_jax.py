@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..dynamics import transfer
-from .boxes import Box, boxed, is_traced, plain
+from .boxes import Box, Masked, boxed, is_traced, plain
 
 
 class Missing(NotImplementedError):
@@ -41,6 +41,8 @@ def function(original, counterpart):
     name = getattr(original, "__name__", str(original))
 
     def follow(*args, out=None, where=None, **named):
+        if any(isinstance(arg, Masked) for arg in args):
+            return _of_masked(original, counterpart, args, named)
         args, named, where = plain(args), plain(named), plain(where)
         if not is_traced((args, named, where)):
             result = original(*args, **named, **({} if where is None else {"where": where}))
@@ -61,6 +63,31 @@ def function(original, counterpart):
 
     follow.__name__ = name
     return follow
+
+
+def _of_masked(original, counterpart, args, named):
+    """A function of values under one mask: of each by itself, or their sum."""
+    if original is np.sum and not named and len(args) == 1:
+        return args[0].sum()
+    if not isinstance(original, np.ufunc) or counterpart is None or named:
+        raise Missing(f"{original.__name__} of values under a mask is not followed; write numpy.where instead")
+    mask = next(arg.mask for arg in args if isinstance(arg, Masked))
+    wholes = [arg.value if isinstance(arg, Masked) else plain(arg) for arg in args]
+    if any(np.size(whole) != 1 for whole, arg in zip(wholes, args, strict=True) if not isinstance(arg, Masked)):
+        raise TypeError("values under a mask meet an array that is not under one")
+    # What is not selected is worked out at 1, which no function of numpy's fails on.
+    wholes = [jnp.where(mask, w, 1.0) if isinstance(a, Masked) else w for w, a in zip(wholes, args, strict=True)]
+    return Masked(counterpart(*wholes), mask)
+
+
+def _put_masked(array, mask, new):
+    """numpy.putmask, for one value or an array of the same shape."""
+    new = plain(new)
+    array.write(jnp.where(plain(mask), jnp.reshape(new, ()) if np.size(new) == 1 else new, array.value))
+
+
+def _copy_to(array, new, where=True, **_):
+    array.write(jnp.where(plain(where), plain(new), array.value))
 
 
 def _array(value, dtype=None, **_):
@@ -183,6 +210,9 @@ _OWN = {
     "ones_like": _like(np.ones),
     "full_like": _like(np.full),
     "where": _where,
+    "nonzero": _where,
+    "putmask": _put_masked,
+    "copyto": _copy_to,
     "exp": function(np.exp, transfer.exp),
     "copy": lambda value, **_: value.copy(),
     "linalg": _Module(np.linalg, jnp.linalg),
