@@ -181,7 +181,7 @@ class Refused:
 @pytest.mark.parametrize(
     "name,words",
     [
-        ("branch", "a branch on a value that is differentiated; write numpy.where instead .*if x"),
+        ("branch", "a branch on a value that is differentiated or varies in time; write numpy.where .*if x"),
         ("draws", "numpy.random is not followed"),
         ("writes_into_its_argument", "writes in place into an array that it was given"),
         ("number", "needed as a plain number .*int"),

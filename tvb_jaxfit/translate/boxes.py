@@ -91,8 +91,6 @@ class Box:
         Or a view: ``get(parent)`` reads it, ``put(parent, new)`` is the parent with the view written.
     """
 
-    # numpy's own functions must not take a box apart.
-    __array_ufunc__ = None
     __slots__ = ("_get", "_own", "_parent", "_put", "_rows")
 
     def __init__(self, value=None, *, rows=None, parent=None, get=None, put=None):
@@ -249,7 +247,16 @@ class Box:
         return operator.index(self.value)
 
     def __array__(self, *_, **__):
-        raise TypeError("a numpy function that is not followed was given one of these arrays")
+        raise TypeError(
+            "an array that depends on the state, a parameter or time is given to a function that is not followed; "
+            "write it with numpy's functions"
+        )
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **named):
+        return _by_stand_in(ufunc if method == "__call__" else getattr(ufunc, method), inputs, named)
+
+    def __array_function__(self, function, types, args, named):
+        return _by_stand_in(function, args, named)
 
     __hash__ = None
 
@@ -281,8 +288,6 @@ def _allow(new, dtype):
 class Masked:
     """What a traced boolean mask selects, kept in place: arithmetic acts on the whole, assignment on the selection."""
 
-    __array_ufunc__ = None
-
     def __init__(self, value, mask):
         self.value, self.mask = value, mask
 
@@ -290,10 +295,22 @@ class Masked:
         """Sum of what is selected."""
         return Box(jnp.sum(jnp.where(self.mask, self.value, 0.0)))
 
+    __array_ufunc__, __array_function__ = Box.__array_ufunc__, Box.__array_function__
+
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
         raise TypeError(f"{name} of values under a mask of what is differentiated; write numpy.where instead")
+
+
+def _by_stand_in(function, args, named):
+    """Result of a numpy function that code has got hold of in a way that is not followed, such as a table of them."""
+    from .numpy_for_jax import stand_in
+
+    found = stand_in(function)
+    if found is None:
+        raise TypeError(f"{getattr(function, '__name__', function)} is not followed; write it with numpy's functions")
+    return found(*args, **named)
 
 
 def _binary(name, reflected):
