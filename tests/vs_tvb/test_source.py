@@ -181,12 +181,12 @@ class Refused:
 @pytest.mark.parametrize(
     "name,words",
     [
-        ("branch", "a branch on a value that is differentiated; write numpy.where instead .*if x"),
+        ("branch", "a branch on a value that is differentiated or varies in time; write numpy.where .*if x"),
         ("draws", "numpy.random is not followed"),
         ("writes_into_its_argument", "writes in place into an array that it was given"),
         ("number", "needed as a plain number .*int"),
         ("rounds", "floats would be rounded"),
-        ("selection", "'Masked' object has no attribute 'mean'"),
+        ("selection", "mean of values under a mask"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_and_the_line_is_named(name, words):

@@ -46,17 +46,24 @@ def is_traced(value):
 
 
 def _mask_of(key):
-    """The traced boolean mask that an index is, or None."""
-    key = key[0] if isinstance(key, tuple) and len(key) == 1 else key
+    """(index before it, traced boolean mask) of an index that holds one, or None."""
     key = plain(key)
-    return key if isinstance(key, jax.Array) and key.dtype == bool else None
+    key = key if isinstance(key, tuple) else (key,)
+    places = [i for i, k in enumerate(key) if isinstance(k, jax.Array) and k.dtype == bool]
+    if not places:
+        return None
+    before, mask, after = key[: places[0]], key[places[0]], key[places[0] + 1 :]
+    if not _is_basic(before) or not all(isinstance(k, slice) and k == slice(None) for k in after):
+        raise TypeError("a mask of what is differentiated stands next to another index; write numpy.where instead")
+    return before, mask.reshape(mask.shape + (1,) * len(after)) if any(k is Ellipsis for k in before) else mask
 
 
-def _aligned(mask, value):
-    """A mask of the first axes of a value, ready to meet all of them."""
-    if np.shape(mask) != np.shape(value)[: mask.ndim]:
-        raise IndexError(f"a mask of shape {mask.shape} for an array of shape {np.shape(value)}")
-    return jnp.reshape(mask, mask.shape + (1,) * (np.ndim(value) - mask.ndim))
+def _over(mask, array, first):
+    """A mask of some axes of an array, with axes of length 1 for the others."""
+    axes = array.shape[first : first + mask.ndim]
+    if len(axes) != mask.ndim or any(n not in (1, size) for n, size in zip(mask.shape, axes, strict=True)):
+        raise IndexError(f"a mask of shape {mask.shape} for axes of shape {array.shape[first:]}")
+    return mask.reshape((1,) * first + mask.shape + (1,) * (array.ndim - first - mask.ndim))
 
 
 def _is_basic(key):
@@ -84,8 +91,6 @@ class Box:
         Or a view: ``get(parent)`` reads it, ``put(parent, new)`` is the parent with the view written.
     """
 
-    # numpy's own functions must not take a box apart.
-    __array_ufunc__ = None
     __slots__ = ("_get", "_own", "_parent", "_put", "_rows")
 
     def __init__(self, value=None, *, rows=None, parent=None, get=None, put=None):
@@ -117,11 +122,10 @@ class Box:
         return Box(parent=self, get=get, put=put)
 
     def __getitem__(self, key):
-        mask = _mask_of(key)
-        if mask is not None:
-            mask = _aligned(mask, self.value)
-            # 1 where nothing is selected: no function fails there, nor does its derivative.
-            return Masked(jnp.where(mask, self.value, 1), mask)
+        masked = _mask_of(key)
+        if masked is not None:
+            whole, mask = self._under(*masked)
+            return Masked(whole.value, mask)
         key = plain(key)
         if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
             return self._view(lambda whole: self._rows[key], lambda whole, new: _put(whole, key, new))
@@ -135,14 +139,15 @@ class Box:
         return Box(self.value[key])
 
     def __setitem__(self, key, new):
-        mask = _mask_of(key)
-        if mask is not None:
+        masked = _mask_of(key)
+        if masked is not None:
+            whole, mask = self._under(*masked)
+            if not isinstance(new, Masked) and np.size(plain(new)) != 1:
+                raise TypeError("a masked assignment takes one value, or values under the same mask")
             new = new.value if isinstance(new, Masked) else plain(new)
-            if np.size(new) != 1 and np.shape(new) != self.shape:
-                raise TypeError("a masked assignment takes one value, or values under a mask of the same shape")
             if np.size(new) == 1:
                 new = jnp.reshape(new, ())
-            self.write(jnp.where(_aligned(mask, self.value), new, self.value))
+            whole.write(jnp.where(mask, new, whole.value))
             return
         key, new = plain(key), plain(new)
         if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
@@ -151,6 +156,15 @@ class Box:
             return
         _allow(np.result_type(new) if not hasattr(new, "dtype") else new.dtype, self.dtype)
         self.write(_put(self.value, key, new))
+
+    def _under(self, before, mask):
+        """What an index before a mask selects, and the mask over it."""
+        whole = self[before] if before else self
+        # Axes that the index keeps; a number takes its axis away.
+        first = sum(isinstance(k, (slice, type(None))) for k in before)
+        if any(k is Ellipsis for k in before):
+            first = whole.ndim - mask.ndim
+        return whole, _over(mask, whole, first)
 
     @property
     def shape(self):
@@ -237,11 +251,20 @@ class Box:
 
     def __array__(self, dtype=None, copy=None):
         if is_traced(self.value):
-            raise TypeError("a numpy function that is not followed was given one of these arrays")
+            raise TypeError(
+                "an array that depends on the state, a parameter or time is given to a function that is not followed; "
+                "write it with numpy's functions"
+            )
         # A copy that cannot be written to: what a function wrote would not come back.
         array = np.array(self.value, dtype=dtype)
         array.setflags(write=False)
         return array
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **named):
+        return _by_stand_in(ufunc if method == "__call__" else getattr(ufunc, method), inputs, named)
+
+    def __array_function__(self, function, types, args, named):
+        return _by_stand_in(function, args, named)
 
     __hash__ = None
 
@@ -273,10 +296,9 @@ def _allow(new, dtype):
 class Masked:
     """What a traced boolean mask selects, kept in place: arithmetic acts on the whole, assignment on the selection."""
 
-    __array_ufunc__ = None
-
     def __init__(self, value, mask):
-        self.value, self.mask = value, mask
+        # 1 where nothing is selected: no function of numpy's fails there, nor does its derivative.
+        self.value, self.mask = jnp.where(mask, value, jnp.ones((), np.result_type(value))), mask
 
     def through(self, function, operands):
         """An elementwise function of operands, this one among them, under the same mask."""
@@ -289,6 +311,27 @@ class Masked:
         if np.size(other) != 1:
             raise TypeError("values under a mask meet an array that is not under one")
         return jnp.reshape(other, ()) if isinstance(other, jax.Array) else other
+
+    def sum(self):
+        """Sum of what is selected."""
+        return Box(jnp.sum(jnp.where(self.mask, self.value, 0.0)))
+
+    __array_ufunc__, __array_function__ = Box.__array_ufunc__, Box.__array_function__
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise TypeError(f"{name} of values under a mask of what is differentiated; write numpy.where instead")
+
+
+def _by_stand_in(function, args, named):
+    """Result of a numpy function that code has got hold of in a way that is not followed, such as a table of them."""
+    from .numpy_for_jax import stand_in
+
+    found = stand_in(function)
+    if found is None:
+        raise TypeError(f"{getattr(function, '__name__', function)} is not followed; write it with numpy's functions")
+    return found(*args, **named)
 
 
 def _binary(name, reflected):

@@ -45,7 +45,7 @@ def refusals(sim):
     for parameter in traits.parameters(coupling):
         value = np.asarray(parameter.read(coupling))
         shapes = _regional_shapes(coupling, n_node)
-        if value.size != 1 and value.shape not in shapes:
+        if value.size != 1 and value.shape not in shapes and not _has_own_call(coupling):
             yield (
                 f"Simulator.coupling.{parameter.name}: shape {value.shape} is neither one value nor {shapes[0]}, one "
                 f"for each region, which is what TVB broadcasts against {name}'s sum. Reshape it."
@@ -65,6 +65,11 @@ def refusals(sim):
         )
 
 
+def _has_own_call(coupling):
+    """Whether the coupling has a __call__ of its own, as TVB's PreSigmoidal: it takes parameters in whatever shape."""
+    return type(coupling).__call__ not in (_SPARSE.__call__, _DENSE.__call__)
+
+
 def _is_dense(coupling):
     """Whether TVB sums over all pairs, laid out (target, n_cvar, source, n_mode), or over those that are connected."""
     return type(coupling).__call__ is not _SPARSE.__call__
@@ -79,34 +84,52 @@ def leaves(sim):
     """Table of the coupling's parameters."""
     n_node = np.shape(sim.connectivity.weights)[0]
 
-    def native(value, sim):
-        return value.reshape(_regional_shapes(sim.coupling, n_node)[0]) if value.size > 1 else value.reshape(1)
+    def leaf(parameter):
+        def native(value, sim):
+            held = np.shape(parameter.read(sim.coupling))
+            if _has_own_call(sim.coupling) and value.size == np.prod(held, dtype=int):
+                return value.reshape(held)
+            return value.reshape(_regional_shapes(sim.coupling, n_node)[0]) if value.size > 1 else value.reshape(1)
 
-    def shapes(sim):
-        return (*global_or_regional(n_node), (1, n_node, 1))
+        def shaped(value):
+            return value if _has_own_call(sim.coupling) and value.size not in (1, n_node) else value.ravel()
 
-    return [
-        Leaf(
-            f"coupling.{p.name}",
+        def shapes(sim):
+            return (*global_or_regional(n_node), (1, n_node, 1), shaped(np.asarray(parameter.read(sim.coupling))).shape)
+
+        return Leaf(
+            f"coupling.{parameter.name}",
             lambda sim: sim.coupling,
-            p.name,
+            parameter.name,
             native,
-            np.ravel,
-            number=p.scalar,
-            shapes=None if p.scalar else shapes,
+            shaped,
+            number=parameter.scalar,
+            shapes=None if parameter.scalar else shapes,
         )
-        for p in traits.parameters(sim.coupling)
-    ]
+
+    return [leaf(parameter) for parameter in traits.parameters(sim.coupling)]
 
 
 _ONE_VALUE = "{} uses it before the sum over regions, where it takes one value for all. Give one."
 
 
 def constants(coupling, n_node, single=frozenset()):
-    """Function from the coupling's node of the state to its parameters, each (1, n_node or 1, 1)."""
+    """Function from the coupling's node of the state to its parameters, each (1, n_node or 1, 1).
+
+    Those of a coupling with its own __call__ are in the shapes in which it holds them.
+    """
+    parameters = traits.parameters(coupling)
+
+    def column(parameter, value):
+        if not _has_own_call(coupling):
+            return _column(value, n_node, parameter.name)
+        held = np.shape(parameter.read(coupling))
+        if value.size not in (1, np.prod(held, dtype=int)) and parameter.name not in single:
+            raise ValueError(f"State.coupling.{parameter.name}: shape {value.shape}. Give one value, or shape {held}.")
+        return value.reshape(held) if value.size == np.prod(held, dtype=int) else value
 
     def columns(node):
-        columns = {p.name: _column(getattr(node, p.name), n_node, p.name) for p in traits.parameters(coupling)}
+        columns = {p.name: column(p, getattr(node, p.name)) for p in parameters}
         for name in single:
             if columns[name].size > 1:
                 what = _ONE_VALUE.format(type(coupling).__name__)
@@ -134,11 +157,10 @@ def translate(sim):
         Where TVB's code cannot be followed.
     """
     coupling, n_cvar = sim.coupling, len(sim.model.cvar)
-    call = type(coupling).__call__
-    if call not in (_SPARSE.__call__, _DENSE.__call__):
-        every = frozenset(p.name for p in traits.parameters(coupling))
+    if _has_own_call(coupling):
+        one = frozenset(p.name for p in traits.parameters(coupling) if np.size(p.read(coupling)) == 1)
         for hidden in _HIDDEN:
-            yield Translated(lambda theta, s, y: s, pairs=_followed_call(coupling, hidden), single=every)
+            yield Translated(lambda theta, s, y: s, pairs=_followed_call(coupling, hidden), single=one)
         return
     post = _followed_post(coupling, n_cvar)
     pre = type(coupling).pre
@@ -280,7 +302,7 @@ def _followed_call(coupling, hidden):
     """A coupling with a __call__ of its own, as TVB's PreSigmoidal."""
 
     def pairs(theta, weights, y_i, y_j):
-        values = traits.seen(coupling, theta["coupling"], lambda value: jnp.swapaxes(value, 0, 1))
+        values = traits.seen(coupling, theta["coupling"])
         y_j = jnp.where(_HIDDEN[hidden](weights)[:, None, :, None], 0.0, y_j)
         return follow(coupling, type(coupling).__call__, values, 0, _History(weights, y_i, y_j))[0]
 

@@ -45,9 +45,8 @@ def function(original, counterpart):
     name = getattr(original, "__name__", str(original))
 
     def follow(*args, out=None, where=None, **named):
-        masked = next((arg for arg in args if isinstance(arg, Masked)), None)
-        if masked is not None and isinstance(original, np.ufunc):
-            return masked.through(lambda *values: plain(follow(*values, where=where, **named)), args)
+        if any(isinstance(arg, Masked) for arg in args):
+            return _of_masked(original, counterpart, args, named)
         args, named, where = plain(args), plain(named), plain(where)
         if not is_traced((args, named, where)):
             result = original(*args, **named, **({} if where is None else {"where": where}))
@@ -68,6 +67,25 @@ def function(original, counterpart):
 
     follow.__name__ = name
     return follow
+
+
+def _of_masked(original, counterpart, args, named):
+    """A function of values under one mask: of each by itself, or their sum."""
+    if original is np.sum and not named and len(args) == 1:
+        return args[0].sum()
+    if not isinstance(original, np.ufunc) or counterpart is None or named:
+        raise Missing(f"{original.__name__} of values under a mask is not followed; write numpy.where instead")
+    return next(arg for arg in args if isinstance(arg, Masked)).through(counterpart, args)
+
+
+def _put_masked(array, mask, new):
+    """numpy.putmask, for one value or an array of the same shape."""
+    new = plain(new)
+    array.write(jnp.where(plain(mask), jnp.reshape(new, ()) if np.size(new) == 1 else new, array.value))
+
+
+def _copy_to(array, new, where=True, **_):
+    array.write(jnp.where(plain(where), plain(new), array.value))
 
 
 def _array(value, dtype=None, **_):
@@ -213,6 +231,9 @@ _OWN = {
     "ones_like": _like(np.ones),
     "full_like": _like(np.full),
     "where": _where,
+    "nonzero": _where,
+    "putmask": _put_masked,
+    "copyto": _copy_to,
     "copy": lambda value, **_: value.copy(),
     "linalg": _Module(np.linalg, jnp.linalg),
     "isscalar": np.isscalar,

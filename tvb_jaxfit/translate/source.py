@@ -27,9 +27,20 @@ class Untranslatable(Exception):
 
 
 _REASONS = (
-    (jax.errors.TracerBoolConversionError, "a branch on a value that is differentiated; write numpy.where instead"),
-    (jax.errors.ConcretizationTypeError, "a value that is differentiated is needed as a plain number"),
-    (jax.errors.TracerArrayConversionError, "a value that is differentiated is given to a function of numpy's own"),
+    (
+        jax.errors.TracerBoolConversionError,
+        "a branch on a value that is differentiated or varies in time; write numpy.where instead",
+    ),
+    (
+        jax.errors.ConcretizationTypeError,
+        "a value that is differentiated or varies in time is needed as a plain number (write it with numpy's functions "
+        "of arrays)",
+    ),
+    (
+        jax.errors.TracerArrayConversionError,
+        "a value that is differentiated or varies in time is given to a function that is not followed; write it with "
+        "numpy's functions",
+    ),
 )
 
 
