@@ -106,13 +106,11 @@ def test_a_simulator_without_connections_has_no_control_of_the_coupling(build_sm
     assert certificate.controls["coupling removed"] == "there are no connections"
 
 
-def test_a_control_that_goes_unnoticed_makes_it_fail_and_the_text_says_so(build_small):
-    """Directed weights that no coupling carries (a = 0): their orientation cannot be told."""
+def test_directed_weights_that_no_coupling_carries_have_an_orientation_that_does_not_matter(build_small):
     certificate = tj.certify(build_small(coupling=coupling.Linear(a=np.array([0.0])), steps=30))
-    assert not certificate
-    assert certificate.controls["weights transposed"] < 1e-15
+    assert certificate
+    assert certificate.controls["weights transposed"].startswith("the direction of the coupling has no effect")
     assert all(c.agrees(1e-12) for c in certificate.lifted)
-    assert "FAILED" in repr(certificate) and "GOES UNNOTICED" in repr(certificate)
 
 
 def wrong_field(monkeypatch):

@@ -97,6 +97,12 @@ def with_weights(past, weights, lifted=False):
     return _restored(weights, past.delays, past.cvars, past.n_mode, past.buffer, kind)
 
 
+def with_past(past, buffer, delays):
+    """A TVB history with another buffer and other delays, as precise as the old one at least."""
+    kind = LiftedHistory if past.buffer.dtype == np.float64 else History
+    return _restored(past.weights, delays, past.cvars, past.n_mode, buffer, kind)
+
+
 def configured_clone(sim, lifted=False):
     """Configured copy of a simulator that stands where ``sim.run()`` would start.
 

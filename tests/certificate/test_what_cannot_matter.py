@@ -1,0 +1,236 @@
+"""Controls that cannot matter are not applicable, runs that are not finite alike agree, chaos is judged by the step."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tvb.datatypes import equations, patterns
+from tvb.simulator import coupling, integrators, models, monitors, noise
+from tvb.simulator.simulator import Simulator
+
+import tvb_jaxfit as tj
+from tvb_jaxfit import certificate as module
+from tvb_jaxfit import controls
+from tvb_jaxfit.translate import integrator as translate_integrator
+from tvb_jaxfit.translate import simulator as translate_simulator
+
+REMOVED, TRANSPOSED, SHIFTED, DELAYS = (
+    "coupling removed",
+    "weights transposed",
+    "noise shifted by one step",
+    "delays ignored",
+)
+STIMULUS, KERNEL = "stimulus removed", "BOLD kernel shifted by one sample"
+
+
+class Deaf(models.Generic2dOscillator):
+    """A user's model that does not listen to the others."""
+
+    def dfun(self, state_variables, coupling, local_coupling=0.0):
+        v, w = state_variables
+        return np.array([w - v**3 / 3.0 + v + self.I, -0.1 * v - 0.08 * w])
+
+
+@pytest.fixture
+def make(weights_6, connectivity_of):
+    """Function: a simulator of six delayed regions, by what differs from the default."""
+
+    def build(model=None, lengths=8.0, weights=weights_6, dt=0.5, length=20.0, nsig=None, monitor=None, **parts):
+        lengths = np.broadcast_to(np.asarray(lengths, float), np.shape(weights))
+        integrator = integrators.HeunDeterministic(dt=dt)
+        if nsig is not None:
+            integrator = integrators.HeunStochastic(dt=dt, noise=noise.Additive(nsig=np.array(nsig)))
+        defaults = {
+            "connectivity": connectivity_of(weights, lengths, 4.0),
+            "model": models.Generic2dOscillator() if model is None else model,
+            "coupling": coupling.Linear(a=np.array([0.02])),
+            "integrator": integrator,
+            "monitors": [monitors.TemporalAverage(period=2.0) if monitor is None else monitor],
+            "simulation_length": length,
+        }
+        sim = Simulator(**(defaults | parts))
+        shape = (1, sim.model.nvar, len(weights), sim.model.number_of_modes)
+        sim.initial_conditions = sim.model.initial(dt, shape, np.random.RandomState(1))
+        return sim
+
+    return build
+
+
+def with_stimulus(sim, onset, weight=0.5):
+    equation = equations.PulseTrain(parameters={"onset": onset, "T": 100.0, "tau": 50.0, "amp": 1.0})
+    sim.stimulus = patterns.StimuliRegion(
+        temporal=equation, connectivity=sim.connectivity, weight=np.full(len(sim.connectivity.weights), weight)
+    )
+    return sim
+
+
+CASES = {
+    "no gain": (
+        lambda make, w: make(coupling=coupling.Linear(a=np.array([0.0]))),
+        {REMOVED: "the coupling has no effect", TRANSPOSED: "the direction", DELAYS: "the delayed coupling"},
+    ),
+    "Epileptor by default": (
+        lambda make, w: make(models.Epileptor(), coupling=coupling.Difference(a=np.array([1.0])), dt=0.05, length=5.0),
+        {REMOVED: "the coupling has no effect", TRANSPOSED: "the direction", DELAYS: "the delayed coupling"},
+    ),
+    "a model that does not listen": (
+        lambda make, w: make(Deaf()),
+        {REMOVED: "the coupling has no effect", TRANSPOSED: "the direction", DELAYS: "the delayed coupling"},
+    ),
+    "a stimulus that has not begun": (
+        lambda make, w: with_stimulus(make(), 1500.0), {STIMULUS: "it is zero in all of the 40 steps"}
+    ),
+    "delays of absent connections": (
+        lambda make, w: make(lengths=np.where(w == 0.0, 20.0, 0.0)),
+        {DELAYS: "none of the connections that there are has a delay"},
+    ),
+    "symmetric weights": (lambda make, w: make(weights=w + w.T), {TRANSPOSED: "the weights are symmetric"}),
+    "one region": (
+        lambda make, w: make(weights=np.ones((1, 1)), lengths=8.0),
+        {TRANSPOSED: "there is one region"},
+    ),
+    "no connections": (
+        lambda make, w: make(weights=np.zeros((6, 6))),
+        {REMOVED: "there are no connections", TRANSPOSED: "the weights are symmetric", DELAYS: "none of the"},
+    ),
+    "noise on what is not recorded": (
+        lambda make, w: make(
+            models.Epileptor(), nsig=[0.0, 0.0, 0.0, 0.0, 1e-3, 0.0], dt=0.05, length=0.1,
+            monitor=monitors.Raw(), coupling=coupling.Difference(a=np.array([0.0])),
+        ),
+        {},
+    ),
+    "a flat signal through a Bold": (
+        lambda make, w: make(
+            models.Linear(gamma=np.array([0.0])), coupling=coupling.Linear(a=np.array([0.0])), dt=4.0, length=80.0,
+            monitor=monitors.Bold(period=8.0, hrf_length=400.0),
+        ),
+        {REMOVED: "the coupling has no effect"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_control_that_changes_nothing_in_tvb_either_is_not_applicable_with_the_reason(make, weights_6, case):
+    sim, reasons = CASES[case][0](make, weights_6), CASES[case][1]
+    certificate = tj.certify(sim)
+    assert certificate, print(certificate)
+    for name, noticed in certificate.controls.items():
+        if name in reasons:
+            assert isinstance(noticed, str) and noticed.startswith(reasons[name]), (name, noticed)
+        elif not isinstance(noticed, str):
+            assert noticed > 1e-9, name
+    assert "GOES UNNOTICED" not in repr(certificate)
+
+
+def test_a_control_that_matters_in_tvb_and_goes_unnoticed_here_makes_it_fail(make, monkeypatch):
+    """By mutation: mistakes that the translation does not make, though TVB does."""
+    made = controls._uncoupled
+
+    def harmless(simulate, state):
+        _, *rest = made(simulate, state)
+        return (simulate, state), *rest
+
+    monkeypatch.setattr(controls, "_uncoupled", harmless)
+    certificate = tj.certify(make())
+    assert not certificate and certificate.controls[REMOVED] < 1e-12
+    assert "GOES UNNOTICED" in repr(certificate)
+
+
+def test_a_tolerance_so_wide_that_no_mistake_shows_makes_it_fail(make):
+    assert not tj.certify(make(), tolerance=1e3, stock_tolerance=1e3)
+
+
+def every_mistake(make, weights_6):
+    sim = with_stimulus(make(nsig=[1e-4], lengths=np.where(weights_6 > 0.0, 8.0, 0.0), dt=1.0, length=60.0), 3.0)
+    sim.monitors = [monitors.Raw(), monitors.Bold(period=4.0, hrf_length=400.0)]
+    return sim
+
+
+def test_each_mistake_made_in_tvb_gives_what_the_translation_with_that_mistake_gives(make, weights_6):
+    sim = every_mistake(make, weights_6)
+    lifted = translate_simulator.configured_clone(sim, lifted=True)
+    simulate, state = tj.prepare(sim)
+    made = dict(controls.controls(simulate, state))
+    assert list(made) == [REMOVED, TRANSPOSED, SHIFTED, DELAYS, STIMULUS, KERNEL]
+    for name, control in made.items():
+        of_tvb = module._signals_of_tvb(controls.with_mistake(lifted, control), simulate.n_steps, 60.0)
+        ours, right = module._signals(*control.wrong), module._signals(simulate, state)
+        assert module._worst(module._compare(simulate, ours, of_tvb)) < 1e-12, name
+        assert module._worst(module._compare(simulate, right, of_tvb)) > 1e-9, name
+
+
+def test_runs_that_are_not_finite_alike_agree_and_it_says_from_when(make):
+    sim = make(models.Epileptor(), coupling=coupling.Difference(a=np.array([-50.0])), dt=2.0, length=60.0)
+    with np.errstate(all="ignore"):
+        certificate = tj.certify(sim)
+        ((time, data),) = translate_simulator.configured_clone(sim, lifted=True).run()
+    assert certificate, print(certificate)
+    since = time[~np.isfinite(data).all(axis=(1, 2, 3))][0]
+    assert certificate.lifted[0].since == since
+    assert f"not finite from {since:g} ms on" in repr(certificate)
+
+
+def test_a_signal_that_is_zero_throughout_agrees_and_one_that_is_not_differs():
+    zero = np.zeros((3, 1, 2, 1))
+    assert module._apart(zero, zero) == (0.0, 0.0)
+    assert module._apart(zero + 0.5, zero) == (0.5, 0.5)
+    half = zero.copy()
+    half[1] = np.nan
+    assert module._apart(half, half) == (0.0, 0.0)
+    assert module._apart(half, zero) == module._apart(zero, half) == (np.inf, np.inf)
+
+
+def chaotic(make):
+    """LarterBreakspear with the values of TVB's demos."""
+    values = {"QV_max": 1.0, "QZ_max": 1.0, "d_V": 0.65, "d_Z": 0.65, "aee": 0.36, "gNa": 6.7, "gCa": 1.1, "gL": 0.5}
+    values |= {"ani": 0.4, "d_Ca": 0.15, "TCa": -0.01, "Iext": 0.3, "C": 0.1}
+    model = models.LarterBreakspear(**{name: np.array([value]) for name, value in values.items()})
+    function = coupling.HyperbolicTangent(a=np.array([0.5]))
+    return make(model, lengths=30.0, coupling=function, length=700.0, monitor=monitors.TemporalAverage(period=2.0))
+
+
+def test_chaos_is_judged_by_the_step_and_it_says_how_fast_differences_grow(make, monkeypatch):
+    certificate = tj.certify(chaotic(make))
+    assert certificate, print(certificate)
+    assert certificate.lifted[0].relative > certificate.lifted_tolerance and certificate.lifted[0].by_step
+    assert certificate.step < 1e-13 and 1.0 / certificate.growth < 100.0
+    assert "agrees by the step" in repr(certificate) and "grow e-fold in" in repr(certificate)
+    assert min(d for d in certificate.controls.values() if not isinstance(d, str)) > 1e-6
+
+
+@pytest.mark.parametrize("mistake", [1e-9, 1e-6])
+def test_a_mistake_in_a_chaotic_simulator_makes_it_fail(make, monkeypatch, mistake):
+    key = integrators.HeunDeterministic
+    own = translate_integrator._SCHEMES[key]
+    monkeypatch.setitem(
+        translate_integrator._SCHEMES, key, lambda field, clip, dt: own(field, clip, dt * (1.0 + mistake))
+    )
+    monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
+    certificate = tj.certify(chaotic(make))
+    assert not certificate and certificate.step > module.STEP_TOLERANCE
+    assert "DIFFERS" in repr(certificate) and "beyond rounding" in repr(certificate)
+
+
+def test_a_mistake_beside_which_the_steps_are_right_makes_it_fail_where_nothing_grows(make, monkeypatch):
+    """What monitors make of right states is not excused by the step."""
+    signals = module._signals
+    monkeypatch.setattr(module, "_signals", lambda *a: [(t, d * (1.0 + 1e-7)) for t, d in signals(*a)])
+    certificate = tj.certify(make(models.Linear(gamma=np.array([-1.0]))))
+    assert not certificate and certificate.step < 1e-13
+
+
+def test_steps_are_compared_in_blocks_as_in_one(make, monkeypatch):
+    from tvb_jaxfit import stepwise
+
+    sim = make(nsig=[1e-4], length=30.0)
+    whole = tj.certify(sim).step
+    monkeypatch.setattr(stepwise, "_NUMBERS", 12 * 7)
+    assert tj.certify(sim).step == pytest.approx(whole, rel=1e-6) and whole < 1e-14
+    simulate, state = tj.prepare(sim)
+    wrong = stepwise.StepByStep(replace(simulate, step=replace(simulate.step, delays=None)), state)
+    lifted = translate_simulator.configured_clone(sim, lifted=True)
+    wrong.watch(lifted)
+    lifted.run()
+    wrong.finish()
+    assert wrong.worst > 1e-6
