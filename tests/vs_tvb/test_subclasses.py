@@ -2,6 +2,7 @@
 
 import sys
 import types
+import uuid
 
 import numpy as np
 import pytest
@@ -216,7 +217,9 @@ def test_a_property_over_a_trait_and_a_mixin_are_seen():
     with_property.period = property(lambda self: 2.0)
     for mine in (with_property, type(monitors.SubSample)("Mine", (Mixin, monitors.SubSample), {})):
         sim = everything(lambda base: base)
-        sim.monitors = [object.__new__(mine)]
+        monitor = object.__new__(mine)
+        monitor.gid = uuid.uuid4()
+        sim.monitors = [monitor]
         (reason,) = translated.refusals(sim)
         assert "it replaces" in reason and "of TVB's SubSample" in reason
 
