@@ -106,7 +106,7 @@ def translated(sim):
             reference = configured_clone(sim)
     except Exception as error:
         raise UnsupportedComponent(
-            [f"Simulator: TVB's own configure() fails: {type(error).__name__}: {error}"]
+            [f"Simulator: TVB's own configure() fails: {type(error).__name__}: {error}. Mend it, so that it succeeds."]
         ) from error
     global_stream = np.random.get_state()
     try:
