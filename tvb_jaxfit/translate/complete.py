@@ -8,6 +8,7 @@ from ..arrays import real_array
 
 # TVB takes a monitor without one, and works out the gain itself.
 _MAY_BE_ABSENT = {"projection"}
+_NUMBERS = {"f": "real numbers", "i": "integers", "u": "integers", "b": "integers or booleans"}
 
 
 def refusals(sim):
@@ -42,7 +43,7 @@ def _of_attribute(component, name, path):
     if value is None:
         return
     kind = getattr(attribute, "field_type", object)
-    if isinstance(attribute, NArray) and attribute.dtype.kind in "fiub":
+    if isinstance(attribute, NArray):
         yield from _of_array(value, attribute, path)
     elif isinstance(attribute, Float):
         if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
@@ -57,12 +58,13 @@ def _of_attribute(component, name, path):
 
 
 def _of_array(value, attribute, path):
-    kinds = "fiub" if attribute.dtype.kind == "f" else "iub"
+    kinds = {"f": "fiub", "i": "iub", "u": "iub", "b": "iub"}.get(attribute.dtype.kind, "USO")
     if not isinstance(value, np.ndarray) or (value.dtype.kind not in kinds and value.size):
         yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
         return
     try:
-        real_array(value, path)
+        if kinds != "USO":
+            real_array(value, path)
     except ValueError as error:
         yield f"{error} TVB takes {_wanted(attribute)}."
 
@@ -112,7 +114,7 @@ def _of_variables(model):
 
 def _wanted(attribute):
     if isinstance(attribute, NArray):
-        return "an array of real numbers" if attribute.dtype.kind == "f" else "an array of integers"
+        return f"an array of {_NUMBERS.get(attribute.dtype.kind, 'names')}"
     if isinstance(attribute, Float):
         return "a number"
     if isinstance(attribute, List):

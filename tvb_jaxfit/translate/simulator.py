@@ -116,7 +116,7 @@ def translated(sim):
         reference = configured_clone(sim, lifted=True)
     except Exception as error:
         raise UnsupportedComponent(
-            [f"Simulator: TVB's own configure() fails: {type(error).__name__}: {error}"]
+            [f"Simulator: TVB's own configure() fails: {type(error).__name__}: {error}. Mend it, so that it succeeds."]
         ) from error
     try:
         with Aside(reference):
