@@ -210,6 +210,14 @@ CHANGES = {
     "stream of Python": (lambda: random.random(), lambda: random.random()),
     "arguments of the process": (lambda: sys.argv[-1], lambda: sys.argv.append("more")),
     "environment": (lambda: os.environ["OF_A_TEST"], lambda: os.environ.update(OF_A_TEST="7")),
+    "environment, two variables": (
+        lambda: (os.environ.get("OF_A_TEST"), os.environ.get("HOME"), os.getenv("PATH")),
+        lambda: os.environ.update(OF_A_TEST="7"),
+    ),
+    "environment, in nested functions": (
+        lambda: ((lambda: os.environ["OF_A_TEST"])(), (lambda: os.environ["HOME"])()),
+        lambda: os.environ.update(OF_A_TEST="7"),
+    ),
     "environment, asked for": (lambda: os.environ.get("OF_A_TEST"), lambda: os.environ.update(OF_A_TEST="7")),
     "environment, getenv": (lambda: os.getenv("OF_A_TEST"), lambda: os.environ.update(OF_A_TEST="7")),
     "environment, computed name": (lambda: os.environ["OF_A" + "_TEST"[:5]], lambda: os.environ.update(OF_A_TEST="7")),

@@ -50,21 +50,35 @@ def used(code, namespace, local=None):
         name, following = instruction.argval, instructions[index + 1 :]
         if instruction.opname == "IMPORT_NAME":
             level, names = (before.argval for before in instructions[index - 2 : index])
-            found |= _imported("." * level + name, names, namespace)
+            _add(found, _imported("." * level + name, names, namespace))
             local |= _bound("." * level + name, following, namespace)
         elif instruction.opname in _GLOBAL and name not in local:
-            found |= _global(name, namespace, following)
+            _add(found, _global(name, namespace, following))
         elif "LOAD" in instruction.opname and isinstance(name, (str, tuple)):
             name = name[-1] if isinstance(name, tuple) and name else name
             if name in local and instruction.opname not in _ATTRIBUTE and instruction.opname != "LOAD_CONST":
-                found |= _reached(name, local[name], following, is_local=True)
+                _add(found, _reached(name, local[name], following, is_local=True))
         if instruction.opname in _ATTRIBUTE and unseen_attribute(name) is not None:
             found[f".{name}"] = unseen_attribute(name)
     found = _without_seeded(found)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            found |= dict(used(constant, namespace, local))
+            _add(found, dict(used(constant, namespace, local)))
     return sorted(found.items(), key=lambda item: item[0])
+
+
+def _add(found, new):
+    """Add names; what has the same one, and is something else, stays beside it."""
+    for name, value in new.items():
+        while name in found and not _are_same(found[name], value):
+            name += "'"
+        found[name] = value
+
+
+def _are_same(one, other):
+    if isinstance(one, Held) and isinstance(other, Held):
+        return one.value is other.value
+    return one is other or type(one) is type(other) is str and one == other
 
 
 def _without_seeded(found):
