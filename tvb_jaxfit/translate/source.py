@@ -297,7 +297,11 @@ def _with_exact_slopes(function):
             return [result for result, other in zip(results, rest, strict=True) if other is None]
 
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            found = iter(exact_slopes(of_traced)(*(leaves[place] for place in places)))
+            found = exact_slopes(of_traced)(*(leaves[place] for place in places))
+        if any(map(callable, rest)):
+            # A function that was made within may hold arrays of the trace, which is over.
+            return function(*args, **named)
+        found = iter(found)
         return jax.tree.unflatten(structure, [next(found) if other is None else other for other in rest])
 
     return exact
@@ -379,7 +383,10 @@ def _called(original, method, values, remembered, args, named):
         reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise Untranslatable(f"{reason} (in {followed.line(error.__traceback__)})") from error
     changed = [None if new is value else new for new, value in zip(plain(arguments), args, strict=True)]
-    written, read = ({}, {}) if stand_in is None else (stand_in.written(), plain(stand_in._read))
+    written, read = {}, {}
+    if stand_in is not None:
+        written = stand_in.written()
+        read = {name: plain(v) for name, v in stand_in._read.items() if not (callable(v) or isinstance(v, StandIn))}
     return plain(result), written, read, changed
 
 
