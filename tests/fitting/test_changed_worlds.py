@@ -316,6 +316,24 @@ def test_one_function_of_a_library_in_place_of_another_is_computed_anew(monkeypa
 
 
 @pytest.mark.parametrize(
+    "function",
+    [
+        lambda: np.of_a_test,
+        lambda: np.of_a_test.sum(),
+        lambda: np.of_a_test[0] + np.of_a_test.max(),
+        lambda: np.kept_of_a_test.get("value"),
+    ],
+)
+def test_data_of_a_library_and_what_its_methods_give_are_content(function, monkeypatch):
+    monkeypatch.setattr(np, "of_a_test", np.ones(3), raising=False)
+    monkeypatch.setattr(np, "kept_of_a_test", {"value": 1.0}, raising=False)
+    before = digest(function)
+    assert digest(function) == before
+    np.of_a_test[1], np.kept_of_a_test["value"] = 7.0, 7.0
+    assert digest(function) != before
+
+
+@pytest.mark.parametrize(
     "setting",
     [
         lambda: decimal.localcontext(prec=4),

@@ -1,6 +1,7 @@
 """What code uses by name: globals, builtins, imports, and what it reaches through modules."""
 
 import builtins
+import collections
 import dis
 import functools
 import importlib
@@ -9,6 +10,7 @@ import random
 import sys
 import types
 
+import jax
 import numpy as np
 
 from .libraries import is_of_a_library, of_library
@@ -25,6 +27,8 @@ _WATCHED = {"builtins", "math", "random", "numpy", "scipy", "pandas", "jax", "op
 # Streams and settings that functions of libraries read: what they hold is content.
 _STREAMS = (np.random.RandomState, random.Random)
 _STATEFUL = (*_STREAMS, type(os.environ))
+# Of a method of these, what they hold is content.
+_DATA = (list, tuple, dict, set, frozenset, str, bytes, bytearray, collections.deque, np.ndarray, jax.Array)
 _DRAW_ENTROPY = (np.random.default_rng, np.random.RandomState, np.random.SeedSequence, random.Random)
 
 
@@ -202,7 +206,7 @@ def _of_a_library(name, value, following):
         return Unseen("sys.modules", False)
     if value is sys.stdin:
         return Unseen("sys.stdin", False)
-    if value in (sys.stdout, sys.stderr) or value is _ABSENT:
+    if any(value is each for each in (sys.stdout, sys.stderr, _ABSENT)):
         return name
     if is_of_the_users(value):
         return value
@@ -216,6 +220,8 @@ def _of_a_library(name, value, following):
             return Held(value())
         if unseen_callable(value) is not None or isinstance(getattr(value, "__self__", None), _STATEFUL):
             return value
+        if isinstance(getattr(value, "__self__", None), _DATA):
+            return Held([getattr(value, "__name__", name), value.__self__])
         is_called_empty = following and following[0].opname == "CALL" and following[0].argval == 0
         if is_called_empty and any(value is each for each in _DRAW_ENTROPY):
             return Unseen(f"{name}()", True)
