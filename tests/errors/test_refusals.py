@@ -118,7 +118,7 @@ def test_models_that_cannot_be_followed_are_refused_and_the_line_is_named(build_
 def test_a_model_that_depends_on_how_often_it_was_asked_is_refused(build_small, refused):
     sim = build_small()
     sim.model = Remembering()
-    refused(sim, "differs from")
+    refused(sim, "gives another value when it is asked again", "Make that a state variable")
 
 
 def test_regional_values_of_which_tvb_uses_the_first_are_refused(build_small, refused):
