@@ -61,7 +61,10 @@ def _of_values(target, missing):
     if len(bad):
         problems.append(f"{len(bad)} values are not finite, the first at {tuple(map(int, bad[0]))}")
         if missing != "ignore" and gaps.any():
-            problems.append('missing="ignore" leaves out pairs of regions without data (NaN, or masked)')
+            problems.append(
+                'missing="ignore" leaves out pairs of regions without data (NaN, or masked), as --missing ignore does '
+                "on the command line"
+            )
     one_sided = np.argwhere(gaps & ~gaps.T)
     if len(one_sided) and missing == "ignore":
         i, j = map(int, one_sided[0])
