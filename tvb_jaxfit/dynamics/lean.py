@@ -9,7 +9,7 @@
 """
 
 import math
-from functools import wraps
+from functools import cache, wraps
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ def _evaluate(closed, values, reciprocals=()):
         name, operands = equation.primitive.name, equation.invars
         divisor = reciprocals.get(operands[-1]) if operands and not is_literal(operands[-1]) else None
         if divisor is not None and name == "div" and _is_elementwise(equation):
-            product = equation.replace(primitive=lax.mul_p)
+            product = equation.replace(primitive=lax.mul_p, params=_of_product())
             results = [elementwise(product, [_read(values, operands[0]), divisor])]
         else:
             results = _apply(closed.jaxpr, equation, [_read(values, atom) for atom in operands])
@@ -84,6 +84,12 @@ def _evaluate(closed, values, reciprocals=()):
             reciprocals |= zip(equation.outvars, map(array, _apply(closed.jaxpr, equation, [divisor])), strict=True)
         values |= zip(equation.outvars, results, strict=True)
     return [_read(values, atom) for atom in closed.jaxpr.outvars]
+
+
+@cache
+def _of_product():
+    """Parameters of JAX's product, which a division does not have."""
+    return jax.make_jaxpr(lax.mul)(1.0, 1.0).eqns[0].params
 
 
 def is_literal(atom):
