@@ -95,7 +95,7 @@ def leaves(sim):
             return value if _has_own_call(sim.coupling) and value.size not in (1, n_node) else value.ravel()
 
         def shapes(sim):
-            return (*global_or_regional(n_node), (1, n_node, 1), shaped(np.asarray(parameter.read(sim.coupling))).shape)
+            return (*global_or_regional(n_node), (1, n_node, 1))
 
         return Leaf(
             f"coupling.{parameter.name}",

@@ -31,8 +31,8 @@ class Leaf:
     number : bool
         Whether TVB keeps a plain number, not an array.
     shapes : callable or None
-        Simulator to the shapes that the state may show; by default that of the simulator's own value, or one value
-        where TVB keeps a plain number.
+        Simulator to the shapes that the state may show besides that of the simulator's own value; none by default, and
+        one value where TVB keeps a plain number.
     """
 
     path: str
@@ -57,7 +57,7 @@ class Leaf:
     def allowed(self, sim):
         """Shapes that a state of this simulator may show; (1,) stands for one value in any shape."""
         if self.shapes is not None:
-            return tuple(self.shapes(sim))
+            return tuple(dict.fromkeys([*self.shapes(sim), self.state_value(sim).shape]))
         return ((1,),) if self.parameters or self.number else (self.state_value(sim).shape,)
 
     def native_value(self, value, sim):
