@@ -86,14 +86,19 @@ def write_back(state, sim, position=False):
     pending, standing, problems = _checked(state, sim, position)
     if problems:
         raise ValueError("write_back: " + "; ".join(problems) + ". Nothing was changed.")
-    move = position and not positions.is_at(state, standing)
+    is_there = positions.is_at(state, standing)
     _warn_of_domains(pending, sim)
     before = int(standing.current_step)
     with _undone_on_error(sim):
-        _write(pending, sim, state if move else None)
+        _write(pending, sim, state if position else None)
     changes = {path: (old, new) for path, (_, old, new) in pending.items()}
-    notes = () if move or positions.is_at(state, standing) else (_left_there(before, state),)
-    return WrittenBack(changes, notes, (before, int(state.current_step)) if move else None)
+    notes = []
+    if position and positions.is_of_keys(state):
+        notes.append("(the state's noise comes from a key of jax.random: TVB's random stream was left where it stood)")
+    if not position and not is_there:
+        notes.append(_left_there(before, state))
+    moved = (before, int(state.current_step)) if position and not is_there else None
+    return WrittenBack(changes, tuple(notes), moved)
 
 
 def _checked(state, sim, position):

@@ -224,18 +224,37 @@ def test_a_position_that_is_spoilt_is_refused_by_its_path(coloured_bold, snapsho
     assert path in str(caught.value) and snapshot(sim) == before
 
 
-def test_a_position_of_noise_that_is_not_tvbs_or_never_stood_there_is_refused(coloured_bold, snapshot):
+def test_a_position_at_which_the_random_stream_never_stood_is_refused(coloured_bold, snapshot):
     sim = coloured_bold().configure()
     before = snapshot(sim)
-    _, fresh = tj.prepare(sim, noise=jax.random.key(0))
-    fresh = fresh.replace(initial_conditions=fresh.initial_conditions + 0.01)
-    _, moved = tj.prepare(sim)
+    _, state = tj.prepare(sim)
     # Another multiple of all periods, so that stocks keep their shapes.
-    moved = moved.replace(static={"current_step": 20})
-    for state, reason in ((fresh, "key of jax.random"), (moved, r"stood at steps \[0, 40\], not at 20")):
-        with pytest.raises(ValueError, match=reason + ".*Nothing was changed"):
-            tj.write_back(state, sim, position=True)
-        assert snapshot(sim) == before
+    with pytest.raises(ValueError, match=r"stood at steps \[0, 40\], not at 20.*Nothing was changed"):
+        tj.write_back(state.replace(static={"current_step": 20}), sim, position=True)
+    assert snapshot(sim) == before
+
+
+def test_stocks_and_stream_are_put_back_where_step_and_history_are_the_same_already(coloured_bold, snapshot):
+    sim = ran(coloured_bold())
+    _, state = tj.prepare(sim)
+    before = snapshot(sim)
+    sim.integrator.noise.random_stream.seed(1)
+    sim.monitors[1]._stock[:] = 0.5
+    assert snapshot(sim) != before
+    tj.write_back(state, sim, position=True)
+    np.testing.assert_array_equal(tj.prepare(sim)[1].integrator.noise.draws, state.integrator.noise.draws)
+    np.testing.assert_array_equal(tj.prepare(sim)[1].monitors[1].stock, state.monitors[1].stock)
+
+
+def test_of_noise_from_a_key_the_report_says_that_tvbs_stream_was_left(coloured_bold):
+    sim = coloured_bold().configure()
+    _, state = tj.prepare(sim, noise=jax.random.key(0))
+    state = state.replace(initial_conditions=state.initial_conditions + 0.01)
+    before = sim.integrator.noise.random_stream.get_state()
+    report = tj.write_back(state, sim, position=True)
+    assert "key of jax.random: TVB's random stream was left where it stood" in repr(report)
+    np.testing.assert_array_equal(sim.integrator.noise.random_stream.get_state()[1], before[1])
+    np.testing.assert_array_equal(sim.current_state, state.initial_conditions[-1])
 
 
 @pytest.mark.parametrize("standing", ["unconfigured", "configured"])

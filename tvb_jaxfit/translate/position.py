@@ -61,16 +61,16 @@ def _streams(state):
 
 
 def _of_stream(stream, step, path):
-    if not isinstance(stream, NumpyStream):
-        yield (
-            f"{path}: the state's noise comes from a key of jax.random, where TVB's random stream cannot be put. Write "
-            'without position, or go on from a state of prepare(sim, noise="tvb")'
-        )
-        return
-    try:
-        stream.at(step)
-    except ValueError as error:
-        yield f"{path}: {str(error).removesuffix('.')}"
+    if isinstance(stream, NumpyStream):
+        try:
+            stream.at(step)
+        except ValueError as error:
+            yield f"{path}: {str(error).removesuffix('.')}"
+
+
+def is_of_keys(state):
+    """Whether noise of a state comes from keys of jax.random, where TVB's random streams cannot be put."""
+    return any(not isinstance(stream, NumpyStream) for _, stream in _streams(state))
 
 
 def put(state, sim):
