@@ -221,8 +221,23 @@ def filled(cls, rows=None, c=0.0, **flags):
         pytest.param(models.Epileptor, {0: -80.0}, 0.0, {"modification": True}, id="Epileptor"),
     ],
 )
-def test_where_an_exponential_overflows_the_gradient_is_finite(cls, rows, c, flags):
-    assert_finite(cls, *filled(cls, rows, c, **flags), **flags)
+def test_where_an_exponential_overflows_the_gradient_equals_central_differences(cls, rows, c, flags):
+    """In every parameter, state and coupling; the field is flat in the one that overflows, not in the others."""
+    (x, c), (_, node) = filled(cls, rows, c, **flags), field_of(cls, **flags)
+    both = everywhere(cls, **flags)
+    at, tree = jax.tree.flatten((node, jnp.asarray(x), jnp.asarray(c)))
+    value, gradient = both(*jax.tree.unflatten(tree, at))
+    assert np.all(np.isfinite(value))
+    rounding = 4.0 * np.finfo(float).eps * np.sum(np.abs(value))
+    for place, (where, ours) in enumerate(zip(at, jax.tree.leaves(gradient), strict=True)):
+        numeric, within = np.zeros(where.shape), np.zeros(where.shape)
+        for index in np.ndindex(where.shape):
+            h = 1e-4 * max(abs(float(where[index])), 0.1)
+            ends = [[*at[:place], where.at[index].add(way * h), *at[place + 1 :]] for way in (1.0, -1.0)]
+            ahead, behind = (float(jnp.sum(both(*jax.tree.unflatten(tree, end))[0])) for end in ends)
+            numeric[index], within[index] = (ahead - behind) / (2.0 * h), rounding / h
+        assert np.all(np.abs(ours - numeric) <= 1e-6 * np.abs(numeric) + within)
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
 # Binary fractions with which a x - b is 0 without rounding: the input of every transfer function is 1/2.

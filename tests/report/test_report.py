@@ -699,11 +699,11 @@ def test_what_is_there_is_replaced_by_force_alone(kinds, tmp_path, monkeypatch, 
 def test_what_came_to_be_there_meanwhile_is_left_alone(kinds, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     monkeypatch.setattr(reports, "report", lambda account: path.write_text("mine") and "page")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match="is there already"):
         reports.write_report(path, None)
     assert path.read_text() == "mine"
     monkeypatch.setattr(reports, "report", lambda account: pytest.fail("refused before any work"))
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match="is there already"):
         reports.write_report(path, None)
 
 
