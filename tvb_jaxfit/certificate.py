@@ -153,9 +153,19 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
     Raises
     ------
     RuntimeError
-        Without 64-bit mode.
+        Without 64-bit mode; in a process that was forked from one that had used JAX.
     UnsupportedComponent
         As `prepare`.
+
+    Notes
+    -----
+    Where the simulator's own dynamics grow differences, as in chaos, two runs come apart by rounding alone. One step of
+    the translation from each of TVB's own states shows whether it is TVB's: a run that differs by more than the
+    tolerance still agrees where every such step does, where a start apart by rounding makes runs of the translation
+    differ as much, and where both begin alike. So does TVB as it is where TVB with a double-precision history differs
+    from it as much.
+
+    A negative control is not applicable where TVB itself, with the same mistake, gives the same numbers.
     """
     refuse_forked("certify")
     check(

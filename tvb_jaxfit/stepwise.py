@@ -89,11 +89,9 @@ def _finite(values):
 
 def _steps_of(step):
     def advance(theta, weights, past, before, inputs):
-        # The coupling that is seen at each of the states: the first has been put on its way with the past.
+        # The coupling that is seen at each of the states, the first of which is the last of the past.
         earlier = jnp.concatenate([past[:1], past[:-1]])
-        arrives = coupling_series(step, theta, weights, earlier, before) if past.shape[0] > 1 else None
-        if arrives is None:
-            arrives = coupling_series(step, theta, weights, past, before)
+        arrives = coupling_series(step, theta, weights, earlier, before)
         return jax.vmap(step.local, (None, 0, 0, 0))(theta, before, arrives, inputs)
 
     return advance
