@@ -96,8 +96,10 @@ def prepare(sim, simulation_length=None, noise="tvb"):
     try:
         # What was traced is kept for the run.
         jax.eval_shape(simulate, state)
-    except Untranslatable as error:
-        raise UnsupportedComponent([f"Simulator: the translation does not run as a whole: {error}."]) from error
+    except (Untranslatable, TypeError, ValueError, IndexError) as error:
+        raise UnsupportedComponent(
+            [f"Simulator: its translation fails as a whole: {error}. Use components of TVB's own where it names one."]
+        ) from error
     return simulate, state
 
 

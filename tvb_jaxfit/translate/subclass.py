@@ -96,7 +96,7 @@ def names_read():
 def _code_of_tvb():
     """Code of TVB's functions, methods and properties, by name."""
     by_name = {}
-    for module in [module for name, module in sys.modules.items() if name.startswith(_MODULES)]:
+    for module in [module for name, module in list(sys.modules.items()) if name.startswith(_MODULES)]:
         for value in list(vars(module).values()):
             members = vars(value).items() if isinstance(value, type) else [(getattr(value, "__name__", ""), value)]
             for name, member in members:
