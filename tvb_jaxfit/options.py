@@ -115,7 +115,8 @@ def path(value):
 
 def one_of(*allowed):
     """Rule of strings that are listed."""
-    told = f"{'one of ' if len(allowed) > 2 else ''}{' or '.join(map(repr, allowed))}"
+    names = [repr(each) for each in allowed]
+    told = " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
     return lambda value: None if isinstance(value, str) and value in allowed else told
 
 

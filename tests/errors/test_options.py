@@ -223,7 +223,7 @@ def test_all_options_of_a_wrong_kind_are_in_one_message(made):
     with pytest.raises(ValueError) as caught:
         tj.fit(made["sim"], FC, [], max_steps=-1, patience=1.5, optimizer=optax.adam, progress="no", method="best")
     for said in (
-        "method = 'best'; give one of 'simulate' or 'linear' or 'linear+simulate'.",
+        "method = 'best'; give one of 'simulate', 'linear', 'linear+simulate'.",
         "max_steps = -1; give a whole number of at least 0.",
         "patience = 1.5; give a whole number of at least 1, or None.",
         "give an optimiser that is made, such as optax.adam(0.01), or None.",
