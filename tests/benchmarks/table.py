@@ -34,6 +34,8 @@ FULL = {
     "steps": (30_000, 10_000, 100_000, 300_000),
     "regions": ((84, 1.0), (200, 1.0), (400, 1.0), (1000, 1.0), (400, 0.05), (1000, 0.05)),
     "region_steps": 3000,
+    "horizons": (50, 1000, 4000, 10_000),
+    "delay_steps": 3000,
     "sweep": [],
     "devices": sweep.N_DEVICES,
 }
@@ -47,6 +49,8 @@ QUICK = {
     "steps": (6000, 12_000),
     "regions": ((20, 1.0), (40, 0.2)),
     "region_steps": 500,
+    "horizons": (50, 1000),
+    "delay_steps": 300,
     "sweep": ["--n", "2", "--length", "24000", "--rounds", "1", "--runs", "1"],
     "devices": (2,),
 }
@@ -236,6 +240,19 @@ def of_regions(sizes, tvboptim):
             yield row(title, "tvb_jaxfit", seconds, process.first[f"{name} {what}"], **more)
 
 
+def of_delays(sizes, tvboptim):
+    """Cost against the longest delay in steps; the shortest is what the others are measured by."""
+    horizons, n_steps = sizes["horizons"], sizes["delay_steps"]
+    with processes("delays", ("delays", {"horizons": horizons, "n_steps": n_steps})) as (process,):
+        in_turns("delays", [process], sizes["few"])
+    for name, seconds in process.seconds.items():
+        sending, horizon, what = name.rsplit(" ", 2)
+        ratio = over(seconds, process.seconds[f"{sending} {horizons[0]} {what}"])
+        title = f"{what}, {sending}, delays to {horizon} steps"
+        each = statistics.median(seconds) / n_steps * 1e6
+        yield row(title, "tvb_jaxfit", seconds, process.first[name], ratio, **{"us a step": each})
+
+
 def of_sweep(sizes, tvboptim):
     """A sweep, as ``sweep.py`` times it."""
     arguments = sweep.parser().parse_args(sizes["sweep"])
@@ -265,6 +282,7 @@ SECTIONS = {
     "models": of_models,
     "steps": of_steps,
     "regions": of_regions,
+    "delays": of_delays,
     "sweep": of_sweep,
 }
 

@@ -172,11 +172,49 @@ def regions(cases, n_steps):
     return calls, check
 
 
+# What is sent: one channel, a constant one beside it, two variables.
+SENDING = {
+    "one channel": (models.Generic2dOscillator, coupling.Linear),
+    "Difference": (models.Generic2dOscillator, coupling.Difference),
+    "MontbrioPazoRoxin": (models.MontbrioPazoRoxin, coupling.Linear),
+}
+
+
+def delays(horizons, n_steps):
+    """Mean square of the states and its gradient in the weights, for longest delays of so many steps."""
+    calls, dt = {}, 0.1
+    for name, (of_model, of_coupling) in SENDING.items():
+        for horizon in horizons:
+            white_matter = connectivity.Connectivity.from_file()
+            lengths = np.random.RandomState(0).uniform(0.1, 1.0, white_matter.weights.shape)
+            white_matter.weights = white_matter.weights / white_matter.weights.max()
+            white_matter.tract_lengths = lengths / lengths.max() * horizon * dt
+            white_matter.speed = np.array([1.0])
+            sim = simulator.Simulator(
+                connectivity=white_matter,
+                model=of_model(),
+                coupling=of_coupling(a=np.array([0.01])),
+                integrator=integrators.HeunDeterministic(dt=dt),
+                monitors=[monitors.TemporalAverage(period=1.0)],
+                simulation_length=n_steps * dt,
+            )
+            simulate, state = tj.prepare(sim)
+
+            def loss(weights, state, simulate=simulate):
+                state = state.replace(connectivity=state.connectivity.replace(weights=weights))
+                return jnp.mean(simulate(state).data[0] ** 2)
+
+            arguments = state.connectivity.weights, state
+            calls[f"{name} {horizon} loss"] = (jax.jit(loss), *arguments)
+            calls[f"{name} {horizon} gradient"] = (jax.jit(jax.value_and_grad(loss)), *arguments)
+    return calls, dict
+
+
 def products(weights, n):
     """``n`` products of a matrix with a vector, one after the other."""
     return jax.lax.scan(lambda x, _: (weights @ x, None), jnp.ones(weights.shape[0], weights.dtype), length=n)[0]
 
 
 if __name__ == "__main__":
-    every = (seed, tvb, gradient, several_variables, regions)
+    every = (seed, tvb, gradient, several_variables, regions, delays)
     serve.main({one.__name__: one for one in every}, *sys.argv[1:])
