@@ -79,6 +79,8 @@ def write_back(state, sim, position=False):
     After it ``prepare(sim)`` gives the state back exactly, and a run of TVB on the same draws gives its BOLD. A
     configured simulator stays configured: what its configure() derives from a changed value (its copy of the weights,
     the kernel of the hemodynamic response) is derived anew. An error in the middle, as of a setter, undoes all of it.
+    Noise from a key of ``jax.random`` has no place in TVB: with ``position`` its random stream is left as it is, which
+    the report says.
     """
     if not isinstance(state, State):
         raise TypeError(f"write_back: state: {type(state).__name__}; give a State, such as the one of prepare(sim).")
