@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tvb.simulator.lab import monitors
+from tvb.simulator.lab import models, monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter
@@ -115,7 +115,10 @@ def test_callback_sees_each_improvement_and_may_end_the_descent(sim, target):
         return step == 3
 
     result = tj.fit(sim, target, _free(), method="linear", callback=callback, max_evaluations=60, progress=False)
-    assert seen[0][2] == {"model.w", "coupling.a"} and np.isfinite(result.loss).all()
+    # The start is step 0. No other start is followed.
+    assert [step for step, *_ in seen] == [1, 2, 3] and result.history.stop_reason.startswith("1 starts followed")
+    assert all(paths == {"model.w", "coupling.a"} for _, _, paths, _, _ in seen)
+    np.testing.assert_array_equal(result.loss[1:], [loss for _, loss, *_ in seen])
 
 
 @pytest.mark.slow
@@ -263,11 +266,21 @@ def test_a_linear_fit_is_asked_for_what_fit_was(sim, target, monkeypatch, steps,
 
 
 @pytest.mark.slow
-def test_a_start_without_a_stable_fixed_point_is_left(sim, target):
-    """Recurrence and input so strong that regions have two stable states and fluctuations reach far."""
-    free = {"model.w": BoundedParameter(0.95, 0.0, 1.0), "model.I_o": BoundedParameter(0.39, 0.2, 0.4)}
+def test_a_start_without_a_stable_fixed_point_is_left(sim, monkeypatch):
+    """A linear network whose coupling makes it grow without bound; the target is that of a weaker one."""
+    monkeypatch.setattr(LinearResponse, "z_error", lambda response, length, monitor: 0.0)
+    monkeypatch.setattr(linear_fit, "PRIORS", (1e-8,))
+    sim.model = models.Linear(gamma=np.array([-0.02]))
+    grows_from = 0.02 / np.max(np.linalg.eigvalsh(sim.connectivity.weights))
+    linear, state = tj.prepare_linear(sim)
+    state.coupling.a = jnp.array([0.6 * grows_from])
+    target = np.asarray(linear(state).fc())
+    free = {"coupling.a": BoundedParameter(1.5 * grows_from, 0.0, 2.0 * grows_from)}
     result = tj.fit(sim, target, free, method="linear", max_evaluations=60, progress=False)
-    assert np.isfinite(result.loss).all()
+    start, best = linear(result.initial), linear(result.best)
+    assert not start.is_stable and start.n_unstable > 0
+    assert best.is_stable
+    assert float(parameters_of(result.best)["coupling.a"].value[0]) == pytest.approx(0.6 * grows_from, rel=0.01)
 
 
 def _went_on(monkeypatch, sim, target, **options):
