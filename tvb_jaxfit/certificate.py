@@ -292,7 +292,11 @@ def _of_tvb(agrees, apart, near, steps):
 
     def excused(relative, begins_alike):
         is_tvbs = agrees and apart >= 0.5 * relative
-        return steps.worst <= STEP_TOLERANCE and is_tvbs and (begins_alike or near > _GROWN * SINGLE)
+        return (
+            steps.worst <= STEP_TOLERANCE
+            and is_tvbs
+            and (begins_alike or near > _GROWN * SINGLE or steps.overflows_single)
+        )
 
     return excused
 

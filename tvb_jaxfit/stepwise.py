@@ -43,6 +43,11 @@ class StepByStep:
         self._done, self.worst, self.at = 0, 0.0, 0
         self._advance = jax.jit(_steps_of(simulate.step))
 
+    @property
+    def overflows_single(self):
+        """Whether TVB came to finite values that a history in single precision cannot hold."""
+        return bool(np.max(self._largest) > np.finfo("f").max)
+
     def watch(self, sim):
         """Have each state of a TVB simulator compared as it comes; the last ones by `finish`."""
         update = sim._loop_update_history
