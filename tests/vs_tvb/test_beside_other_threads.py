@@ -9,7 +9,7 @@ from tvb.simulator import models, monitors
 from tvb.simulator.history import BaseHistory, DenseHistory, SparseHistory
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.translate.clone import LiftedHistory, configured_clone
+from tvb_jaxfit.translate.clone import History, LiftedHistory, configured_clone
 
 
 class Drawing(models.ReducedWongWang):
@@ -71,7 +71,7 @@ def test_several_threads_prepare_and_certify_while_others_run_tvb_as_it_is(build
 def test_the_lifted_history_is_a_class_of_its_own_and_everything_else_of_it_is_tvbs(build_small):
     sim = build_small()
     own, lifted = configured_clone(sim), configured_clone(sim, lifted=True)
-    assert (type(own.history), type(lifted.history)) == (SparseHistory, LiftedHistory)
+    assert (type(own.history), type(lifted.history)) == (History, LiftedHistory)
     assert lifted.history.buffer.dtype == lifted.history.nnz_weights.dtype == np.float64
     for cls in (BaseHistory, DenseHistory, SparseHistory):
         arrays = [
