@@ -5,6 +5,8 @@ from . import monitors
 from .complete import components
 
 _SHOWN = 3
+# Components whose class changes the meaning of no value: what their parts are is compared by itself.
+_OF_ANY_CLASS = {"connectivity", "integrator", "stimulus"}
 
 
 def of(sim):
@@ -42,7 +44,7 @@ def disagreement(own, other, position):
     classes = dict(other.components)
     for path, name in own.components:
         is_monitor = path.startswith("monitors[") and path.endswith("]")
-        if path not in classes or classes[path] == name or (is_monitor and not position):
+        if path not in classes or classes[path] == name or path in _OF_ANY_CLASS or (is_monitor and not position):
             continue
         short, found = (one.rpartition(".")[2] for one in (name, classes[path]))
         if short == found:
