@@ -4,6 +4,7 @@ import contextlib
 import copy
 import types
 
+import jax
 import numpy as np
 import pytest
 from tvb.basic.neotraits.api import HasTraits
@@ -13,6 +14,7 @@ from tvb.simulator.descriptors import NDArray
 from tvb.simulator.history import BaseHistory, DenseHistory, SparseHistory
 from tvb.simulator.simulator import Simulator
 
+from tvb_jaxfit.parameters import path_name
 from tvb_jaxfit.translate.clone import configured_clone
 
 # TVB's Additive noise at the amplitude of Deco et al. (2013).
@@ -117,6 +119,19 @@ def histories_in_double():
 def lifted_history():
     """Function: `histories_in_double`, for tests in which the user's own simulator is configured by TVB."""
     return histories_in_double
+
+
+@pytest.fixture
+def put_in():
+    """Function (state, path, value): a state with a value in place that it would refuse, as a tree map leaves one."""
+
+    def put(state, path, value):
+        def one(at, leaf):
+            return value if path_name(at) == path else leaf
+
+        return jax.tree_util.tree_map_with_path(one, state)
+
+    return put
 
 
 @pytest.fixture

@@ -174,9 +174,14 @@ def test_a_field_by_hand_that_is_not_tvbs_gives_way_to_the_followed_source(build
 
 
 def test_prepare_itself_refuses_a_vector_field_that_is_not_tvbs(build_small, monkeypatch):
-    followed = translate_field.follow
+    followed = translate_field.follow_in_place
     monkeypatch.setattr(translate_field, "_BY_HAND", {})
-    monkeypatch.setattr(translate_field, "follow", lambda *a: (followed(*a)[0] * (1.0 + 1e-10), {}))
+
+    def wrong(*args, **named):
+        result, *others = followed(*args, **named)
+        return result * (1.0 + 1e-10), *others
+
+    monkeypatch.setattr(translate_field, "follow_in_place", wrong)
     with pytest.raises(tj.UnsupportedComponent, match="Simulator.model: the translated vector field differs"):
         tj.prepare(build_small())
 

@@ -184,6 +184,7 @@ OTHERS = {
     "PeriodWarning",
     "DomainWarning",
     "HistoryWarning",
+    "FrozenWarning",
 }
 CASES = [(name, argument) for name, (arguments, _) in TABLE.items() for argument in arguments]
 

@@ -115,19 +115,22 @@ SPOILT = {
 
 @pytest.mark.parametrize("kind", SPOILT)
 @pytest.mark.parametrize("path", ["model.w", "integrator.noise.draws", "connectivity.weights", "initial_conditions"])
-def test_arrays_that_are_no_real_numbers_are_refused(prepared, path, kind):
+def test_arrays_that_are_no_real_numbers_are_refused(prepared, put_in, path, kind):
     simulate, state = prepared
-    spoilt = with_path(state, path, SPOILT[kind](np.array(get_path(state, path))))
+    value = SPOILT[kind](np.array(get_path(state, path)))
+    spoilt = put_in(state, path, value)
     with pytest.raises(ValueError, match="real|masked") as caught:
         simulate(spoilt)
     assert f"State.{path}: " in str(caught.value)
+    with pytest.raises(ValueError, match="real|masked"):
+        with_path(state, path, value)
 
 
-def test_the_linear_response_refuses_them_too(build_small):
+def test_the_linear_response_refuses_them_too(build_small, put_in):
     linear, state = tj.prepare_linear(build_small(monitors=[monitors.Raw()]))
     for value in (np.ma.masked_array([0.5], mask=[1]), jnp.asarray([0.5j]), jnp.full((2, 3), 0.5)):
         with pytest.raises(ValueError, match="State.model.w: "):
-            linear(with_path(state, "model.w", value))
+            linear(put_in(state, "model.w", value))
 
 
 @pytest.mark.parametrize("path", paths_of(tj.state.State(model=tj.state.State(w=0.0), initial_conditions=0.0)))

@@ -115,6 +115,7 @@ def test_bold_made_in_blocks_has_the_samples_and_gradients_of_bold_made_of_all_m
         return asked[-1]
 
     monkeypatch.setattr(dynamics.monitors.Bold, "needs", seen)
+    simulate.__dict__.pop("_run")
     of_blocks = jax.value_and_grad(loss)(free)
     simulate.__dict__.pop("_run")
     monkeypatch.setattr(dynamics.monitors.Bold, "needs", lambda self, *arguments: None)

@@ -84,7 +84,7 @@ def test_every_shape_is_taken_or_refused_as_in_tvb(hopfield, lifted, name, dynam
 
 def test_a_value_of_another_shape_is_refused_by_the_state(hopfield):
     simulate, state = tj.prepare(hopfield(theta=given((4,))))
-    with pytest.raises(ValueError, match=r"State.coupling.theta: shape \(3,\). Give one value, or shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"State.coupling.theta: shape \(3,\) is neither global .*nor regional \(4,\)"):
         simulate(state.replace(coupling=state.coupling.replace(theta=jnp.ones(3))))
     with pytest.raises(ValueError, match=r"State.coupling.G: 4 values; PreSigmoidal"):
         simulate(state.replace(coupling=state.coupling.replace(G=jnp.ones(4))))

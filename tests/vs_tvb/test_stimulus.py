@@ -302,12 +302,12 @@ def test_recorded_values_that_end_before_the_run_does_are_refused(connectivity_o
         tj.prepare(sim, simulation_length=120.0)
 
 
-@pytest.mark.parametrize("name, remedy", [("temporal", "give an equation"), ("weight", "one weight for each region")])
+@pytest.mark.parametrize("name, remedy", [("temporal", "Equation"), ("weight", "an array of real numbers")])
 def test_a_stimulus_without_a_part_is_refused(connectivity_of, name, remedy):
     sim = stimulated(connectivity_of, sinusoid())
     parts = {"temporal": sinusoid(), "weight": WEIGHT, "connectivity": sim.connectivity}
     sim.stimulus = StimuliRegion(**{other: part for other, part in parts.items() if other != name})
-    with pytest.raises(tj.UnsupportedComponent, match=f"Simulator.stimulus.{name}: none; .*{remedy}"):
+    with pytest.raises(tj.UnsupportedComponent, match=f"Simulator.stimulus.{name}: none; give .*{remedy}"):
         tj.prepare(sim)
 
 

@@ -208,7 +208,7 @@ def coloured_bold(of_a_kind):
 
 @pytest.mark.parametrize("path", POSITIONS)
 @pytest.mark.parametrize("spoil", ["not finite", "another shape", "masked"])
-def test_a_position_that_is_spoilt_is_refused_by_its_path(coloured_bold, snapshot, path, spoil):
+def test_a_position_that_is_spoilt_is_refused_by_its_path(coloured_bold, snapshot, put_in, path, spoil):
     _, state = tj.prepare(ran(coloured_bold()))
     value = np.array(tj.state.get_path(state, path))
     if spoil == "not finite":
@@ -220,7 +220,7 @@ def test_a_position_that_is_spoilt_is_refused_by_its_path(coloured_bold, snapsho
     sim = coloured_bold().configure()
     before = snapshot(sim)
     with pytest.raises(ValueError, match="Nothing was changed") as caught:
-        tj.write_back(with_path(state, path, value), sim, position=True)
+        tj.write_back(put_in(state, path, value), sim, position=True)
     assert path in str(caught.value) and snapshot(sim) == before
 
 
@@ -271,13 +271,15 @@ def test_of_noise_from_a_key_the_report_says_that_tvbs_stream_was_left(coloured_
         (None, "model.w"),
     ],
 )
-def test_values_that_are_no_real_numbers_of_each_region_are_refused(of_a_kind, snapshot, standing, value, reason):
+def test_values_that_are_no_real_numbers_of_each_region_are_refused(
+    of_a_kind, snapshot, put_in, standing, value, reason
+):
     sim = of_a_kind("as it is")
     if standing == "configured":
         sim.configure()
     _, state = tj.prepare(sim)
-    state.model.w = value
     state.coupling.a = jnp.asarray([0.01])
+    state = put_in(state, "model.w", value)
     before = snapshot(sim)
     with pytest.raises(ValueError, match=reason + ".*Nothing was changed"):
         tj.write_back(state, sim)

@@ -138,9 +138,17 @@ class Simulate:
         state = real_state(state)
         start = state.current_step
         with self._precision():
-            # Steps count from the last at which all windows began anew: runs that begin alike are compiled once.
-            data, after = self._run(state.replace(static={"current_step": start % self._cycle}))
+            data, after = self._run(self._from_cycle(state))
         return Result(self, start, data, after.replace(static={"current_step": start + self.n_steps}))
+
+    def trace(self, state):
+        """Trace a run, as its first call would, without running it: whatever fails in it fails here."""
+        with self._precision():
+            self._run.eval_shape(self._from_cycle(real_state(state)))
+
+    def _from_cycle(self, state):
+        """State whose steps count from the last at which all windows began anew: runs that begin alike compile once."""
+        return state.replace(static={"current_step": state.current_step % self._cycle})
 
     @cached_property
     def _run(self):

@@ -298,7 +298,7 @@ class Masked:
 
     def __init__(self, value, mask):
         # 1 where nothing is selected: no function of numpy's fails there, nor does its derivative.
-        self.value, self.mask = jnp.where(mask, value, jnp.ones((), np.result_type(value))), mask
+        self.value, self.mask = jnp.where(mask, value, jnp.ones((), jnp.result_type(value))), mask
 
     def through(self, function, operands):
         """An elementwise function of operands, this one among them, under the same mask."""

@@ -95,7 +95,7 @@ def prepare(sim, simulation_length=None, noise="tvb"):
     simulate, state = assemble(parts, simulation_length, noise)
     try:
         # What was traced is kept for the run.
-        jax.eval_shape(simulate, state)
+        simulate.trace(state)
     except (Untranslatable, TypeError, ValueError, IndexError) as error:
         raise UnsupportedComponent(
             [f"Simulator: its translation fails as a whole: {error}. Use components of TVB's own where it names one."]
@@ -158,7 +158,7 @@ def _refuse(reasons):
 def refusals(sim):
     """Reasons why a simulator, configured or not, is not translated, as far as they show before configure()."""
     if not isinstance(sim, Simulator):
-        yield f"{type(sim).__name__} is not a tvb.simulator.simulator.Simulator. Give one."
+        yield f"{type(sim).__name__} is not a tvb.simulator.simulator.Simulator; give a plain TVB Simulator."
         return
     if kind_of(sim, (Simulator,)) is None:
         yield f"Simulator: {unsupported(sim, (Simulator,))}. Give a plain TVB Simulator."
