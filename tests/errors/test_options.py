@@ -50,6 +50,12 @@ def _loss(state):
     return jnp.mean(state.x**2)
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A folder of its own: a path may be any text, and files are written there."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def shared():
     return {}
