@@ -413,3 +413,23 @@ def test_an_array_that_a_model_keeps_from_call_to_call_is_refused(of_model):
     model._buffer = np.zeros(1)
     with pytest.raises(tj.UnsupportedComponent, match="gives another value when it is asked again"):
         tj.prepare(of_model(model))
+
+
+def of_lists(self, x, c, local_coupling=0.0):
+    u, v = x
+    dx = np.zeros_like(x)
+    dx[0, [0, 2]] = np.sum([-self.k * u, c[0]], axis=0)[[0, 2]]
+    dx[1] = np.array([0.1, 0.2, 0.4])[np.digitize(u, [0.3, 0.6])] + np.polyval([0.1, -0.2, 0.3], v)
+    np.add.at(dx, (0, [1, 1]), 0.1 * np.max([u, v], axis=0)[1])
+    return dx - self.k * np.maximum.reduce([u, v])
+
+
+def of_joined(self, x, c, local_coupling=0.0):
+    u, v = x
+    spread = np.subtract.outer(u[:, 0], u[:, 0]).sum(axis=1)[:, np.newaxis]
+    return np.r_[c, c] - self.k * np.r_[x[:1], np.choose((u > 0.5).astype(int), [u, spread])[np.newaxis]]
+
+
+@pytest.mark.parametrize("dfun", [of_lists, of_joined])
+def test_numpy_takes_lists_for_arrays(of_model, same_as_tvb, dfun):
+    same_as_tvb(of_model(own_model("u", "v", dfun=dfun)()), slope=dfun is of_lists)
