@@ -433,3 +433,31 @@ def of_joined(self, x, c, local_coupling=0.0):
 @pytest.mark.parametrize("dfun", [of_lists, of_joined])
 def test_numpy_takes_lists_for_arrays(of_model, same_as_tvb, dfun):
     same_as_tvb(of_model(own_model("u", "v", dfun=dfun)()), slope=dfun is of_lists)
+
+
+def of_derived(self, x, c, local_coupling=0.0):
+    return np.array([-self.rate * x[0] + c[0]])
+
+
+def deriving(self):
+    super(type(self), self).configure()
+    self.rate = 2.0 * self.k + self.g**2
+
+
+def reporting(self):
+    """Nothing that depends on a parameter."""
+    super(type(self), self).configure()
+    self.table = np.random.RandomState(0).uniform(size=2)
+
+
+@pytest.mark.parametrize("k", [np.array([0.1]), pytest.param(np.linspace(0.1, 0.3, N_NODE)[:, None], marks=SLOW)])
+def test_what_a_models_own_configure_derives_follows_its_parameters(of_model, same_as_tvb, lifted, equal_runs, k):
+    sim = of_model(own_model("u", dfun=of_derived, configure=deriving)(k=k))
+    simulate, state = same_as_tvb(sim, slope=True)
+    regional = state.replace(model=state.model.replace(k=jnp.array([0.1, 0.2, 0.3])))
+    sim.model.k = np.array([[0.1], [0.2], [0.3]])
+    equal_runs(simulate(regional), lifted(sim).run())
+
+
+def test_a_configure_of_its_own_that_derives_nothing_need_not_be_followed(of_model, same_as_tvb):
+    same_as_tvb(of_model(own_model("u", dfun=plain, configure=reporting)()))

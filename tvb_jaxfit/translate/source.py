@@ -58,6 +58,9 @@ class Followed:
             original = getattr(original, "py_func", original)
         if not isinstance(original, types.FunctionType):
             raise numpy_for_jax.Missing(f"{getattr(original, '__name__', original)!r} has no Python source")
+        if original.__name__ == "configure" and original.__module__.startswith("tvb."):
+            # Of what TVB's does, a user's own that calls it derives attributes anew.
+            return lambda stand_in: stand_in.update_derived_parameters()
         if original not in self._functions:
             self._functions[original] = self._made(original)
         return self._functions[original]
@@ -233,7 +236,9 @@ def _super_of(followed):
                 frame = sys._getframe(1)
                 cls = frame.f_locals["__class__"]
                 stand_in = frame.f_locals[frame.f_code.co_varnames[0]]
-            self._cls, self._stand_in = cls, stand_in
+            # type(self) is that of the stand-in.
+            self._cls = type(stand_in._original) if cls is StandIn else cls
+            self._stand_in = stand_in
 
         def __getattr__(self, name):
             mro = type(self._stand_in._original).__mro__
