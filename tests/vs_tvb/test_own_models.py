@@ -461,3 +461,15 @@ def test_what_a_models_own_configure_derives_follows_its_parameters(of_model, sa
 
 def test_a_configure_of_its_own_that_derives_nothing_need_not_be_followed(of_model, same_as_tvb):
     same_as_tvb(of_model(own_model("u", dfun=plain, configure=reporting)()))
+
+
+def of_class_constants(self, x, c, local_coupling=0.0):
+    u, v = x
+    shift = self.__class__.SHIFTS[1] + type(self).TABLE["g"]
+    assert isinstance(self, Model) and isinstance(type(self), type)
+    return np.array([-self.k.item() * u + c[0], shift - self.g.item(0) * v])
+
+
+def test_constants_of_a_class_are_read_from_it(of_model, same_as_tvb):
+    constants = {"SHIFTS": np.array([0.1, 0.2]), "TABLE": {"g": 0.3}}
+    same_as_tvb(of_model(own_model("u", "v", dfun=of_class_constants, **constants)()), slope=True)

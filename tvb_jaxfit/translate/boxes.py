@@ -216,6 +216,12 @@ class Box:
         """Items of the first axis, each a view: what is differentiated is no plain number."""
         return self.value.tolist() if not is_traced(self.value) else [item.copy() for item in self]
 
+    def item(self, *index):
+        """One value, a view of no dimension where it is differentiated."""
+        if is_traced(self.value):
+            return self.ravel()[index[0]] if len(index) == 1 else self[index] if index else self.reshape(())
+        return self.value.item(*index)
+
     def fill(self, new):
         """Write one value everywhere."""
         self.write(new)

@@ -312,7 +312,22 @@ class _Math:
         return lambda *args: follow(*args) if follow and any(isinstance(a, Box) for a in args) else found(*args)
 
 
+class _TypeOf(type):
+    """The builtin type, of objects that stand for others."""
+
+    def __call__(cls, *args, **named):
+        return args[0].__class__ if len(args) == 1 else type(*args, **named)
+
+    def __instancecheck__(cls, value):
+        return isinstance(value, type)
+
+
+class _Type(metaclass=_TypeOf):
+    """In place of type."""
+
+
 BUILTINS = {
+    "type": _Type,
     "max": _of_one_or_all("max", jnp.maximum),
     "min": _of_one_or_all("min", jnp.minimum),
 }

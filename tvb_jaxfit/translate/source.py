@@ -183,6 +183,11 @@ class StandIn:
         object.__setattr__(self, "_written", set())
         object.__setattr__(self, "_read", {})
 
+    @property
+    def __class__(self):
+        """The original's: constants of a class are read from it."""
+        return type(self._original)
+
     def __getattr__(self, name):
         if name in self._written:
             return self._values[name]
@@ -236,9 +241,7 @@ def _super_of(followed):
                 frame = sys._getframe(1)
                 cls = frame.f_locals["__class__"]
                 stand_in = frame.f_locals[frame.f_code.co_varnames[0]]
-            # type(self) is that of the stand-in.
-            self._cls = type(stand_in._original) if cls is StandIn else cls
-            self._stand_in = stand_in
+            self._cls, self._stand_in = cls, stand_in
 
         def __getattr__(self, name):
             mro = type(self._stand_in._original).__mro__
