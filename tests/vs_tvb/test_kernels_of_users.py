@@ -40,6 +40,15 @@ class ByTable(Response):
         return self.parameters["ratio"] * table(var)
 
 
+class WithoutText(equations.HRFKernelEquation):
+    """TVB asks for the text of an equation where it evaluates that, and nowhere else."""
+
+    parameters = Attr(field_type=dict, default=lambda: {"ratio": 0.2})
+
+    def evaluate(self, var):
+        return self.parameters["ratio"] * np.interp(var, [0.0, 0.5, 2.0], [0.0, 1.0, 0.1])
+
+
 def bold(kernel):
     return monitors.Bold(period=40.0, hrf_length=2000.0, hrf_kernel=kernel())
 
@@ -48,7 +57,7 @@ def simulator(build_small, kernel):
     return build_small(dt=4.0, steps=60, monitors=[bold(kernel)])
 
 
-@pytest.mark.parametrize("kernel", [ByFunction, ByModule, ByTable])
+@pytest.mark.parametrize("kernel", [ByFunction, ByModule, ByTable, WithoutText])
 def test_responses_that_can_be_followed_are_functions_of_their_parameters(
     build_small, lifted, equal_runs, recwarn, kernel
 ):
@@ -56,7 +65,7 @@ def test_responses_that_can_be_followed_are_functions_of_their_parameters(
     simulate, state = tj.prepare(sim)
     assert not [warning for warning in recwarn if issubclass(warning.category, tj.FrozenWarning)]
     equal_runs(simulate(state), lifted(sim).run(), kinds=sim.monitors)
-    for name in ["ratio"] if kernel is ByTable else ["peak", "width"]:
+    for name in ["ratio"] if kernel in (ByTable, WithoutText) else ["peak", "width"]:
         path = f"monitors[0].hrf_kernel.{name}"
 
         def total(value, path=path):

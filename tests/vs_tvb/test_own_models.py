@@ -413,3 +413,63 @@ def test_an_array_that_a_model_keeps_from_call_to_call_is_refused(of_model):
     model._buffer = np.zeros(1)
     with pytest.raises(tj.UnsupportedComponent, match="gives another value when it is asked again"):
         tj.prepare(of_model(model))
+
+
+def of_lists(self, x, c, local_coupling=0.0):
+    u, v = x
+    dx = np.zeros_like(x)
+    dx[0, [0, 2]] = np.sum([-self.k * u, c[0]], axis=0)[[0, 2]]
+    dx[1] = np.array([0.1, 0.2, 0.4])[np.digitize(u, [0.3, 0.6])] + np.polyval([0.1, -0.2, 0.3], v)
+    np.add.at(dx, (0, [1, 1]), 0.1 * np.max([u, v], axis=0)[1])
+    return dx - self.k * np.maximum.reduce([u, v])
+
+
+def of_joined(self, x, c, local_coupling=0.0):
+    u, v = x
+    spread = np.subtract.outer(u[:, 0], u[:, 0]).sum(axis=1)[:, np.newaxis]
+    return np.r_[c, c] - self.k * np.r_[x[:1], np.choose((u > 0.5).astype(int), [u, spread])[np.newaxis]]
+
+
+@pytest.mark.parametrize("dfun", [of_lists, of_joined])
+def test_numpy_takes_lists_for_arrays(of_model, same_as_tvb, dfun):
+    same_as_tvb(of_model(own_model("u", "v", dfun=dfun)()), slope=dfun is of_lists)
+
+
+def of_derived(self, x, c, local_coupling=0.0):
+    return np.array([-self.rate * x[0] + c[0]])
+
+
+def deriving(self):
+    super(type(self), self).configure()
+    self.rate = 2.0 * self.k + self.g**2
+
+
+def reporting(self):
+    """Nothing that depends on a parameter."""
+    super(type(self), self).configure()
+    self.table = np.random.RandomState(0).uniform(size=2)
+
+
+@pytest.mark.parametrize("k", [np.array([0.1]), pytest.param(np.linspace(0.1, 0.3, N_NODE)[:, None], marks=SLOW)])
+def test_what_a_models_own_configure_derives_follows_its_parameters(of_model, same_as_tvb, lifted, equal_runs, k):
+    sim = of_model(own_model("u", dfun=of_derived, configure=deriving)(k=k))
+    simulate, state = same_as_tvb(sim, slope=True)
+    regional = state.replace(model=state.model.replace(k=jnp.array([0.1, 0.2, 0.3])))
+    sim.model.k = np.array([[0.1], [0.2], [0.3]])
+    equal_runs(simulate(regional), lifted(sim).run())
+
+
+def test_a_configure_of_its_own_that_derives_nothing_need_not_be_followed(of_model, same_as_tvb):
+    same_as_tvb(of_model(own_model("u", dfun=plain, configure=reporting)()))
+
+
+def of_class_constants(self, x, c, local_coupling=0.0):
+    u, v = x
+    shift = self.__class__.SHIFTS[1] + type(self).TABLE["g"]
+    assert isinstance(self, Model) and isinstance(type(self), type)
+    return np.array([-self.k.item() * u + c[0], shift - self.g.item(0) * v])
+
+
+def test_constants_of_a_class_are_read_from_it(of_model, same_as_tvb):
+    constants = {"SHIFTS": np.array([0.1, 0.2]), "TABLE": {"g": 0.3}}
+    same_as_tvb(of_model(own_model("u", "v", dfun=of_class_constants, **constants)()), slope=True)

@@ -70,6 +70,13 @@ def _is_basic(key):
     return all(isinstance(k, _BASIC) for k in (key if isinstance(key, tuple) else (key,)))
 
 
+def arrays_of(key):
+    """An index whose lists are arrays, as JAX takes them."""
+    if isinstance(key, tuple):
+        return tuple(map(arrays_of, key))
+    return np.asarray(key, None if key else int) if isinstance(key, list) and not is_traced(key) else key
+
+
 def _put(array, key, new):
     if isinstance(array, jax.Array) or isinstance(new, jax.Array):
         return jnp.asarray(array).at[key].set(new)
@@ -126,7 +133,7 @@ class Box:
         if masked is not None:
             whole, mask = self._under(*masked)
             return Masked(whole.value, mask)
-        key = plain(key)
+        key = arrays_of(plain(key))
         if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
             return self._view(lambda whole: self._rows[key], lambda whole, new: _put(whole, key, new))
         if _is_basic(key):
@@ -149,7 +156,7 @@ class Box:
                 new = jnp.reshape(new, ())
             whole.write(jnp.where(mask, new, whole.value))
             return
-        key, new = plain(key), plain(new)
+        key, new = arrays_of(plain(key)), plain(new)
         if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
             row = self._rows[key]
             self._rows[key] = _fitted(new, row.shape, row.dtype)
@@ -208,6 +215,12 @@ class Box:
     def tolist(self):
         """Items of the first axis, each a view: what is differentiated is no plain number."""
         return self.value.tolist() if not is_traced(self.value) else [item.copy() for item in self]
+
+    def item(self, *index):
+        """One value, a view of no dimension where it is differentiated."""
+        if is_traced(self.value):
+            return self.ravel()[index[0]] if len(index) == 1 else self[index] if index else self.reshape(())
+        return self.value.item(*index)
 
     def fill(self, new):
         """Write one value everywhere."""

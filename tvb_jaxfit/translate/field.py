@@ -16,7 +16,7 @@ from .boxes import is_traced
 from .compare import Double
 from .leaves import node_column
 from .source import Memory, Untranslatable, follow, follow_in_place
-from .trials import RAW, Trials, derives, spread
+from .trials import RAW, Trials, derivation, spread
 
 # Written by hand, for models whose formula is numerically singular: they pass the same comparison. By module and class:
 # to import these modules compiles TVB's own code, which takes seconds.
@@ -120,19 +120,24 @@ class Field:
         return {name for name, value in shapes.items() if value.shape not in columns}, frozenset(within_step)
 
     def _derived(self, by_node, shared):
-        """Arrays that update_derived_parameters makes of the parameters."""
+        """Arrays that TVB derives from the parameters."""
         return _arrays(self._written(by_node, shared))
 
     def _written(self, by_node, shared):
-        """What update_derived_parameters sets."""
-        if not derives(self.model):
+        """What update_derived_parameters, or a configure() in its place, sets."""
+        method = self._derivation
+        if method is None:
             return {}
         values = {name: value.reshape(_unnoded(value.shape)) for name, value in shared.items()}
         for name, value in by_node.items():
             raw = RAW[self.raw.get(name) or "column"]
             values[name] = value.reshape((1,)) if value.size == 1 else value.reshape(raw)
-        _, written = follow(self.model, "update_derived_parameters", values)
+        _, written = follow(self.model, method, values)
         return written
+
+    @cached_property
+    def _derivation(self):
+        return derivation(self.model)
 
     def __call__(self, theta, x, coupling, memory=None):
         """dx/dt [1/ms] of states x (n_var, n_node, n_mode) under coupling (n_cvar, n_node, n_mode).

@@ -3,6 +3,7 @@
 What depends on no JAX array is worked out by numpy itself, so that shapes, flags and fixed tables stay what they are.
 """
 
+import functools
 import importlib
 import math
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..dynamics.hemodynamics import gamma_density
 from . import numexpr_for_jax
-from .boxes import Box, Masked, boxed, is_traced, plain
+from .boxes import Box, Masked, arrays_of, boxed, is_traced, plain
 
 
 class Missing(NotImplementedError):
@@ -56,7 +57,7 @@ def function(original, counterpart):
             if where is not None:
                 # What is not asked for is worked out at 1, which no function of numpy's fails on.
                 args = tuple(jnp.where(where, a, jnp.ones_like(a)) if np.ndim(a) else a for a in args)
-            result = counterpart(*args, **named)
+            result = _of_arrays(counterpart, args, named)
             if where is not None:
                 result = jnp.where(where, result, plain(out) if out is not None else jnp.nan)
         if out is None:
@@ -66,7 +67,38 @@ def function(original, counterpart):
         return out
 
     follow.__name__ = name
+    if isinstance(original, np.ufunc):
+        for method in ("reduce", "accumulate", "outer"):
+            setattr(follow, method, function(getattr(original, method), getattr(counterpart, method, None)))
+        follow.at = functools.partial(_at, original)
     return follow
+
+
+def _of_arrays(counterpart, args, named):
+    """Result of a JAX function, which takes no list where numpy takes one for an array."""
+    try:
+        return counterpart(*args, **named)
+    except TypeError:
+        arrays = [_array(arg).value if isinstance(arg, (list, tuple)) else arg for arg in args]
+        if all(new is arg for new, arg in zip(arrays, args, strict=True)):
+            raise
+        return counterpart(*arrays, **named)
+
+
+def _at(ufunc, array, key, *operands):
+    """A ufunc in place, once for each time that an index comes."""
+    key, operands = arrays_of(plain(key)), plain(operands)
+    if not is_traced((array, key, operands)):
+        new = np.array(array.value)
+        ufunc.at(new, key, *operands)
+        array.write(new)
+    elif ufunc.__name__ not in _AT:
+        raise Missing(f"{ufunc.__name__}.at is not followed")
+    else:
+        array.write(getattr(jnp.asarray(array.value).at[key], _AT[ufunc.__name__])(*operands))
+
+
+_AT = {"add": "add", "subtract": "subtract", "multiply": "multiply", "maximum": "max", "minimum": "min"}
 
 
 def _of_masked(original, counterpart, args, named):
@@ -139,6 +171,26 @@ def _where(condition, *branches):
         # Indices of what is true: kept as the mask that they stand for.
         return (Box(values[0]),)
     return Box(jnp.where(*values))
+
+
+def _choose(index, choices, **_):
+    index, choices = plain(index), plain(choices)
+    if not is_traced((index, choices)):
+        return boxed(np.choose(index, choices))
+    # NaN where numpy fails: an index that is out of range.
+    within = (index >= 0) & (index < len(choices))
+    return Box(jnp.where(within, jnp.choose(index, choices, mode="clip"), jnp.nan))
+
+
+class _Joined:
+    """numpy.r_ and numpy.c_: arrays joined by indexing."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __getitem__(self, key):
+        values = plain(key)
+        return boxed(getattr(jnp if is_traced(values) else np, self._name)[values])
 
 
 class _Scipy:
@@ -234,6 +286,9 @@ _OWN = {
     "nonzero": _where,
     "putmask": _put_masked,
     "copyto": _copy_to,
+    "choose": _choose,
+    "r_": _Joined("r_"),
+    "c_": _Joined("c_"),
     "copy": lambda value, **_: value.copy(),
     "linalg": _Module(np.linalg, jnp.linalg),
     "isscalar": np.isscalar,
@@ -257,7 +312,22 @@ class _Math:
         return lambda *args: follow(*args) if follow and any(isinstance(a, Box) for a in args) else found(*args)
 
 
+class _TypeOf(type):
+    """The builtin type, of objects that stand for others."""
+
+    def __call__(cls, *args, **named):
+        return args[0].__class__ if len(args) == 1 else type(*args, **named)
+
+    def __instancecheck__(cls, value):
+        return isinstance(value, type)
+
+
+class _Type(metaclass=_TypeOf):
+    """In place of type."""
+
+
 BUILTINS = {
+    "type": _Type,
     "max": _of_one_or_all("max", jnp.maximum),
     "min": _of_one_or_all("min", jnp.minimum),
 }

@@ -58,6 +58,9 @@ class Followed:
             original = getattr(original, "py_func", original)
         if not isinstance(original, types.FunctionType):
             raise numpy_for_jax.Missing(f"{getattr(original, '__name__', original)!r} has no Python source")
+        if original.__name__ == "configure" and original.__module__.startswith("tvb."):
+            # Of what TVB's does, a user's own that calls it derives attributes anew.
+            return lambda stand_in: stand_in.update_derived_parameters()
         if original not in self._functions:
             self._functions[original] = self._made(original)
         return self._functions[original]
@@ -179,6 +182,11 @@ class StandIn:
         object.__setattr__(self, "_values", dict(values))
         object.__setattr__(self, "_written", set())
         object.__setattr__(self, "_read", {})
+
+    @property
+    def __class__(self):
+        """The original's: constants of a class are read from it."""
+        return type(self._original)
 
     def __getattr__(self, name):
         if name in self._written:

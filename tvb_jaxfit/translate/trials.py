@@ -32,7 +32,55 @@ def raw_shapes(model, n_node):
 
 def derives(model):
     """Whether TVB derives further attributes from a model's parameters."""
-    return type(model).update_derived_parameters is not Model.update_derived_parameters
+    return derivation(model) is not None
+
+
+def derivation(model):
+    """Name of the method that derives attributes from a model's parameters, or None.
+
+    Parameters
+    ----------
+    model : Model
+
+    Returns
+    -------
+    str or None
+        ``"configure"`` where a user's own one derives what ``update_derived_parameters`` does not.
+    """
+    if _has_own_configure(model) and _configure_derives(model):
+        return "configure"
+    own = type(model).update_derived_parameters is not Model.update_derived_parameters
+    return "update_derived_parameters" if own else None
+
+
+def _has_own_configure(model):
+    owner = next(cls for cls in type(model).__mro__ if "configure" in vars(cls))
+    return not owner.__module__.startswith("tvb.")
+
+
+def _configure_derives(model):
+    """Whether other parameters, once configured, leave other numbers than update_derived_parameters makes of them."""
+    moved = clone(model)
+    try:
+        moved.configure()
+        for p in traits.parameters(moved):
+            value = 1.05 * np.asarray(p.read(moved), float) + 0.01
+            setattr(moved, p.name, float(value) if p.scalar else value)
+        moved.update_derived_parameters()
+        fresh = clone(moved)
+        with np.errstate(all="ignore"):
+            fresh.configure()
+    except Exception:
+        return False
+    return any(not _same_numbers(value, vars(fresh).get(name)) for name, value in vars(moved).items())
+
+
+def _same_numbers(one, other):
+    """Whether two values are the same, as far as both are real numbers."""
+    kinds = [value.dtype.kind if isinstance(value, np.ndarray | np.generic) else None for value in (one, other)]
+    if kinds == ["f", "f"] or (isinstance(one, float) and isinstance(other, float)):
+        return np.array_equal(one, other, equal_nan=True)
+    return True
 
 
 def _is_tvbs_own(model):
