@@ -214,7 +214,7 @@ class BoundedParameter(Parameter):
         if isinstance(self.value, jax.core.Tracer):
             return
         value = np.asarray(self.value)
-        outside = (value < self.lower_bound) | (value > self.upper_bound)
+        outside = ~((value >= self.lower_bound) & (value <= self.upper_bound))
         if outside.any():
             raise ValueError(
                 f"{type(self).__name__}: {outside.sum()} of {value.size} start values lie outside "

@@ -236,3 +236,9 @@ def test_an_array_that_is_named_is_taken_or_there_is_none(tmp_path, name):
         load_array(f"{file}:fc", "fc")
     if name.endswith((".npz", ".mat")):
         np.testing.assert_array_equal(load_array(f"{file}:x", "fc"), FC)
+
+
+@pytest.mark.parametrize("name", [".", "folder/", "my script"])
+def test_what_is_neither_a_script_nor_a_module_is_refused(capsys, name):
+    assert main(["certify", "--simulator", name]) == 2
+    assert f"--simulator {name}: neither a Python file nor a module; give FILE.py" in capsys.readouterr().err
