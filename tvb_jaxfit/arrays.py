@@ -73,13 +73,15 @@ def unmasked(value, name, masked=None):
         value = np.ma.asarray(value)
         value = np.ma.filled(value if value.dtype.kind == "f" else value.astype(float), masked)
     try:
-        return np.asarray(value)
+        return _raw(value)
     except ValueError as error:
         raise ValueError(f"{name}: lists of different lengths; give a rectangular array.") from error
 
 
 def _converted(value, masked):
     """(array, None), or (None, problem)."""
+    if isinstance(value, (list, tuple)) and any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        value = jax.numpy.asarray(value)
     if isinstance(value, jax.Array):
         if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
             return None, "a key of jax.random; give real numbers"
@@ -93,7 +95,7 @@ def _converted(value, masked):
     if hasattr(value, "toarray") and not hasattr(value, "__array__"):
         return None, f"a sparse matrix ({type(value).__name__}); give value.toarray()"
     try:
-        raw = np.asarray(value)
+        raw = _raw(value)
     except ValueError:
         return None, "lists of different lengths; give a rectangular array"
     if raw.dtype.kind == "c":
@@ -111,6 +113,14 @@ def _converted(value, masked):
     if is_wide and not np.array_equal(array.astype(np.longdouble), raw.astype(np.longdouble), equal_nan=True):
         return None, f"values of type {raw.dtype} that float64 rounds; give value.astype(float) if that is meant"
     return array, None
+
+
+def _raw(value):
+    """NumPy array of a value; NaN where columns of pandas' own types have no number."""
+    raw = np.asarray(value)
+    if raw.dtype.kind == "O" and hasattr(value, "to_numpy"):
+        return np.asarray(value.to_numpy(na_value=np.nan))
+    return raw
 
 
 def _has_masked(value):

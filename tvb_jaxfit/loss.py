@@ -174,7 +174,10 @@ def _pair(fc, target, missing):
         raise ValueError(
             f'target: {np.ma.count_masked(target)} entries are masked; missing="ignore" leaves them out, or fill them.'
         )
-    fc, target = unmasked(fc, "fc"), unmasked(target, "target", masked=np.nan)
+    fc, known = unmasked(fc, "fc"), unmasked(target, "target", masked=np.nan)
+    if jnp.issubdtype(known.dtype, jnp.complexfloating):
+        raise TypeError(f"target has dtype {known.dtype}; expected real numbers. Take its real part.")
+    target = real_array(target, "target", masked=np.nan)
     fc, target = (x if isinstance(x, jax.core.Tracer) else np.asarray(x) for x in (fc, target))
     if fc.shape != target.shape:
         raise ValueError(f"fc has shape {fc.shape} and target {target.shape}; they must be equal, region for region.")
@@ -182,9 +185,7 @@ def _pair(fc, target, missing):
         raise ValueError(f"fc and target have shape {fc.shape}; expected square matrices (n_node, n_node).")
     if not jnp.issubdtype(fc.dtype, jnp.floating):
         raise TypeError(f"fc has dtype {fc.dtype}; expected a floating dtype. Convert it: fc.astype(float).")
-    if jnp.issubdtype(target.dtype, jnp.complexfloating):
-        raise TypeError(f"target has dtype {target.dtype}; expected real numbers. Take its real part.")
-    return fc, target if isinstance(target, jax.core.Tracer) else real_array(target, "target")
+    return fc, target
 
 
 def _known(target, missing):

@@ -217,7 +217,7 @@ class BoundedParameter(Parameter):
         outside = ~((value >= self.lower_bound) & (value <= self.upper_bound))
         if outside.any():
             raise ValueError(
-                f"BoundedParameter: {outside.sum()} of {value.size} start values lie outside "
+                f"{type(self).__name__}: {outside.sum()} of {value.size} start values lie outside "
                 f"[{self.lower_bound:g}, {self.upper_bound:g}] (found {value[outside].min():g} to "
                 f"{value[outside].max():g}). Widen the bounds or move the start."
             )

@@ -4,6 +4,7 @@ import numpy as np
 
 from .arrays import real_array
 from .loss import fc_corr, rmse
+from .options import check
 from .parameters import plain
 from .state import get_path
 
@@ -147,6 +148,7 @@ def functional_connectivity(matrices, target=None, axes=None):
     Fitted
     r = 1.000
     """
+    check("functional_connectivity", matrices=(matrices, _titled))
     matrices = {title: _numbers(matrix, f"functional_connectivity: {title}") for title, matrix in matrices.items()}
     target = next(iter(matrices)) if target is None else target
     if target not in matrices:
@@ -409,6 +411,11 @@ def certificate(of, ax=None):
         title=f"Certificate: {'PASSED' if of.passed else 'FAILED'}, {of.n_steps} steps",
     )
     return ax
+
+
+def _titled(value):
+    """Rule of matrices with titles."""
+    return None if isinstance(value, dict) and value else 'a dict of titles and matrices, e.g. {"Empirical": fc}'
 
 
 def _numbers(value, name):

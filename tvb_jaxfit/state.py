@@ -195,9 +195,11 @@ def _placed(name, value, former, n_node):
     """What stands in for a value, such as an axis or a `Parameter`, takes the shape of the value."""
     if hasattr(type(value), "in_place_of"):
         return value.in_place_of(former, n_node)
-    if isinstance(value, _ARRAYS) and jax.numpy.issubdtype(getattr(former, "dtype", object), np.floating):
-        # Masks and imaginary parts would be lost in the simulation.
-        real_array(value, name)
+    is_number = jax.numpy.issubdtype(getattr(former, "dtype", object), np.floating)
+    if isinstance(value, _ARRAYS) and (is_number or hasattr(type(former), "in_place_of")):
+        # Masks and imaginary parts would be lost in the simulation; a list would be a part of the tree.
+        array = real_array(value, name)
+        return array if isinstance(value, (list, tuple)) else value
     return value
 
 

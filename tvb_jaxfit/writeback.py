@@ -8,6 +8,7 @@ import numpy as np
 
 from .arrays import real_array
 from .errors import DomainWarning
+from .options import check, flag
 from .parameters import plain
 from .state import State, get_path
 from .translate import derived, origin
@@ -84,6 +85,7 @@ def write_back(state, sim, position=False):
     """
     if not isinstance(state, State):
         raise TypeError(f"write_back: state: {type(state).__name__}; give a State, such as the one of prepare(sim).")
+    check("write_back", position=(position, flag))
     state = plain(state)
     pending, standing, problems = _checked(state, sim, position)
     if problems:

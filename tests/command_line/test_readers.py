@@ -7,6 +7,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import scipy.io
 from tvb.datatypes.connectivity import Connectivity
 
 from tvb_jaxfit.command import fit as command
@@ -221,3 +222,23 @@ def test_an_error_in_what_a_script_imports_is_told_with_both_lines(tmp_path, cap
     assert main(["certify", "--simulator", str(tmp_path / "script.py")]) == 2
     told = capsys.readouterr().err
     assert "division by zero (line 3; raised in " in told and "helper_of_a_user.py, line 2)" in told
+
+
+@pytest.mark.parametrize("name", ["one.npz", "one.mat", "one.npy", "one.csv"])
+def test_an_array_that_is_named_is_taken_or_there_is_none(tmp_path, name):
+    file = tmp_path / name
+    np.savez(tmp_path / "one.npz", x=FC)
+    scipy.io.savemat(tmp_path / "one.mat", {"x": FC})
+    np.save(tmp_path / "one.npy", FC)
+    np.savetxt(tmp_path / "one.csv", FC, delimiter=",")
+    np.testing.assert_array_equal(load_array(str(file), "fc"), FC)
+    with pytest.raises(Refused, match="no array 'fc'|leave :fc"):
+        load_array(f"{file}:fc", "fc")
+    if name.endswith((".npz", ".mat")):
+        np.testing.assert_array_equal(load_array(f"{file}:x", "fc"), FC)
+
+
+@pytest.mark.parametrize("name", [".", "folder/", "my script"])
+def test_what_is_neither_a_script_nor_a_module_is_refused(capsys, name):
+    assert main(["certify", "--simulator", name]) == 2
+    assert f"--simulator {name}: neither a Python file nor a module; give FILE.py" in capsys.readouterr().err

@@ -285,3 +285,17 @@ def test_the_report_says_how_many_pairs_have_no_data(fitted, tmp_path):
     assert "6 of 15 pairs of regions have no empirical FC" in page and "Pairs without data are blank" in page
     assert "missing=&#x27;ignore&#x27;" in page or "missing='ignore'" in page
     assert f"{_by_hand('fc_corr', np.asarray(fitted.fc())):.6f}" in page
+
+
+def test_a_loss_that_must_be_told_of_gaps_is_told_of_none_too():
+    def loss(fc, target, missing):
+        return tj.rmse(fc, target, missing)
+
+    fc = jnp.asarray(_fc(5))
+    for target in (_fc(), GAPPY):
+        assert float(checked_loss(loss, target)(fc, target)) == float(tj.rmse(fc, target, missing="ignore"))
+
+
+def test_of_infinite_values_the_remedy_is_named():
+    with pytest.raises(ValueError, match="2 infinite: replace these, or set them to NaN"):
+        match_target(_changed(([0, 1], [1, 0]), np.inf, _fc()), LABELS, "ignore")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr
 
-from tvb_jaxfit.loss import fc_corr, rmse
+from tvb_jaxfit.loss import fc_corr, rmse, rmse_corr
 
 seeds = st.integers(0, 2**32 - 1)
 gradients = {loss: jax.jit(jax.grad(loss)) for loss in (rmse, fc_corr)}
@@ -138,3 +138,26 @@ def test_dtypes_that_would_be_cut_off_are_refused(loss):
         loss(_fc(0).astype(int), _fc(1))
     with pytest.raises(TypeError, match=r"target has dtype complex128"):
         loss(_fc(0), _fc(1).astype(complex))
+
+
+@pytest.mark.parametrize("loss", [rmse, fc_corr, rmse_corr])
+def test_columns_of_pandas_own_types_have_gaps_too(loss):
+    pandas = pytest.importorskip("pandas")
+    fc, target = _pair_of(5)
+    target[0, 1] = target[1, 0] = np.nan
+    frame = pandas.DataFrame(target).convert_dtypes()
+    assert any(str(dtype) == "Float64" for dtype in frame.dtypes)
+    assert float(loss(fc, frame, missing="ignore")) == float(loss(fc, target, missing="ignore"))
+    with pytest.raises(ValueError, match="2 entries that are not finite"):
+        loss(fc, frame)
+
+
+@pytest.mark.parametrize("target,said", [(None, "no real numbers"), ("fc", "values of type")])
+def test_what_is_no_matrix_is_named(target, said):
+    with pytest.raises(ValueError, match=f"target: .*{said}"):
+        rmse(_pair_of(5)[0], target)
+
+
+def _pair_of(n_node):
+    random = np.random.default_rng(0)
+    return tuple(np.corrcoef(random.normal(size=(n_node, 40))) for _ in range(2))

@@ -273,3 +273,9 @@ def test_what_is_given_is_drawn_into_and_returned():
 def test_importing_it_does_not_import_matplotlib():
     script = "import sys, tvb_jaxfit; tvb_jaxfit.plot.history; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True)
+
+
+@pytest.mark.parametrize("matrices", [np.eye(3), {}, None, [np.eye(3)]])
+def test_fc_matrices_without_titles_are_refused(matrices):
+    with pytest.raises(ValueError, match="functional_connectivity: matrices = .*; give a dict of titles and matrices"):
+        plot.functional_connectivity(matrices)

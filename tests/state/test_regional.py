@@ -143,7 +143,7 @@ def test_what_is_put_into_a_state_is_real(prepared, value, said):
     with pytest.raises(ValueError, match=said):
         with_path(state, "model.w", value)
     assert state.model.w is before
-    for good in (0.3, np.full(N_NODE, 0.3), [0.3], jnp.ones(1)):
+    for good in (0.3, np.full(N_NODE, 0.3), jnp.ones(1)):
         state.model.w = good
         assert state.model.w is good
 
@@ -163,3 +163,20 @@ def test_in_a_state_that_does_not_say_how_many_regions_there_are_it_is_refused()
         optimizer.run(state)
     state = tj.State(x=tj.Parameter([3.0, 2.0], regional=True))
     assert optimizer.run(state, max_steps=1)[0].x.shape == (2,)
+
+
+def test_a_list_of_numbers_is_an_array_of_the_state(prepared):
+    simulate, state = prepared
+    by_array = with_path(state, "model.w", np.full(N_NODE, 0.4))
+    expected = simulate(by_array).data[0]
+    for values in ([0.4] * N_NODE, (0.4,) * N_NODE):
+        np.testing.assert_array_equal(simulate(with_path(state, "model.w", values)).data[0], expected)
+    traced = jax.jit(lambda w: simulate(with_path(state, "model.w", [w] * N_NODE)).data[0])(0.4)
+    np.testing.assert_allclose(traced, expected, rtol=1e-12)
+
+
+def test_what_is_put_in_place_of_a_parameter_is_real(prepared):
+    _, state = prepared
+    state.model.w = tj.Parameter()
+    with pytest.raises(ValueError, match="w: complex numbers"):
+        state.model.w = np.array([0.3 + 1j])

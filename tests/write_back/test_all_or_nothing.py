@@ -327,3 +327,51 @@ def test_what_was_changed_after_configure_is_not_written_into(of_a_kind, snapsho
     with pytest.raises(ValueError, match=r"monitors\[0\].period: changed since configure\(\).*Nothing was changed"):
         tj.write_back(state, sim)
     assert snapshot(sim) == before
+
+
+class Helper:
+    def describe(self):
+        return "more"
+
+
+class Named(Helper, models.ReducedWongWang):
+    def helper(self):
+        return self.w
+
+
+class NamedAnew(Named):
+    pass
+
+
+class Other(models.ReducedWongWang):
+    def dfun(self, x, coupling, local_coupling=0.0):
+        return self.w - x
+
+
+@pytest.mark.parametrize(
+    "own,there", [(models.ReducedWongWang, Named), (Named, models.ReducedWongWang), (NamedAnew, Named), (Other, Other)]
+)
+def test_a_subclass_that_changes_nothing_takes_the_values(build_small, own, there):
+    sim, other = build_small(), build_small()
+    sim.model, other.model = own(), there()
+    _, state = tj.prepare(sim)
+    state.model.w = [0.7]
+    report = tj.write_back(state, other.configure(), position=True)
+    assert set(report.changes) == {"model.w"}
+    np.testing.assert_array_equal(other.model.w, [0.7])
+
+
+@pytest.mark.parametrize("own,there", [(models.ReducedWongWang, Other), (Other, models.ReducedWongWang)])
+def test_a_subclass_with_a_vector_field_of_its_own_does_not(build_small, own, there):
+    sim, other = build_small(), build_small()
+    sim.model, other.model = own(), there()
+    _, state = tj.prepare(sim)
+    with pytest.raises(ValueError, match="model: the state is of a .* whose values mean something else"):
+        tj.write_back(state, other)
+
+
+def test_position_is_true_or_false(build_small):
+    sim = build_small()
+    _, state = tj.prepare(sim)
+    with pytest.raises(ValueError, match="position = 'yes'; give True or False"):
+        tj.write_back(state, sim, position="yes")

@@ -89,17 +89,19 @@ def load_array(name, key):
     >>> load_array(str(file), "fc").columns
     ['left', 'right']
     """
-    file = Path(name)
+    file, named = Path(name), None
     if not file.exists() and ":" in file.name:
-        file, _, key = name.rpartition(":")
+        file, _, named = name.rpartition(":")
         file = Path(file)
     read = {".npy": _npy, ".npz": _npz, ".mat": _mat} | dict.fromkeys(_TEXT, _text)
     if file.suffix.lower() not in read:
         raise Refused(f"{name}: {file.suffix or 'no ending'}; files are read that end in {', '.join(read)}")
     if not file.exists():
         raise Refused(f"{name}: No such file")
+    if named and file.suffix.lower() not in (".npz", ".mat"):
+        raise Refused(f"{name}: a {file.suffix} file holds one array, without a name; leave :{named}")
     try:
-        array = read[file.suffix.lower()](file, key)
+        array = read[file.suffix.lower()](file, key, named)
     except OSError as error:
         raise Refused(f"{name}: {error}") from error
     # What a damaged file, or one of another kind, makes of a reader can be anything.
@@ -115,33 +117,35 @@ def _told(error):
     return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
-def _npy(file, key):
+def _npy(file, key, named):
     with file.open("rb") as opened:
         return np.lib.format.read_array(opened, allow_pickle=False)
 
 
-def _npz(file, key):
+def _npz(file, key, named):
     with np.lib.npyio.NpzFile(file.open("rb"), own_fid=True, allow_pickle=False) as arrays:
-        return arrays[_only(arrays.files, key)]
+        return arrays[_one_of(arrays.files, key, named)]
 
 
-def _mat(file, key):
+def _mat(file, key, named):
     from scipy.io import loadmat
 
     with file.open("rb") as opened:
         arrays = {name: array for name, array in loadmat(opened).items() if not name.startswith("__")}
-    return arrays[_only(list(arrays), key)]
+    return arrays[_one_of(list(arrays), key, named)]
 
 
-def _only(names, key):
-    if key in names or len(names) != 1:
-        if key not in names:
-            raise ValueError(f"no array {key!r}; there is: {', '.join(names) or 'nothing'}. Name it: FILE:KEY.")
-        return key
+def _one_of(names, key, named):
+    """Name of the array to take: the one that was named, or else ``key`` or the only one."""
+    wanted = named or key
+    if wanted in names:
+        return wanted
+    if named or len(names) != 1:
+        raise ValueError(f"no array {wanted!r}; there is: {', '.join(names) or 'nothing'}. Name it: FILE:KEY.")
     return names[0]
 
 
-def _text(file, key):
+def _text(file, key, named):
     text = file.read_text(encoding="utf-8-sig")
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not lines:

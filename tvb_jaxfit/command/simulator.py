@@ -185,6 +185,8 @@ def _live(told):
     try:
         if place.endswith(".py"):
             there = _names_of_script(Path(place))
+        elif not all(part.isidentifier() for part in place.split(".")):
+            raise Refused("neither a Python file nor a module; give FILE.py[:NAME], or module:attribute")
         else:
             with _importing_from(""):
                 there = vars(importlib.import_module(place))

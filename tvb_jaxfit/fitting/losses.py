@@ -17,7 +17,7 @@ def checked_loss(loss, target):
     ----------
     loss : callable
         (fc, target) to a scalar. One with an argument ``missing``, as `rmse` has, is called with ``missing="ignore"``
-        where the target has NaN.
+        where the target has NaN, and one that has no default for it with ``missing="refuse"`` elsewhere.
     target : ndarray, shape (n_node, n_node)
 
     Returns
@@ -30,8 +30,8 @@ def checked_loss(loss, target):
         Where it gives no scalar of a floating type; or, with NaN in the target, NaN or a gradient of NaN.
     """
     gaps = np.isnan(target)
-    if gaps.any() and _takes_missing(loss):
-        loss = partial(loss, missing="ignore")
+    if _takes_missing(loss, gaps.any()):
+        loss = partial(loss, missing="ignore" if gaps.any() else "refuse")
     fc = jnp.asarray(_example(len(target)), jnp.result_type(float))
     refuse_no_scalar("loss", _shape_of("loss", lambda fc: loss(fc, target), fc))
     if gaps.any():
@@ -82,11 +82,13 @@ def _shape_of(name, function, argument):
         raise
 
 
-def _takes_missing(loss):
+def _takes_missing(loss, has_gaps):
+    """Whether a loss has an argument ``missing``: any, where there are gaps, or else one without a default."""
     try:
-        return "missing" in inspect.signature(loss).parameters
+        argument = inspect.signature(loss).parameters.get("missing")
     except (TypeError, ValueError):
         return False
+    return argument is not None and (has_gaps or argument.default is inspect.Parameter.empty)
 
 
 def _example(n_node):

@@ -59,7 +59,9 @@ def _of_values(target, missing):
     bad = np.argwhere(~np.isfinite(target) & ~(gaps & (missing == "ignore")))
     problems = []
     if len(bad):
-        problems.append(f"{len(bad)} values are not finite, the first at {tuple(map(int, bad[0]))}")
+        infinite = np.isinf(target).sum()
+        told = f" ({infinite} infinite: replace these, or set them to NaN)" if infinite else ""
+        problems.append(f"{len(bad)} values are not finite, the first at {tuple(map(int, bad[0]))}{told}")
         if missing != "ignore" and gaps.any():
             problems.append(
                 'missing="ignore" leaves out pairs of regions without data (NaN, or masked), as --missing ignore does '
@@ -103,6 +105,4 @@ def _by_labels(frame, labels):
     order = [rows.index(label) for label in labels]
     if order != list(range(len(order))):
         warnings.warn("target: rows and columns were put into the order of connectivity.region_labels.", stacklevel=4)
-    # Columns of pandas' own types have a missing value of their own.
-    values = frame.to_numpy(na_value=np.nan) if hasattr(frame, "to_numpy") else frame
-    return real_array(values, "target")[np.ix_(order, order)]
+    return real_array(frame, "target")[np.ix_(order, order)]

@@ -1,8 +1,12 @@
 """What a state says of the simulator that it belongs to, besides its arrays; and what speaks against another one."""
 
+from tvb.basic.neotraits.api import HasTraits
+from tvb.datatypes.equations import Equation
+
 from ..state import Origin
 from . import monitors
 from .complete import components
+from .subclass import changes
 
 _SHOWN = 3
 # Components whose class changes the meaning of no value: what their parts are is compared by itself.
@@ -18,12 +22,25 @@ def of(sim):
     """
     labels = tuple(str(label) for label in sim.connectivity.region_labels)
     classes = tuple(
-        (path.removeprefix("Simulator."), f"{type(component).__module__}.{type(component).__qualname__}")
+        (path.removeprefix("Simulator."), _class_name(component))
         for path, component in components(sim)
         if path != "Simulator"
     )
     steps = tuple(monitor.istep for monitor in monitors.translate(sim))
     return Origin(labels, classes, float(sim.integrator.dt), steps)
+
+
+def _class_name(component):
+    """Name of a component's class, or of the base of TVB's, or the user's, that it leaves as it is."""
+    kind = cls = type(component)
+    # Equations of another class are other equations: their text is a default.
+    bases = () if isinstance(component, Equation) or cls.__module__.startswith("tvb.") else cls.__mro__[1:]
+    for base in bases:
+        if issubclass(base, HasTraits) and not changes(cls, base):
+            kind = base
+        if base.__module__.startswith("tvb."):
+            break
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def disagreement(own, other, position):
