@@ -394,6 +394,8 @@ OUTSIDE = {
     "open": lambda: open(os.devnull).read(),
     "numpy": lambda: np.load("x.npy"),
     "path": lambda: Path("x").read_text(),
+    "existence": lambda: Path("x").exists(),
+    "age": lambda: Path("x").stat().st_mtime,
     "entropy": lambda: np.random.default_rng().random(),
 }
 

@@ -67,6 +67,12 @@ def test_the_same_script_in_another_process_goes_on_with_more_steps_to_the_same_
     np.testing.assert_array_equal(resumed.fitted.model.w.value, whole.fitted.model.w.value)
 
 
+def test_a_simulator_that_was_configured_meanwhile_is_the_same(copied):
+    sim = _sim()
+    sim.configure()
+    assert fitted(copied, sim=sim, resume=True).history.loss.size == STEPS + 1
+
+
 def _set(path, value):
     def change(sim):
         *above, name = path.split(".")

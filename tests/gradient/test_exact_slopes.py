@@ -84,6 +84,14 @@ FORMULAS = [
         lambda x: -10.0 * (x / 2.0) ** 19 / (1.0 + (x / 2.0) ** 20) ** 2,
         None,
     ),
+    ("tanh", np.tanh, lambda x: _sech(x) ** 2, lambda x: -2.0 * np.tanh(x) * _sech(x) ** 2),
+    ("tanh, as a rate", lambda x: 0.5 * (1.0 + np.tanh(x)), lambda x: 0.5 * _sech(x) ** 2, None),
+    (
+        "Hill, with an inverse power",
+        lambda x: 1.0 / (1.0 + x**-4),
+        lambda x: 4.0 * x**3 / (1.0 + x**4) ** 2,
+        None,
+    ),
     ("root", lambda x: np.sqrt(1.0 + np.exp(x)), lambda x: _sigmoid(x) * np.sqrt(1.0 + np.exp(x)) / 2.0, None),
     ("exp", np.exp, np.exp, np.exp),
     ("log", lambda x: np.log(x**2), lambda x: 2.0 / x, None),
@@ -203,3 +211,34 @@ def test_gradient_through_a_whole_simulation_is_exact_where_an_exponential_is_hu
         got = jax.grad(last)(level)
         exact = 1.0 - (1.0 - 0.1 + 0.1**2 / 2.0) ** 40
         np.testing.assert_allclose(got, exact if regional else 6.0 * exact, rtol=1e-12 if x64 else 2e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_where_an_inverse_power_overflows_what_saturates_is_flat(dtype):
+    x = np.array([1e-30, 1e-12, 0.0], dtype) if dtype == np.float32 else np.array([1e-100, 1e-90, 0.0], dtype)
+    f = _followed(lambda x: 1.0 / (1.0 + x**-4))
+    plain = jax.vmap(jax.grad(lambda x: 1.0 / (1.0 + x**-4)))(jnp.asarray(x))
+    assert np.isnan(plain).all()
+    for slope in (jax.grad(f), jax.jacfwd(f)):
+        np.testing.assert_array_equal(jax.vmap(slope)(jnp.asarray(x)), np.zeros(3, dtype))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [lambda x: np.exp(x) / (1.0 + np.exp(x)) ** 2, lambda x: np.exp(x) / np.sqrt(1.0 + np.exp(2.0 * x)) ** 2],
+    ids=["slope of a logistic", "square of a root"],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_ratio_is_flat_where_the_square_below_overflows(f, dtype):
+    last = float(np.floor(np.log(np.finfo(dtype).max)))
+    x, f = jnp.asarray([0.6 * last, 0.8 * last, last - 1.0, last], dtype), _followed(f)
+    for of in (f, jax.grad(f), jax.jacfwd(f)):
+        np.testing.assert_array_equal(jax.vmap(of)(x), np.zeros(4, dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_inverse_hyperbolic_sine_of_an_exponential_has_a_slope_of_one(dtype):
+    last = np.log(np.finfo(dtype).max)
+    f = _followed(lambda x: np.arcsinh(np.exp(x)))
+    got = jax.vmap(jax.grad(f))(jnp.asarray([0.55 * last, 0.9 * last], dtype))
+    np.testing.assert_allclose(got, 1.0, rtol=100 * float(np.finfo(dtype).eps))

@@ -181,6 +181,14 @@ _cosh = _with_slope(jnp.cosh, lambda x, y: _flat(_sinh(x)))
 _sinh = _with_slope(jnp.sinh, lambda x, y: _flat(_cosh(x)))
 # Without the difference 1 - y, which has no digits where the slope is small.
 _logistic = _with_slope(lax.logistic, lambda x, y: y * _logistic(-x))
+_tanh = _with_slope(jnp.tanh, lambda x, y: 4.0 * _less_than_half(x) * (1.0 - _less_than_half(x)))
+# The square of what is large overflows, its root does not.
+_asinh = _with_slope(jnp.arcsinh, lambda x, y: 1.0 / jnp.hypot(jnp.ones_like(x), x))
+
+
+def _less_than_half(x):
+    """Logistic of -2 |x|: what 1 - tanh(x)^2 is made of, without a difference of what is near 1."""
+    return _logistic(-2.0 * jnp.abs(x))
 
 
 def _flat(y):
@@ -219,7 +227,7 @@ def _halves(x, sign):
 
 def _of_integer_pow(equation, x):
     n = equation.params["y"]
-    if x.scaled is None and n <= _SQUARE:
+    if x.scaled is None and 0 <= n <= _SQUARE:
         return None
     y = equation.primitive.bind(x.usual, **equation.params)
     if x.scaled is None:
@@ -239,13 +247,15 @@ def _of_pow(equation, x, exponent):
     if apart.sign != 1:
         return None
     log = _known(jnp.log(jnp.maximum(x.value, float(jnp.finfo(y.dtype).tiny))), apart.log)
-    return _joined(y, Scaled(_where_finite(x.value, _bounded(lax.stop_gradient(y))), 1.0, exponent.usual * log, 1))
+    return _joined(y, Scaled(_bounded(lax.stop_gradient(y)), 1.0, exponent.usual * log, 1))
 
 
 def _power(x, exponent, sign=None):
-    """A power of a value without a scale: what the base has beyond 1 makes the scale."""
-    base = jnp.maximum(jnp.abs(lax.stop_gradient(x)), 1.0)
-    scale, rest = _bounded(base ** lax.stop_gradient(exponent)), (x / base) ** exponent
+    """A power of a value without a scale: what the base has beyond 1 makes the scale, and of an inverse all of it."""
+    least = float(jnp.finfo(x.dtype).tiny) if isinstance(exponent, int) and exponent < 0 else 1.0
+    base = jnp.maximum(jnp.abs(lax.stop_gradient(x)), least)
+    over_base = jnp.where(jnp.abs(x) < least, jnp.ones_like(x), x / base) if least < 1.0 else x / base
+    scale, rest = _bounded(base ** lax.stop_gradient(exponent)), over_base**exponent
     return Scaled(scale, rest, None if isinstance(exponent, int) else exponent * jnp.log(base), sign)
 
 
@@ -259,6 +269,8 @@ MADE = {
     "integer_pow": _of_integer_pow,
     "pow": _of_pow,
     "logistic": lambda equation, x: Number(_logistic(x.usual)),
+    "tanh": lambda equation, x: Number(_tanh(x.usual)),
+    "asinh": lambda equation, x: Number(_asinh(x.usual)),
 }
 
 
@@ -323,7 +335,7 @@ def _div(y, a, b):
     if a.scaled is None:
         scale, factor = _where_finite(b.value, _quadruple_inverse(under.scale)), 0.25 * over.factor / under.factor
         return _joined(y, Scaled(scale, factor, _difference(None, under.exponent), sign))
-    scale, exponent = over.scale / under.scale, _difference(over.exponent, under.exponent)
+    scale, exponent = _where_finite(b.value, over.scale / under.scale), _difference(over.exponent, under.exponent)
     if under.terms and under.sign and over.exponent is not None:
         # In exp(x) / (1 + exp(x)), a difference of equal slopes is 0 without rounding.
         exponent = -_log_at_one(under.sign * _of_terms(under.scale, under.terms, over.exponent))

@@ -20,8 +20,11 @@ from jax.extend.core import ClosedJaxpr
 from ..processes import Portable
 from .libraries import is_of_a_library
 
-# Names that TVB draws at random for its instances.
-_NOT_OF_TVB = {"gid", "title"}
+# Names that TVB draws at random for its instances, and its estimates of the memory and time that a run takes.
+_NOT_OF_TVB = {
+    *("gid", "title", "_runtime", "_storage_requirement"),
+    *("_memory_requirement_guess", "_memory_requirement_census"),
+}
 _OWN = __name__.partition(".")[0]
 _ADDRESS = re.compile(" at 0x[0-9a-f]+")
 

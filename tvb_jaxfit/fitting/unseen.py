@@ -33,7 +33,10 @@ _OUTSIDE = {
 _KNOWN_AS = {"posix": "os", "nt": "os", "posixpath": "os.path", "ntpath": "os.path", "genericpath": "os.path"}
 # Functions of libraries, and methods of what is not known before the call, that read files.
 _READERS = {"load", "loadtxt", "genfromtxt", "fromfile", "memmap", "loadmat", "imread", "from_file", "urlopen"}
-_READING_METHODS = {"read_text", "read_bytes", "from_file", "read_csv", "iterdir"}
+_READING_METHODS = {
+    *("read_text", "read_bytes", "from_file", "read_csv", "iterdir", "rglob"),
+    *("exists", "is_file", "is_dir", "is_symlink", "lstat", "st_mtime", "st_size"),
+}
 
 
 class Unseen:
