@@ -191,9 +191,10 @@ def test_numbers_that_no_simulator_has_are_refused(files, capsys, options, told)
 
 
 def test_refusals_are_what_this_package_raises_and_what_the_system_says():
-    def caught(function):
+    def caught(function, kind):
         with pytest.raises(Exception) as error:
             function()
+        assert type(error.value) is kind
         return error.value
 
     ours = [
@@ -203,8 +204,10 @@ def test_refusals_are_what_this_package_raises_and_what_the_system_says():
         lambda: __import__("nowhere"),
     ]
     others = [lambda: np.zeros(3).reshape(2, 2), lambda: float("x"), lambda: match_target(FC, 3), lambda: {}["a"]]
-    assert [is_refusal(caught(each)) for each in ours] == [True] * len(ours)
-    assert [is_refusal(caught(each)) for each in others] == [False] * len(others)
+    kinds = [ValueError, Refused, FileNotFoundError, ModuleNotFoundError]
+    assert [is_refusal(caught(*each)) for each in zip(ours, kinds, strict=True)] == [True] * len(ours)
+    kinds = [ValueError, ValueError, TypeError, KeyError]
+    assert [is_refusal(caught(*each)) for each in zip(others, kinds, strict=True)] == [False] * len(others)
 
 
 def test_a_module_with_a_simulator_leaves_the_path_of_imports_as_it_was(files, tmp_path, capsys, monkeypatch):

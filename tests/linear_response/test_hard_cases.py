@@ -82,7 +82,12 @@ def test_modes_that_grow_are_counted(connectivity_of):
         assert response.fixed_point.converged and int(response.n_unstable) == growing
         assert bool(response.is_stable) == (growing == 0) == (response.margin > 0.0)
         counts.add(int(growing))
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((response.covariance(), response.reach)))
+        # Where nothing grows the covariance is one; elsewhere numbers stand in for what there is not.
+        covariance = np.asarray(response.covariance())
+        assert np.isfinite(covariance).all() and np.isfinite(response.reach).all()
+        if growing == 0:
+            np.testing.assert_allclose(covariance, covariance.T, rtol=1e-12)
+            assert np.linalg.eigvalsh(covariance).min() > 0.0
     assert counts >= {0, 2, 2 * N_NODE}
 
 
@@ -128,14 +133,22 @@ HARD = {
 
 
 @pytest.mark.parametrize("case", HARD)
-def test_hard_cases_give_finite_values_and_gradients(wong_wang, case):
+def test_hard_cases_have_the_gradients_of_central_differences(wong_wang, case):
     linear, state = wong_wang
     state = HARD[case](state)
     regional = changed(state, model__w=np.full(N_NODE, float(state.model.w[0])))
     regional = changed(regional, integrator__noise__nsig=jnp.broadcast_to(regional.integrator.noise.nsig, (N_NODE,)))
-    response, gradient = value_and_gradient(linear)(regional)
+    both = value_and_gradient(linear)
+    _, response, gradient = both(regional)
     for leaf in jax.tree.leaves((response, gradient)):
         assert np.isfinite(leaf).all()
+    for name, ours in zip(NAMES, gradient, strict=True):
+        if (case, name) == ("no noise", "integrator.noise.nsig"):
+            # FC is not continuous there.
+            continue
+        slope, size = slope_in_a_direction(both, regional, name, ours)
+        np.testing.assert_allclose(slope[0], slope[1], rtol=1e-6, atol=1e-9 * size, err_msg=name)
+        assert (slope[0] != 0.0) == has_slope(case, name), name
     assert response.fixed_point.converged
     fc = np.asarray(response.fc())
     if case in ("no coupling", "no connection", "no noise"):
@@ -144,8 +157,39 @@ def test_hard_cases_give_finite_values_and_gradients(wong_wang, case):
     if case == "a region without connections":
         assert np.max(np.abs(fc[2])) < 1e-14 and response.covariance()[2, 2] > 0.0
     if case == "no noise at a node":
-        # Others' noise still arrives there.
+        # Others' noise still arrives there; the derivative of the noise's own size is 0 where it is 0.
         assert np.all(response.spread > 0.0)
+        assert gradient[2][1] == 0.0 and np.all(np.delete(np.asarray(gradient[2]), 1) != 0.0)
+
+
+NAMES = ("model.w", "coupling.a", "integrator.noise.nsig", "connectivity.weights")
+
+
+def has_slope(case, name):
+    """Whether FC depends on a value."""
+    return (
+        case != "no noise"
+        and (case != "no coupling" or name == "coupling.a")
+        and (case != "no connection" or name == "connectivity.weights")
+    )
+
+
+def slope_in_a_direction(both, state, name, gradient):
+    """(the gradient's, that of five points), each times a step; the largest loss among these points.
+
+    Noise is not negative: where there is none, none is added.
+    """
+    value = np.asarray(get_path(state, name))
+    direction = np.random.RandomState(7).uniform(0.5, 1.5, value.shape)
+    direction.flat[::3] *= -1.0
+    if name == "integrator.noise.nsig":
+        direction = direction * (value > 0.0)
+    h = 1e-3 * (np.max(np.abs(value)) or 1e-2)
+    losses = [
+        float(both(with_path(state, name, jnp.asarray(value + point * h * direction)))[0]) for point in range(-2, 3)
+    ]
+    ours = float(np.sum(np.asarray(gradient) * direction)) * h
+    return (ours, np.dot([1.0, -8.0, 0.0, 8.0, -1.0], losses) / 12.0), np.max(losses)
 
 
 _compiled = {}
@@ -162,16 +206,15 @@ def value_and_gradient(linear):
 
         @jax.jit
         def both(state):
-            names = ("model.w", "coupling.a", "integrator.noise.nsig", "connectivity.weights")
-
             def of(values):
                 changed = state
-                for name, value in zip(names, values, strict=True):
+                for name, value in zip(NAMES, values, strict=True):
                     changed = with_path(changed, name, value)
                 return loss(changed)
 
-            (_, response), gradient = jax.value_and_grad(of, has_aux=True)([get_path(state, name) for name in names])
-            return response, gradient
+            values = [get_path(state, name) for name in NAMES]
+            (loss_there, response), gradient = jax.value_and_grad(of, has_aux=True)(values)
+            return loss_there, response, gradient
 
         _compiled[linear] = both
     return _compiled[linear]

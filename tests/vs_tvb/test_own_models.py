@@ -120,11 +120,14 @@ class Columns(models.ReducedWongWang):
 
 @pytest.mark.parametrize("w", [np.array([0.5]), np.linspace(0.4, 0.6, N_NODE)])
 @pytest.mark.parametrize("cls", [pytest.param(Boosted, marks=SLOW), Columns])
-def test_a_numba_model_may_have_a_numpy_dfun_of_its_own(of_model, same_as_tvb, cls, w):
+def test_a_numba_model_may_have_a_numpy_dfun_of_its_own(of_model, same_as_tvb, lifted, equal_runs, difference, cls, w):
     simulate, state = same_as_tvb(of_model(cls(w=w)), "w")
     assert state.model.w.shape == w.shape
-    regional = state.replace(model=state.model.replace(w=jnp.linspace(0.4, 0.6, N_NODE)))
-    assert np.isfinite(simulate(regional).data[0]).all()
+    regional = np.linspace(0.4, 0.6, N_NODE)
+    ours = simulate(state.replace(model=state.model.replace(w=jnp.asarray(regional))))
+    equal_runs(ours, lifted(of_model(cls(w=regional))).run())
+    uniform = simulate(state.replace(model=state.model.replace(w=jnp.full(N_NODE, 0.5))))
+    assert difference(ours, uniform)[0] > 1e-6
 
 
 def test_parameters_that_a_models_code_does_not_take_by_region_are_global(of_model, same_as_tvb):
