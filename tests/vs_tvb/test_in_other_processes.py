@@ -221,3 +221,11 @@ def test_a_forked_process_says_what_to_do_at_once_or_works(used):
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stdout.splitlines() if not line.startswith("WARNING")]
     assert told == (["ran (10, 1, 2, 1)"] if used == "unused" else ["state [0.6]", *["True"] * 18])
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad])
+def test_what_was_pickled_can_be_traced_at_once(sims, transform):
+    simulate, state = tj.prepare(sims["plain"])
+    again = pickle.loads(pickle.dumps(simulate))
+    got, expected = (transform(lambda state, of=of: of(state).data[0].sum())(state) for of in (again, simulate))
+    jax.tree.map(np.testing.assert_array_equal, got, expected)

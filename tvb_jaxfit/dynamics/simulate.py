@@ -185,7 +185,8 @@ class Simulate:
         if name not in _MADE or vars(self).get("recipe") is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         refuse_forked("simulate")
-        with self._precision():
+        # Of its own values, in the midst of a function that JAX traces, too.
+        with self._precision(), jax.ensure_compile_time_eval():
             made = self.recipe()
         vars(self).update({name: getattr(made, name) for name in _MADE})
         return getattr(self, name)
