@@ -129,7 +129,7 @@ def _cases():
         yield pytest.param(kind, "gradients of a batch", marks=() if kind == "three modes" else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("kind, way", _cases())
+@pytest.mark.parametrize("kind, way", list(_cases()))
 def test_no_loop_makes_an_array_of_the_size_of_the_ring(kind, way):
     step, n_mode = STEPS[kind]
     weights, past = jnp.ones((N_NODE, N_NODE)), jnp.ones((HORIZON, 2, N_NODE, n_mode))
