@@ -110,7 +110,11 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
+# Their reasons are those of "no gain" and of "one region".
+OTHERS = ("Epileptor by default", "a model that does not listen", "symmetric weights")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow if c in OTHERS else ()) for c in CASES])
 def test_a_control_that_changes_nothing_in_tvb_either_is_not_applicable_with_the_reason(make, weights_6, case):
     sim, reasons = CASES[case][0](make, weights_6), CASES[case][1]
     certificate = tj.certify(sim)
@@ -199,7 +203,7 @@ def test_chaos_is_judged_by_the_step_and_it_says_how_fast_differences_grow(make,
     assert min(d for d in certificate.controls.values() if not isinstance(d, str)) > 1e-6
 
 
-@pytest.mark.parametrize("mistake", [1e-9, 1e-6])
+@pytest.mark.parametrize("mistake", [1e-9, pytest.param(1e-6, marks=pytest.mark.slow)])
 def test_a_mistake_in_a_chaotic_simulator_makes_it_fail(make, monkeypatch, mistake):
     key = integrators.HeunDeterministic
     own = translate_integrator._SCHEMES[key]

@@ -122,8 +122,14 @@ def _text(function, *arguments):
     return jax.jit(function).lower(*arguments).compile().as_text()
 
 
-@pytest.mark.parametrize("way", ["run", "gradient", "gradients of a batch"])
-@pytest.mark.parametrize("kind", STEPS)
+def _cases():
+    """All kinds one by one; in a batch, by default, the kind whose ring has the most axes."""
+    for kind in STEPS:
+        yield from ((kind, "run"), (kind, "gradient"))
+        yield pytest.param(kind, "gradients of a batch", marks=() if kind == "three modes" else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("kind, way", list(_cases()))
 def test_no_loop_makes_an_array_of_the_size_of_the_ring(kind, way):
     step, n_mode = STEPS[kind]
     weights, past = jnp.ones((N_NODE, N_NODE)), jnp.ones((HORIZON, 2, N_NODE, n_mode))
@@ -150,7 +156,13 @@ def test_neither_does_the_series_of_the_coupling():
     assert made_in_loops(_text(jax.grad(of, (0, 1)), jnp.ones((N_NODE, N_NODE)), states)) == []
 
 
-@pytest.mark.parametrize("of_model", [models.MontbrioPazoRoxin, models.Epileptor, models.WilsonCowan])
+@pytest.mark.parametrize(
+    "of_model",
+    [
+        models.MontbrioPazoRoxin,
+        *(pytest.param(m, marks=pytest.mark.slow) for m in (models.Epileptor, models.WilsonCowan)),
+    ],
+)
 def test_neither_does_a_run_of_a_simulator_of_tvb(connectivity_of, of_model):
     weights = np.ones((N_NODE, N_NODE)) - np.eye(N_NODE)
     white_matter = connectivity_of(weights, DELAYS * 0.1, speed=1.0)

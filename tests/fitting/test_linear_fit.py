@@ -8,6 +8,7 @@ import pytest
 from tvb.simulator.lab import models, monitors
 
 import tvb_jaxfit as tj
+from tests.conftest import simulator
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter
 from tvb_jaxfit.dynamics.linear_response import LinearResponse
 from tvb_jaxfit.fitting import confirmation, linear_fit
@@ -19,10 +20,8 @@ from tvb_jaxfit.parameters import parameters_of, plain
 N_NODE = 6
 
 
-@pytest.fixture
-def sim(build_small, weights_6):
-    """Six symmetric regions, whose FC is that of a temporal average."""
-    return build_small(
+def _symmetric(weights_6):
+    return simulator(
         (weights_6 + weights_6.T) / 2.0,
         steps=2000,
         model={"w": np.array([0.3]), "I_o": np.array([0.3])},
@@ -30,17 +29,25 @@ def sim(build_small, weights_6):
     )
 
 
+@pytest.fixture
+def sim(weights_6):
+    """Six symmetric regions, whose FC is that of a temporal average."""
+    return _symmetric(weights_6)
+
+
 def _free():
     bounded = {"lower_bound": 0.0, "upper_bound": 1.0, "regional": True}
     return {"model.w": BoundedParameter(**bounded), "coupling.a": BoundedParameter(lower_bound=0.0, upper_bound=0.5)}
 
 
-@pytest.fixture
-def target(sim):
+@pytest.fixture(scope="module")
+def target(weights_6):
     """FC of the network with other values, by linear response: it can be fitted exactly."""
-    linear, state = tj.prepare_linear(sim)
+    linear, state = tj.prepare_linear(_symmetric(weights_6))
     state.model.w, state.coupling.a = jnp.linspace(0.2, 0.6, N_NODE), jnp.array([0.12])
-    return np.asarray(linear(state).fc())
+    fc = np.asarray(linear(state).fc())
+    fc.setflags(write=False)
+    return fc
 
 
 @pytest.fixture(autouse=True)

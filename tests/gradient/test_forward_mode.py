@@ -22,7 +22,12 @@ class OfPairs(coupling.Difference):
 COUPLINGS = {"channels": coupling.Difference, "pairs": OfPairs}
 
 
-@pytest.fixture(params=COUPLINGS)
+BOTH = pytest.mark.parametrize("loss", COUPLINGS, indirect=True)
+# Programs of pairs take as long again to compile.
+PAIRS_SLOW = pytest.mark.parametrize("loss", ["channels", pytest.param("pairs", marks=pytest.mark.slow)], indirect=True)
+
+
+@pytest.fixture
 def loss(request, build_small, weights_6, connectivity_of):
     """Mean square of a delayed simulation in (a global parameter, the weights), where it is taken, and a direction."""
     lengths = np.random.default_rng(0).uniform(0.0, 20.0, (6, 6))
@@ -49,6 +54,7 @@ def _product(some, others):
     return sum(jnp.sum(a * b) for a, b in zip(some, others, strict=True))
 
 
+@BOTH
 def test_the_slope_along_a_direction_is_that_of_the_gradient(loss):
     of, at, direction = loss
     value, slope = jax.jit(lambda at, direction: jax.jvp(of, at, direction))(at, direction)
@@ -58,6 +64,7 @@ def test_the_slope_along_a_direction_is_that_of_the_gradient(loss):
     np.testing.assert_allclose(slope, _product(gradient, direction), rtol=1e-11)
 
 
+@PAIRS_SLOW
 def test_the_hessian_times_a_vector_is_the_gradient_of_the_slope(loss):
     of, at, direction = loss
     forward_over_reverse = jax.jit(lambda at: jax.jvp(jax.grad(of, (0, 1)), at, direction)[1])(at)
@@ -67,6 +74,7 @@ def test_the_hessian_times_a_vector_is_the_gradient_of_the_slope(loss):
         np.testing.assert_allclose(one, other, rtol=0.0, atol=1e-10 * np.max(np.abs(other)))
 
 
+@PAIRS_SLOW
 def test_in_a_batch_each_slope_and_each_gradient_is_the_one_by_itself(loss):
     of, (w, weights), direction = loss
     several = jnp.stack([weights, 0.5 * weights])

@@ -97,7 +97,7 @@ def test_a_gamma_kernel_that_is_infinite_at_zero_is_so_here_too():
     assert not np.all(np.isfinite(ours))
 
 
-@pytest.mark.parametrize("block", [4, 8, 6])
+@pytest.mark.parametrize("block", [4, pytest.param(8, marks=pytest.mark.slow), 6])
 def test_bold_made_in_blocks_has_the_samples_and_gradients_of_bold_made_of_all_means(build_small, monkeypatch, block):
     """In blocks that hold whole periods, and in ones that do not, where pieces of the kernel do not come into it."""
     bold = monitors.Bold(period=16.0, hrf_length=200.0)

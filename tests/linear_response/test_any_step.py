@@ -59,7 +59,7 @@ def _by_brute_force(sim, rest):
         at = state.replace(initial_conditions=samples, integrator=state.integrator.replace(noise=noise))
         return simulate(at).final_state.initial_conditions
 
-    whole, stir = jax.jacrev(step, (0, 1))(jax.numpy.asarray(horizon), silent)
+    whole, stir = jax.jit(jax.jacrev(step, (0, 1)))(jax.numpy.asarray(horizon), silent)
     whole, stir = np.reshape(whole, (horizon.size,) * 2), np.reshape(stir, (horizon.size, -1))
     assert np.max(np.abs(np.linalg.eigvals(whole))) < 1.0
     now = slice(-rest.size, None)

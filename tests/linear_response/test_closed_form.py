@@ -185,7 +185,10 @@ def test_power_integrates_to_the_variance(ou, white, delayed):
         for index in indices:
             power = np.asarray(response.power(frequencies, index))
             np.testing.assert_allclose(weight @ power, np.diagonal(response.covariance(index)), rtol=1e-8)
-    assert np.isfinite(response.power([0.0, 500.0], 1)).all()
+    # The ends are neither left out nor special: they go on from the frequencies beside them.
+    ends, beside = response.power([0.0, 500.0], 1), response.power([1e-4, 500.0 - 1e-4], 1)
+    np.testing.assert_allclose(ends, beside, rtol=1e-6, atol=1e-12 * np.max(beside))
+    assert np.all(np.asarray(ends[0]) > 0.0)
     with pytest.raises(ValueError, match="500 Hz"):
         response.power([600.0])
 

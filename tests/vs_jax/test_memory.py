@@ -10,6 +10,7 @@ import pytest
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
+from tvb_jaxfit.fitting import confirmation, linear_fit
 
 
 def ran(sim):
@@ -62,7 +63,11 @@ def fitted_linearly(sim):
 
 
 @pytest.mark.parametrize("use", [ran, descended, responded, swept, optimised, fitted, fitted_linearly])
-def test_what_was_used_is_gone_once_nothing_refers_to_it(build_small, use):
+def test_what_was_used_is_gone_once_nothing_refers_to_it(build_small, monkeypatch, use):
+    # A smaller sweep, and confirmations of seconds instead of 20 minutes.
+    monkeypatch.setattr(linear_fit, "_POINTS", 4)
+    monkeypatch.setattr(linear_fit, "_STARTS", 1)
+    monkeypatch.setattr(confirmation, "STEPS", 500)
     used = use(build_small(steps=60, monitors=[monitors.TemporalAverage(period=8.0)]))
     left = [weakref.ref(one) for one in (used if isinstance(used, tuple) else (used,))]
     assert all(ref() is not None for ref in left)

@@ -100,7 +100,15 @@ def test_monitors_that_average_equal_tvb_in_any_case(check, **case):
     check(**case)
 
 
-@pytest.mark.parametrize("period, dt, n_samples", [(735.0, 1.0, 4), (645.0, 1.0, 8), (2250.0, 2.0, 4), (15.0, 1.0, 40)])
+@pytest.mark.parametrize(
+    "period, dt, n_samples",
+    [
+        (735.0, 1.0, 4),
+        pytest.param(645.0, 1.0, 8, marks=pytest.mark.slow),
+        pytest.param(2250.0, 2.0, 4, marks=pytest.mark.slow),
+        (15.0, 1.0, 40),
+    ],
+)
 def test_bold_at_the_repetition_times_of_scanners_equals_tvb(build_small, lifted, period, dt, n_samples):
     sim = build_small(dt=dt, monitors=[monitors.Bold(period=period)], simulation_length=period * n_samples)
     simulate, state = tj.prepare(sim)

@@ -93,9 +93,9 @@ def everything(kind, scheme="HeunStochastic", function=None, of_noise=noise.Addi
         ("HeunStochastic", coupling.Linear, noise.Additive),
         ("EulerStochastic", coupling.Difference, noise.Multiplicative),
         ("HeunDeterministic", coupling.Kuramoto, None),
-        ("EulerDeterministic", coupling.Sigmoidal, None),
-        ("RungeKutta4thOrderDeterministic", coupling.HyperbolicTangent, None),
-        ("Identity", coupling.Scaling, None),
+        pytest.param("EulerDeterministic", coupling.Sigmoidal, None, marks=pytest.mark.slow),
+        pytest.param("RungeKutta4thOrderDeterministic", coupling.HyperbolicTangent, None, marks=pytest.mark.slow),
+        pytest.param("Identity", coupling.Scaling, None, marks=pytest.mark.slow),
     ],
 )
 def test_a_subclass_that_changes_nothing_gives_tvbs_numbers(lifted, equal_runs, scheme, function, of_noise):
