@@ -351,7 +351,8 @@ def test_unknown_methods_and_options_that_do_not_go_together_are_refused(sim, ta
         tj.fit(sim, target, _free(), patience=2, fresh=False)
 
 
-@pytest.mark.parametrize("method", ["simulate", pytest.param("linear", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["simulate", "linear"])
 def test_weights_of_connections_are_fitted_near_what_they_were(sim, target, method):
     """Those that there are, not below 0, and the nearer to the measured ones the more a departure costs."""
     weights = np.array(sim.connectivity.weights)

@@ -110,6 +110,7 @@ def test_scatter_in_z_is_needed(linear):
     assert np.max(response.fc() + response.fc_error(LENGTH) * np.abs(draw)) > 1.0
 
 
+@pytest.mark.slow
 def test_identical_signals_are_no_lack_of_a_fixed_point(linear, monkeypatch):
     ones = jnp.asarray(flat(1.0))
     monkeypatch.setattr(LinearResponse, "fc", lambda response, monitor=0: ones)

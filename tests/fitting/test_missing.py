@@ -254,6 +254,7 @@ def test_an_evaluation_scores_the_pairs_with_data(sim, fitted):
     assert np.all(np.isfinite(fitted.evaluate(n_seeds=2, progress=False).r))
 
 
+@pytest.mark.slow
 def test_the_linear_responses_objective_is_of_the_pairs_with_data(sim):
     linear, state = tj.prepare_linear(sim)
     state.model.w = tj.BoundedParameter(state.model.w, 0.0, 1.0, regional=True)

@@ -66,7 +66,7 @@ def agrees(ou, response, exact, tolerance):
     np.testing.assert_allclose(response.margin, -np.log(largest) / exact.dt, rtol=1e-9)
 
 
-@pytest.mark.parametrize("path", ["directed", "by modes", "by frequencies"])
+@pytest.mark.parametrize("path", [pytest.param("directed", marks=pytest.mark.slow), "by modes", "by frequencies"])
 def test_white_noise_through_every_monitor(ou, white, path):
     sim, linear, state = white
     weights = weights_of(ou, path)

@@ -91,6 +91,7 @@ def test_modes_that_grow_are_counted(connectivity_of):
     assert counts >= {0, 2, 2 * N_NODE}
 
 
+@pytest.mark.slow
 def test_slowest_eigenvalues_by_arnoldi_are_those_of_the_whole_matrix(connectivity_of, monkeypatch):
     from tvb_jaxfit.dynamics import slowest
 
@@ -132,7 +133,9 @@ HARD = {
 }
 
 
-@pytest.mark.parametrize("case", HARD)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case == "no coupling" else case for case in HARD]
+)
 def test_hard_cases_have_the_gradients_of_central_differences(wong_wang, case):
     linear, state = wong_wang
     state = HARD[case](state)

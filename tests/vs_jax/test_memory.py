@@ -62,7 +62,10 @@ def fitted_linearly(sim):
     return result, result.simulate
 
 
-@pytest.mark.parametrize("use", [ran, descended, responded, swept, optimised, fitted, fitted_linearly])
+@pytest.mark.parametrize(
+    "use",
+    [ran, descended, responded, swept, optimised, fitted, pytest.param(fitted_linearly, marks=pytest.mark.slow)],
+)
 def test_what_was_used_is_gone_once_nothing_refers_to_it(build_small, monkeypatch, use):
     # A smaller sweep, and confirmations of seconds instead of 20 minutes.
     monkeypatch.setattr(linear_fit, "_POINTS", 4)

@@ -44,7 +44,7 @@ def sims(build_small, weights_6, connectivity_of):
 @pytest.mark.parametrize(
     "kind, dumps",
     [
-        ("plain", cloudpickle.dumps),
+        pytest.param("plain", cloudpickle.dumps, marks=pytest.mark.slow),
         ("stimulus and other classes", pickle.dumps),
         ("run before", pickle.dumps),
     ],
@@ -223,7 +223,7 @@ def test_a_forked_process_works_before_jax_was_used_and_says_what_to_do_at_once_
     assert told == ["ran (10, 1, 2, 1)", "state [0.6]", *["True"] * 18]
 
 
-@pytest.mark.parametrize("transform", [jax.jit, jax.grad])
+@pytest.mark.parametrize("transform", [jax.jit, pytest.param(jax.grad, marks=pytest.mark.slow)])
 def test_what_was_pickled_can_be_traced_at_once(sims, transform):
     simulate, state = tj.prepare(sims["plain"])
     again = pickle.loads(pickle.dumps(simulate))

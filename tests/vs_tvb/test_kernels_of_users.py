@@ -57,7 +57,10 @@ def simulator(build_small, kernel):
     return build_small(dt=4.0, steps=60, monitors=[bold(kernel)])
 
 
-@pytest.mark.parametrize("kernel", [ByFunction, pytest.param(ByModule, marks=pytest.mark.slow), ByTable, WithoutText])
+@pytest.mark.parametrize(
+    "kernel",
+    [*(pytest.param(kernel, marks=pytest.mark.slow) for kernel in (ByFunction, ByModule)), ByTable, WithoutText],
+)
 def test_responses_that_can_be_followed_are_functions_of_their_parameters(
     build_small, lifted, equal_runs, recwarn, kernel
 ):
