@@ -112,6 +112,8 @@ with interrupting():
 @pytest.mark.parametrize("first,second", list(itertools.product([signal.SIGTERM, signal.SIGINT], repeat=2)))
 def test_a_second_signal_ends_at_once_while_compiled_code_runs(first, second):
     started = _process(IN_C)
+    # Until it is in there.
+    time.sleep(0.3)
     started.send_signal(first)
     assert started.stderr.readline() == "\n"
     assert (
