@@ -178,7 +178,7 @@ def load_connectivity(name="dk_average"):
     if name != _DK_AVERAGE:
         files = {_short(file): file for file in _tvb_data_files()}
         if _short(name) not in files:
-            raise _unknown(name, [_DK_AVERAGE, *files.values()])
+            raise ValueError(connectivity_problem(name))
         return Connectivity.from_file(files[_short(name)])
     weights, lengths, region_labels = load_structural_connectivity(name)
     return Connectivity(
@@ -187,6 +187,19 @@ def load_connectivity(name="dk_average"):
         region_labels=np.array(region_labels),
         centres=np.zeros((len(region_labels), 3)),
     )
+
+
+def connectivity_problem(name):
+    """What is wrong with a name for `load_connectivity`, as text; empty where there is such a connectivity.
+
+    Parameters
+    ----------
+    name : str
+    """
+    files = _tvb_data_files()
+    if name == _DK_AVERAGE or _short(name) in map(_short, files):
+        return ""
+    return str(_unknown(name, [_DK_AVERAGE, *files]))
 
 
 def _tvb_data_files():

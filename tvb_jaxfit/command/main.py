@@ -61,7 +61,19 @@ def _say(options, error):
 
 
 def _checked(options):
+    """Refuse options, and then files, that are in the way: all of them at once, before TVB and JAX are loaded."""
     problems = problems_of(options)
+    if problems:
+        raise Refused(*problems)
+    from .folder import claim, inputs_of
+    from .inputs import input_problems
+
+    problems = input_problems(options)
+    if options.command == "fit":
+        try:
+            claim(options.out, options.force, options.resume, inputs_of(options))
+        except Refused as refused:
+            problems += refused.reasons
     if problems:
         raise Refused(*problems)
 
@@ -99,10 +111,7 @@ def _report(options, arguments):
 
 
 def _fit(options, arguments):
-    from .folder import claim, inputs_of
-
     _checked(options)
-    claim(options.out, options.force, options.resume, inputs_of(options))
     _begin(options)
     from .fit import run
 

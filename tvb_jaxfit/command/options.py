@@ -80,6 +80,17 @@ def is_refusal(error):
     return is_ours and last.tb_frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
+def is_script(name):
+    """Whether --simulator names a Python file, in place of a module.
+
+    Parameters
+    ----------
+    name : str
+        Without the name of a simulator after a colon.
+    """
+    return name.endswith(".py")
+
+
 def parser():
     """Parser of the command line.
 
