@@ -76,6 +76,10 @@ def _checked(options):
             problems += refused.reasons
     if problems:
         raise Refused(*problems)
+    if getattr(options, "resume", False):
+        from .resume import refuse_changed
+
+        refuse_changed(options)
 
 
 def _begin(options):
