@@ -1,11 +1,13 @@
 """``tvb-jaxfit``: what is asked for is checked first, then done, and its result is the exit code."""
 
+# For completion in a shell: PYTHON_ARGCOMPLETE_OK
 import shlex
 import sys
 import traceback
 import warnings
 from pathlib import Path
 
+from .completion import completed
 from .options import DONE, FAILED, INTERRUPTED, NO, REFUSED, Refused, is_refusal, parser, problems_of
 from .signals import interrupting
 
@@ -26,7 +28,7 @@ def main(arguments=None):
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = parser().parse_args(arguments)
+        options = completed(parser()).parse_args(arguments)
     except SystemExit as ended:
         return ended.code
     with interrupting() as received:
@@ -100,6 +102,15 @@ def _certify(options, arguments):
     return DONE if certificate.passed else NO
 
 
+def _parameters(options, arguments):
+    _checked(options)
+    _begin(options)
+    from .parameters import table
+
+    print("\n".join(table(options)))
+    return DONE
+
+
 def _report(options, arguments):
     from .folder import PAGE, foreign_in, kept
 
@@ -125,4 +136,4 @@ def _fit(options, arguments):
     return code
 
 
-_COMMANDS = {"fit": _fit, "certify": _certify, "report": _report}
+_COMMANDS = {"fit": _fit, "certify": _certify, "parameters": _parameters, "report": _report}
