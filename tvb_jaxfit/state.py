@@ -30,12 +30,18 @@ class Origin:
         [ms]
     steps : tuple of int
         Steps between two samples of each monitor.
+    domains : tuple of (str, float, float)
+        Path, lowest and highest value of each parameter for which TVB declares them, or its formula needs them.
+    positive : tuple of str
+        Paths of parameters that a fit has to begin above 0: the formula takes their root, or divides by them.
     """
 
     region_labels: tuple[str, ...]
     components: tuple[tuple[str, str], ...]
     dt: float
     steps: tuple[int, ...]
+    domains: tuple[tuple[str, float, float], ...] = ()
+    positive: tuple[str, ...] = ()
 
     def __repr__(self):
         model = dict(self.components).get("model", "").rpartition(".")[2]

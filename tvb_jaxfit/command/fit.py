@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optax
 
+from ..constraints import MaskedParameter, NormalisedParameter, PositiveParameter
 from ..fitting.account import account_of, certified
 from ..fitting.checkpoint import Anew
 from ..fitting.fit import fit
@@ -16,6 +17,8 @@ from .folder import CHECKPOINT, PAGE, keep, stamp
 from .matrices import load_fc
 from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, free_of, is_refusal
 from .simulator import simulator_of
+
+_OF_KIND = {"positive": PositiveParameter, "normalised": NormalisedParameter}
 
 
 def run(options, command):
@@ -116,7 +119,12 @@ def _afterwards(result, options):
     return DONE if certificate is None or certificate.passed else NO, None, certificate
 
 
-def _parameter(regional, low, high):
+def _parameter(regional, low, high, kind=""):
+    """Parameter that ``--free`` asks for; see `free_of`."""
+    if kind in _OF_KIND:
+        return _OF_KIND[kind](regional=regional)
+    if kind == "masked":
+        return MaskedParameter(lower_bound=low, upper_bound=high)
     if math.isinf(low) and math.isinf(high):
         return Parameter(regional=regional)
     return BoundedParameter(lower_bound=low, upper_bound=high, regional=regional)

@@ -14,6 +14,7 @@ from ..constraints import MaskedParameter
 from ..parameters import parameters_of
 from ..show import kind_of, traits_of
 from . import refinement
+from .evaluate import is_noisy
 from .evaluation import Evaluation
 from .fit import SEEN, UNSEEN
 from .recipe import fit_call, tvb_values
@@ -145,7 +146,7 @@ def account_of(result, certificate=None, command=None):
         parameters=_parameters(first.initial, result.best, sim),
         evaluation=result.evaluation,
         certificate=certificate,
-        is_noisy="noise" in result.initial.integrator and bool(np.any(result.initial.integrator.noise.nsig > 0.0)),
+        is_noisy=is_noisy(result.best),
         facts={"The run": _run(result), "The fit": _options(result), "Versions": versions()},
         code=again | {"The fitted values, in TVB alone": tvb_values(result.best, sim)},
     )

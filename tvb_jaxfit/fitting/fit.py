@@ -21,6 +21,7 @@ from ..translate.linear import prepare_linear
 from ..translate.simulator import prepare
 from . import refinement
 from .confirmation import confirmation
+from .domains import refuse_starts
 from .evaluate import evaluate, resample
 from .evaluation import Evaluation
 from .free import mark
@@ -314,6 +315,7 @@ def fit(
     monitor = choose_monitor(simulate.monitors, monitor)
     skip_t = transient(simulate.monitors[monitor], state.monitors[monitor]) if skip_t is None else int(skip_t)
     state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
+    refuse_starts(state)
     penalty = free_of_charge if penalty is None else checked_penalty(penalty, state)
     is_fresh = "noise" in state.integrator and not is_fixed
     if n_noise > 1 and not is_fresh:

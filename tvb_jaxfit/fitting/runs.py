@@ -15,7 +15,7 @@ from ..translate.clone import clone, configured_clone
 from ..translate.simulator import prepare
 from ..translate.stream import Aside
 from ..writeback import write_back
-from .evaluate import resample
+from .evaluate import is_noisy, resample
 from .monitored import choose_monitor
 
 
@@ -121,7 +121,7 @@ def moved(sim, state):
 
 def _runs(sim, simulate, state, monitor):
     monitor = choose_monitor(simulate.monitors, monitor)
-    if "noise" not in state.integrator or not np.any(np.asarray(state.integrator.noise.nsig) > 0.0):
+    if not is_noisy(state):
         raise ValueError(
             "evaluate: the simulator is deterministic (no noise, or nsig is zero), so that all its runs are the same; "
             "there is no fresh noise to judge it on."

@@ -11,7 +11,9 @@ import optax
 from ..parameters import parameters_of, path_name, plain, with_values
 from ..state import n_regions
 from .callbacks import deciding
+from .domains import outside, refuse_starts
 from .history import History, Validation
+from .leaps import refuse_leaps
 from .losses import refuse_no_scalar
 
 # What of a fit changes as it goes on, beside the optimiser's state.
@@ -27,11 +29,13 @@ class Fit:
     def __init__(self, optimizer, state):
         self.optimizer, self.state, self.began = optimizer, state, time.perf_counter()
         self.parameters, self.rest = _marked(state), plain(state)
+        refuse_starts(state)
         start = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
         self.step, self.optimizer_state = 0, _as_before(optimizer.optimizer.init(start))
         self.images = self.good = self.best = start
         self.losses, self.aux, self.validated, self.validated_aux = [], {}, {}, {}
         self.lowest, self.best_step, self.reason = np.inf, 0, ""
+        refuse_leaps(optimizer.optimizer, state, self.parameters, start)
         self._update, self._validate = jax.jit(self._step), jax.jit(self._validation)
         optimizer.callback.begin()
 
@@ -146,7 +150,8 @@ class Fit:
                 if not np.isfinite(value)
                 else f"the gradient in {', '.join(bad)} was not finite"
             )
-            self.reason = f"{what} after {step} updates; the last good state is kept"
+            left = outside(self.state_of(images), self.state_of(self.good))
+            self.reason = f"{what} after {step} updates{left}; the last good state is kept"
             return False
         if step == 0:
             idle = [path for path, g in gradients.items() if not bool(jnp.any(g))]
