@@ -1,7 +1,6 @@
 """The state: one tree of plain arrays whose paths are the simulator's own attribute paths."""
 
 import copy
-import difflib
 import re
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 
 from .arrays import real_array
+from .options import did_you_mean
 from .processes import Portable
 
 # What may stand for an array in a state.
@@ -104,9 +104,7 @@ class State(Portable):
         if name in dict(self._static):
             return f"{name!r} is a fact of the simulation, not a value to set."
         names = list(self._children) + [fact for fact, _ in self._static]
-        near = difflib.get_close_matches(name, names, 1) or [n for n in names if n.lower() == name.lower()]
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"no {name!r} here; there is: {', '.join(names)}.{hint}"
+        return f"no {name!r} here; there is: {', '.join(names)}.{did_you_mean(name, names)}"
 
     @property
     def static(self):

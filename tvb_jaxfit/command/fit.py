@@ -65,13 +65,11 @@ def run(options, command):
     )
     if options.learning_rate is not None:
         result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
-    print(result)
-    account = account_of(result, command=command)
     # One that this fit has not replaced is of another.
     of_another = [CHECKPOINT] if options.force and former == stamp(folder / CHECKPOINT) else []
-    with _writing(folder):
-        keep(folder, account, of_another)
-    code, problem, certificate = _code_of(result), None, None
+    account, code = _written(result, command, folder, of_another)
+    print(result)
+    problem, certificate = None, None
     if code == DONE and (options.evaluate or options.certify):
         code, problem, certificate = _afterwards(result, options)
         account = replace(account, evaluation=result.evaluation, certificate=certificate)
@@ -81,6 +79,23 @@ def run(options, command):
         page = write_report(folder / PAGE, account, force=options.force or options.resume)
     print(page)
     return code, problem
+
+
+def _written(result, command, folder, of_another):
+    """(account of a fit, exit code), once it is written: at once after an interrupt, and with simulated FC then."""
+    code = _code_of(result)
+    if code == INTERRUPTED:
+        with _writing(folder):
+            keep(folder, account_of(result, command=command, simulated=False), of_another)
+    try:
+        account = account_of(result, command=command)
+        with _writing(folder):
+            keep(folder, account, of_another)
+    except KeyboardInterrupt:
+        code, account = INTERRUPTED, account_of(result, command=command, simulated=False)
+        with _writing(folder):
+            keep(folder, account, of_another)
+    return account, code
 
 
 @contextlib.contextmanager

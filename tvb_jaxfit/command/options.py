@@ -95,7 +95,7 @@ def parser():
         prog="tvb-jaxfit",
         description="Fit a simulator of The Virtual Brain to functional connectivity (FC), by gradients.",
         epilog="exit codes: 0 done, 1 the result says no, 2 refused, 3 an unexpected error (with its traceback), "
-        "130 interrupted (what was reached is written)",
+        "130 interrupted by Ctrl-C, 143 by SIGTERM, as from Slurm (what was reached is written)",
     )
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="{fit,certify,report}")

@@ -100,7 +100,7 @@ class Account:
     code: dict
 
 
-def account_of(result, certificate=None, command=None):
+def account_of(result, certificate=None, command=None, simulated=True):
     """Account of a fit.
 
     Parameters
@@ -109,6 +109,8 @@ def account_of(result, certificate=None, command=None):
     certificate : Certificate, optional
     command : str, optional
         The command that made the fit, where it was one.
+    simulated : bool, optional
+        Whether FC are simulated for it, which takes time that a process that was told to end may not have.
 
     Returns
     -------
@@ -129,6 +131,9 @@ def account_of(result, certificate=None, command=None):
     states = {"Initial": (first, "initial")}
     states |= {title: (stage, "best") for title, stage in stages.items() if stage is not result}
     for title, (stage, name) in (states | {"Fitted": (result, "best")}).items():
+        if not simulated:
+            missing[title] = "interrupted before it was simulated"
+            continue
         try:
             matrices[title] = np.asarray(stage.fc(getattr(stage, name)), float)
         except ValueError as error:

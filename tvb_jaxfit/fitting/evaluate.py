@@ -84,9 +84,9 @@ def evaluate(
     what : tvb.simulator.simulator.Simulator or FitResult
         Not modified. Of a fit: its best state, target, monitor, skip_t and length, unless others are given.
     target : optional
-        Empirical FC: array_like or pandas.DataFrame of shape (n_node, n_node); or several sessions or subjects, as an
-        array (n_session, n_node, n_node), a list of matrices, or a dict of them by name. Labelled ones are matched to
-        ``connectivity.region_labels``.
+        Empirical FC: array_like or pandas.DataFrame of shape (n_node, n_node), or the path of a file (`load_fc`); or
+        several sessions or subjects, as an array (n_session, n_node, n_node), a list of matrices, or a dict of them by
+        name. Labelled ones are matched to ``connectivity.region_labels``.
     n_seeds : int, optional
         Number of runs, each on noise of its own.
     simulation_length : float, optional

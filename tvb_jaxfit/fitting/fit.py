@@ -221,8 +221,9 @@ def fit(
     ----------
     sim : tvb.simulator.simulator.Simulator
         Not modified; `FitResult.write_back` does that.
-    target : array_like or pandas.DataFrame, shape (n_node, n_node)
-        Empirical FC; a labelled one is matched to ``connectivity.region_labels``.
+    target : array_like, pandas.DataFrame or path-like, shape (n_node, n_node)
+        Empirical FC; a labelled one is matched to ``connectivity.region_labels``. Of a path, the FC in that file (see
+        `load_fc`).
     free : dict of str to Parameter
         What to fit, by attribute path: ``{"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0,
         upper_bound=1, regional=True)}``. A value left out (None) starts from the simulator's own.

@@ -155,17 +155,22 @@ def fit_linear(
 
     total = _POINTS + 1 + _STARTS * max_evaluations
     with tqdm(total=total, desc="linear fit", unit="evaluation", disable=not progress) as bar:
-        first, starts = _starts(objective, bar)
+        first, starts, ended = _starts(objective, bar)
+        if ended:
+            reason = "interrupted in the sweep of starts; "
+            rows = np.array([(each.loss, each.r, each.reach) for each in [*first, starts[0]]])
+            attempts.append(Attempt(objective.state_of(starts[0]), rows, np.inf, np.nan, np.nan, np.nan))
         for start in starts:
             if not ended:
                 attempt(start, bar)
     best = min(attempts, key=lambda each: np.nan_to_num(each.loss, nan=np.inf))
+    followed = "" if "sweep" in reason else f"{len(attempts)} starts followed; "
     history = History(
         loss=best.trace[:, 0],
         aux={"r": best.trace[:, 1], "reach": best.trace[:, 2]},
         best=best.fitted,
         best_step=len(best.trace) - 1,
-        stop_reason=f"{reason}{len(attempts)} starts followed; {best}",
+        stop_reason=f"{reason}{followed}{best}",
         wall_time=time.perf_counter() - began,
     )
     return best.fitted, history, attempts
@@ -217,15 +222,20 @@ def endless(fcs, fc, target):
 
 
 def _starts(objective, bar):
-    """The start values, if they are stable; and the best points of a coarse sweep."""
-    found, first = [], []
-    for point in [objective.first, *objective.points(_POINTS)]:
-        seen, *_ = objective(point, PRIORS[0], objective.x)
-        bar.update()
-        if seen.is_stable:
-            found.append(seen)
-            if point is objective.first:
-                first.append(seen)
+    """The start values, if they are stable; the best points of a coarse sweep; and whether that was interrupted."""
+    found, first, interrupted = [], [], False
+    try:
+        for point in [objective.first, *objective.points(_POINTS)]:
+            seen, *_ = objective(point, PRIORS[0], objective.x)
+            bar.update()
+            if seen.is_stable:
+                found.append(seen)
+                if point is objective.first:
+                    first.append(seen)
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        interrupted = True
     if not found:
         raise ValueError(
             f"fit: no stable fixed point at the start values, nor at any of {_POINTS} points around; there is no "
@@ -237,4 +247,4 @@ def _starts(objective, bar):
     for seen in found:
         if all(np.max(np.abs(seen.point - other.point)) > 0.1 for other in chosen):
             chosen.append(seen)
-    return first, chosen[:_STARTS]
+    return first, chosen[:_STARTS], interrupted

@@ -171,6 +171,8 @@ class OptaxOptimizer:
                     self.checkpoint.keep(fit, ended=not fit.goes_on(max_steps))
                 fit.validate_the_last()
             except KeyboardInterrupt:
+                # Before the reason: the fit goes on from the checkpoint.
+                self.checkpoint.keep(fit, ended=fit.is_between_steps)
                 fit.reason = f"interrupted after {len(fit.losses)} evaluations"
             except Exception as error:
                 fit.reason = f"{type(error).__name__} after {len(fit.losses)} evaluations"

@@ -53,7 +53,13 @@ class Fit:
             self._take_validation(step)
         if self.optimizer.callback(step, self.state_of(images), self.losses[-1], gradients) is True:
             self.reason = f"{self.optimizer.callback.reason} after {step} updates"
-        self.step, (self.images, self.optimizer_state) = step + 1, following
+        # The step last: where an interrupt finds it behind, the others may be half of the next one.
+        (self.images, self.optimizer_state), self.step = following, step + 1
+
+    @property
+    def is_between_steps(self):
+        """Whether all that a step changes is of the same step: an interrupt may come within one."""
+        return self.step == len(self.losses)
 
     def loss_of_the_last(self):
         """Loss of the last good images once more."""
