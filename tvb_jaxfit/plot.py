@@ -210,7 +210,8 @@ def exploration(result, path=(), ax=None):
     Parameters
     ----------
     result : Exploration
-        Of one axis (a line), or two of mode ``"product"`` (a map: the first upwards, the last to the right).
+        Of one axis (a line), or two of mode ``"product"`` (a map: the first of ``result.axes`` to the right, the second
+        upwards).
     path : sequence of State, optional
         States of a fit in order, as ``history["state"].save`` has them (see `SavingCallback`).
     ax : matplotlib.axes.Axes, optional
@@ -257,20 +258,19 @@ def exploration(result, path=(), ax=None):
         ax.set(xlabel=names[0], ylabel="loss")
         return ax
     ax.set_facecolor("0.85")
-    mesh = ax.pcolormesh(
-        axes[1][order[1]], axes[0][order[0]], values[np.ix_(*order)], cmap=f"{_MAP}_r", shading="nearest"
-    )
+    drawn = values[np.ix_(*order)].T
+    mesh = ax.pcolormesh(axes[0][order[0]], axes[1][order[1]], drawn, cmap=f"{_MAP}_r", shading="nearest")
     ax.plot(
-        axes[1][best[1]], axes[0][best[0]], "*", color="tab:red", markeredgecolor="w", markersize=15, label="smallest"
+        axes[0][best[0]], axes[1][best[1]], "*", color="tab:red", markeredgecolor="w", markersize=15, label="smallest"
     )
     if len(route):
-        ax.plot(route[:, 1], route[:, 0], "o-", color="w", markeredgecolor="k", markersize=4, linewidth=1, label="fit")
+        ax.plot(route[:, 0], route[:, 1], "o-", color="w", markeredgecolor="k", markersize=4, linewidth=1, label="fit")
         ends = {"initial": (route[0], "s"), "fitted": (route[-1], "D")}
         for label, (end, marker) in ends.items():
-            ax.plot(end[1], end[0], marker, color="w", markeredgecolor="k", markersize=9, linestyle="none", label=label)
+            ax.plot(end[0], end[1], marker, color="w", markeredgecolor="k", markersize=9, linestyle="none", label=label)
     ax.legend(fontsize="small", facecolor="0.75", ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.0))
     ax.figure.colorbar(mesh, ax=ax, label="loss" + (", grey: failed" if not np.isfinite(values).all() else ""))
-    ax.set(xlabel=names[1], ylabel=names[0])
+    ax.set(xlabel=names[0], ylabel=names[1])
     return ax
 
 

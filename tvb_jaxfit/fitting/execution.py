@@ -26,13 +26,17 @@ _BATCH, _BATCH_OF_ACCELERATOR = 16, 64
 
 @dataclass
 class Exploration:
-    """What a loss gave at the points of a space.
+    """What a loss gave at the points of a space: a sequence of it, point by point in the order of the space.
+
+    ``jnp.stack(result)`` has the points in front, ``result[index]`` is what the loss returned at ``space[index]``, and
+    ``result[3:6]`` a list.
 
     Attributes
     ----------
     space : Space
     values : tree of ndarray
-        As the loss returns, with the shape of the space in front. NaN where a point failed or was not reached.
+        As the loss returns, with the shape of the space in front: one axis for each of ``axes``, in that order. NaN
+        where a point failed or was not reached.
     failures : list of (dict, str)
         Points, as values by path, that raised or gave a value that is not finite, and what happened there.
     stop_reason : str
@@ -45,6 +49,23 @@ class Exploration:
     failures: list
     stop_reason: str
     wall_time: float
+
+    @property
+    def axes(self):
+        """Axes of the space by path, in the order in which ``values`` has them (see Notes of `Space`)."""
+        return self.space.axes
+
+    def __len__(self):
+        return len(self.space)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        place = np.unravel_index(self.space.number(index), self.space.shape)
+        return jax.tree.map(lambda leaf: leaf[place], self.values)
+
+    def __iter__(self):
+        return (self[index] for index in range(len(self)))
 
     @property
     def best_index(self):
@@ -88,6 +109,8 @@ class Exploration:
     def __repr__(self):
         lines = [f"Exploration: {self.stop_reason}, {self.wall_time:.1f} s"]
         lines += [f"  {line}" for line in repr(self.space).splitlines()]
+        if len(self.space.shape) > 1:
+            lines.append(f"  order of values: [{', '.join(self.axes)}]")
         try:
             smallest = jax.tree.leaves(self.values)[0][self.best_index]
             lines.append(f"  smallest: {smallest:.6g} at {_told(self.space.at(self.best_index))}")
