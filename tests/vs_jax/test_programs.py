@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tvb.simulator import coupling, models, monitors
+from tvb.simulator import coupling, monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import programs
@@ -97,25 +97,17 @@ def on_the_same_noise(sim, **options):
 
 
 CHANGES = {
-    "coupling": lambda sim_of: on_the_same_noise(sim_of(coupling=coupling.Scaling(a=np.array([0.07])))),
+    "coupling": lambda sim_of: on_the_same_noise(sim_of(coupling=coupling.HyperbolicTangent())),
     "loss": lambda sim_of: on_the_same_noise(sim_of(), loss=other_loss),
     "period": lambda sim_of: on_the_same_noise(sim_of(monitors=[monitors.TemporalAverage(period=12.0)])),
     "dt": lambda sim_of: on_the_same_noise(sim_of(dt=2.0, steps=120)),
     "scheme": lambda sim_of: on_the_same_noise(sim_of(scheme="EulerStochastic")),
-    "model": lambda sim_of: on_the_same_noise(sim_of(model=OtherGain(w=np.array([0.5]), I_o=np.array([0.32])))),
+    "constant": lambda sim_of: on_the_same_noise(sim_of(model={"gamma": np.array([0.6])})),
     "penalty": lambda sim_of: on_the_same_noise(sim_of(), penalty=lambda state: 0.1 * jnp.sum(state.model.w**2)),
     "bounds": lambda sim_of: tj.fit(
         sim_of(), target(), {"model.w": tj.BoundedParameter(None, 0.0, 0.6)}, max_steps=2, fresh=False, progress=False
     ),
 }
-
-
-class OtherGain(models.ReducedWongWang):
-    """A model with another constant in its code."""
-
-    def dfun(self, x, c, local_coupling=0.0):
-        """The derivative, a little weaker."""
-        return 0.99 * super().dfun(x, c, local_coupling)
 
 
 @pytest.mark.parametrize(
