@@ -9,6 +9,7 @@ import numpy as np
 
 from ..observation import correlations
 from ..processes import Portable, refuse_forked
+from ..programs import Program
 from ..state import State
 from . import modal, spectral
 from .fixed_point import FixedPoint, fixed_point
@@ -253,7 +254,7 @@ class Linear(Portable):
     @cached_property
     def _run(self):
         # Of a copy, as in `Simulate`.
-        return jax.jit(_promoting(replace(self)._of))
+        return Program(_promoting(replace(self)._of))
 
     def _of(self, state, start):
         step, dt = self.simulate.step, self.simulate.dt

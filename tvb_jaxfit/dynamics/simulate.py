@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ..processes import Portable, refuse_forked
+from ..programs import Program
 from .adjoint import block_sizes, simulate_steps
 from .monitors import Monitor, summary
 from .real_state import real_state
@@ -144,7 +145,7 @@ class Simulate:
     def trace(self, state):
         """Trace a run, as its first call would, without running it: whatever fails in it fails here."""
         with self._precision():
-            self._run.eval_shape(self._from_cycle(real_state(state)))
+            self._run.trace(self._from_cycle(real_state(state)))
 
     def _from_cycle(self, state):
         """State whose steps count from the last at which all windows began anew: runs that begin alike compile once."""
@@ -154,7 +155,7 @@ class Simulate:
     def _run(self):
         # Of a copy: JAX keeps what it made of a function until the function is gone, and would so keep it for ever
         # where what it made holds this one.
-        return jax.jit(replace(self)._run_plain)
+        return Program(replace(self)._run_plain)
 
     @property
     def _cycle(self):

@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-from tqdm.auto import tqdm
 
 from .. import options as allowed
 from ..loss import MISSING, rmse
@@ -10,6 +9,7 @@ from ..observation import compute_fc
 from ..options import check
 from ..parameters import plain
 from ..processes import refuse_forked
+from ..progress import announced, progress_bar
 from ..state import State
 from . import yardsticks
 from .evaluation import Evaluation
@@ -156,7 +156,8 @@ def evaluate(
     result = what if isinstance(what, FitResult) else None
     if result is None and target is None:
         raise ValueError("evaluate: a simulator has no target of its own. Give the empirical FC.")
-    runs = (runs_of if result is None else runs_of_fit)(what, state, monitor, simulation_length)
+    with announced("evaluate: translating the simulator", progress):
+        runs = (runs_of if result is None else runs_of_fit)(what, state, monitor, simulation_length)
     if skip_t is None:
         as_fitted = result is not None and runs.monitor == result.monitor
         skip_t = result.skip_t if as_fitted else transient(runs.simulate.monitors[0], runs.state.monitors[0])
@@ -175,7 +176,7 @@ def evaluate(
     try:
         for simulator, run, n in (("JAX", runs.in_jax, n_seeds), ("TVB", runs.in_tvb, n_tvb)):
             total = n * runs.simulate.n_steps
-            with tqdm(total=total, desc=simulator, unit="step", unit_scale=True, disable=not (progress and n)) as bar:
+            with progress_bar(simulator, "step", total, progress and n > 0, unit_scale=True) as bar:
                 for one in seeds[:n]:
                     whole, windows, why = _fc_of(run(one, bar.update), skip_t, n_window)
                     rows += [

@@ -14,6 +14,7 @@ from ..observation import compute_fc
 from ..options import check
 from ..parameters import parameters_of, plain
 from ..processes import Portable, refuse_forked
+from ..progress import announced
 from ..state import State
 from ..translate.assemble import leaves
 from ..translate.clone import Packed, clone, configured_clone
@@ -310,7 +311,8 @@ def fit(
     )
     max_steps, n_noise, max_evaluations = int(max_steps), int(n_noise), int(max_evaluations)
     is_fixed = fresh is not None and not fresh
-    simulate, state = prepare(sim, simulation_length, noise)
+    with announced("fit: translating the simulator", progress):
+        simulate, state = prepare(sim, simulation_length, noise)
     labels = sim.connectivity.region_labels
     target = match_target(target, labels, missing)
     monitor = choose_monitor(simulate.monitors, monitor)
@@ -330,8 +332,9 @@ def fit(
     deciding["simulation_length"] = simulate.n_steps * simulate.dt
     if method != "simulate":
         of_linear = checked_loss(rmse_corr if loss is None else loss, target)
-        linear, _ = prepare_linear(sim)
-        confirm = confirmation(sim, simulate, of_linear, target, monitor, jax.random.key(UNSEEN))
+        with announced("linear fit: translating the simulator", progress):
+            linear, _ = prepare_linear(sim)
+        confirm = confirmation(held, simulate, of_linear, target, monitor, jax.random.key(UNSEEN))
         # Long simulations have less noise to refine by; what they begin with is that of the simulator's own length.
         n_steps = simulate.n_steps if method == "linear" else int(np.ceil(sim.simulation_length / simulate.dt))
         used = simulate.monitors[monitor].steps(0, n_steps).size - skip_t

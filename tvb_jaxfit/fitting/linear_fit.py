@@ -4,10 +4,10 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..loss import fc_corr
 from ..parameters import plain
+from ..progress import doing, progress_bar
 from ..state import State
 from .callbacks import as_callback
 from .descent import descend
@@ -138,7 +138,8 @@ def fit_linear(
                 if not ended:
                     start = descend(objective, start, prior, max_evaluations // len(PRIORS), bar, record)
             fitted = objective.state_of(start)
-            loss, r, fc = confirm(fitted)
+            with doing("simulating"):
+                loss, r, fc = confirm(fitted)
             loss += float(penalty(plain(fitted)))
             endless_r, apart = endless(fc, start.fc, target)
         except KeyboardInterrupt:
@@ -154,7 +155,7 @@ def fit_linear(
         attempts.append(Attempt(fitted, rows, loss, r, endless_r, apart))
 
     total = _POINTS + 1 + _STARTS * max_evaluations
-    with tqdm(total=total, desc="linear fit", unit="evaluation", disable=not progress) as bar:
+    with progress_bar("linear fit", "evaluation", total, progress) as bar:
         first, starts, ended = _starts(objective, bar)
         if ended:
             reason = "interrupted in the sweep of starts; "

@@ -2,11 +2,11 @@
 
 import numpy as np
 import optax
-from tqdm.auto import tqdm
 
 from .. import options as allowed
 from ..options import check
 from ..processes import refuse_forked
+from ..progress import progress_bar
 from ..state import State
 from .callbacks import as_callback
 from .checkpoint import Checkpoint
@@ -162,7 +162,7 @@ class OptaxOptimizer:
         )
         fit = Fit(self, state)
         self.checkpoint.begin(fit, resume)
-        with tqdm(total=max_steps, initial=fit.step, desc="fit", unit="step", disable=not self.progress) as bar:
+        with progress_bar("fit", "step", max_steps, self.progress, initial=fit.step) as bar:
             try:
                 while fit.goes_on(max_steps):
                     fit.advance()

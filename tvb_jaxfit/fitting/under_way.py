@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ import numpy as np
 import optax
 
 from ..parameters import parameters_of, path_name, plain, with_values
+from ..programs import Program
+from ..progress import doing
 from ..state import n_regions
 from .callbacks import deciding
 from .domains import outside, refuse_starts
@@ -36,7 +39,8 @@ class Fit:
         self.losses, self.aux, self.validated, self.validated_aux = [], {}, {}, {}
         self.lowest, self.best_step, self.reason = np.inf, 0, ""
         refuse_leaps(optimizer.optimizer, state, self.parameters, start)
-        self._update, self._validate = jax.jit(self._step), jax.jit(self._validation)
+        self._evaluate, self._validate = (Program(one, True) for one in (self._evaluation, self._validation))
+        self._update = Program(self._following, True)
         optimizer.callback.begin()
 
     def goes_on(self, max_steps):
@@ -46,7 +50,10 @@ class Fit:
     def advance(self):
         """Evaluate, put it on record, and update."""
         step, images = self.step, self.images
-        value, aux, gradients, *following = self._evaluated(step, images)
+        with nullcontext() if len(self._evaluate) else doing("compiling"):
+            rest = self._refreshed(step, images)
+        value, aux, gradients, of_images = self._evaluate(images, rest)
+        following = self._update(images, self.optimizer_state, rest, value, of_images)
         if not self._take(step, images, float(value), aux, gradients):
             return
         if self.optimizer.validate is not None and step % self.optimizer.validate_every == 0:
@@ -63,7 +70,8 @@ class Fit:
 
     def loss_of_the_last(self):
         """Loss of the last good images once more."""
-        return float(self._evaluated(len(self.losses) - 1, self.good)[0])
+        rest = self._refreshed(len(self.losses) - 1, self.good)
+        return float(self._evaluate(self.good, rest)[0])
 
     def held(self):
         """What a fit that goes on later has to know, between two steps."""
@@ -82,16 +90,16 @@ class Fit:
             one.begin(memory)
         self.began -= held["wall_time"]
 
-    def _evaluated(self, step, images):
-        return self._update(images, self.optimizer_state, self._refreshed(step, images))
-
-    def _step(self, images, before, rest):
-        """One evaluation and update."""
+    def _evaluation(self, images, rest):
+        """Loss, what is recorded beside it, and gradients in the values and in their images."""
         values, pull = jax.vjp(self._physical, images)
         (value, aux), gradients = jax.value_and_grad(
             lambda values: self._loss(with_values(rest, values)), has_aux=True
         )(values)
-        (of_images,) = pull(gradients)
+        return value, aux, gradients, *pull(gradients)
+
+    def _following(self, images, before, rest, value, of_images):
+        """Images and optimiser's state after an update: another optimiser is another program, and no other loss."""
 
         def value_of(images):
             return self._loss(with_values(rest, self._physical(images)))[0]
@@ -102,7 +110,7 @@ class Fit:
                 of_images, before, images, value=value, grad=of_images, value_fn=value_of
             )
         following = _as_before(optax.apply_updates(images, updates), images)
-        return value, aux, gradients, following, _as_before(optimizer_state, before)
+        return following, _as_before(optimizer_state, before)
 
     def _loss(self, state):
         """(value, aux) of a plain state."""
