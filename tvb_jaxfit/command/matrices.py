@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data import load_functional_connectivity
+from ..provenance import remember
 from .options import Refused
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat")
@@ -110,6 +111,7 @@ def load_array(name, key):
         raise Refused(f"{name}: not read as {file.suffix.lower()} ({_told(error)}); give {how}") from error
     if np.asarray(array).dtype.kind not in "fiu":
         raise Refused(f"{name}: an array of {np.asarray(array).dtype}; give one of real numbers")
+    remember(file, array, name=name)
     return array
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data import load_connectivity
+from ..provenance import remember
 from ..translate.assemble import leaves
 from .matrices import load_array
 from .options import DEFAULTS, LENGTH, SCRIPT, Refused, settings_of
@@ -110,6 +111,7 @@ def _connectivity(wanted):
     name = wanted["connectivity"]
     if Path(name).exists():
         connectivity = Connectivity.from_file(str(Path(name).resolve()))
+        remember(name, connectivity.weights, connectivity.tract_lengths)
     else:
         try:
             connectivity = load_connectivity(name)

@@ -8,12 +8,14 @@ import numpy as np
 import optax
 
 from .. import options as allowed
+from ..arrays import real_array
 from ..dynamics.simulate import Simulate
 from ..loss import MISSING, fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
 from ..options import check
 from ..parameters import parameters_of, plain
 from ..processes import Portable, refuse_forked
+from ..provenance import data_of
 from ..state import State
 from ..translate.assemble import leaves
 from ..translate.clone import Packed, clone, configured_clone
@@ -67,6 +69,8 @@ class FitResult(Portable):
         The linear fit that the simulation went on from.
     options : dict of str to str
         Of `fit`, as code.
+    data : dict of str to str
+        Where empirical FC and connectome came from: files, shapes and SHA-256 hashes.
     """
 
     fitted: State
@@ -81,6 +85,7 @@ class FitResult(Portable):
     evaluation: Evaluation | None = field(default=None, repr=False)
     before: "FitResult | None" = field(default=None, repr=False)
     options: dict = field(default_factory=dict, repr=False)
+    data: dict = field(default_factory=dict, repr=False)
 
     @property
     def loss(self):
@@ -310,7 +315,8 @@ def fit(
     is_fixed = fresh is not None and not fresh
     simulate, state = prepare(sim, simulation_length, noise)
     labels = sim.connectivity.region_labels
-    target = match_target(target, labels, missing)
+    given, target = target, match_target(target, labels, missing)
+    data = data_of(real_array(given, "target", masked=np.nan), sim.connectivity)
     monitor = choose_monitor(simulate.monitors, monitor)
     skip_t = transient(simulate.monitors[monitor], state.monitors[monitor]) if skip_t is None else int(skip_t)
     state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
@@ -335,9 +341,8 @@ def fit(
         length = max(used * simulate.monitors[monitor].istep, _SHORTEST) * simulate.dt
         limits = {"max_evaluations": max_evaluations, "penalty": penalty, "callback": callback, "progress": progress}
         fitted, history, _ = fit_linear(linear, state, of_linear, target, monitor, length, confirm, **limits)
-        before = FitResult(
-            fitted, history.best, state, history, target, simulate, skip_t, monitor, held, options=options
-        )
+        whole = {"options": options, "data": data}
+        before = FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)
         if method == "linear" or history.stop_reason.startswith("interrupted"):
             return before
         state = fitted
@@ -368,5 +373,5 @@ def fit(
     )
     loop.checkpoint.named = deciding
     fitted, history = loop.run(state, max_steps, resume)
-    whole = {"before": before, "options": options}
+    whole = {"before": before, "options": options, "data": data}
     return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)
