@@ -40,7 +40,9 @@ th[scope] { border-bottom-color: var(--row); font-weight: normal; color: var(--q
 td { white-space: pre-wrap; }
 .facts td { overflow-wrap: anywhere; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th.number { white-space: normal; vertical-align: bottom; }
+th.number { white-space: normal; vertical-align: bottom; min-width: 5.7em; overflow-wrap: anywhere; }
+.text { min-width: 3.3em; }
+.text:first-child { min-width: 6em; overflow-wrap: anywhere; }
 pre { padding: .7rem; background: var(--box); font-size: .8rem; line-height: 1.4; white-space: pre-wrap;
       overflow-wrap: anywhere; }
 pre.columns { white-space: pre; overflow-x: auto; }
@@ -57,9 +59,6 @@ summary { cursor: pointer; }
   .scroll { overflow: visible; background: none; }
   table { font-size: 8.5pt; }
   th, td { padding-right: .5rem; overflow-wrap: anywhere; }
-  .text { min-width: 3.3em; }
-  .text:first-child { min-width: 6em; }
-  th.number { min-width: 5.2em; }
   pre, pre.columns { background: none; border: 1px solid #c8c8c8; font-size: 7pt; white-space: pre-wrap; }
   .headline { background: none; }
   details::details-content { content-visibility: visible; block-size: auto; }

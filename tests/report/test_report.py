@@ -1,6 +1,7 @@
 """A report is one whole page that says what the result says, asks for nothing, and costs no file of anybody's."""
 
 import base64
+import hashlib
 import html.parser
 import importlib.metadata
 import io
@@ -47,6 +48,13 @@ from tvb_jaxfit.page import facts, table, tag
 from tvb_jaxfit.page import figure as page_figure
 from tvb_jaxfit.parameters import parameters_of, plain, with_values
 from tvb_jaxfit.translate.clone import clone
+
+
+def target_of():
+    """As the fits of conftest.py have been given it."""
+    random = np.random.default_rng(7)
+    return np.corrcoef(random.normal(size=(5, 40)) + random.normal(size=40))
+
 
 KINDS = (
     *("evaluated", "not evaluated", "linear", "linear and simulated"),
@@ -188,7 +196,12 @@ def test_a_page_tells_browsers_its_encoding_width_and_language(pages):
 def test_folds_say_what_is_in_them(pages):
     _, page = pages["evaluated"]
     assert [name for name, _ in page.elements].count("details") == 4
-    for said in ("All fitted values, by region", "Every run", "The fit, as code", "as code (all digits; tables have 6)"):
+    for said in (
+        "All fitted values, by region",
+        "Every run",
+        "The fit, as code",
+        "as code (all digits; tables have 6)",
+    ):
         assert said in page.text
     for subject in ("The run", "Data", "The fit", "Versions"):
         assert tag("h3", subject) in pages["evaluated"][0].read_text(encoding="utf-8")
@@ -505,6 +518,17 @@ def test_the_run_is_told(kinds):
     told = account._run(of_two)
     assert told["FC of"].startswith("monitors[1] (Bold") and "nsig 1e-05 to 2e-05, " in told["noise"]
     assert account._run(kinds["deterministic"])["noise"] == "none: the integrator is deterministic"
+
+
+def test_where_fc_and_connectome_came_from_is_told(kinds, pages):
+    result = kinds["evaluated"]
+    told = account.account_of(result).facts["Data"]
+    given = {"empirical FC": target_of(), "weights": result.sim.connectivity.weights}
+    given["tract lengths"] = result.sim.connectivity.tract_lengths
+    assert list(told) == list(given)
+    for name, array in given.items():
+        assert hashlib.sha256(array.tobytes()).hexdigest() in told[name] and "5 x 5" in told[name]
+        assert told[name] in pages["evaluated"][1].text
 
 
 def test_what_options_that_were_left_out_stand_for_is_told(kinds):

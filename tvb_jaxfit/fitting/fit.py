@@ -149,7 +149,8 @@ class FitResult(Portable):
         Parameters
         ----------
         path : path-like
-            HTML, one file that asks for no other; `evaluate` first, to have that in it.
+            Ends in ``.html``; its folder is made where there is none. One file that asks for no other; for a PDF, print
+            it from a browser. `evaluate` first, to have r on fresh noise as its headline.
         certificate : Certificate or bool, optional
             As `certify` gave it; True has one made, of the fitted simulator and 10 s or a few samples.
         force : bool, optional
@@ -164,15 +165,23 @@ class FitResult(Portable):
         FileExistsError
             Where there is a file of that name, without ``force``.
         ValueError
-            Where the result holds no simulator.
+            Another ending, such as ``.pdf``; where the result holds no simulator.
         RuntimeError
             As `certify`, where a certificate is to be made.
         OSError
             As of any writing; there is no file then, or the one that was there before.
         """
+        from ..certificate import Certificate
         from .account import account_of, certified
-        from .report import refuse_existing, write_report
+        from .report import refuse_existing, refuse_no_page, write_report
 
+        check(
+            "report",
+            path=(path, allowed.path),
+            certificate=(certificate, allowed.optional(allowed.either(allowed.flag, allowed.a(Certificate)))),
+            force=(force, allowed.flag),
+        )
+        refuse_no_page(path)
         refuse_existing(path, force)
         # One that failed is false, and is shown.
         if isinstance(certificate, bool) or certificate is None:

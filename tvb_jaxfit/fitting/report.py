@@ -15,6 +15,30 @@ from .headline import headline
 _LISTED = 10_000
 # Panels of regional values side by side.
 _COLUMNS = 3
+# Ends of a page's name, by which a browser knows it.
+_ENDS = (".html", ".htm")
+
+
+def refuse_no_page(path):
+    """Raise ValueError where a path is not one that a page can have.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"report: {path} is a folder. Name a file in it: {path / 'report.html'}.")
+    if path.suffix.lower() not in _ENDS:
+        other = path.with_suffix(".html") if path.name else "report.html"
+        how = " and print from a browser (Ctrl+P, Save as PDF): it is laid out for A4 paper"
+        how = how if path.suffix.lower() in (".pdf", ".ps") else ""
+        raise ValueError(
+            f"report: {path} ends in {path.suffix or 'nothing'}; a report is an HTML page. Give {other}{how}."
+        )
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"report: {above} is a file, and no folder for {path}. Name another place.")
 
 
 def refuse_existing(path, force):
@@ -47,9 +71,12 @@ def write_report(path, account, force=False):
     ------
     FileExistsError
         Where there is a file of that name, without ``force``.
+    ValueError
+        Where the name does not end as a page's, or is a folder's.
     OSError
         As of any writing.
     """
+    refuse_no_page(path)
     refuse_existing(path, force)
     text = report(account)
     refuse_existing(path, force)
