@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 
 from .markup import Html, facts, table, tag
 
@@ -14,7 +13,8 @@ _STYLE = """
 :root { color-scheme: light dark; --page: light-dark(#fff, #17191b); --ink: light-dark(#1a1a1a, #e2e2e2);
         --quiet: light-dark(#555, #a5a5a5); --line: light-dark(#c8c8c8, #4a4a4a); --row: light-dark(#e2e2e2, #343434);
         --box: light-dark(#f5f5f5, #222527); --shade: light-dark(rgb(0 0 0 / .25), rgb(255 255 255 / .3)); }
-body { max-width: 62rem; margin: 2rem auto; padding: 0 clamp(.8rem, 4vw, 1.5rem); background: var(--page); color: var(--ink);
+body { max-width: 62rem; margin: 2rem auto; padding: 0 clamp(.8rem, 4vw, 1.5rem);
+       background: var(--page); color: var(--ink);
        font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
        overflow-wrap: break-word; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .2rem; }
@@ -26,7 +26,6 @@ p { margin: .5rem 0; }
 .headline strong { font-size: 1.5rem; font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #fff; }
-.scroll img { max-width: max(100%, .4 * var(--natural)); }
 figcaption { margin-top: .3rem; color: var(--quiet); font-size: .875rem; }
 .scroll { overflow-x: auto; background: linear-gradient(to right, var(--page) 1rem, transparent 2rem) 0 / 2rem 100%,
           linear-gradient(to left, var(--page) 1rem, transparent 2rem) 100% / 2rem 100%,
@@ -54,7 +53,6 @@ summary { cursor: pointer; }
   h2, h3, h2 + p, summary { break-after: avoid; }
   figure, tr, table:not(.long) { break-inside: avoid; }
   figure img { max-height: 95mm; }
-  .scroll img { max-width: 100%; }
   thead { display: table-header-group; }
   .scroll { overflow: visible; background: none; }
   table { font-size: 8.5pt; }
@@ -88,9 +86,7 @@ def figure(drawn, caption):
     with matplotlib.rc_context({"svg.hashsalt": "tvb_jaxfit"}):
         drawn.savefig(file, format="svg", dpi=200, metadata={"Date": None}, bbox_inches="tight")
     source = f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
-    width = re.search(rb'width="([0-9.]+)pt"', file.getvalue())[1].decode()
-    image = tag("img", src=source, alt=caption, style=f"--natural: {width}pt")
-    return tag("figure", tag("div", image, class_="scroll"), tag("figcaption", caption))
+    return tag("figure", tag("img", src=source, alt=caption), tag("figcaption", caption))
 
 
 def folded(summary, *content):

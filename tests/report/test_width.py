@@ -48,8 +48,9 @@ def measured(pages, folder):
         frames += f'<iframe src="{name}.html" style="border: 0; width: {width}px; height: 3000px"></iframe>'
     (folder / "all.html").write_text(frames, encoding="utf-8")
     flags = (
-        "--headless --hide-scrollbars --no-sandbox --disable-gpu --disable-quic --no-first-run "
-        "--disable-background-networking --disable-component-update --disable-sync --virtual-time-budget=5000 --window-size=1400,1200 --dump-dom"
+        "--headless --hide-scrollbars --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+        "--disable-background-networking --disable-component-update --virtual-time-budget=5000 "
+        "--window-size=1400,1200 --dump-dom"
     )
     command = ["chromium", *flags.split(), f"--user-data-dir={folder / 'profile'}", (folder / "all.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
