@@ -95,7 +95,7 @@ def shown_in_notebook(title, *content):
     ----------
     title : str
     *content
-        As for `tag`.
+        `Html`, or text of a paragraph, escaped.
 
     Returns
     -------
@@ -104,10 +104,11 @@ def shown_in_notebook(title, *content):
     Examples
     --------
     >>> from tvb_jaxfit.markup import shown_in_notebook
-    >>> shown_in_notebook("Fit of <b>")
-    '<div><p><strong>Fit of &lt;b&gt;</strong></p></div>'
+    >>> shown_in_notebook("Fit of <b>", "3 steps")
+    '<div><p><strong>Fit of &lt;b&gt;</strong></p><p>3 steps</p></div>'
     """
-    return str(tag("div", tag("p", tag("strong", title)), *content))
+    told = (part if isinstance(part, Html) else tag("p", part) for part in content)
+    return str(tag("div", tag("p", tag("strong", title)), *told))
 
 
 def _shown(cell):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..markup import shown_in_notebook, table
 from .yardsticks import Targets
 
 
@@ -141,6 +142,15 @@ class Evaluation:
             *(f"  {remark}" for remark in self.remarks()),
         ]
         return "\n".join(line.rstrip() for line in lines)
+
+    def _repr_html_(self):
+        told = f"{self.n_samples} samples of runs of {seconds(self.length)}, after {self.skip_t} left out"
+        return shown_in_notebook(
+            f"Evaluation: {self.description}",
+            f"{told}; mean ± standard deviation over noise",
+            table(["", "r (off-diagonal)", "RMSE"], self.table()),
+            *self.remarks(),
+        )
 
     def table(self):
         """Lines of text: what, r and RMSE, as mean ± standard deviation over noise.

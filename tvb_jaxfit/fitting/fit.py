@@ -203,6 +203,11 @@ class FitResult(Portable):
             lines.append(f"  {path}: {began[path]} -> {parameter}")
         return "\n".join(lines)
 
+    def _repr_html_(self):
+        from .notebook import of_fit
+
+        return of_fit(self)
+
 
 def fit(
     sim,
