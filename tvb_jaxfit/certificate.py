@@ -7,6 +7,7 @@ import numpy as np
 
 from . import options as allowed
 from .controls import NO_CHANGE, controls, with_mistake
+from .markup import shown_in_notebook, table
 from .options import check
 from .parameters import plain
 from .processes import refuse_forked
@@ -130,6 +131,26 @@ class Certificate:
                 verdict = "GOES UNNOTICED" if d <= self.lifted_tolerance else "noticed"
                 lines.append(row(name, "", "", "", f"{d:.1e}", verdict))
         return "\n".join(line.rstrip() for line in lines)
+
+    def _repr_html_(self):
+        rows = []
+        for title, comparisons, tolerance in (
+            ("history in float64", self.lifted, self.lifted_tolerance),
+            ("as it is", self.stock, self.stock_tolerance),
+        ):
+            for c in comparisons:
+                rows.append([f"TVB, {title}: {c.monitor}", f"{c.relative:.1e}", f"{tolerance:g}", c.verdict(tolerance)])
+        for name, d in self.controls.items():
+            is_made = not isinstance(d, str)
+            verdict = (
+                f"not applicable: {d}" if not is_made else "noticed" if not d <= self.lifted_tolerance else "missed"
+            )
+            rows.append([f"control: {name}", f"{d:.1e}" if is_made else "", f"{self.lifted_tolerance:g}", verdict])
+        return shown_in_notebook(
+            f"Certificate: {'PASSED' if self.passed else 'FAILED'}",
+            f"{self.simulator}, {self.n_steps} steps; controls must differ by more than their tolerance",
+            table(["", "relative difference", "tolerance", "verdict"], rows),
+        )
 
 
 def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_tolerance=STOCK_TOLERANCE):

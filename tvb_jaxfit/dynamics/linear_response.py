@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..markup import shown_in_notebook
 from ..observation import correlations
 from ..processes import Portable, refuse_forked
 from ..programs import Program
@@ -204,6 +205,9 @@ class LinearResponse(Portable):
             f"  fixed point: {state}{slowest}\n"
             f"  reach of fluctuations into the curvature: {float(self.reach.max()):.3f}"
         )
+
+    def _repr_html_(self):
+        return shown_in_notebook(*repr(self).splitlines())
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import options as allowed
+from ..markup import shown_in_notebook, table
 from ..options import check
 from ..parameters import path_name, with_values
 from ..processes import Portable, refuse_forked
@@ -101,11 +102,11 @@ class Exploration:
         pandas.DataFrame
             One row a point: a column for each axis (see `Space.to_pandas`), and ``value``, or the paths of the values.
         """
-        table = self.space.to_pandas()
+        frame = self.space.to_pandas()
         for name, values in _named(self.values):
             if values.shape == self.space.shape:
-                table[name] = values.ravel()
-        return table
+                frame[name] = values.ravel()
+        return frame
 
     def __repr__(self):
         lines = [f"Exploration: {self.stop_reason}, {self.wall_time:.1f} s"]
@@ -121,6 +122,15 @@ class Exploration:
             point, what = self.failures[0]
             lines.append(f"  failed: {len(self.failures)} points, the first at {_told(point)}: {what}")
         return "\n".join(lines)
+
+    def _repr_html_(self):
+        axes = [(path, repr(axis)) for path, axis in self.space.axes.items()]
+        told = repr(self).splitlines()[len(axes) + 2 :]
+        return shown_in_notebook(
+            f"Exploration: {len(self.space)} points, {self.stop_reason}, {self.wall_time:.1f} s",
+            table(["axis", "values"], axes),
+            *told,
+        )
 
 
 class ParallelExecution(Portable):

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from .. import options as allowed
+from ..arrays import real_array
 from ..dynamics.simulate import Simulate
 from ..loss import MISSING, fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
@@ -15,6 +16,7 @@ from ..options import check
 from ..parameters import parameters_of, plain
 from ..processes import Portable, refuse_forked
 from ..progress import announced
+from ..provenance import data_of
 from ..state import State
 from ..translate.assemble import leaves
 from ..translate.clone import Packed, clone, configured_clone
@@ -33,7 +35,7 @@ from .monitored import choose_monitor, transient
 from .objective import free_of_charge
 from .optimizer import OptaxOptimizer, gradient_transformation
 from .recipe import told
-from .target import match_target
+from .target import match_target, opened
 
 _METHODS = ("simulate", "linear", "linear+simulate")
 # Keys of the noise that a fit sees, and of the noise that it is held against.
@@ -69,6 +71,8 @@ class FitResult(Portable):
         The linear fit that the simulation went on from.
     options : dict of str to str
         Of `fit`, as code.
+    data : dict of str to str
+        Where empirical FC and connectome came from: files, shapes and SHA-256 hashes.
     """
 
     fitted: State
@@ -83,6 +87,7 @@ class FitResult(Portable):
     evaluation: Evaluation | None = field(default=None, repr=False)
     before: "FitResult | None" = field(default=None, repr=False)
     options: dict = field(default_factory=dict, repr=False)
+    data: dict = field(default_factory=dict, repr=False)
 
     @property
     def loss(self):
@@ -146,7 +151,8 @@ class FitResult(Portable):
         Parameters
         ----------
         path : path-like
-            HTML, one file that asks for no other; `evaluate` first, to have that in it.
+            Ends in ``.html``; its folder is made where there is none. One file that asks for no other; for a PDF, print
+            it from a browser. `evaluate` first, to have r on fresh noise as its headline.
         certificate : Certificate or bool, optional
             As `certify` gave it; True has one made, of the fitted simulator and 10 s or a few samples.
         force : bool, optional
@@ -161,15 +167,23 @@ class FitResult(Portable):
         FileExistsError
             Where there is a file of that name, without ``force``.
         ValueError
-            Where the result holds no simulator.
+            Another ending, such as ``.pdf``; where the result holds no simulator.
         RuntimeError
             As `certify`, where a certificate is to be made.
         OSError
             As of any writing; there is no file then, or the one that was there before.
         """
+        from ..certificate import Certificate
         from .account import account_of, certified
-        from .report import refuse_existing, write_report
+        from .report import refuse_existing, refuse_no_page, write_report
 
+        check(
+            "report",
+            path=(path, allowed.path),
+            certificate=(certificate, allowed.optional(allowed.either(allowed.flag, allowed.a(Certificate)))),
+            force=(force, allowed.flag),
+        )
+        refuse_no_page(path)
         refuse_existing(path, force)
         # One that failed is false, and is shown.
         if isinstance(certificate, bool) or certificate is None:
@@ -190,6 +204,11 @@ class FitResult(Portable):
         for path, parameter in parameters_of(self.best).items():
             lines.append(f"  {path}: {began[path]} -> {parameter}")
         return "\n".join(lines)
+
+    def _repr_html_(self):
+        from .notebook import of_fit
+
+        return of_fit(self)
 
 
 def fit(
@@ -314,7 +333,9 @@ def fit(
     with announced("fit: translating the simulator", progress):
         simulate, state = prepare(sim, simulation_length, noise)
     labels = sim.connectivity.region_labels
-    target = match_target(target, labels, missing)
+    given = opened(target)
+    target = match_target(given, labels, missing)
+    data = data_of(real_array(given, "target", masked=np.nan), sim.connectivity)
     monitor = choose_monitor(simulate.monitors, monitor)
     skip_t = transient(simulate.monitors[monitor], state.monitors[monitor]) if skip_t is None else int(skip_t)
     state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
@@ -341,9 +362,8 @@ def fit(
         length = max(used * simulate.monitors[monitor].istep, _SHORTEST) * simulate.dt
         limits = {"max_evaluations": max_evaluations, "penalty": penalty, "callback": callback, "progress": progress}
         fitted, history, _ = fit_linear(linear, state, of_linear, target, monitor, length, confirm, **limits)
-        before = FitResult(
-            fitted, history.best, state, history, target, simulate, skip_t, monitor, held, options=options
-        )
+        whole = {"options": options, "data": data}
+        before = FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)
         if method == "linear" or history.stop_reason.startswith("interrupted"):
             return before
         state = fitted
@@ -374,5 +394,5 @@ def fit(
     )
     loop.checkpoint.named = deciding
     fitted, history = loop.run(state, max_steps, resume)
-    whole = {"before": before, "options": options}
+    whole = {"before": before, "options": options, "data": data}
     return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)

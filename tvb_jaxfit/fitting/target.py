@@ -39,8 +39,7 @@ def match_target(target, region_labels, missing="refuse"):
         Where rows were put into another order.
     """
     labels = [label.decode() if isinstance(label, bytes) else str(label) for label in region_labels]
-    if isinstance(target, (str, os.PathLike)):
-        target = load_fc(target)
+    target = opened(target)
     if hasattr(target, "columns") and hasattr(target, "index"):
         if np.ndim(target) == 2 and len(target.index) != len(target.columns):
             raise ValueError(_misshapen(np.shape(target), len(labels), target.columns))
@@ -58,6 +57,11 @@ def match_target(target, region_labels, missing="refuse"):
     if problems:
         raise ValueError("target: " + "; ".join(problems) + ".")
     return target
+
+
+def opened(target):
+    """Target, read where it is the path of a file."""
+    return load_fc(target) if isinstance(target, (str, os.PathLike)) else target
 
 
 def _misshapen(shape, n_node, columns=None):
