@@ -167,6 +167,9 @@ def _keys(fit, named):
 def _other(one, another):
     """Names of what differs between two fits, each as far down as it is known."""
     paths = [path for path in one | another if one.get(path) != another.get(path)]
+    if "precision" in paths:
+        # In another precision, all arrays are others.
+        return ["precision (64-bit mode, or another of JAX's settings of arithmetic and random numbers)"]
     deepest = [path for path in paths if not any(_is_within(other, path) for other in paths)]
     # Of code and classes, what they are of.
     names = dict.fromkeys(_INSIDE.split(path)[0] for path in deepest)

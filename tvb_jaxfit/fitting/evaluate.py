@@ -5,6 +5,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .. import options as allowed
+from ..dynamics.real_state import refuse_rounding
 from ..loss import MISSING, rmse
 from ..observation import compute_fc
 from ..options import check
@@ -36,6 +37,7 @@ def resample(state, key):
         Where the simulator draws no noise.
     """
     check("resample", state=(state, allowed.a(State)), key=(key, allowed.key))
+    refuse_rounding(state, "resample")
     state = plain(state)
     if "noise" not in state.integrator:
         raise ValueError("resample: the integrator is deterministic; there is no noise to draw.")

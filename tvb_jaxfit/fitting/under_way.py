@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ..dynamics.real_state import refuse_rounding
 from ..parameters import parameters_of, path_name, plain, with_values
 from ..state import n_regions
 from .callbacks import deciding
@@ -25,6 +26,7 @@ class Fit:
     """A fit under way: where it stands, the last good images and the best ones, and why it ended."""
 
     def __init__(self, optimizer, state):
+        refuse_rounding(state, "OptaxOptimizer.run")
         self.optimizer, self.state, self.began = optimizer, state, time.perf_counter()
         self.parameters, self.rest = _marked(state), plain(state)
         start = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
