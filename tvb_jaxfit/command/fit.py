@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optax
 
+from ..errors import FitFailed
 from ..fitting.account import account_of, certified
 from ..fitting.checkpoint import Anew
 from ..fitting.fit import fit
@@ -33,7 +34,7 @@ def run(options, command):
     code : int
         See `tvb_jaxfit.command.main.main`.
     problem : Exception or None
-        What could not be done after the fit.
+        What could not be done after the fit, or why it is no result.
 
     Raises
     ------
@@ -45,21 +46,28 @@ def run(options, command):
     folder = Path(options.out)
     checkpoint = None if options.method == "linear" else (Anew if options.force else Path)(folder / CHECKPOINT)
     former = stamp(folder / CHECKPOINT)
-    result = fit(
-        sim,
-        target,
-        free,
-        method=options.method,
-        optimizer=None if options.learning_rate is None else optax.adam(options.learning_rate),
-        max_steps=options.steps,
-        patience=options.patience,
-        max_evaluations=options.max_evaluations,
-        skip_t=options.skip,
-        checkpoint=checkpoint,
-        resume=options.resume,
-        progress=not options.quiet,
-        missing=options.missing,
-    )
+    problem = None
+    try:
+        result = fit(
+            sim,
+            target,
+            free,
+            method=options.method,
+            optimizer=None if options.learning_rate is None else optax.adam(options.learning_rate),
+            max_steps=options.steps,
+            patience=options.patience,
+            max_evaluations=options.max_evaluations,
+            skip_t=options.skip,
+            checkpoint=checkpoint,
+            resume=options.resume,
+            progress=not options.quiet,
+            missing=options.missing,
+        )
+    except FitFailed as error:
+        # The linear fit that it was to go on from is a result all the same.
+        if error.before is None:
+            raise
+        result, problem = error.before, error
     if options.learning_rate is not None:
         result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
     print(result)
@@ -68,9 +76,12 @@ def run(options, command):
     of_another = [CHECKPOINT] if options.force and former == stamp(folder / CHECKPOINT) else []
     with _writing(folder):
         keep(folder, account, of_another)
-    code, problem, certificate = _code_of(result), None, None
-    if code == DONE and (options.evaluate or options.certify):
-        code, problem, certificate = _afterwards(result, options)
+    code, certificate = NO if problem else _code_of(result), None
+    if result.diverged and problem is None:
+        problem = FitFailed(f"the fit diverged, and is no result: {result.diverged}")
+    if code != INTERRUPTED and result.loss.size and (options.evaluate or options.certify):
+        after, failed, certificate = _afterwards(result, options)
+        code, problem = after or code, failed or problem
         account = replace(account, evaluation=result.evaluation, certificate=certificate)
         with _writing(folder):
             keep(folder, account)
@@ -93,7 +104,7 @@ def _writing(folder):
 def _code_of(result):
     if result.history.stop_reason.startswith("interrupted"):
         return INTERRUPTED
-    return DONE if result.loss.size else NO
+    return DONE if result.loss.size and not result.diverged else NO
 
 
 def _afterwards(result, options):
@@ -107,6 +118,9 @@ def _afterwards(result, options):
             print(result.evaluate(n_seeds=options.evaluate, tvb=options.tvb, progress=not options.quiet))
             if result.evaluation.interrupted:
                 return INTERRUPTED, None, certificate
+            if result.evaluation.failed:
+                failed = "; ".join(result.evaluation.remarks())
+                return NO, FitFailed(f"the fitted simulator does not stay finite on fresh noise: {failed}"), certificate
     except KeyboardInterrupt:
         return INTERRUPTED, None, certificate
     except Exception as error:

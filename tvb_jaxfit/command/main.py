@@ -6,6 +6,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+from ..errors import FitFailed
 from .options import DONE, FAILED, INTERRUPTED, NO, REFUSED, Refused, is_refusal, parser, problems_of
 
 
@@ -35,6 +36,10 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("tvb-jaxfit: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except FitFailed as error:
+        # It was tried: what came of it is no result.
+        _say(options, error)
+        return NO
     except Exception as error:
         if not is_refusal(error):
             traceback.print_exception(error)

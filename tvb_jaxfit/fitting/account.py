@@ -16,6 +16,7 @@ from ..show import kind_of, traits_of
 from . import refinement
 from .evaluation import Evaluation
 from .fit import SEEN, UNSEEN
+from .monitored import is_noisy
 from .recipe import fit_call, tvb_values
 from .runs import moved
 
@@ -145,7 +146,7 @@ def account_of(result, certificate=None, command=None):
         parameters=_parameters(first.initial, result.best, sim),
         evaluation=result.evaluation,
         certificate=certificate,
-        is_noisy="noise" in result.initial.integrator and bool(np.any(result.initial.integrator.noise.nsig > 0.0)),
+        is_noisy=is_noisy(result.initial),
         facts={"The run": _run(result), "The fit": _options(result), "Versions": versions()},
         code=again | {"The fitted values, in TVB alone": tvb_values(result.best, sim)},
     )

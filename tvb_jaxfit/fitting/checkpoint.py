@@ -16,7 +16,7 @@ from .libraries import own_sources
 from .store import Unreadable, read, write
 
 _KIND = "checkpoint of a fit"
-_FORM = 2
+_FORM = 3
 # What a loss at the same values may differ by, on another machine say; another loss differs by more.
 _SAME = 1e-3
 # How deep the parts of a fit are nested that have a key of their own: as deep as a message names them.

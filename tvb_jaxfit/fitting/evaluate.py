@@ -163,7 +163,9 @@ def evaluate(
             total = n * runs.simulate.n_steps
             with tqdm(total=total, desc=simulator, unit="step", unit_scale=True, disable=not (progress and n)) as bar:
                 for one in seeds[:n]:
-                    whole, windows, why = _fc_of(run(one, bar.update), skip_t, n_window)
+                    signal = run(one, bar.update)
+                    whole, windows, why = _fc_of(signal, skip_t, n_window)
+                    why = why and (runs.why_no_fc(simulator, one, signal, skip_t) or why)
                     rows += [
                         {"simulator": simulator, "seed": one, "target": name} | _scores(whole, windows, matrix, among)
                         for name, matrix in targets.matrices.items()

@@ -16,7 +16,8 @@ def match_target(target, region_labels, missing="refuse"):
         A DataFrame's labels are matched to the regions.
     region_labels : sequence of str
     missing : {"refuse", "ignore"}, optional
-        Whether pairs of regions without data (NaN, or masked) are refused or kept as NaN.
+        Whether pairs of regions without data (NaN, or masked; of a DataFrame, regions that it does not have) are
+        refused or kept as NaN.
 
     Returns
     -------
@@ -36,11 +37,17 @@ def match_target(target, region_labels, missing="refuse"):
     """
     labels = [label.decode() if isinstance(label, bytes) else str(label) for label in region_labels]
     if hasattr(target, "columns") and hasattr(target, "index"):
-        target = _by_labels(target, labels)
+        target = _by_labels(target, labels, missing)
     target = np.array(real_array(target, "target", masked=np.nan), dtype=float)
     n_node = len(labels)
     if target.shape != (n_node, n_node):
-        raise ValueError(f"target: shape {target.shape} for {n_node} regions; give ({n_node}, {n_node}).")
+        some = ""
+        if target.ndim == 2 and target.shape[0] == target.shape[1] < n_node:
+            some = (
+                ". Of some of the regions, give it with their labels, pandas.DataFrame(fc, labels, labels), and "
+                'missing="ignore": the network stays whole, and pairs without data count nothing'
+            )
+        raise ValueError(f"target: shape {target.shape} for {n_node} regions; give ({n_node}, {n_node}){some}.")
     np.fill_diagonal(target, 0.0)
     problems = _of_values(target, missing) or _of_pairs(target)
     if problems:
@@ -92,17 +99,29 @@ def _of_pairs(target):
     return problems
 
 
-def _by_labels(frame, labels):
+def _by_labels(frame, labels, missing):
+    """Values of a labelled FC in the order of the regions; NaN for regions that it lacks, where they may be missing."""
     rows, columns = [str(i) for i in frame.index], [str(i) for i in frame.columns]
     if rows != columns:
         raise ValueError("target: its row and column labels differ; give a square frame with the same labels on both.")
-    missing, extra = sorted(set(labels) - set(rows)), sorted(set(rows) - set(labels))
+    lacking, extra = sorted(set(labels) - set(rows)), sorted(set(rows) - set(labels))
     repeated = sorted({label for label in rows if rows.count(label) > 1})
-    if missing or extra or repeated:
-        parts = {"missing": missing, "extra": extra, "repeated": repeated}
+    if extra or repeated or (lacking and missing != "ignore"):
+        parts = {"missing": lacking, "extra": extra, "repeated": repeated}
         told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in parts.items() if names)
-        raise ValueError(f"target: labels do not match connectivity.region_labels ({told}). Rename or select them.")
-    order = [rows.index(label) for label in labels]
+        some = ""
+        if lacking and not (extra or repeated):
+            some = (
+                '; or give missing="ignore" (--missing ignore on the command line): the network stays whole, and the '
+                "pairs of these regions count nothing"
+            )
+        raise ValueError(
+            f"target: labels do not match connectivity.region_labels ({told}). Rename or select them{some}."
+        )
+    found = [label for label in labels if label in set(rows)]
+    order, places = [rows.index(label) for label in found], [labels.index(label) for label in found]
     if order != list(range(len(order))):
         warnings.warn("target: rows and columns were put into the order of connectivity.region_labels.", stacklevel=4)
-    return real_array(frame, "target")[np.ix_(order, order)]
+    values = np.full((len(labels), len(labels)), np.nan)
+    values[np.ix_(places, places)] = real_array(frame, "target", masked=np.nan)[np.ix_(order, order)]
+    return values
