@@ -241,7 +241,8 @@ class Linear(Portable):
         """
         refuse_forked("linear")
         state = real_state(state)
-        found = self._run(state, state.initial_conditions[-1] if start is None else start)
+        with self.simulate.precision(state):
+            found = self._run(state, state.initial_conditions[-1] if start is None else start)
         return LinearResponse(*found, state, self)
 
     @_promoting

@@ -14,9 +14,9 @@ from ..constraints import MaskedParameter
 from ..parameters import parameters_of
 from ..show import kind_of, traits_of
 from . import refinement
-from .evaluate import is_noisy
 from .evaluation import Evaluation
 from .fit import SEEN, UNSEEN
+from .monitored import is_noisy
 from .recipe import fit_call, tvb_values
 from .runs import moved
 from .yardsticks import hemispheres

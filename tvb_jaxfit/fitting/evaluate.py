@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from .. import options as allowed
+from ..dynamics.real_state import refuse_rounding
 from ..loss import MISSING, rmse
 from ..observation import compute_fc
 from ..options import check
@@ -36,28 +37,13 @@ def resample(state, key):
         Where the simulator draws no noise.
     """
     check("resample", state=(state, allowed.a(State)), key=(key, allowed.key))
+    refuse_rounding(state, "resample")
     state = plain(state)
     if "noise" not in state.integrator:
         raise ValueError("resample: the integrator is deterministic; there is no noise to draw.")
     noise = state.integrator.noise
     draws = jax.random.normal(key, noise.draws.shape, noise.draws.dtype)
     return state.replace(integrator=state.integrator.replace(noise=noise.replace(draws=draws)))
-
-
-def is_noisy(state):
-    """Whether a simulation from a state has noise: its integrator draws some, of a dispersion above 0.
-
-    Parameters
-    ----------
-    state : State
-        Plain, or with `Parameter`s.
-
-    Returns
-    -------
-    bool
-    """
-    integrator = state.integrator
-    return "noise" in integrator and bool(np.any(np.asarray(integrator.noise.nsig) > 0.0))
 
 
 def evaluate(
@@ -178,7 +164,9 @@ def evaluate(
             total = n * runs.simulate.n_steps
             with progress_bar(simulator, "step", total, progress and n > 0, unit_scale=True) as bar:
                 for one in seeds[:n]:
-                    whole, windows, why = _fc_of(run(one, bar.update), skip_t, n_window)
+                    signal = run(one, bar.update)
+                    whole, windows, why = _fc_of(signal, skip_t, n_window)
+                    why = why and (runs.why_no_fc(simulator, one, signal, skip_t) or why)
                     rows += [
                         {"simulator": simulator, "seed": one, "target": name} | _scores(whole, windows, matrix, among)
                         for name, matrix in targets.matrices.items()

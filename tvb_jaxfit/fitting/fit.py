@@ -1,7 +1,7 @@
 """fit: a simulator, a target and what is free, in one call."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ import optax
 from .. import options as allowed
 from ..arrays import real_array
 from ..dynamics.simulate import Simulate
+from ..errors import FitFailed
 from ..loss import MISSING, fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
 from ..options import check
@@ -24,6 +25,7 @@ from ..translate.linear import prepare_linear
 from ..translate.simulator import prepare
 from . import refinement
 from .confirmation import confirmation
+from .diagnosis import refuse_no_fc_at_start, why_no_fc, why_not_finite
 from .domains import refuse_starts
 from .evaluate import evaluate, resample
 from .evaluation import Evaluation
@@ -31,7 +33,7 @@ from .free import mark
 from .history import History
 from .linear_fit import fit_linear
 from .losses import checked_loss, checked_penalty
-from .monitored import choose_monitor, transient
+from .monitored import choose_monitor, is_noisy, refuse_no_fc, transient
 from .objective import free_of_charge
 from .optimizer import OptaxOptimizer, gradient_transformation
 from .recipe import told
@@ -88,6 +90,11 @@ class FitResult(Portable):
     before: "FitResult | None" = field(default=None, repr=False)
     options: dict = field(default_factory=dict, repr=False)
     data: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def diverged(self):
+        """Why the fit is no result, or is one up to some step only: empty where all was finite."""
+        return self.history.diverged
 
     @property
     def loss(self):
@@ -197,6 +204,8 @@ class FitResult(Portable):
             lines.append(
                 f"  loss {h.loss[0]:.5f} -> {h.loss[h.best_step]:.5f}, r {self.r[0]:.4f} -> {self.r[h.best_step]:.4f}"
             )
+        if self.diverged:
+            lines.append(f"  DIVERGED: {self.diverged}")
         if self.evaluation is not None:
             lines.append(f"  {self.evaluation.line()}")
         lines.append(f"  {max(0, h.loss.size - 1)} steps, best at {h.best_step}, {h.wall_time:.1f} s; {h.stop_reason}")
@@ -300,7 +309,12 @@ def fit(
     ------
     ValueError
         An unknown method, options that do not go together, a target that does not fit the regions, a path that the
-        simulator does not have, bounds that exclude the start; no stable fixed point anywhere, for a linear fit.
+        simulator does not have, bounds that exclude the start; a monitor whose samples have no FC; no stable fixed
+        point anywhere, for a linear fit.
+    FitFailed
+        Where the loss or its gradient is not finite at the start values: with the sample, the state variable, the
+        region and the time at which the run stops being finite. It holds the linear fit that it went on from, if any,
+        as ``before``.
     UnsupportedComponent
         As `prepare`.
     """
@@ -330,14 +344,15 @@ def fit(
     )
     max_steps, n_noise, max_evaluations = int(max_steps), int(n_noise), int(max_evaluations)
     is_fixed = fresh is not None and not fresh
+    given = opened(target)
     with announced("fit: translating the simulator", progress):
         simulate, state = prepare(sim, simulation_length, noise)
     labels = sim.connectivity.region_labels
-    given = opened(target)
-    target = match_target(given, labels, missing)
-    data = data_of(real_array(given, "target", masked=np.nan), sim.connectivity)
     monitor = choose_monitor(simulate.monitors, monitor)
     skip_t = transient(simulate.monitors[monitor], state.monitors[monitor]) if skip_t is None else int(skip_t)
+    refuse_no_fc("fit", sim, simulate, state, monitor, skip_t)
+    target = match_target(given, labels, missing)
+    data = data_of(real_array(given, "target", masked=np.nan), sim.connectivity)
     state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
     refuse_starts(state)
     penalty = free_of_charge if penalty is None else checked_penalty(penalty, state)
@@ -346,6 +361,9 @@ def fit(
         raise ValueError(f"n_noise: {n_noise}; give at least 1, and more than 1 for fresh noise alone.")
     if patience is not None and not is_fresh:
         raise ValueError(f"patience: {patience}; it counts looks at unseen noise, and this fit sees but one. Leave it.")
+    if not is_noisy(state):
+        # The run of each step is the same: whether it has an FC is known before the gradient is compiled.
+        refuse_no_fc_at_start(sim, simulate, plain(state), monitor, skip_t)
     held, before = configured_clone(sim), None
     # What makes the simulation's fit this one, as its checkpoint names it.
     deciding = {"method": method, "target": target, "penalty": penalty, "skip_t": skip_t, "monitor": monitor}
@@ -362,6 +380,10 @@ def fit(
         length = max(used * simulate.monitors[monitor].istep, _SHORTEST) * simulate.dt
         limits = {"max_evaluations": max_evaluations, "penalty": penalty, "callback": callback, "progress": progress}
         fitted, history, _ = fit_linear(linear, state, of_linear, target, monitor, length, confirm, **limits)
+        if history.diverged:
+            unseen = resample(history.best, jax.random.key(UNSEEN))
+            why = why_no_fc(sim, simulate, unseen, monitor, skip_t)
+            history = replace(history, diverged=f"{history.diverged} {why}".rstrip())
         whole = {"options": options, "data": data}
         before = FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)
         if method == "linear" or history.stop_reason.startswith("interrupted"):
@@ -393,6 +415,11 @@ def fit(
         objective, optimizer, callback=callback, has_aux=True, progress=progress, checkpoint=checkpoint, **unseen
     )
     loop.checkpoint.named = deciding
-    fitted, history = loop.run(state, max_steps, resume)
+    loop.explain = lambda state: why_not_finite(sim, simulate, state, monitor, skip_t, loss, target, penalty)
+    try:
+        fitted, history = loop.run(state, max_steps, resume)
+    except FitFailed as error:
+        error.before = before
+        raise
     whole = {"before": before, "options": options, "data": data}
     return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)

@@ -34,7 +34,8 @@ class Attempt:
     trace : ndarray, shape (n, 3)
         Loss, r and reach at the start values, where the descent began, and at each improvement.
     loss, r : float
-        Mean over simulations on fresh noise; infinite and NaN where none was run, after an interrupt.
+        Mean over simulations on fresh noise; infinite and NaN where none was run, after an interrupt; both NaN where
+        simulations are not finite.
     endless_r, apart : float
         What r, and the root mean square by which their FC differs from that of the linear response, would be if the
         simulations were endless; see `endless`.
@@ -52,7 +53,14 @@ class Attempt:
         """Whether simulations agree with the linear response, but for what their length leaves to chance."""
         return self.endless_r >= self.trace[-1, 1] - _GAP and self.apart <= _APART
 
+    @property
+    def is_diverged(self):
+        """Whether simulations were run, and have no FC."""
+        return np.isnan(self.loss)
+
     def __str__(self):
+        if self.is_diverged:
+            return f"linear response: r {self.trace[-1, 1]:.3f}; simulations on fresh noise are not finite"
         if np.isnan(self.r):
             return f"linear response: r {self.trace[-1, 1]:.3f}; not simulated"
         agrees = "" if self.is_confirmed else ", which they do not confirm"
@@ -173,6 +181,7 @@ def fit_linear(
         best_step=len(best.trace) - 1,
         stop_reason=f"{reason}{followed}{best}",
         wall_time=time.perf_counter() - began,
+        diverged="simulations from the fitted values have no finite FC." if best.is_diverged else "",
     )
     return best.fitted, history, attempts
 

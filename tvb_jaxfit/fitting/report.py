@@ -96,7 +96,11 @@ def report(account):
     -------
     str
     """
-    content = [tag("p", f"Fit to functional connectivity (FC), {account.when}", class_="quiet"), *_headline(account)]
+    content = [tag("p", f"Fit to functional connectivity (FC), {account.when}", class_="quiet")]
+    for stage, history in account.stages.items():
+        if history.diverged:
+            content.append(tag("p", tag("strong", f"{stage}: the fit diverged. "), history.diverged))
+    content += _headline(account)
     for title, section in _SECTIONS.items():
         content += [tag("h2", title), *section(account)]
     return page(f"Fit of {account.description}", *content)
@@ -287,6 +291,8 @@ def _certificate(account):
         told = " runs TVB and its translation on the same draws, and shows how far they are apart."
         yield tag("p", "Not made: ", tag("code", how), told)
         return
+    if of.diverged:
+        yield tag("p", tag("strong", "TVB's own run does not stay finite: "), f"{'; '.join(of.diverged)}.")
     n = len(of.lifted) + len(of.stock) + sum(not isinstance(d, str) for d in of.controls.values())
     caption = (
         f"TVB against its translation, {of.n_steps} steps on the same draws: differences have to lie left of the "

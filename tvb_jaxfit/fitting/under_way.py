@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ..dynamics.real_state import refuse_rounding
+from ..errors import FitFailed
 from ..parameters import parameters_of, path_name, plain, with_values
 from ..programs import Program
 from ..progress import doing
@@ -22,7 +24,7 @@ from .losses import refuse_no_scalar
 # What of a fit changes as it goes on, beside the optimiser's state.
 _HELD = (
     *("step", "images", "good", "best", "best_step", "lowest"),
-    *("losses", "aux", "validated", "validated_aux", "reason"),
+    *("losses", "aux", "validated", "validated_aux", "reason", "diverged"),
 )
 
 
@@ -30,6 +32,7 @@ class Fit:
     """A fit under way: where it stands, the last good images and the best ones, and why it ended."""
 
     def __init__(self, optimizer, state):
+        refuse_rounding(state, "OptaxOptimizer.run")
         self.optimizer, self.state, self.began = optimizer, state, time.perf_counter()
         self.parameters, self.rest = _marked(state), plain(state)
         refuse_starts(state)
@@ -37,7 +40,7 @@ class Fit:
         self.step, self.optimizer_state = 0, _as_before(optimizer.optimizer.init(start))
         self.images = self.good = self.best = start
         self.losses, self.aux, self.validated, self.validated_aux = [], {}, {}, {}
-        self.lowest, self.best_step, self.reason = np.inf, 0, ""
+        self.lowest, self.best_step, self.reason, self.diverged = np.inf, 0, "", ""
         refuse_leaps(optimizer.optimizer, state, self.parameters, start)
         self._evaluate, self._validate = (Program(one, True) for one in (self._evaluation, self._validation))
         self._update = Program(self._following, True)
@@ -165,7 +168,7 @@ class Fit:
                 else f"the gradient in {', '.join(bad)} was not finite"
             )
             left = outside(self.state_of(images), self.state_of(self.good))
-            self.reason = f"{what} after {step} updates{left}; the last good state is kept"
+            self._end_diverged(step, images, f"{what} after {step} updates{left}")
             return False
         if step == 0:
             idle = [path for path, g in gradients.items() if not bool(jnp.any(g))]
@@ -177,6 +180,23 @@ class Fit:
         if self.optimizer.validate is None:
             self._compare(step, value)
         return True
+
+    def _end_diverged(self, step, images, what):
+        """End with the last good state, and with the reason; at the start values there is none to end with."""
+        state = with_values(self._refreshed(step, images), self._physical(images))
+        why = (self.optimizer.explain or self._explain)(state)
+        if step == 0:
+            raise FitFailed(f"fit: {what}, at the start values, so that there is nothing to fit. {why}".rstrip())
+        self.reason, self.diverged = f"{what}; the last good state is kept", f"{what}. {why}".rstrip()
+
+    def _explain(self, state):
+        """What the loss says of a state where it sees its values; empty where it says nothing."""
+        try:
+            self._loss(state)
+        # Outside of a trace, a user's function may fail in any way.
+        except Exception as error:
+            return str(error)
+        return ""
 
     def _take_validation(self, step):
         """Validate the last good images."""
@@ -203,6 +223,8 @@ class Fit:
 
     def close(self, max_steps):
         """(fitted, history)."""
+        if self.validated and not np.any(np.isfinite(list(self.validated.values()))):
+            self.diverged = self.diverged or "no value of the validation is finite, so that no state is the best."
         history = History(
             loss=np.array(self.losses),
             aux=_arrays(self.aux),
@@ -216,6 +238,7 @@ class Fit:
                 _arrays(self.validated_aux),
             ),
             saved=self.optimizer.callback.saved,
+            diverged=self.diverged,
         )
         return self.state_of(self.good), history
 

@@ -122,7 +122,7 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
     simulate, state = unchecked(parts, n_steps, reference, noise)
     alike = not (simulate.step.is_local and _has_own_code(reference)) or _are_alike(simulate, state)
     simulate = replace(simulate, step=replace(simulate.step, alike=alike))
-    simulate = simulate.made_by(Recipe(reference, n_steps, alike))
+    simulate = simulate.made_by(Recipe(reference, n_steps, alike), jax.config.jax_enable_x64)
     for index, monitor in enumerate(simulate.monitors):
         if not isinstance(monitor, Silent) and monitor.steps(reference.current_step, n_steps).size == 0:
             raise ValueError(
