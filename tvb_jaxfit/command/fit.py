@@ -78,7 +78,7 @@ def run(options, command):
         keep(folder, account, of_another)
     code, certificate = NO if problem else _code_of(result), None
     if result.diverged and problem is None:
-        problem = FitFailed(f"the fit diverged, and is no result: {result.diverged}")
+        problem = FitFailed(f"the fit diverged; its best step before is kept: {result.diverged}")
     if code != INTERRUPTED and result.loss.size and (options.evaluate or options.certify):
         after, failed, certificate = _afterwards(result, options)
         code, problem = after or code, failed or problem
