@@ -80,7 +80,7 @@ def run(options, command):
     certificate = None
     code = NO if problem and code == DONE else code
     if result.diverged and problem is None:
-        problem = FitFailed(f"the fit diverged, and is no result: {result.diverged}")
+        problem = FitFailed(f"the fit diverged; its best step before is kept: {result.diverged}")
     if code != INTERRUPTED and result.loss.size and (options.evaluate or options.certify):
         after, failed, certificate = _afterwards(result, options)
         code, problem = after or code, failed or problem

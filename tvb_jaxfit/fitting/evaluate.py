@@ -166,7 +166,7 @@ def evaluate(
                 for one in seeds[:n]:
                     signal = run(one, bar.update)
                     whole, windows, why = _fc_of(signal, skip_t, n_window)
-                    why = why and (runs.why_no_fc(simulator, one, signal, skip_t) or why)
+                    why = why and f"{why} {runs.why_no_fc(simulator, one, signal, skip_t)}".rstrip()
                     rows += [
                         {"simulator": simulator, "seed": one, "target": name} | _scores(whole, windows, matrix, among)
                         for name, matrix in targets.matrices.items()

@@ -187,7 +187,10 @@ class Fit:
         why = (self.optimizer.explain or self._explain)(state)
         if step == 0:
             raise FitFailed(f"fit: {what}, at the start values, so that there is nothing to fit. {why}".rstrip())
-        self.reason, self.diverged = f"{what}; the last good state is kept", f"{what}. {why}".rstrip()
+        self.reason = f"{what}; the last good state is kept"
+        self.diverged = f"{what}. {why} Smaller steps of the optimizer (its learning rate) help, too.".replace(
+            "  ", " "
+        )
 
     def _explain(self, state):
         """What the loss says of a state where it sees its values; empty where it says nothing."""
