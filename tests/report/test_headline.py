@@ -51,7 +51,10 @@ def test_a_linear_fit_has_no_training_noise(told):
     linear = History(1.0 - r, {"r": r, "reach": r}, None, 1, "1 starts followed", 1.0, Validation())
     first = headline(replace(told, evaluation=None, stages={"Linear response": linear}))
     assert first.value == "r = 0.7000 without noise only"
-    assert first.meaning == "By the linear response, without noise; not evaluated on fresh noise."
+    meant = (
+        "By the linear response, without noise; not evaluated on fresh noise. The fit's own check: 1 starts followed."
+    )
+    assert first.meaning == meant
 
 
 def test_without_noise_there_is_one_r(told):

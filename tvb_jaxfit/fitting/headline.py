@@ -50,8 +50,10 @@ def headline(account):
         return Headline(f"r = {trained[0][0]}", "The simulator has no noise: every run gives this value.", rows)
     why = "not evaluated on fresh noise" if found is None else "no run on fresh noise has FC"
     value, told = trained[0]
-    how = "without noise only" if "reach" in stage.aux else "on training noise only"
-    return Headline(f"r = {value} {how}", f"{told[:1].upper()}{told[1:]}; {why}.", rows)
+    told = f"{told[:1].upper()}{told[1:]}; {why}."
+    if "reach" in stage.aux:
+        return Headline(f"r = {value} without noise only", f"{told} The fit's own check: {stage.stop_reason}.", rows)
+    return Headline(f"r = {value} on training noise only", told, rows)
 
 
 def _fresh(found):
