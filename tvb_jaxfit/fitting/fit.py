@@ -313,7 +313,7 @@ def fit(
     target = match_target(target, labels, missing)
     monitor = choose_monitor(simulate.monitors, monitor)
     skip_t = transient(simulate.monitors[monitor], state.monitors[monitor]) if skip_t is None else int(skip_t)
-    state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
+    state = mark(state, free, {leaf.path: leaf.allowed(sim) for leaf in leaves(sim)}, len(labels))
     penalty = free_of_charge if penalty is None else checked_penalty(penalty, state)
     is_fresh = "noise" in state.integrator and not is_fixed
     if n_noise > 1 and not is_fresh:
