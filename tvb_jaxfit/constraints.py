@@ -208,8 +208,10 @@ class MaskedParameter(BoundedParameter):
 
     def from_unconstrained(self, image):
         """Value with the free entries of an image."""
-        flat = jnp.ravel(self.value).at[np.flatnonzero(self.mask)].set(super().from_unconstrained(image))
-        return flat.reshape(self.value.shape)
+        # A single number has no axis to be indexed by.
+        where = np.nonzero(np.atleast_1d(self.mask))
+        value = jnp.atleast_1d(self.value).at[where].set(super().from_unconstrained(image))
+        return jnp.reshape(value, self.shape)
 
     def _put(self, value):
         if self._mask is None:

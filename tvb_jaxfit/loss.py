@@ -1,5 +1,7 @@
 """Distances and similarities of two functional connectivity (FC) matrices."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import numpy as np
 from tvb_jaxfit.observation import standardise
 
 from .arrays import real_array, unmasked
+from .fc_check import is_in_range, shape_problem, values_problem
 from .options import check, flag, one_of
 from .processes import refuse_forked
 
@@ -38,7 +41,8 @@ def rmse(fc, target, missing="refuse"):
     TypeError
         `fc` is not of a floating dtype, or `target` is complex.
     ValueError
-        The matrices are not square, or differ in shape; `target` is not finite, is masked, or has no data at all.
+        The matrices are not square, or differ in shape; `target` is not finite, is masked, has no data at all, or has
+        values that are no correlations (outside `jax.jit`'s arguments, whose values cannot be seen).
 
     Notes
     -----
@@ -60,6 +64,7 @@ def rmse(fc, target, missing="refuse"):
         mean_square = jnp.sum(jnp.square(difference)) / jnp.sum(known, dtype=fc.dtype)
     else:
         _refuse_not_finite(target, missing)
+        _refuse_no_correlations(target)
         if not known.all():
             fc, target = fc[known], target[known]
         if target.size == 0:
@@ -116,6 +121,7 @@ def fc_corr(fc, target, include_diagonal=False, missing="refuse"):
     if n_node < 3:
         raise ValueError(f"fc and target have shape {fc.shape}; a correlation of their entries needs 3 nodes or more.")
     used = np.ones((n_node, n_node), dtype=bool) if include_diagonal else ~np.eye(n_node, dtype=bool)
+    whole = target
     fc, target = fc[used], target[used]
     known = _known(target, missing)
     if isinstance(known, jax.core.Tracer):
@@ -127,6 +133,7 @@ def fc_corr(fc, target, include_diagonal=False, missing="refuse"):
         raise ValueError(f"target: {target.size} entries have data; a correlation needs 3 or more.")
     _refuse_constant("fc", fc)
     _refuse_constant("target", target)
+    _refuse_no_correlations(whole)
     unit = standardise(jnp.stack(_as_arrays(fc, target), axis=1))
     return jnp.sum(unit[:, 0] * unit[:, 1])
 
@@ -170,6 +177,8 @@ def _pair(fc, target, missing):
     """Return both matrices, checked: in NumPy where their values can be seen, so that they can be under ``jax.jit``."""
     refuse_forked("loss")
     check("loss", missing=(missing, MISSING))
+    if isinstance(target, (str, os.PathLike)):
+        raise ValueError(f"target: {os.fspath(target)!r} is a path; give the values of type float, tj.load_fc(path).")
     if missing == "refuse" and np.ma.is_masked(target):
         raise ValueError(
             f'target: {np.ma.count_masked(target)} entries are masked; missing="ignore" leaves them out, or fill them.'
@@ -180,12 +189,22 @@ def _pair(fc, target, missing):
     target = real_array(target, "target", masked=np.nan)
     fc, target = (x if isinstance(x, jax.core.Tracer) else np.asarray(x) for x in (fc, target))
     if fc.shape != target.shape:
-        raise ValueError(f"fc has shape {fc.shape} and target {target.shape}; they must be equal, region for region.")
+        cause = shape_problem(target.shape, len(fc)) if fc.ndim == 2 else ""
+        raise ValueError(
+            f"fc has shape {fc.shape} and target {target.shape}; they must be equal, region for region"
+            f"{cause and f'. The target: {cause}'}."
+        )
     if fc.ndim != 2 or fc.shape[0] != fc.shape[1]:
         raise ValueError(f"fc and target have shape {fc.shape}; expected square matrices (n_node, n_node).")
     if not jnp.issubdtype(fc.dtype, jnp.floating):
         raise TypeError(f"fc has dtype {fc.dtype}; expected a floating dtype. Convert it: fc.astype(float).")
     return fc, target
+
+
+def _refuse_no_correlations(target):
+    """Refuse a target that is no FC, where its values can be seen."""
+    if not isinstance(target, jax.core.Tracer) and not is_in_range(target):
+        raise ValueError(f"target: {values_problem(np.asarray(target, float))}.")
 
 
 def _known(target, missing):

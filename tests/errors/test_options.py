@@ -153,6 +153,7 @@ TABLE = {
     ),
     "SequentialExecution": (dict(loss=_loss, space="@space", progress=False), dict(progress=FLAG)),
     "load_connectivity": (dict(name="76"), {}),
+    "load_fc": (dict(file="dk_average"), {}),
     "load_functional_connectivity": (dict(name="dk_average"), {}),
     "load_structural_connectivity": (dict(name="dk_average"), {}),
     "evaluate": (

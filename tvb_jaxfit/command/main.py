@@ -6,7 +6,9 @@ import traceback
 import warnings
 from pathlib import Path
 
+from ..errors import FitFailed
 from .options import DONE, FAILED, INTERRUPTED, NO, REFUSED, Refused, is_refusal, parser, problems_of
+from .signals import interrupting
 
 
 def main(arguments=None):
@@ -21,13 +23,20 @@ def main(arguments=None):
     -------
     int
         0 done, 1 the result says no, 2 refused (the reasons are on standard error), 3 an unexpected error (with its
-        traceback), 130 interrupted.
+        traceback), 130 interrupted by SIGINT (Ctrl-C), 143 by SIGTERM (Slurm, kill).
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         options = parser().parse_args(arguments)
     except SystemExit as ended:
         return ended.code
+    with interrupting() as received:
+        code = _code_of(options, arguments, received)
+    return received.exit_code(code) if code == INTERRUPTED else code
+
+
+def _code_of(options, arguments, received):
+    """Exit code of a command, its errors told."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Geodesic distance module", UserWarning)
@@ -35,7 +44,15 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("tvb-jaxfit: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except FitFailed as error:
+        # It was tried: what came of it is no result.
+        _say(options, error)
+        return NO
     except Exception as error:
+        # What an interrupt makes of an import, or of code in C, can be any error.
+        if received.number is not None:
+            print(f"tvb-jaxfit: interrupted ({type(error).__name__}: {error})", file=sys.stderr)
+            return INTERRUPTED
         if not is_refusal(error):
             traceback.print_exception(error)
             return FAILED

@@ -2,6 +2,7 @@
 
 import jax
 
+from ..options import did_you_mean
 from ..parameters import Parameter
 from ..state import get_path, with_path
 
@@ -28,7 +29,9 @@ def mark(state, free, paths, n_node):
     problems = []
     for path, parameter in free.items():
         if path not in paths:
-            problems.append(f"{path!r}: no such parameter (there is: {', '.join(paths)})")
+            problems.append(
+                f"{path!r}: no such parameter (there is: {', '.join(paths)}).{did_you_mean(str(path), paths)}"
+            )
         elif not isinstance(parameter, Parameter):
             problems.append(f"{path!r}: {parameter!r} is no Parameter; give Parameter() or BoundedParameter(...)")
         else:

@@ -33,6 +33,8 @@ class Leaf:
     shapes : callable or None
         Simulator to the shapes that the state may show besides that of the simulator's own value; none by default, and
         one value where TVB keeps a plain number.
+    positive : bool
+        Whether TVB's formula takes a root of the value or divides by it: 0 has no finite slope, less gives no number.
     """
 
     path: str
@@ -43,6 +45,7 @@ class Leaf:
     parameters: bool = False
     number: bool = False
     shapes: Callable | None = None
+    positive: bool = False
 
     def read(self, sim):
         """TVB's own value, as it is."""
@@ -81,6 +84,14 @@ class Leaf:
     def domain(self, sim):
         """Domain that TVB's trait declares, or None."""
         return None if self.parameters else getattr(getattr(type(self.owner(sim)), self.name), "domain", None)
+
+    def bounds(self, sim):
+        """(lowest, highest) value of the domain; of a positive value that TVB declares none for, (0, inf); or None."""
+        domain = self.domain(sim)
+        if domain is None:
+            return (0.0, np.inf) if self.positive else None
+        low, high = getattr(domain, "lo", None), getattr(domain, "hi", None)
+        return (-np.inf if low is None else float(low), np.inf if high is None else float(high))
 
 
 def global_or_regional(n_node):
