@@ -183,7 +183,9 @@ class MaskedParameter(BoundedParameter):
 
     @shape.setter
     def shape(self, shape):
-        if tuple(shape) != self.shape:
+        if self.value.size == 1 == int(np.prod(shape)):
+            self.value, self._mask = self.value.reshape(shape), (tuple(shape), self._mask[1])
+        elif tuple(shape) != self.shape:
             raise ValueError(
                 f"MaskedParameter.shape: the mask is of shape {self.shape}, so it does not become {tuple(shape)}. "
                 "Make a new one."

@@ -214,7 +214,9 @@ def _placed(name, value, former, n_node):
     if isinstance(value, _ARRAYS) and (is_number or hasattr(type(former), "in_place_of")):
         # Masks and imaginary parts would be lost in the simulation; a list would be a part of the tree.
         array = real_array(value, name)
-        return array if isinstance(value, (list, tuple)) else value
+        value = array if isinstance(value, (list, tuple)) else value
+        # One number is of shape (), also where it is written as TVB writes it: np.array([0.3]).
+        return value.reshape(()) if np.shape(value) == (1,) != getattr(former, "shape", ()) else value
     return value
 
 

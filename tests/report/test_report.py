@@ -346,7 +346,7 @@ def test_the_summary_has_ranges_units_bounds_and_tvbs_domains(kinds, pages):
     assert initial[-2:] == ["BoundedParameter in [0, 1]", "[0, 1]"]
     w = np.asarray(result.best.model.w.value)
     np.testing.assert_allclose([float(cell) for cell in fitted[3:6]], [w.min(), np.median(w), w.max()], rtol=1e-5)
-    np.testing.assert_allclose(float(by_path["coupling.a"][1][4]), result.best.coupling.a.value[0], rtol=1e-5)
+    np.testing.assert_allclose(float(by_path["coupling.a"][1][4]), float(result.best.coupling.a), rtol=1e-5)
 
 
 def test_the_summary_counts_values_and_tells_one_value_once(fitted, pages, unprinted):

@@ -353,7 +353,7 @@ def fit(
     refuse_no_fc("fit", sim, simulate, state, monitor, skip_t)
     target = match_target(given, labels, missing)
     data = data_of(real_array(given, "target", masked=np.nan), sim.connectivity)
-    state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
+    state = mark(state, free, {leaf.path: leaf.allowed(sim) for leaf in leaves(sim)}, len(labels))
     refuse_starts(state)
     penalty = free_of_charge if penalty is None else checked_penalty(penalty, state)
     is_fresh = "noise" in state.integrator and not is_fixed

@@ -25,7 +25,7 @@ class Leaf:
     native : callable
         (ndarray, simulator) to the array in TVB's own shape.
     shaped : callable
-        ndarray as TVB holds it to the shape that the state shows: (1,) global, (n_node,) regional.
+        ndarray as TVB holds it to the shape that the state shows: () or (1,) global, (n_node,) regional.
     parameters : bool
         Whether the value is an item of an equation's parameters, where TVB keeps plain numbers.
     number : bool
@@ -53,15 +53,15 @@ class Leaf:
         return owner.parameters[self.name] if self.parameters else getattr(owner, self.name)
 
     def state_value(self, sim):
-        """Value as a leaf of the state: a JAX array of the default float type."""
-        value = np.asarray(self.read(sim), dtype=float)
-        return jnp.asarray(self.shaped(value.reshape(1) if self.number else value), jnp.result_type(float))
+        """Value as a leaf of the state: a JAX array of the default float type, one number of shape ()."""
+        value = self.shaped(np.asarray(self.read(sim), dtype=float))
+        return jnp.asarray(value.reshape(()) if value.shape == (1,) else value, jnp.result_type(float))
 
     def allowed(self, sim):
         """Shapes that a state of this simulator may show; (1,) stands for one value in any shape."""
         if self.shapes is not None:
-            return tuple(dict.fromkeys([*self.shapes(sim), self.state_value(sim).shape]))
-        return ((1,),) if self.parameters or self.number else (self.state_value(sim).shape,)
+            return tuple(dict.fromkeys([*self.shapes(sim), self.state_value(sim).shape or (1,)]))
+        return ((1,),) if self.parameters or self.number else (self.state_value(sim).shape or (1,),)
 
     def native_value(self, value, sim):
         """Value of the state in TVB's shape and dtype, ready to be written."""
