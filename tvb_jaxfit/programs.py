@@ -7,6 +7,7 @@ constants. Whatever changes what a function computes changes its program, and so
 
 import contextlib
 import hashlib
+import re
 import threading
 from collections import OrderedDict
 
@@ -82,18 +83,21 @@ class Program:
 
         with doing("compiling"):
             lowered = jax.jit(program, keep_unused=True).lower(shared, leaves)
-            executable = _executable(lowered, [*closed.in_avals, *closed.out_avals], _places(leaves))
+            types = [*closed.in_avals, *closed.out_avals]
+            executable = _executable(lowered, len(shared) + len(leaves), types, _places(leaves))
         return lambda *arguments: jax.tree.unflatten(tree, executable(shared, jax.tree.leaves(arguments)))
 
 
 _store, _lock = OrderedDict(), threading.Lock()
 
 
-def _executable(lowered, types, places):
+def _executable(lowered, n_leaves, types, places):
     """Compiled program, from the store where there is an equal one."""
     text = lowered.as_text()
-    if "callback" in text:
-        # Which of the user's functions it calls is not in the program.
+    inputs = re.search(r"@main\((.*)", text)[1].count("%arg")
+    if "callback" in text or inputs != n_leaves:
+        # What the text does not say: which of the user's functions is called; the values of constants, where a setting
+        # of JAX makes inputs of them.
         return lowered.compile()
     # What a program is compiled for and by, and what its text leaves out of the types of its results.
     types = [(aval.shape, str(aval.dtype), getattr(aval, "weak_type", False)) for aval in types]
