@@ -52,6 +52,7 @@ _HOMES = {
     "load_functional_connectivity": "data",
     "load_structural_connectivity": "data",
     "UnsupportedComponent": "errors",
+    "FitFailed": "errors",
     "PeriodWarning": "errors",
     "DomainWarning": "errors",
     "HistoryWarning": "errors",

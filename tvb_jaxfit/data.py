@@ -8,6 +8,7 @@ import numpy as np
 
 from .matrix_files import read_array
 from .options import check, did_you_mean, either, path, text
+from .provenance import remember
 
 __all__ = ["load_connectivity", "load_fc", "load_functional_connectivity", "load_structural_connectivity"]
 
@@ -51,8 +52,10 @@ def load_structural_connectivity(name="dk_average"):
     check("load_structural_connectivity", name=(name, text))
     if name != _DK_AVERAGE:
         raise _unknown(name, [_DK_AVERAGE])
-    with np.load(_tvboptim_file("connectivity", name), allow_pickle=False) as data:
+    path = _tvboptim_file("connectivity", name)
+    with np.load(path, allow_pickle=False) as data:
         weights, lengths = (np.ascontiguousarray(data[key], dtype=np.float64) for key in ("weights", "lengths"))
+        remember(path, weights, lengths, name=f"{name} ({_within(path)})")
         return weights, lengths, data["region_labels"].tolist()
 
 
@@ -87,8 +90,11 @@ def load_functional_connectivity(name="dk_average"):
     check("load_functional_connectivity", name=(name, text))
     if name != _DK_AVERAGE:
         raise _unknown(name, [_DK_AVERAGE])
-    with np.load(_tvboptim_file("functional", name), allow_pickle=False) as data:
-        return np.ascontiguousarray(data["fc"], dtype=np.float64)
+    path = _tvboptim_file("functional", name)
+    with np.load(path, allow_pickle=False) as data:
+        fc = np.ascontiguousarray(data["fc"], dtype=np.float64)
+    remember(path, fc, name=f"{name} ({_within(path)})")
+    return fc
 
 
 def load_fc(file):
@@ -179,7 +185,10 @@ def load_connectivity(name="dk_average"):
         files = {_short(file): file for file in _tvb_data_files()}
         if _short(name) not in files:
             raise ValueError(connectivity_problem(name))
-        return Connectivity.from_file(files[_short(name)])
+        connectivity, file = Connectivity.from_file(files[_short(name)]), files[_short(name)]
+        with importlib.resources.as_file(importlib.resources.files("tvb_data.connectivity") / file) as path:
+            remember(path, connectivity.weights, connectivity.tract_lengths, name=f"{file} (tvb_data)")
+        return connectivity
     weights, lengths, region_labels = load_structural_connectivity(name)
     return Connectivity(
         weights=weights,
@@ -211,6 +220,11 @@ def _tvb_data_files():
 def _short(name):
     """Return what tells one file of tvb-data from another: "76" for "connectivity_76.zip" and "connectivity_76"."""
     return name.removeprefix("connectivity_").removesuffix(".zip")
+
+
+def _within(path):
+    """Path of a file from its package on."""
+    return Path(*path.parts[path.parts.index("tvboptim") :]).as_posix() if "tvboptim" in path.parts else path.name
 
 
 def _unknown(name, available):

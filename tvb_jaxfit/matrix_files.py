@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .options import did_you_mean
+from .provenance import remember
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat")
 # How cells of a table say that there is no number.
@@ -99,6 +100,7 @@ def read_array(path, key):
         raise ValueError(f"{name}: not read as {file.suffix.lower()} ({_told(error)}); give {how}") from error
     if np.asarray(array).dtype.kind not in "fiu":
         raise ValueError(f"{name}: an array of {np.asarray(array).dtype}; give one of real numbers")
+    remember(file, array, name=name)
     return array
 
 

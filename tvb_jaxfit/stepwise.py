@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .dynamics.step import coupling_series
+from .programs import Program
 
 # Numbers of a block of TVB's states that are compared at once.
 _NUMBERS = 2**21
@@ -41,7 +42,7 @@ class StepByStep:
         self._size = max(1, min(simulate.n_steps, _NUMBERS // self._past[0].size))
         self._largest = np.max(_finite(self._past[-1]), axis=(1, 2))
         self._done, self.worst, self.at = 0, 0.0, 0
-        self._advance = jax.jit(_steps_of(simulate.step))
+        self._advance = Program(_steps_of(simulate.step))
 
     @property
     def overflows_single(self):

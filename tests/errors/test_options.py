@@ -282,7 +282,7 @@ def test_a_loss_and_a_penalty_of_fit_that_are_no_scalars_are_refused(made):
     with pytest.raises(ValueError, match=r"loss: it gives an array of shape \(6, 6\)"):
         tj.fit(made["sim"], target, loss=lambda fc, target: fc - target, **fit)
     with pytest.raises(ValueError, match=r"penalty: it gives an array of shape \(1,\)"):
-        tj.fit(made["sim"], target, penalty=lambda state: state.coupling.a, **fit)
+        tj.fit(made["sim"], target, penalty=lambda state: state.coupling.a.reshape(1), **fit)
 
 
 def test_two_callbacks_of_one_key_are_refused_however_deep_they_are():

@@ -80,7 +80,7 @@ def test_what_was_used_is_gone_once_nothing_refers_to_it(build_small, monkeypatc
 
 
 def count(simulate):
-    return simulate._run._cache_size()
+    return len(simulate._run)
 
 
 def test_runs_that_go_on_are_compiled_once_where_their_windows_begin_alike(build_small, lifted, equal_runs):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import optax
 
+from ..constraints import MaskedParameter, NormalisedParameter, PositiveParameter
+from ..errors import FitFailed
 from ..fitting.account import account_of, certified
 from ..fitting.checkpoint import Anew, Noted
 from ..fitting.fit import fit
@@ -17,6 +19,8 @@ from .matrices import load_fc
 from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, free_of, is_refusal
 from .resume import deciding
 from .simulator import simulator_of
+
+_OF_KIND = {"positive": PositiveParameter, "normalised": NormalisedParameter}
 
 
 def run(options, command):
@@ -34,7 +38,7 @@ def run(options, command):
     code : int
         See `tvb_jaxfit.command.main.main`.
     problem : Exception or None
-        What could not be done after the fit.
+        What could not be done after the fit, or why it is no result.
 
     Raises
     ------
@@ -48,30 +52,41 @@ def run(options, command):
     if checkpoint is not None:
         checkpoint.notes = deciding(options)
     former = stamp(folder / CHECKPOINT)
-    result = fit(
-        sim,
-        target,
-        free,
-        method=options.method,
-        optimizer=None if options.learning_rate is None else optax.adam(options.learning_rate),
-        max_steps=options.steps,
-        patience=options.patience,
-        max_evaluations=options.max_evaluations,
-        skip_t=options.skip,
-        checkpoint=checkpoint,
-        resume=options.resume,
-        progress=not options.quiet,
-        missing=options.missing,
-    )
+    problem = None
+    try:
+        result = fit(
+            sim,
+            target,
+            free,
+            method=options.method,
+            optimizer=None if options.learning_rate is None else optax.adam(options.learning_rate),
+            max_steps=options.steps,
+            patience=options.patience,
+            max_evaluations=options.max_evaluations,
+            skip_t=options.skip,
+            checkpoint=checkpoint,
+            resume=options.resume,
+            progress=not options.quiet,
+            missing=options.missing,
+        )
+    except FitFailed as error:
+        # The linear fit that it was to go on from is a result all the same.
+        if error.before is None:
+            raise
+        result, problem = error.before, error
     if options.learning_rate is not None:
         result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
     # One that this fit has not replaced is of another.
     of_another = [CHECKPOINT] if options.force and former == stamp(folder / CHECKPOINT) else []
     account, code = _written(result, command, folder, of_another)
     print(result)
-    problem, certificate = None, None
-    if code == DONE and (options.evaluate or options.certify):
-        code, problem, certificate = _afterwards(result, options)
+    certificate = None
+    code = NO if problem and code == DONE else code
+    if result.diverged and problem is None:
+        problem = FitFailed(f"the fit diverged; its best step before is kept: {result.diverged}")
+    if code != INTERRUPTED and result.loss.size and (options.evaluate or options.certify):
+        after, failed, certificate = _afterwards(result, options)
+        code, problem = after or code, failed or problem
         account = replace(account, evaluation=result.evaluation, certificate=certificate)
         with _writing(folder):
             keep(folder, account)
@@ -111,7 +126,7 @@ def _writing(folder):
 def _code_of(result):
     if result.history.stop_reason.startswith("interrupted"):
         return INTERRUPTED
-    return DONE if result.loss.size else NO
+    return DONE if result.loss.size and not result.diverged else NO
 
 
 def _afterwards(result, options):
@@ -125,6 +140,9 @@ def _afterwards(result, options):
             print(result.evaluate(n_seeds=options.evaluate, tvb=options.tvb, progress=not options.quiet))
             if result.evaluation.interrupted:
                 return INTERRUPTED, None, certificate
+            if result.evaluation.failed:
+                failed = "; ".join(result.evaluation.remarks())
+                return NO, FitFailed(f"the fitted simulator does not stay finite on fresh noise: {failed}"), certificate
     except KeyboardInterrupt:
         return INTERRUPTED, None, certificate
     except Exception as error:
@@ -134,7 +152,12 @@ def _afterwards(result, options):
     return DONE if certificate is None or certificate.passed else NO, None, certificate
 
 
-def _parameter(regional, low, high):
+def _parameter(regional, low, high, kind=""):
+    """Parameter that ``--free`` asks for; see `free_of`."""
+    if kind in _OF_KIND:
+        return _OF_KIND[kind](regional=regional)
+    if kind == "masked":
+        return MaskedParameter(lower_bound=low, upper_bound=high)
     if math.isinf(low) and math.isinf(high):
         return Parameter(regional=regional)
     return BoundedParameter(lower_bound=low, upper_bound=high, regional=regional)

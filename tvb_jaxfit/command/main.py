@@ -7,6 +7,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+from ..errors import FitFailed
 from .completion import completed
 from .options import DONE, FAILED, INTERRUPTED, NO, REFUSED, Refused, is_refusal, parser, problems_of
 from .signals import interrupting
@@ -45,6 +46,10 @@ def _code_of(options, arguments, received):
     except KeyboardInterrupt:
         print("tvb-jaxfit: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except FitFailed as error:
+        # It was tried: what came of it is no result.
+        _say(options, error)
+        return NO
     except Exception as error:
         # What an interrupt makes of an import, or of code in C, can be any error.
         if received.number is not None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..data import load_connectivity
 from ..options import did_you_mean
+from ..provenance import remember
 from ..translate.assemble import leaves
 from .matrices import load_array
 from .options import DEFAULTS, LENGTH, SCRIPT, Refused, is_script, settings_of
@@ -111,6 +112,7 @@ def _connectivity(wanted):
     name = wanted["connectivity"]
     if Path(name).exists():
         connectivity = Connectivity.from_file(str(Path(name).resolve()))
+        remember(name, connectivity.weights, connectivity.tract_lengths)
     else:
         try:
             connectivity = load_connectivity(name)

@@ -16,7 +16,7 @@ from .libraries import own_sources
 from .store import Unreadable, read, write
 
 _KIND = "checkpoint of a fit"
-_FORM = 2
+_FORM = 3
 # What a loss at the same values may differ by, on another machine say; another loss differs by more.
 _SAME = 1e-3
 # How deep the parts of a fit are nested that have a key of their own: as deep as a message names them.
@@ -194,6 +194,9 @@ def _keys(fit, named):
 def _other(one, another):
     """Names of what differs between two fits, each as far down as it is known."""
     paths = [path for path in one | another if one.get(path) != another.get(path)]
+    if "precision" in paths:
+        # In another precision, all arrays are others.
+        return ["precision (64-bit mode, or another of JAX's settings of arithmetic and random numbers)"]
     deepest = [path for path in paths if not any(_is_within(other, path) for other in paths)]
     # Of code and classes, what they are of.
     names = dict.fromkeys(_INSIDE.split(path)[0] for path in deepest)

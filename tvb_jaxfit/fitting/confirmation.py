@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import jax
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from ..loss import fc_corr
 from ..observation import compute_fc
 from ..parameters import parameters_of, with_values
+from ..programs import Program
+from ..progress import doing
 from ..translate.simulator import prepare
 from .evaluate import resample
 from .monitored import transient
@@ -24,6 +27,7 @@ def confirmation(sim, simulate, loss, target, monitor, key):
     Parameters
     ----------
     sim : tvb.simulator.simulator.Simulator
+        Translated when the first state is to be confirmed.
     simulate : Simulate
         Of it; confirmed is over as many steps, and no less than 20 minutes of steps of 4 ms have.
     loss : callable
@@ -38,22 +42,26 @@ def confirmation(sim, simulate, loss, target, monitor, key):
     callable
         Of a state at its fixed point; returns mean loss, mean r, and FC (n, n_node, n_node) of each.
     """
-    longer, start = prepare(sim, max(simulate.n_steps, STEPS) * simulate.dt, key)
-    skip_t = transient(longer.monitors[monitor], start.monitors[monitor])
-    compiled = None
 
-    @jax.jit
-    def scores(state, key):
-        fc = compute_fc(longer(resample(state, key)).data[monitor], skip_t)
-        return loss(fc, target), fc_corr(fc, target, missing="ignore"), fc
+    @cache
+    def simulation():
+        longer, start = prepare(sim, max(simulate.n_steps, STEPS) * simulate.dt, key)
+        skip_t = transient(longer.monitors[monitor], start.monitors[monitor])
+
+        def scores(state, key):
+            fc = compute_fc(longer(resample(state, key)).data[monitor], skip_t)
+            return loss(fc, target), fc_corr(fc, target, missing="ignore"), fc
+
+        return longer, start, Program(scores, shares_constants=True)
 
     def confirm(fitted):
-        nonlocal compiled
+        with doing("compiling"):
+            longer, start, scores = simulation()
         values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}
         there = at_rest(longer, with_values(start, values), fitted.initial_conditions[-1])
         keys = jax.random.split(key, _TIMES)
         # Threads do no more than run it: JAX's settings, such as enable_x64, may be those of this one alone.
-        compiled = compiled or scores.lower(there, keys[0]).compile()
+        compiled = scores.compiled(there, keys[0])
         with ThreadPoolExecutor(min(_TIMES, os.cpu_count())) as pool:
             found = list(pool.map(lambda key: compiled(there, key), keys))
         losses, r, fc = zip(*found, strict=True)

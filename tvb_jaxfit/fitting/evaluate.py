@@ -2,14 +2,15 @@
 
 import jax
 import numpy as np
-from tqdm.auto import tqdm
 
 from .. import options as allowed
+from ..dynamics.real_state import refuse_rounding
 from ..loss import MISSING, rmse
 from ..observation import compute_fc
 from ..options import check
 from ..parameters import plain
 from ..processes import refuse_forked
+from ..progress import announced, progress_bar
 from ..state import State
 from . import yardsticks
 from .evaluation import Evaluation
@@ -36,6 +37,7 @@ def resample(state, key):
         Where the simulator draws no noise.
     """
     check("resample", state=(state, allowed.a(State)), key=(key, allowed.key))
+    refuse_rounding(state, "resample")
     state = plain(state)
     if "noise" not in state.integrator:
         raise ValueError("resample: the integrator is deterministic; there is no noise to draw.")
@@ -140,7 +142,8 @@ def evaluate(
     result = what if isinstance(what, FitResult) else None
     if result is None and target is None:
         raise ValueError("evaluate: a simulator has no target of its own. Give the empirical FC.")
-    runs = (runs_of if result is None else runs_of_fit)(what, state, monitor, simulation_length)
+    with announced("evaluate: translating the simulator", progress):
+        runs = (runs_of if result is None else runs_of_fit)(what, state, monitor, simulation_length)
     if skip_t is None:
         as_fitted = result is not None and runs.monitor == result.monitor
         skip_t = result.skip_t if as_fitted else transient(runs.simulate.monitors[0], runs.state.monitors[0])
@@ -159,9 +162,11 @@ def evaluate(
     try:
         for simulator, run, n in (("JAX", runs.in_jax, n_seeds), ("TVB", runs.in_tvb, n_tvb)):
             total = n * runs.simulate.n_steps
-            with tqdm(total=total, desc=simulator, unit="step", unit_scale=True, disable=not (progress and n)) as bar:
+            with progress_bar(simulator, "step", total, progress and n > 0, unit_scale=True) as bar:
                 for one in seeds[:n]:
-                    whole, windows, why = _fc_of(run(one, bar.update), skip_t, n_window)
+                    signal = run(one, bar.update)
+                    whole, windows, why = _fc_of(signal, skip_t, n_window)
+                    why = why and f"{why} {runs.why_no_fc(simulator, one, signal, skip_t)}".rstrip()
                     rows += [
                         {"simulator": simulator, "seed": one, "target": name} | _scores(whole, windows, matrix, among)
                         for name, matrix in targets.matrices.items()

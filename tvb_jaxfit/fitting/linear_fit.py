@@ -4,10 +4,10 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..loss import fc_corr
 from ..parameters import plain
+from ..progress import doing, progress_bar
 from ..state import State
 from .callbacks import as_callback
 from .descent import descend
@@ -34,7 +34,8 @@ class Attempt:
     trace : ndarray, shape (n, 3)
         Loss, r and reach at the start values, where the descent began, and at each improvement.
     loss, r : float
-        Mean over simulations on fresh noise; infinite and NaN where none was run, after an interrupt.
+        Mean over simulations on fresh noise; infinite and NaN where none was run, after an interrupt; both NaN where
+        simulations are not finite.
     endless_r, apart : float
         What r, and the root mean square by which their FC differs from that of the linear response, would be if the
         simulations were endless; see `endless`.
@@ -52,7 +53,14 @@ class Attempt:
         """Whether simulations agree with the linear response, but for what their length leaves to chance."""
         return self.endless_r >= self.trace[-1, 1] - _GAP and self.apart <= _APART
 
+    @property
+    def is_diverged(self):
+        """Whether simulations were run, and have no FC."""
+        return np.isnan(self.loss)
+
     def __str__(self):
+        if self.is_diverged:
+            return f"linear response: r {self.trace[-1, 1]:.3f}; simulations on fresh noise are not finite"
         if np.isnan(self.r):
             return f"linear response: r {self.trace[-1, 1]:.3f}; not simulated"
         agrees = "" if self.is_confirmed else ", which they do not confirm"
@@ -138,7 +146,8 @@ def fit_linear(
                 if not ended:
                     start = descend(objective, start, prior, max_evaluations // len(PRIORS), bar, record)
             fitted = objective.state_of(start)
-            loss, r, fc = confirm(fitted)
+            with doing("simulating"):
+                loss, r, fc = confirm(fitted)
             loss += float(penalty(plain(fitted)))
             endless_r, apart = endless(fc, start.fc, target)
         except KeyboardInterrupt:
@@ -154,7 +163,7 @@ def fit_linear(
         attempts.append(Attempt(fitted, rows, loss, r, endless_r, apart))
 
     total = _POINTS + 1 + _STARTS * max_evaluations
-    with tqdm(total=total, desc="linear fit", unit="evaluation", disable=not progress) as bar:
+    with progress_bar("linear fit", "evaluation", total, progress) as bar:
         first, starts, ended = _starts(objective, bar)
         if ended:
             reason = "interrupted in the sweep of starts; "
@@ -172,6 +181,7 @@ def fit_linear(
         best_step=len(best.trace) - 1,
         stop_reason=f"{reason}{followed}{best}",
         wall_time=time.perf_counter() - began,
+        diverged="simulations from the fitted values have no finite FC." if best.is_diverged else "",
     )
     return best.fitted, history, attempts
 

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..loss import fc_corr
 from ..parameters import BoundedParameter, Parameter, parameters_of, plain, with_values
+from ..programs import Program
 from .rest import at_rest
 
 # Costs of being far from what can be trusted: of the mean fourth power of the reach in parts of _REACH; of the mean
@@ -118,7 +119,7 @@ class Objective:
             apart, slope = jax.value_and_grad(differing)(point)
             return (value + prior * apart, *seen), gradients, pull(gradients)[0] + prior * slope
 
-        self._evaluate = jax.jit(evaluate)
+        self._evaluate = Program(evaluate, shares_constants=True)
 
     def _values(self, point):
         images = self._tree(point * self._sizes)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import optax
-from tqdm.auto import tqdm
 
 from .. import options as allowed
 from ..options import check
 from ..processes import refuse_forked
+from ..progress import progress_bar
 from ..state import State
 from .callbacks import as_callback
 from .checkpoint import Checkpoint
@@ -106,6 +106,8 @@ class OptaxOptimizer:
         self.optimizer, self.refresh = optax.with_extra_args_support(optimizer), refresh
         self.validate, self.validate_every, self.patience = validate, validate_every, patience
         self.checkpoint = Checkpoint(checkpoint, checkpoint_every)
+        # State (plain) to sentences on why it has no finite loss; None asks the loss itself, outside of any trace.
+        self.explain = None
 
     def run(self, state, max_steps=100, resume=False):
         """Fit.
@@ -135,6 +137,8 @@ class OptaxOptimizer:
             Where nothing is marked for fitting, a start value lies outside its bounds, the loss gives no scalar, or
             ``refresh`` changes more than values; where there is nothing to resume from, or a checkpoint that is damaged
             or of another fit (what differs is named).
+        FitFailed
+            Where the loss or its gradient is not finite at the start values.
         FileExistsError
             Where there is a checkpoint, or another file in its place, and the fit is not to go on from it.
         Exception
@@ -150,8 +154,8 @@ class OptaxOptimizer:
 
         Notes
         -----
-        A loss or gradient that is not finite ends the fit; it never becomes a fitted value. An interrupt (Ctrl-C) ends
-        it too, and keeps what was reached.
+        A loss or gradient that is not finite ends the fit, and ``history.diverged`` says so; it never becomes a fitted
+        value. An interrupt (Ctrl-C) ends it too, and keeps what was reached.
         """
         refuse_forked("OptaxOptimizer.run")
         check(
@@ -162,7 +166,7 @@ class OptaxOptimizer:
         )
         fit = Fit(self, state)
         self.checkpoint.begin(fit, resume)
-        with tqdm(total=max_steps, initial=fit.step, desc="fit", unit="step", disable=not self.progress) as bar:
+        with progress_bar("fit", "step", max_steps, self.progress, initial=fit.step) as bar:
             try:
                 while fit.goes_on(max_steps):
                     fit.advance()

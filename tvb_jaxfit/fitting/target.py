@@ -19,7 +19,8 @@ def match_target(target, region_labels, missing="refuse"):
         A DataFrame's labels are matched to the regions; of a path, the FC in that file (`load_fc`).
     region_labels : sequence of str
     missing : {"refuse", "ignore"}, optional
-        Whether pairs of regions without data (NaN, or masked) are refused or kept as NaN.
+        Whether pairs of regions without data (NaN, or masked; of a DataFrame, regions that it does not have) are
+        refused or kept as NaN.
 
     Returns
     -------
@@ -39,12 +40,11 @@ def match_target(target, region_labels, missing="refuse"):
         Where rows were put into another order.
     """
     labels = [label.decode() if isinstance(label, bytes) else str(label) for label in region_labels]
-    if isinstance(target, (str, os.PathLike)):
-        target = load_fc(target)
+    target = opened(target)
     if hasattr(target, "columns") and hasattr(target, "index"):
         if np.ndim(target) == 2 and len(target.index) != len(target.columns):
             raise ValueError(_misshapen(np.shape(target), len(labels), target.columns))
-        target = _by_labels(target, labels)
+        target = _by_labels(target, labels, missing)
     n_node = len(labels)
     # Names in a column of their own are no numbers, and tell more as what they are.
     if isinstance(target, np.ndarray) and target.dtype == object and target.shape != (n_node, n_node):
@@ -60,9 +60,19 @@ def match_target(target, region_labels, missing="refuse"):
     return target
 
 
+def opened(target):
+    """Target, read where it is the path of a file."""
+    return load_fc(target) if isinstance(target, (str, os.PathLike)) else target
+
+
 def _misshapen(shape, n_node, columns=None):
     """Message for a target of another shape."""
     cause = shape_problem(shape, n_node, columns)
+    if not cause and len(shape) == 2 and shape[0] == shape[1] < n_node:
+        cause = (
+            "of some of the regions, give it with their labels, pandas.DataFrame(fc, labels, labels), and "
+            'missing="ignore": the network stays whole, and pairs without data count nothing'
+        )
     return f"target: shape {shape} for {n_node} regions; give ({n_node}, {n_node}){cause and f'; {cause}'}."
 
 
@@ -108,22 +118,34 @@ def _of_pairs(target):
     return problems
 
 
-def _by_labels(frame, labels):
+def _by_labels(frame, labels, missing):
+    """Values of a labelled FC in the order of the regions; NaN for regions that it lacks, where they may be missing."""
     rows, columns = [str(i) for i in frame.index], [str(i) for i in frame.columns]
-    counted = [str(i) for i in range(len(labels))]
+    counted = [str(i) for i in range(len(rows))]
     # Tables number what has no name.
     rows = columns if rows == counted else rows
     if rows == columns == counted:
         return frame
     if rows != columns:
         raise ValueError("target: its row and column labels differ; give a square frame with the same labels on both.")
-    missing, extra = sorted(set(labels) - set(rows)), sorted(set(rows) - set(labels))
+    lacking, extra = sorted(set(labels) - set(rows)), sorted(set(rows) - set(labels))
     repeated = sorted({label for label in rows if rows.count(label) > 1})
-    if missing or extra or repeated:
-        parts = {"missing": missing, "extra": extra, "repeated": repeated}
+    if extra or repeated or (lacking and missing != "ignore"):
+        parts = {"missing": lacking, "extra": extra, "repeated": repeated}
         told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in parts.items() if names)
-        raise ValueError(f"target: labels do not match connectivity.region_labels ({told}). Rename or select them.")
-    order = [rows.index(label) for label in labels]
+        some = ""
+        if lacking and not (extra or repeated):
+            some = (
+                '; or give missing="ignore" (--missing ignore on the command line): the network stays whole, and the '
+                "pairs of these regions count nothing"
+            )
+        raise ValueError(
+            f"target: labels do not match connectivity.region_labels ({told}). Rename or select them{some}."
+        )
+    found = [label for label in labels if label in set(rows)]
+    order, places = [rows.index(label) for label in found], [labels.index(label) for label in found]
     if order != list(range(len(order))):
         warnings.warn("target: rows and columns were put into the order of connectivity.region_labels.", stacklevel=4)
-    return real_array(frame, "target")[np.ix_(order, order)]
+    values = np.full((len(labels), len(labels)), np.nan)
+    values[np.ix_(places, places)] = real_array(frame, "target", masked=np.nan)[np.ix_(order, order)]
+    return values

@@ -1,0 +1,114 @@
+"""Bars say what is done before the first step, and do not count it where they estimate the time that is left."""
+
+import re
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tvb.simulator import monitors
+
+import tvb_jaxfit as tj
+from tvb_jaxfit.fitting import confirmation, linear_fit
+from tvb_jaxfit.progress import announced, doing, progress_bar
+
+# What the loss takes to be traced [s], and the clock of a bar: steps done, and seconds from the first one on.
+SLOW = 2.0
+CLOCK = re.compile(r" (\d+)/\d+ \[(\d+):(\d+)<")
+
+
+def slow_loss(state):
+    time.sleep(SLOW)
+    return jnp.sum(state.x**2)
+
+
+def optimised(progress):
+    state = tj.State(x=tj.Parameter(np.arange(3.0)))
+    return tj.OptaxOptimizer(slow_loss, optax.sgd(0.1), progress=progress).run(state, 4)
+
+
+def swept(progress):
+    space = tj.Space(tj.State(x=tj.GridAxis(-1.0, 2.0, 40)))
+    return tj.ParallelExecution(slow_loss, space, n_pmap=1, batch_size=2, progress=progress).run()
+
+
+def shown(capsys):
+    """What stood in the line of the bar, one after the other."""
+    return [line.strip() for line in capsys.readouterr().err.split("\r") if line.strip()]
+
+
+@pytest.mark.parametrize(("run", "name"), [(optimised, "fit"), (swept, "explore")])
+def test_compiling_is_said_and_not_counted(run, name, capsys):
+    run(True)
+    lines = shown(capsys)
+    said = [line.startswith(f"{name}: compiling") for line in lines]
+    assert any(said[:2]), lines
+    # Before the first step, and not any more once steps come.
+    first = next(index for index, line in enumerate(lines) if not CLOCK.search(line)[0].startswith(" 0/"))
+    assert said.index(True) < first and not any(said[first:])
+    for line in lines[first:]:
+        _, minutes, seconds = map(int, CLOCK.search(line).groups())
+        assert 60 * minutes + seconds < SLOW, line
+    assert name == "explore" or all("loss=" in line for line in lines[first:])
+    run(False)
+    assert shown(capsys) == []
+
+
+def test_a_fit_and_an_evaluation_speak_before_they_translate(build_small, capsys):
+    sim = build_small(steps=60, monitors=[monitors.TemporalAverage(period=8.0)])
+    target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
+    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=2, fresh=False)
+    lines = shown(capsys)
+    assert lines[0] == "fit: translating the simulator"
+    assert any(line.startswith("fit: compiling") for line in lines) and "loss=" in lines[-1]
+    result.evaluate(n_seeds=2)
+    lines = shown(capsys)
+    assert lines[0] == "evaluate: translating the simulator"
+    assert any(line.startswith("JAX: compiling") for line in lines) and lines[-1].startswith("JAX: 100%")
+    tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=0, progress=False).evaluate(n_seeds=1, progress=False)
+    assert shown(capsys) == []
+
+
+@pytest.mark.slow
+def test_a_linear_fit_says_what_it_does(build_small, capsys, monkeypatch):
+    monkeypatch.setattr(linear_fit, "_POINTS", 4)
+    monkeypatch.setattr(linear_fit, "_STARTS", 1)
+    monkeypatch.setattr(confirmation, "STEPS", 500)
+    sim = build_small(steps=60, monitors=[monitors.TemporalAverage(period=8.0)])
+    target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
+
+    def run(progress):
+        options = {"method": "linear", "max_evaluations": 2, "progress": progress}
+        return tj.fit(sim, target, {"coupling.a": tj.Parameter()}, **options)
+
+    run(True)
+    told = [re.split(r":? +\d+%", line)[0] for line in shown(capsys)]
+    assert told[0] == "fit: translating the simulator"
+    order = list(dict.fromkeys(told))
+    assert order[1:] == [
+        *("linear fit: translating the simulator", "linear fit", "linear fit: compiling", "linear fit: simulating"),
+    ]
+    assert told.count("linear fit: compiling") >= 2
+    run(False)
+    assert shown(capsys) == []
+
+
+def test_what_is_done_within_something_else_is_said_and_counted_once(capsys):
+    with progress_bar("bar", "step", 2) as bar:
+        began = bar.start_t
+        with pytest.raises(ZeroDivisionError), doing("one"):
+            time.sleep(0.2)
+            with doing("another"):
+                time.sleep(0.2)
+            raise ZeroDivisionError
+        assert 0.4 <= bar.start_t - began < 4.0
+        bar.update(2)
+    told = [line.split(":  ")[0] for line in shown(capsys)]
+    assert told[:5] == ["bar", "bar: one", "bar: another", "bar: one", "bar"]
+
+
+def test_without_a_bar_nothing_is_said(capsys):
+    with doing("one"), announced("another", progress=False), progress_bar("bar", "step", 2, False), doing("more"):
+        pass
+    assert shown(capsys) == []

@@ -1,0 +1,284 @@
+"""What was compiled once is not compiled again, and what differs in anything is."""
+
+import gc
+import logging
+import subprocess
+import sys
+import textwrap
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tvb.simulator import coupling, monitors
+
+import tvb_jaxfit as tj
+from tvb_jaxfit import programs
+from tvb_jaxfit.fitting import confirmation, linear_fit
+from tvb_jaxfit.parameters import plain
+from tvb_jaxfit.programs import Program
+
+
+class Compiled(logging.Handler):
+    """Names of the programs that XLA has compiled since the last look."""
+
+    def __init__(self):
+        super().__init__()
+        self._names = []
+
+    def emit(self, record):
+        words = record.getMessage().split()
+        if words[:3] == ["Finished", "XLA", "compilation"]:
+            self._names.append(words[4])
+
+    def __call__(self):
+        names, self._names = self._names, []
+        return names
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Function: names of what was compiled since it was last called; the store is empty at first."""
+    monkeypatch.setattr(programs, "_store", type(programs._store)())
+    handler, logger = Compiled(), logging.getLogger("jax._src.dispatch")
+    monkeypatch.setattr(logger, "propagate", False)
+    logger.addHandler(handler)
+    with jax.log_compiles(True):
+        yield handler
+    logger.removeHandler(handler)
+
+
+def number_of_programs(names):
+    return sum("program" in name for name in names)
+
+
+def target(seed=0):
+    return np.corrcoef(np.random.RandomState(seed).randn(6, 40))
+
+
+def fit(sim, seed=0, a=None, monitor=None, **options):
+    defaults = {"max_steps": 2, "progress": False}
+    return tj.fit(sim, target(seed), {"coupling.a": tj.Parameter(a), "model.w": tj.Parameter()}, **(defaults | options))
+
+
+@pytest.fixture
+def sim_of(build_small):
+    def made(**parts):
+        return build_small(**({"steps": 60, "monitors": [monitors.TemporalAverage(period=8.0)]} | parts))
+
+    return made
+
+
+def test_a_second_fit_and_evaluation_compile_nothing(sim_of, compiled):
+    first = fit(sim_of())
+    first.evaluate(n_seeds=1, progress=False)
+    assert number_of_programs(compiled()) == 4
+    fit(sim_of())
+    again = fit(sim_of(seed=7), seed=1, a=0.1, max_steps=3)
+    assert number_of_programs(compiled()) == 0
+    assert not np.array_equal(again.loss[:3], first.loss)
+    for seed in (1, 2):
+        again.evaluate(n_seeds=1, seed=seed, progress=False)
+    assert number_of_programs(compiled()) == 0
+    # The update alone is another program.
+    faster = fit(sim_of(), optimizer=optax.adam(0.1))
+    assert number_of_programs(compiled()) == 1
+    assert faster.loss[0] == first.loss[0] and faster.loss[2] != first.loss[2]
+
+
+def other_loss(fc, target):
+    return 0.5 * tj.rmse(fc, target)
+
+
+def on_the_same_noise(sim, **options):
+    return fit(sim, fresh=False, **options)
+
+
+CHANGES = {
+    "coupling": lambda sim_of: on_the_same_noise(sim_of(coupling=coupling.HyperbolicTangent())),
+    "loss": lambda sim_of: on_the_same_noise(sim_of(), loss=other_loss),
+    "period": lambda sim_of: on_the_same_noise(sim_of(monitors=[monitors.TemporalAverage(period=12.0)])),
+    "dt": lambda sim_of: on_the_same_noise(sim_of(dt=2.0, steps=120)),
+    "scheme": lambda sim_of: on_the_same_noise(sim_of(scheme="EulerStochastic")),
+    "constant": lambda sim_of: on_the_same_noise(sim_of(model={"gamma": np.array([0.6])})),
+    "penalty": lambda sim_of: on_the_same_noise(sim_of(), penalty=lambda state: 0.1 * jnp.sum(state.model.w**2)),
+    "bounds": lambda sim_of: tj.fit(
+        sim_of(), target(), {"model.w": tj.BoundedParameter(None, 0.0, 0.6)}, max_steps=2, fresh=False, progress=False
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [one if one == "period" else pytest.param(one, marks=pytest.mark.slow) for one in CHANGES],
+)
+def test_what_is_changed_is_compiled_anew_and_gives_the_numbers_of_a_new_process(sim_of, compiled, change):
+    base = on_the_same_noise(sim_of())
+    after = CHANGES[change](sim_of)
+    assert not np.array_equal(after.loss, base.loss)
+    programs._store.clear()
+    compiled()
+    alone = CHANGES[change](sim_of)
+    assert number_of_programs(compiled()) == 2
+    for ours, theirs in ((after.loss, alone.loss), (after.r, alone.r)):
+        np.testing.assert_array_equal(ours, theirs)
+    jax.tree.map(np.testing.assert_array_equal, plain(after.fitted), plain(alone.fitted))
+
+
+@pytest.mark.slow
+def test_the_same_numbers_in_a_process_of_its_own(tmp_path):
+    """A fit with a warm store, of a target that differs from the first one's, and in a process that has only it."""
+    code = textwrap.dedent(
+        """
+        import sys, numpy as np, jax
+        jax.config.update("jax_enable_x64", True)
+        import tvb_jaxfit as tj
+        from tvb.simulator.lab import *
+
+        def fit(seed):
+            draw = np.random.RandomState(3)
+            white_matter = connectivity.Connectivity(
+                weights=draw.rand(5, 5), tract_lengths=np.zeros((5, 5)), centres=np.zeros((5, 3)),
+                region_labels=np.array(list("abcde")), speed=np.array([np.inf]))
+            sim = simulator.Simulator(
+                connectivity=white_matter, model=models.ReducedWongWang(), coupling=coupling.Linear(a=np.array([0.05])),
+                integrator=integrators.HeunStochastic(dt=1.0, noise=noise.Additive(nsig=np.array([1e-6]))),
+                monitors=[monitors.TemporalAverage(period=2.0)], simulation_length=60.0)
+            target = np.corrcoef(np.random.RandomState(seed).randn(5, 40))
+            return tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=2, progress=False)
+
+        for seed in sys.argv[2:]:
+            result = fit(int(seed))
+        np.save(sys.argv[1], np.concatenate([result.loss, result.r, [result.fitted.coupling.a.value.item()]]))
+        """
+    )
+    for name, seeds in (("alone", "2"), ("second", "1 2")):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name), *seeds.split()], check=True)
+    alone, second = (np.load(tmp_path / f"{name}.npy") for name in ("alone", "second"))
+    np.testing.assert_array_equal(alone, second)
+
+
+@pytest.mark.slow
+def test_a_second_linear_fit_compiles_nothing(sim_of, compiled, monkeypatch):
+    monkeypatch.setattr(linear_fit, "_POINTS", 4)
+    monkeypatch.setattr(linear_fit, "_STARTS", 1)
+    monkeypatch.setattr(confirmation, "STEPS", 500)
+    options = {"method": "linear", "max_evaluations": 2}
+    first = fit(sim_of(), **options)
+    assert number_of_programs(compiled()) == 2
+    again = fit(sim_of(), seed=1, a=0.06, **options)
+    assert number_of_programs(compiled()) == 0 and again.loss[0] != first.loss[0]
+
+
+@pytest.mark.slow
+def test_a_second_certificate_and_a_second_sweep_compile_nothing(sim_of, compiled):
+    def swept(seed):
+        simulate, state = tj.prepare(sim_of(seed=seed))
+        state.coupling.a = tj.GridAxis(0.05, 0.08, 3)
+        wanted = target(seed)
+        loss = lambda s: tj.rmse(tj.compute_fc(simulate(s).data[0]), wanted)  # noqa: E731
+        return tj.ParallelExecution(loss, tj.Space(state), progress=False).run()
+
+    assert tj.certify(sim_of())
+    first = swept(1)
+    assert number_of_programs(compiled()) > 2
+    assert tj.certify(sim_of())
+    assert not np.array_equal(swept(2).values, first.values)
+    assert number_of_programs(compiled()) == 0
+
+
+def outputs(function, *arguments):
+    return jax.tree.map(np.asarray, Program(function)(*arguments))
+
+
+def test_programs_that_differ_in_one_entry_of_a_constant_are_two(compiled):
+    """In one of a million; shared constants are arguments, and make one program of two functions."""
+    table = np.zeros((1000, 1000))
+    other = table.copy()
+    other[500, 499] = 1.0
+    for shares, n in ((False, 2), (True, 1)):
+        compiled()
+        sums = [
+            float(Program(lambda x, c=c: jnp.sum(x * c), shares)(np.ones((1000, 1000)))) for c in (table, other, table)
+        ]
+        assert sums == [0.0, 1.0, 0.0]
+        assert number_of_programs(compiled()) == n
+
+
+def test_programs_of_one_text_and_other_arguments_or_results_are_two():
+    a, b = (jnp.asarray(value, float) for value in (1.0, 2.0))
+    assert (outputs(lambda a, b: a + 1.0, a, b), outputs(lambda a, b: b + 1.0, a, b)) == (2.0, 3.0)
+    assert outputs(lambda a, b: {"a": a, "b": b}, a, b) == {"a": 1.0, "b": 2.0}
+    assert outputs(lambda a, b: (a, b), a, b) == (1.0, 2.0)
+    assert [Program(lambda x: x * 1)(x).weak_type for x in (1.0, a)] == [True, False]
+    key = jax.random.key(3)
+    assert Program(lambda k: k)(key) == key
+    np.testing.assert_array_equal(Program(lambda k: k)(jax.random.key_data(key)), jax.random.key_data(key))
+
+
+@pytest.mark.slow
+def test_constants_that_a_setting_of_jax_makes_inputs_of_are_never_confused():
+    code = """
+        import jax, jax.numpy as jnp
+        from tvb_jaxfit.programs import Program
+        jax.config.update("jax_use_simplified_jaxpr_constants", True)
+        for shares in (False, True):
+            for value in (1.0, 2.0):
+                table = jnp.full(1000, value)
+                print(float(Program(lambda x: jnp.sum(x * table), shares)(jnp.ones(1000))))
+        """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["1000.0", "2000.0"] * 2
+
+
+def test_functions_that_are_called_back_are_never_confused():
+    def of(factor):
+        shape = jax.ShapeDtypeStruct((), jnp.result_type(float))
+        return lambda x: jax.pure_callback(lambda x: factor * np.asarray(x), shape, x)
+
+    assert [outputs(of(factor), jnp.asarray(1.0)) for factor in (2.0, 3.0, 2.0)] == [2.0, 3.0, 2.0]
+
+
+def test_settings_of_jax_count(compiled):
+    matrix = np.full((8, 8), 1.0 / 3.0, "f")
+    product = Program(lambda m: m @ m)
+    whole = product(matrix)
+    with jax.default_matmul_precision("bfloat16"):
+        product(matrix)
+    assert len(product) == 2 and number_of_programs(compiled()) == 2
+    assert product(np.full((8, 8), 1.0 / 3.0)).dtype == np.float64
+    with jax.enable_x64(False):
+        assert product(np.full((8, 8), 1.0 / 3.0)).dtype == np.float32
+    np.testing.assert_array_equal(product(matrix), whole)
+    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+        Program(jnp.log)(jnp.asarray(-1.0))
+    seen = []
+    with jax.disable_jit():
+        Program(lambda x: seen.append(float(x)) or x)(jnp.asarray(2.0))
+    assert seen == [2.0]
+
+
+def test_within_what_jax_transforms_it_is_a_function_like_any_other():
+    cube, x = Program(lambda x: x**3), jnp.asarray([1.0, 2.0])
+    np.testing.assert_array_equal(jax.vmap(jax.grad(cube))(x), 3.0 * x**2)
+    np.testing.assert_array_equal(jax.jit(lambda y: cube(y) + cube(jnp.asarray(2.0)))(x), x**3 + 8.0)
+
+
+def test_the_store_has_an_end_and_keeps_no_function(monkeypatch):
+    monkeypatch.setattr(programs, "_store", type(programs._store)())
+    monkeypatch.setattr(programs, "_MOST", 3)
+    table = jnp.ones(3)
+
+    def function(x):
+        return jnp.sum(x * table)
+
+    held = weakref.ref(function)
+    assert Program(function)(np.ones(3)) == 3.0
+    del function
+    gc.collect()
+    assert held() is None and len(programs._store) == 1
+    for factor in range(2, 8):
+        assert outputs(lambda x, factor=factor: factor * x, 1.0) == factor
+    assert len(programs._store) == 3
