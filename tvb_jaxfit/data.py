@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from .matrix_files import read_array
-from .options import check, did_you_mean, either, path, text
+from .options import check, either, path, text
 from .provenance import remember
+from .suggestions import did_you_mean
 
 __all__ = ["load_connectivity", "load_fc", "load_functional_connectivity", "load_structural_connectivity"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .options import did_you_mean
 from .provenance import remember
+from .suggestions import did_you_mean
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat")
 # How cells of a table say that there is no number.

@@ -21,6 +21,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savetxt("fc.csv", FC, delimiter=",")
     np.savetxt("percent.csv", 100.0 * FC, delimiter=",")
+    np.savetxt("signals.csv", np.random.default_rng(0).normal(size=(200, 3)), delimiter=",")
     Path("text.zip").write_text("no zip file")
     Path("text.h5").write_text("no HDF5 file")
     Path("broken.py").write_text("sim = (")
@@ -45,6 +46,7 @@ REFUSED = {
     "no FC": (_fit(connectivity="76", fc="fcc.csv"), "--fc fcc.csv: No such file. Did you mean 'fc.csv'?"),
     "no data set": (_fit(connectivity="76", fc="dk_averag"), "Did you mean 'dk_average'?"),
     "no correlations": (_fit(connectivity="76", fc="percent.csv"), "--fc percent.csv: values up to 100"),
+    "no matrix": (_fit(connectivity="76", fc="signals.csv"), "--fc signals.csv: shape (200, 3); it looks like a time"),
     "no values": (_fit(connectivity="76", set="model.w=@w.npy"), "--set model.w: w.npy: No such file"),
     "results": (_fit(connectivity="76", out="done"), "--out done: values.npz is there already"),
     "certify": (["certify", "--connectivity", "77"], "--connectivity 77: no such file, and there is no data set '77'"),

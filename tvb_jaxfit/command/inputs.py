@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data import connectivity_problem
-from ..fc_check import values_problem
+from ..fc_check import shape_problem, values_problem
 from ..matrix_files import near_file
 from .matrices import load_array, load_fc
 from .options import Refused, is_script, settings_of
@@ -54,8 +54,11 @@ def _of_fc(name):
     if reasons:
         return reasons
     fc = np.asarray(load_fc(name), float)
-    is_matrix = fc.ndim == 2 and fc.shape[0] == fc.shape[1] and np.array_equal(fc, fc.T, equal_nan=True)
-    cause = values_problem(fc) if is_matrix else ""
+    if fc.ndim == 2 and fc.shape[0] != fc.shape[1]:
+        cause = shape_problem(fc.shape, min(fc.shape))
+        return [f"--fc {name}: shape {fc.shape}{cause and f'; {cause}'}"]
+    is_symmetric = fc.ndim == 2 and np.array_equal(fc, fc.T, equal_nan=True)
+    cause = values_problem(fc) if is_symmetric else ""
     return [f"--fc {name}: {cause}"] if cause else []
 
 

@@ -4,10 +4,12 @@ import argparse
 import dis
 import itertools
 import math
+import re
 import traceback
 
 from .. import __version__
 from ..errors import UnsupportedComponent
+from ..suggestions import did_you_mean
 
 # Exit codes.
 DONE, NO, REFUSED, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -39,6 +41,10 @@ EXAMPLES = {
     "certify": "tvb-jaxfit certify --connectivity 76 --speed 3 --simulation-length 3000",
     "report": "tvb-jaxfit report fit_of_dk --force",
 }
+
+
+# How argparse says what it does not know.
+_NO_CHOICE, _UNKNOWN = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)"), "unrecognized arguments: "
 
 
 class Refused(Exception):
@@ -102,7 +108,7 @@ def parser():
     -------
     argparse.ArgumentParser
     """
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         prog="tvb-jaxfit",
         description="Fit a simulator of The Virtual Brain to functional connectivity (FC), by gradients.",
         epilog="exit codes: 0 done, 1 the result says no, 2 refused, 3 an unexpected error (with its traceback), "
@@ -120,6 +126,25 @@ def parser():
     report.add_argument("--to", metavar="FILE", help="where the page goes (default DIR/report.html)")
     _force(report)
     return whole
+
+
+class _Parser(argparse.ArgumentParser):
+    """Parser that names, beside what it does not know, what was probably meant."""
+
+    def error(self, message):
+        """End with the usage and a message."""
+        known = {option for each in (self, *self._commands()) for option in each._option_string_actions}
+        if found := _NO_CHOICE.search(message):
+            message += did_you_mean(found[1], re.findall(r"[^', ]+", found[2]))
+        elif message.startswith(_UNKNOWN):
+            unknown = [text.partition("=")[0] for text in message.removeprefix(_UNKNOWN).split() if text[:2] == "--"]
+            message += "".join(did_you_mean(text, known) for text in unknown)
+        super().error(message)
+
+    def _commands(self):
+        """Parsers of the commands."""
+        choices = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return [command for each in choices for command in each.values()]
 
 
 def _command(commands, name, does, example=None):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..data import load_connectivity
-from ..options import did_you_mean
 from ..provenance import remember
+from ..suggestions import did_you_mean
 from ..translate.assemble import leaves
 from .matrices import load_array
 from .options import DEFAULTS, LENGTH, SCRIPT, Refused, is_script, settings_of
