@@ -55,14 +55,16 @@ def shown(value):
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
-def nearest(name, names):
+def nearest(name, names, by_end=False):
     """Name that was probably meant by one that there is not; None where none is near.
 
     Parameters
     ----------
     name : str
     names : iterable of str
-        Names that there are. Those with dots are paths, such as "model.w", which the last name alone may stand for.
+        Names that there are.
+    by_end : bool, optional
+        Whether names are paths, such as "model.w", which the last part alone may stand for.
 
     Returns
     -------
@@ -72,22 +74,22 @@ def nearest(name, names):
     --------
     >>> from tvb_jaxfit.options import nearest
     >>> paths = ["model.w", "model.I_o", "coupling.a"]
-    >>> nearest("model.W", paths), nearest("a", paths), nearest("speed", paths)
+    >>> nearest("model.W", paths), nearest("a", paths, by_end=True), nearest("speed", paths)
     ('model.w', 'coupling.a', None)
     """
     folded = {}
     for each in names:
         folded.setdefault(each.casefold(), each)
     asked = name.casefold()
-    same_end = [each for each in folded if asked and each.rpartition(".")[2] == asked.rpartition(".")[2]]
+    same_end = [each for each in folded if by_end and each.rpartition(".")[2] == asked.rpartition(".")[2]]
     similar = difflib.get_close_matches(asked, folded, 1)
     found = [asked] if asked in folded else same_end or similar
     return folded[found[0]] if found else None
 
 
-def did_you_mean(name, names):
+def did_you_mean(name, names, by_end=False):
     """End of a message that names the `nearest` name; empty where none is near."""
-    near = nearest(name, names)
+    near = nearest(name, names, by_end)
     return "" if near is None else f" Did you mean {near!r}?"
 
 

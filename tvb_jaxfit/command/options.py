@@ -84,6 +84,17 @@ def is_refusal(error):
     return is_ours and last.tb_frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
+def is_script(name):
+    """Whether --simulator names a Python file, in place of a module.
+
+    Parameters
+    ----------
+    name : str
+        Without the name of a simulator after a colon.
+    """
+    return name.endswith(".py")
+
+
 def parser():
     """Parser of the command line.
 
@@ -98,10 +109,12 @@ def parser():
         "130 interrupted by Ctrl-C, 143 by SIGTERM, as from Slurm (what was reached is written)",
     )
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = whole.add_subparsers(dest="command", required=True, metavar="{fit,certify,report}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="{fit,certify,parameters,report}")
     _fit(_command(commands, "fit", "fit parameters of a simulator to an empirical FC"))
     certify = _command(commands, "certify", "run TVB and its translation on the same draws, and compare")
     _simulator(certify)
+    does = "list what of a simulator can be fitted: paths, shapes, values, units and domains"
+    _simulator(_command(commands, "parameters", does, "tvb-jaxfit parameters --connectivity 76 --model Epileptor2D"))
     report = _command(commands, "report", "make the report of a fit anew, from what the fit has written")
     report.add_argument("folder", metavar="DIR", help="of a fit")
     report.add_argument("--to", metavar="FILE", help="where the page goes (default DIR/report.html)")
@@ -109,12 +122,12 @@ def parser():
     return whole
 
 
-def _command(commands, name, does):
+def _command(commands, name, does, example=None):
     return commands.add_parser(
         name,
         help=does,
         description=f"{does[0].upper()}{does[1:]}.",
-        epilog=f"example:\n  {EXAMPLES[name]}",
+        epilog=f"example:\n  {example or EXAMPLES[name]}",
         # The example can be pasted: its lines stay as they are.
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
