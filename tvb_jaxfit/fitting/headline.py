@@ -78,7 +78,10 @@ def _fresh(found):
 def _fitted(history, is_noisy):
     """Rows of what a fit recorded at its best step."""
     if "r" in history.aux and history.loss.size:
-        told = "on the noise of the best step, which the fit has used" if is_noisy else "of the best step"
+        which = (
+            "of the best step, which the fit has used" if history.validation.steps.size else "that every step has used"
+        )
+        told = f"on the noise {which}" if is_noisy else "of the best step"
         told = "by the linear response, without noise" if "reach" in history.aux else told
         yield "training", f"{history.aux['r'][history.best_step]:.4f}", told
     steps, at = history.validation.steps, history.validation.steps == history.best_step
