@@ -143,7 +143,7 @@ def test_what_is_put_into_a_state_is_real(prepared, value, said):
     with pytest.raises(ValueError, match=said):
         with_path(state, "model.w", value)
     assert state.model.w is before
-    for good in (0.3, np.full(N_NODE, 0.3), jnp.ones(1)):
+    for good in (0.3, np.full(N_NODE, 0.3), jnp.asarray(1.0)):
         state.model.w = good
         assert state.model.w is good
 

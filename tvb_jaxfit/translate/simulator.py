@@ -43,7 +43,8 @@ def prepare(sim, simulation_length=None, noise="tvb"):
     state : State
         Every float of the simulator under its own attribute path (``state.model.w``, ``state.coupling.a``,
         ``state.connectivity.weights``, ``state.integrator.noise.nsig``, ``state.monitors[0].hrf_kernel.tau_s``,
-        ``state.initial_conditions``), the draws (``state.integrator.noise.draws``) and the monitors' stocks.
+        ``state.initial_conditions``), the draws (``state.integrator.noise.draws``) and the monitors' stocks. A value
+        for all regions is of shape (), one for each of shape (n_node,).
 
     Raises
     ------
