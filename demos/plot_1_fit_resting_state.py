@@ -55,7 +55,7 @@ sim = simulator.Simulator(
     simulation_length=1000.0 * options.seconds,
 )
 sim.configure()
-sim.run()  # a transient: from here on the network is at rest, and the BOLD monitor's stock is full
+_ = sim.run()  # a transient: from here on the network is at rest, and the BOLD monitor's stock is full
 
 # %% [markdown]
 # The same numbers, differentiable
@@ -167,7 +167,7 @@ for axis, name in zip(axes[1], ("global", "regional"), strict=False):
     axis.scatter(fc_target[upper], fc[name][upper], s=4, alpha=0.3, color="tab:blue", edgecolors="none")
     axis.set(xlabel="Empirical FC", ylabel=f"Simulated FC, {name}", xlim=(lowest, 1), ylim=(lowest, 1), aspect="equal")
 w = np.asarray(regional_fit.best.model.w.value)
-axes[1, 2].axhline(float(np.ravel(global_fit.best.model.w.value)[0]), color="tab:red", linestyle="--", label="global w")
+axes[1, 2].axhline(float(global_fit.best.model.w), color="tab:red", linestyle="--", label="global w")
 axes[1, 2].scatter(white_matter.weights.sum(axis=1), w, s=18, color="tab:blue", label="regional w")
 axes[1, 2].set(xlabel="Strength of incoming connections", ylabel="Recurrence w", title="Fitted w")
 axes[1, 2].legend()

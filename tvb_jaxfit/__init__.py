@@ -48,9 +48,11 @@ _HOMES = {
     "write_back": "writeback",
     "JaxBackend": "backend",
     "load_connectivity": "data",
+    "load_fc": "data",
     "load_functional_connectivity": "data",
     "load_structural_connectivity": "data",
     "UnsupportedComponent": "errors",
+    "FitFailed": "errors",
     "PeriodWarning": "errors",
     "DomainWarning": "errors",
     "HistoryWarning": "errors",
@@ -65,7 +67,12 @@ def __getattr__(name):
     if name == "plot":
         return importlib.import_module(f"{__name__}.plot")
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = ""
+        if not name.startswith("_"):
+            from .options import did_you_mean
+
+            hint = did_you_mean(name, __all__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{hint}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -7,12 +7,14 @@ import numpy as np
 
 from . import options as allowed
 from .controls import NO_CHANGE, controls, with_mistake
+from .markup import shown_in_notebook, table
 from .options import check
 from .parameters import plain
 from .processes import refuse_forked
 from .stepwise import ROUNDING, SINGLE, StepByStep, growth, shaken
 from .translate.assemble import assemble
 from .translate.clone import clone, configured_clone
+from .translate.divergence import Watch
 from .translate.simulator import translated
 from .translate.stream import Aside
 
@@ -41,7 +43,9 @@ class Comparison:
         Whether a larger difference is rounding that the simulator's own dynamics have grown: every step from TVB's own
         states is TVB's.
     since : float or None
-        Time from which both signals are not finite [ms].
+        Time from which TVB's signal is not finite [ms].
+    n_finite : int or None
+        Number of TVB's samples that are finite, where not all are.
     """
 
     monitor: str
@@ -51,6 +55,7 @@ class Comparison:
     relative: float
     by_step: bool = False
     since: float | None = None
+    n_finite: int | None = None
 
     def agrees(self, tolerance):
         """Whether times are equal and values differ by no more than the tolerance, relatively, or agree by the step."""
@@ -60,8 +65,11 @@ class Comparison:
         """The same in words."""
         if not self.agrees(tolerance):
             return "DIFFERS"
-        alike = "" if self.since is None else f", not finite from {self.since:g} ms on"
-        return ("agrees" if self.relative <= tolerance else "agrees by the step") + alike
+        how = "agrees" if self.relative <= tolerance else "agrees by the step"
+        if self.since is None:
+            return how
+        left = f"{self.n_finite} of {self.samples} samples finite"
+        return f"{how}, both not finite from {self.since:g} ms on ({left})"
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,9 @@ class Certificate:
         Largest relative difference of one step of the translation from TVB's own states.
     growth : float
         Rate at which differences grow by the simulator's own dynamics [1/ms]; 0 where they do not.
+    diverged : tuple of str
+        Where TVB's own run stops being finite: the state variable, the region and the time, and the time of each
+        monitor. Empty where it stays finite.
     """
 
     simulator: str
@@ -93,10 +104,14 @@ class Certificate:
     stock_tolerance: float
     step: float = 0.0
     growth: float = 0.0
+    diverged: tuple[str, ...] = ()
 
     @property
     def passed(self):
-        """True where both comparisons agree and every applicable control fails."""
+        """True where both comparisons agree and every applicable control fails.
+
+        Runs that are not finite in the same places agree, see `diverged`.
+        """
         return (
             all(c.agrees(self.lifted_tolerance) for c in self.lifted)
             and all(c.agrees(self.stock_tolerance) for c in self.stock)
@@ -109,7 +124,10 @@ class Certificate:
     def __repr__(self):
         head = f"Certificate: {'PASSED' if self.passed else 'FAILED'}   {self.simulator}, {self.n_steps} steps"
         row = "  {:<44} {:>8} {:>6} {:>11} {:>11}  {}".format
-        lines = [head, row("", "samples", "times", "max |diff|", "relative", "")]
+        alike = ", and neither does the translation" if self.passed else ""
+        lines = [head, *([f"TVB's own run does not stay finite{alike}:"] if self.diverged else [])]
+        lines += [f"  {where}" for where in self.diverged]
+        lines.append(row("", "samples", "times", "max |diff|", "relative", ""))
         for title, comparisons, tolerance in (
             ("TVB, history in float64", self.lifted, self.lifted_tolerance),
             ("TVB as it is, history in float32", self.stock, self.stock_tolerance),
@@ -130,6 +148,26 @@ class Certificate:
                 verdict = "GOES UNNOTICED" if d <= self.lifted_tolerance else "noticed"
                 lines.append(row(name, "", "", "", f"{d:.1e}", verdict))
         return "\n".join(line.rstrip() for line in lines)
+
+    def _repr_html_(self):
+        rows = []
+        for title, comparisons, tolerance in (
+            ("history in float64", self.lifted, self.lifted_tolerance),
+            ("as it is", self.stock, self.stock_tolerance),
+        ):
+            for c in comparisons:
+                rows.append([f"TVB, {title}: {c.monitor}", f"{c.relative:.1e}", f"{tolerance:g}", c.verdict(tolerance)])
+        for name, d in self.controls.items():
+            is_made = not isinstance(d, str)
+            verdict = (
+                f"not applicable: {d}" if not is_made else "noticed" if not d <= self.lifted_tolerance else "missed"
+            )
+            rows.append([f"control: {name}", f"{d:.1e}" if is_made else "", f"{self.lifted_tolerance:g}", verdict])
+        return shown_in_notebook(
+            f"Certificate: {'PASSED' if self.passed else 'FAILED'}",
+            f"{self.simulator}, {self.n_steps} steps; controls must differ by more than their tolerance",
+            table(["", "relative difference", "tolerance", "verdict"], rows),
+        )
 
 
 def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_tolerance=STOCK_TOLERANCE):
@@ -186,6 +224,7 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
     ours = _signals(simulate, state)
     before, steps = clone(lifted), StepByStep(simulate, state)
     steps.watch(lifted)
+    watches = [Watch(lifted), Watch(stock)]
     of_lifted, of_stock = (_signals_of_tvb(copy, simulate.n_steps, length) for copy in (lifted, stock))
     steps.finish()
     near, nearly = (_signals(simulate, shaken(state, size)) for size in (ROUNDING, SINGLE))
@@ -205,7 +244,15 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
         stock_tolerance=stock_tolerance,
         step=steps.worst,
         growth=growth(ours, near, ROUNDING),
+        diverged=_where_not_finite(against_lifted, *(watch.found for watch in watches)),
     )
+
+
+def _where_not_finite(compared, lifted, stock):
+    """Where TVB's own runs, with a double-precision history and as it is, stop being finite."""
+    runs = (("history in float64", lifted), ("history in float32", stock))
+    told = [f"{history}: {found}" for history, found in runs if found is not None]
+    return (*told, *(f"{c.monitor}: not finite from {c.since:g} ms on" for c in compared if c.since is not None))
 
 
 def _signals(simulate, state):
@@ -228,10 +275,12 @@ def _compare(simulate, ours, theirs):
     for index, ((our_time, our_data), (time, data)) in enumerate(zip(ours, theirs, strict=True)):
         monitor = simulate.monitors[index]
         absolute, relative = _apart(our_data, data)
-        lost = [] if our_data.shape != data.shape else np.flatnonzero(~_rows(np.isfinite(data)))
+        finite = np.ones(0, bool) if our_data.shape != data.shape else _rows(np.isfinite(data))
+        lost = np.flatnonzero(~finite)
         name = f"monitors[{index}] {monitor.name}, {monitor.istep * monitor.dt:g} ms"
-        since = float(time[lost[0]]) if len(lost) else None
-        comparisons.append(Comparison(name, len(data), np.array_equal(our_time, time), absolute, relative, since=since))
+        since, n_finite = (float(time[lost[0]]), int(finite.sum())) if len(lost) else (None, None)
+        equal = np.array_equal(our_time, time)
+        comparisons.append(Comparison(name, len(data), equal, absolute, relative, since=since, n_finite=n_finite))
     return tuple(comparisons)
 
 

@@ -183,7 +183,9 @@ class MaskedParameter(BoundedParameter):
 
     @shape.setter
     def shape(self, shape):
-        if tuple(shape) != self.shape:
+        if self.value.size == 1 == int(np.prod(shape)):
+            self.value, self._mask = self.value.reshape(shape), (tuple(shape), self._mask[1])
+        elif tuple(shape) != self.shape:
             raise ValueError(
                 f"MaskedParameter.shape: the mask is of shape {self.shape}, so it does not become {tuple(shape)}. "
                 "Make a new one."
@@ -206,7 +208,10 @@ class MaskedParameter(BoundedParameter):
 
     def from_unconstrained(self, image):
         """Value with the free entries of an image."""
-        return self.value.at[np.nonzero(self.mask)].set(super().from_unconstrained(image))
+        # A single number has no axis to be indexed by.
+        where = np.nonzero(np.atleast_1d(self.mask))
+        value = jnp.atleast_1d(self.value).at[where].set(super().from_unconstrained(image))
+        return jnp.reshape(value, self.shape)
 
     def _put(self, value):
         if self._mask is None:

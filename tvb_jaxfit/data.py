@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .options import check, text
+from .matrix_files import read_array
+from .options import check, did_you_mean, either, path, text
+from .provenance import remember
 
-__all__ = ["load_connectivity", "load_functional_connectivity", "load_structural_connectivity"]
+__all__ = ["load_connectivity", "load_fc", "load_functional_connectivity", "load_structural_connectivity"]
 
 _DK_AVERAGE = "dk_average"
 
@@ -50,8 +52,10 @@ def load_structural_connectivity(name="dk_average"):
     check("load_structural_connectivity", name=(name, text))
     if name != _DK_AVERAGE:
         raise _unknown(name, [_DK_AVERAGE])
-    with np.load(_tvboptim_file("connectivity", name), allow_pickle=False) as data:
+    path = _tvboptim_file("connectivity", name)
+    with np.load(path, allow_pickle=False) as data:
         weights, lengths = (np.ascontiguousarray(data[key], dtype=np.float64) for key in ("weights", "lengths"))
+        remember(path, weights, lengths, name=f"{name} ({_within(path)})")
         return weights, lengths, data["region_labels"].tolist()
 
 
@@ -86,8 +90,55 @@ def load_functional_connectivity(name="dk_average"):
     check("load_functional_connectivity", name=(name, text))
     if name != _DK_AVERAGE:
         raise _unknown(name, [_DK_AVERAGE])
-    with np.load(_tvboptim_file("functional", name), allow_pickle=False) as data:
-        return np.ascontiguousarray(data["fc"], dtype=np.float64)
+    path = _tvboptim_file("functional", name)
+    with np.load(path, allow_pickle=False) as data:
+        fc = np.ascontiguousarray(data["fc"], dtype=np.float64)
+    remember(path, fc, name=f"{name} ({_within(path)})")
+    return fc
+
+
+def load_fc(file):
+    r"""Load an empirical functional connectivity (FC) from a file, with the names of its regions if it has them.
+
+    Parameters
+    ----------
+    file : path-like
+        csv, tsv, txt or dat: text with commas, semicolons, tabs or spaces, with or without a line and a column of
+        names; npy; npz or mat, where ``"FILE:KEY"`` names one of several arrays (else the one called fc, or the only
+        one). Or the name of a data set of `load_functional_connectivity`.
+
+    Returns
+    -------
+    ndarray, or Labelled where the file has names, shape (n_node, n_node)
+        `fit` and `evaluate` match the names to the regions; ``numpy.asarray`` gives the values alone. Cells that are
+        empty or say NA or NaN are NaN.
+
+    Raises
+    ------
+    OSError
+        Where there is no such file, or it may not be read.
+    ValueError
+        Where it is damaged, or holds no such array or no numbers.
+    ModuleNotFoundError
+        As `load_functional_connectivity`.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import tvb_jaxfit as tj
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "fc.csv"
+    >>> _ = file.write_text(",left,right\nleft,1,0.4\nright,0.4,1\n")
+    >>> fc = tj.load_fc(file)
+    >>> fc.columns, fc.values[0, 1].item()
+    (['left', 'right'], 0.4)
+    """
+    check("load_fc", file=(file, either(text, path)))
+    if not Path(file).suffix and not Path(file).exists():
+        try:
+            return load_functional_connectivity(str(file))
+        except ValueError as error:
+            raise ValueError(f"{file}: no such file, and {error}") from error
+    return read_array(file, "fc")
 
 
 def load_connectivity(name="dk_average"):
@@ -133,8 +184,11 @@ def load_connectivity(name="dk_average"):
     if name != _DK_AVERAGE:
         files = {_short(file): file for file in _tvb_data_files()}
         if _short(name) not in files:
-            raise _unknown(name, [_DK_AVERAGE, *files.values()])
-        return Connectivity.from_file(files[_short(name)])
+            raise ValueError(connectivity_problem(name))
+        connectivity, file = Connectivity.from_file(files[_short(name)]), files[_short(name)]
+        with importlib.resources.as_file(importlib.resources.files("tvb_data.connectivity") / file) as path:
+            remember(path, connectivity.weights, connectivity.tract_lengths, name=f"{file} (tvb_data)")
+        return connectivity
     weights, lengths, region_labels = load_structural_connectivity(name)
     return Connectivity(
         weights=weights,
@@ -142,6 +196,19 @@ def load_connectivity(name="dk_average"):
         region_labels=np.array(region_labels),
         centres=np.zeros((len(region_labels), 3)),
     )
+
+
+def connectivity_problem(name):
+    """What is wrong with a name for `load_connectivity`, as text; empty where there is such a connectivity.
+
+    Parameters
+    ----------
+    name : str
+    """
+    files = _tvb_data_files()
+    if name == _DK_AVERAGE or _short(name) in map(_short, files):
+        return ""
+    return str(_unknown(name, [_DK_AVERAGE, *files]))
 
 
 def _tvb_data_files():
@@ -155,8 +222,14 @@ def _short(name):
     return name.removeprefix("connectivity_").removesuffix(".zip")
 
 
+def _within(path):
+    """Path of a file from its package on."""
+    return Path(*path.parts[path.parts.index("tvboptim") :]).as_posix() if "tvboptim" in path.parts else path.name
+
+
 def _unknown(name, available):
-    return ValueError(f"there is no data set {name!r}. Available: {', '.join(available)}.")
+    near = did_you_mean(name, [*available, *map(_short, available)])
+    return ValueError(f"there is no data set {name!r}. Available: {', '.join(available)}.{near}")
 
 
 def _tvboptim_file(kind, name):

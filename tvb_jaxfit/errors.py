@@ -23,6 +23,18 @@ class UnsupportedComponent(ValueError):
         return type(self), (self.reasons,), vars(self)
 
 
+class FitFailed(ValueError):
+    """A fit has no result: its loss or its gradient is not finite at the start values.
+
+    Attributes
+    ----------
+    before : FitResult or None
+        The linear fit that it went on from.
+    """
+
+    before = None
+
+
 class PeriodWarning(UserWarning):
     """A monitor's period is not a multiple of dt: TVB rounds it, and so does the translation."""
 

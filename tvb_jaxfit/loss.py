@@ -1,5 +1,8 @@
 """Distances and similarities of two functional connectivity (FC) matrices."""
 
+import os
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import numpy as np
 from tvb_jaxfit.observation import standardise
 
 from .arrays import real_array, unmasked
+from .fc_check import is_in_range, shape_problem, values_problem
 from .options import check, flag, one_of
 from .processes import refuse_forked
 
@@ -40,6 +44,12 @@ def rmse(fc, target, missing="refuse"):
     ValueError
         The matrices are not square, or differ in shape; `target` is not finite, is masked, or has no data at all.
 
+    Warns
+    -----
+    UserWarning
+        Where `target` has values that are no correlations, such as percents. Its values cannot be seen where it is an
+        argument of a function under `jax.jit`.
+
     Notes
     -----
     ``sqrt(mean((fc - target)**2))``. Its derivative at ``fc == target`` is 0/0; here it is 0, that of the minimum.
@@ -60,6 +70,7 @@ def rmse(fc, target, missing="refuse"):
         mean_square = jnp.sum(jnp.square(difference)) / jnp.sum(known, dtype=fc.dtype)
     else:
         _refuse_not_finite(target, missing)
+        _warn_of_no_correlations(target)
         if not known.all():
             fc, target = fc[known], target[known]
         if target.size == 0:
@@ -170,6 +181,8 @@ def _pair(fc, target, missing):
     """Return both matrices, checked: in NumPy where their values can be seen, so that they can be under ``jax.jit``."""
     refuse_forked("loss")
     check("loss", missing=(missing, MISSING))
+    if isinstance(target, (str, os.PathLike)):
+        raise ValueError(f"target: {os.fspath(target)!r} is a path; give the values of type float, tj.load_fc(path).")
     if missing == "refuse" and np.ma.is_masked(target):
         raise ValueError(
             f'target: {np.ma.count_masked(target)} entries are masked; missing="ignore" leaves them out, or fill them.'
@@ -180,12 +193,22 @@ def _pair(fc, target, missing):
     target = real_array(target, "target", masked=np.nan)
     fc, target = (x if isinstance(x, jax.core.Tracer) else np.asarray(x) for x in (fc, target))
     if fc.shape != target.shape:
-        raise ValueError(f"fc has shape {fc.shape} and target {target.shape}; they must be equal, region for region.")
+        cause = shape_problem(target.shape, len(fc)) if fc.ndim == 2 else ""
+        raise ValueError(
+            f"fc has shape {fc.shape} and target {target.shape}; they must be equal, region for region"
+            f"{cause and f'. The target: {cause}'}."
+        )
     if fc.ndim != 2 or fc.shape[0] != fc.shape[1]:
         raise ValueError(f"fc and target have shape {fc.shape}; expected square matrices (n_node, n_node).")
     if not jnp.issubdtype(fc.dtype, jnp.floating):
         raise TypeError(f"fc has dtype {fc.dtype}; expected a floating dtype. Convert it: fc.astype(float).")
     return fc, target
+
+
+def _warn_of_no_correlations(target):
+    """Warn of a target that is no FC, where its values can be seen: both matrices may be of another kind on purpose."""
+    if not isinstance(target, jax.core.Tracer) and not is_in_range(target):
+        warnings.warn(f"target: {values_problem(np.asarray(target, float))}.", stacklevel=3)
 
 
 def _known(target, missing):

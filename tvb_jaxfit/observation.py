@@ -142,7 +142,8 @@ def _select(bold, skip_t):
         if (n_voi, n_mode) != (1, 1):
             raise ValueError(
                 f"bold has shape {bold.shape}, that is n_voi = {n_voi} and n_mode = {n_mode}; FC is of one variable "
-                "and one mode. Select them, for example bold[:, :1, :, :1]."
+                "and one mode. Select them, for example bold[:, :1, :, :1], or record one variable: "
+                "monitors.Bold(variables_of_interest=np.array([0]))."
             )
         bold = bold[:, 0, :, 0]
     elif bold.ndim != 2:

@@ -3,6 +3,7 @@
 A rule is a function of a value: it returns None, or what is to be given in place of the value.
 """
 
+import difflib
 import math
 import numbers
 import operator
@@ -52,6 +53,44 @@ def shown(value):
     except Exception:
         text = f"a {type(value).__name__}"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+
+
+def nearest(name, names, by_end=False):
+    """Name that was probably meant by one that there is not; None where none is near.
+
+    Parameters
+    ----------
+    name : str
+    names : iterable of str
+        Names that there are.
+    by_end : bool, optional
+        Whether names are paths, such as "model.w", which the last part alone may stand for.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> from tvb_jaxfit.options import nearest
+    >>> paths = ["model.w", "model.I_o", "coupling.a"]
+    >>> nearest("model.W", paths), nearest("a", paths, by_end=True), nearest("speed", paths)
+    ('model.w', 'coupling.a', None)
+    """
+    folded = {}
+    for each in names:
+        folded.setdefault(each.casefold(), each)
+    asked = name.casefold()
+    same_end = [each for each in folded if by_end and each.rpartition(".")[2] == asked.rpartition(".")[2]]
+    similar = difflib.get_close_matches(asked, folded, 1)
+    found = [asked] if asked in folded else same_end or similar
+    return folded[found[0]] if found else None
+
+
+def did_you_mean(name, names, by_end=False):
+    """End of a message that names the `nearest` name; empty where none is near."""
+    near = nearest(name, names, by_end)
+    return "" if near is None else f" Did you mean {near!r}?"
 
 
 def optional(rule):
@@ -117,7 +156,14 @@ def one_of(*allowed):
     """Rule of strings that are listed."""
     names = [repr(each) for each in allowed]
     told = " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
-    return lambda value: None if isinstance(value, str) and value in allowed else told
+
+    def rule(value):
+        if isinstance(value, str) and value in allowed:
+            return None
+        near = nearest(value, allowed) if isinstance(value, str) else None
+        return told if near is None else f"{told} (did you mean {near!r}?)"
+
+    return rule
 
 
 def a(kind, how=""):

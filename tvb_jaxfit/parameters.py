@@ -91,7 +91,7 @@ class Parameter(Portable):
             new = self.with_value(former)
             new.check()
         if not self.regional or n_node is None or new.value is None or new.shape == (n_node,):
-            return new
+            return new._single() if new.shape == (1,) != getattr(former, "shape", ()) else new
         if jnp.shape(former) not in ((), (1,), (n_node,)):
             raise ValueError(
                 f"{type(self).__name__}: regional=True in place of a value of shape {jnp.shape(former)}, which is "
@@ -99,6 +99,12 @@ class Parameter(Portable):
             )
         new = new.with_value(new.value)
         new.shape = (n_node,)
+        return new
+
+    def _single(self):
+        """Copy whose one value is of shape (), as one number is in a state."""
+        new = self.with_value(self.value)
+        new.shape = ()
         return new
 
     @property
@@ -137,6 +143,12 @@ class Parameter(Portable):
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self.value, dtype)
+
+    def __float__(self):
+        return float(np.asarray(self.value).item())
+
+    def __format__(self, spec):
+        return format(float(self), spec) if spec else str(self)
 
     def __repr__(self):
         return f"{type(self).__name__}({self._described()})"

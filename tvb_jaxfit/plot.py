@@ -13,7 +13,7 @@ _MAP = "cividis"
 _COLOURS = {"agrees": "tab:green", "differs": "tab:red", "training": "tab:blue", "held out": "tab:orange"}
 
 
-def structural_connectivity(connectivity, lengths=None, axes=None):
+def structural_connectivity(connectivity, lengths=None, axes=None, hemispheres=None):
     """Weights and tract lengths, side by side; weights on a logarithmic scale, three decades of them.
 
     Parameters
@@ -24,6 +24,9 @@ def structural_connectivity(connectivity, lengths=None, axes=None):
         Tract lengths [mm]; a connectivity has its own.
     axes : sequence of matplotlib.axes.Axes, optional
         One for each matrix.
+    hemispheres : array_like of bool, shape (n_node,), optional
+        True for right, as a connectivity has it: regions are drawn by hemisphere, that of the first region first, with
+        a line between both.
 
     Returns
     -------
@@ -32,7 +35,7 @@ def structural_connectivity(connectivity, lengths=None, axes=None):
     Raises
     ------
     ValueError
-        Where there is not one of ``axes`` for each matrix.
+        Where there is not one of ``axes`` for each matrix, or not one hemisphere for each region.
 
     Examples
     --------
@@ -46,6 +49,7 @@ def structural_connectivity(connectivity, lengths=None, axes=None):
 
     weights = _numbers(getattr(connectivity, "weights", connectivity), "structural_connectivity: weights")
     lengths = getattr(connectivity, "tract_lengths", lengths)
+    hemispheres = getattr(connectivity, "hemispheres", None) if hemispheres is None else hemispheres
     lengths = None if lengths is None else _numbers(lengths, "structural_connectivity: lengths")
     connected = np.where(weights == 0.0, np.nan, weights)
     highest = np.nanmax(connected)
@@ -55,7 +59,7 @@ def structural_connectivity(connectivity, lengths=None, axes=None):
         matrices["Tract lengths"] = ("[mm]", np.where(weights == 0.0, np.nan, lengths), Normalize(0.0))
     axes = _axes(axes, len(matrices), (4.2, 3.6))
     for ax, (title, (unit, matrix, scale)) in zip(axes, matrices.items(), strict=True):
-        image = _matrix(ax, matrix, scale, title)
+        image = _matrix(ax, matrix, scale, title, hemispheres)
         ax.set(xlabel="source", ylabel="target")
         ax.figure.colorbar(image, ax=ax, label=unit, shrink=0.85)
     return axes
@@ -116,7 +120,7 @@ def time_series(time, data, window=None, ylabel="", ax=None):
     return ax
 
 
-def functional_connectivity(matrices, target=None, axes=None):
+def functional_connectivity(matrices, target=None, axes=None, hemispheres=None):
     """FC matrices side by side on one scale, with their correlation with a target.
 
     Parameters
@@ -128,6 +132,8 @@ def functional_connectivity(matrices, target=None, axes=None):
         Title of the empirical one; by default the first. The others are titled with r (off-diagonal).
     axes : sequence of matplotlib.axes.Axes, optional
         One for each matrix.
+    hemispheres : array_like of bool, shape (n_node,), optional
+        As for `structural_connectivity`.
 
     Returns
     -------
@@ -136,7 +142,8 @@ def functional_connectivity(matrices, target=None, axes=None):
     Raises
     ------
     ValueError
-        Where no matrix has the target's title, or there is not one of ``axes`` for each matrix.
+        Where no matrix has the target's title, there is not one of ``axes`` for each matrix, or not one hemisphere for
+        each region.
 
     Examples
     --------
@@ -162,7 +169,7 @@ def functional_connectivity(matrices, target=None, axes=None):
     for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
         r = "" if title == target else f"\nr = {float(fc_corr(matrix, matrices[target], missing='ignore')):.3f}"
         shown = np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)
-        image = _matrix(ax, shown, scale, title + r)
+        image = _matrix(ax, shown, scale, title + r, hemispheres)
     axes[0].figure.colorbar(image, ax=list(axes), label="FC", shrink=0.8)
     return axes
 
@@ -210,7 +217,8 @@ def exploration(result, path=(), ax=None):
     Parameters
     ----------
     result : Exploration
-        Of one axis (a line), or two of mode ``"product"`` (a map: the first upwards, the last to the right).
+        Of one axis (a line), or two of mode ``"product"`` (a map: the first of ``result.axes`` to the right, the second
+        upwards).
     path : sequence of State, optional
         States of a fit in order, as ``history["state"].save`` has them (see `SavingCallback`).
     ax : matplotlib.axes.Axes, optional
@@ -257,24 +265,23 @@ def exploration(result, path=(), ax=None):
         ax.set(xlabel=names[0], ylabel="loss")
         return ax
     ax.set_facecolor("0.85")
-    mesh = ax.pcolormesh(
-        axes[1][order[1]], axes[0][order[0]], values[np.ix_(*order)], cmap=f"{_MAP}_r", shading="nearest"
-    )
+    drawn = values[np.ix_(*order)].T
+    mesh = ax.pcolormesh(axes[0][order[0]], axes[1][order[1]], drawn, cmap=f"{_MAP}_r", shading="nearest")
     ax.plot(
-        axes[1][best[1]], axes[0][best[0]], "*", color="tab:red", markeredgecolor="w", markersize=15, label="smallest"
+        axes[0][best[0]], axes[1][best[1]], "*", color="tab:red", markeredgecolor="w", markersize=15, label="smallest"
     )
     if len(route):
-        ax.plot(route[:, 1], route[:, 0], "o-", color="w", markeredgecolor="k", markersize=4, linewidth=1, label="fit")
+        ax.plot(route[:, 0], route[:, 1], "o-", color="w", markeredgecolor="k", markersize=4, linewidth=1, label="fit")
         ends = {"initial": (route[0], "s"), "fitted": (route[-1], "D")}
         for label, (end, marker) in ends.items():
-            ax.plot(end[1], end[0], marker, color="w", markeredgecolor="k", markersize=9, linestyle="none", label=label)
+            ax.plot(end[0], end[1], marker, color="w", markeredgecolor="k", markersize=9, linestyle="none", label=label)
     ax.legend(fontsize="small", facecolor="0.75", ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.0))
     ax.figure.colorbar(mesh, ax=ax, label="loss" + (", grey: failed" if not np.isfinite(values).all() else ""))
-    ax.set(xlabel=names[1], ylabel=names[0])
+    ax.set(xlabel=names[0], ylabel=names[1])
     return ax
 
 
-def regional(values, strength, reference=None, name="", ax=None):
+def regional(values, strength, reference=None, name="", ax=None, hemispheres=None):
     """Fitted values of the regions against the strength of their connections.
 
     Parameters
@@ -287,6 +294,8 @@ def regional(values, strength, reference=None, name="", ax=None):
     name : str, optional
         Of the parameter.
     ax : matplotlib.axes.Axes, optional
+    hemispheres : array_like of bool, shape (n_node,), optional
+        True for right, as a connectivity has it: the regions of each have a marker of their own.
 
     Returns
     -------
@@ -295,7 +304,7 @@ def regional(values, strength, reference=None, name="", ax=None):
     Raises
     ------
     ValueError
-        Where there is not one value for each region.
+        Where there is not one value, or not one hemisphere, for each region.
 
     Examples
     --------
@@ -306,6 +315,7 @@ def regional(values, strength, reference=None, name="", ax=None):
     [[1.0, 0.2], [0.5, 0.4]]
     """
     values = _numbers(getattr(values, "value", values), "regional: values")
+    hemispheres = getattr(strength, "hemispheres", None) if hemispheres is None else hemispheres
     strength = _numbers(getattr(strength, "weights", strength), "regional: strength")
     strength = strength.sum(axis=1) if strength.ndim == 2 else strength
     if values.shape != strength.shape:
@@ -313,7 +323,11 @@ def regional(values, strength, reference=None, name="", ax=None):
     ax = _axes(ax, 1, (4.6, 3.6))[0]
     if reference is not None:
         ax.axhline(float(np.ravel(reference)[0]), color=_COLOURS["held out"], linestyle="--", label="global")
-    ax.scatter(strength, values, s=18, color=_COLOURS["training"], label="regional")
+    right = _sides(hemispheres, len(values))
+    sides = {"left": (~right, "o", "training"), "right": (right, "^", "agrees")}
+    sides = sides if np.ptp(right.astype(int)) else {"regional": (..., "o", "training")}
+    for label, (of, marker, colour) in sides.items():
+        ax.scatter(strength[of], values[of], s=18, marker=marker, color=_COLOURS[colour], label=label)
     ax.set(xlabel="strength of incoming connections", ylabel=name)
     if np.ptp(values) > 0.0 and np.ptp(strength) > 0.0:
         ax.set_title(f"correlation with strength: {np.corrcoef(strength, values)[0, 1]:.2f}", fontsize="medium")
@@ -434,11 +448,31 @@ def _curve(ax, name, training, held_out, label, best_step):
     ax.legend(fontsize="small")
 
 
-def _matrix(ax, matrix, scale, title):
-    image = ax.imshow(matrix, cmap=_MAP, norm=scale, interpolation="none")
+def _matrix(ax, matrix, scale, title, hemispheres=None):
+    right = _sides(hemispheres, len(matrix))
+    order = np.argsort(right != right[0], kind="stable")
+    image = ax.imshow(matrix[np.ix_(order, order)], cmap=_MAP, norm=scale, interpolation="none")
     ax.set_title(title, fontsize="medium")
     ax.set(xticks=[], yticks=[])
+    first = int(np.sum(right == right[0]))
+    if first < len(matrix):
+        names = ["right", "left"] if right[0] else ["left", "right"]
+        middles = [(first - 1) / 2.0, (first + len(matrix) - 1) / 2.0]
+        ax.set_xticks(middles, names, fontsize="small")
+        ax.set_yticks(middles, names, fontsize="small", rotation="vertical", va="center")
+        ax.tick_params(length=0)
+        for line in (ax.axhline, ax.axvline):
+            line(first - 0.5, color=_COLOURS["differs"], linewidth=1.0)
     return image
+
+
+def _sides(hemispheres, n_node):
+    """Hemisphere of each region, True for right; the same for all where it is not known."""
+    is_known = hemispheres is not None and np.size(hemispheres) > 0
+    right = np.asarray(hemispheres if is_known else np.zeros(n_node), dtype=bool)
+    if right.shape != (n_node,):
+        raise ValueError(f"hemispheres: shape {right.shape} for {n_node} regions; give one for each, True for right.")
+    return right
 
 
 def _axes(axes, n, size):

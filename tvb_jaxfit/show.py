@@ -1,6 +1,5 @@
 """What is to be fitted, for people: in a terminal, and in a notebook."""
 
-import html
 import re
 import sys
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from . import options as allowed
 from .constraints import MaskedParameter
+from .markup import tag
 from .options import check
 from .parameters import parameters_of
 from .state import State
@@ -54,7 +54,7 @@ class ParameterTree:
             for step in above:
                 node = node.setdefault(step, {})
             unit, domain = self._traits.get(path, ("", ""))
-            told = [f"{name} {unit}".strip() + f" = {_values(parameter)}", kind_of(parameter)]
+            told = [f"{name} {unit}".strip() + f" = {shown_values(parameter)}", kind_of(parameter)]
             node[name] = ", ".join(told + ([f"TVB: {domain}"] if domain else []))
         return root
 
@@ -117,7 +117,8 @@ def numbers_of(parameter):
     return value[parameter.mask] if isinstance(parameter, MaskedParameter) else value.ravel()
 
 
-def _values(parameter):
+def shown_values(parameter):
+    """Numbers of a parameter that are fitted, as text: one, or the least, the median and the largest."""
     numbers = numbers_of(parameter)
     if numbers.size == 1:
         return f"{numbers.item():.6g}"
@@ -154,5 +155,5 @@ def _branches(node, indent):
             yield from _branches(child, indent + ("    " if last else "│   "))
 
 
-def _row(tag, cells):
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+def _row(name, cells):
+    return tag("tr", *(tag(name, cell) for cell in cells))

@@ -1,7 +1,6 @@
 """The state: one tree of plain arrays whose paths are the simulator's own attribute paths."""
 
 import copy
-import difflib
 import re
 from dataclasses import dataclass
 
@@ -9,6 +8,8 @@ import jax
 import numpy as np
 
 from .arrays import real_array
+from .markup import shown_in_notebook, table, tag
+from .options import did_you_mean
 from .processes import Portable
 
 # What may stand for an array in a state.
@@ -30,12 +31,18 @@ class Origin:
         [ms]
     steps : tuple of int
         Steps between two samples of each monitor.
+    domains : tuple of (str, float, float)
+        Path, lowest and highest value of each parameter for which TVB declares them, or its formula needs them.
+    positive : tuple of str
+        Paths of parameters that a fit has to begin above 0: the formula takes their root, or divides by them.
     """
 
     region_labels: tuple[str, ...]
     components: tuple[tuple[str, str], ...]
     dt: float
     steps: tuple[int, ...]
+    domains: tuple[tuple[str, float, float], ...] = ()
+    positive: tuple[str, ...] = ()
 
     def __repr__(self):
         model = dict(self.components).get("model", "").rpartition(".")[2]
@@ -98,9 +105,7 @@ class State(Portable):
         if name in dict(self._static):
             return f"{name!r} is a fact of the simulation, not a value to set."
         names = list(self._children) + [fact for fact, _ in self._static]
-        near = difflib.get_close_matches(name, names, 1) or [n for n in names if n.lower() == name.lower()]
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"no {name!r} here; there is: {', '.join(names)}.{hint}"
+        return f"no {name!r} here; there is: {', '.join(names)}.{did_you_mean(name, names)}"
 
     @property
     def static(self):
@@ -148,6 +153,16 @@ class State(Portable):
 
     def __repr__(self):
         return "\n".join(_lines("State", self))
+
+    def _repr_html_(self):
+        rows = list(_rows("", self))
+        marked = [(path, _summary(value)) for path, value in rows if hasattr(type(value), "in_place_of")]
+        others = [(path, _summary(value)) for path, value in rows if not hasattr(type(value), "in_place_of")]
+        return shown_in_notebook(
+            _title("State", self),
+            *([table(["marked", "value"], marked)] if marked else []),
+            tag("details", tag("summary", f"{len(others)} other values"), table(["path", "value"], others)),
+        )
 
 
 def of_regions(node, n_node):
@@ -199,7 +214,9 @@ def _placed(name, value, former, n_node):
     if isinstance(value, _ARRAYS) and (is_number or hasattr(type(former), "in_place_of")):
         # Masks and imaginary parts would be lost in the simulation; a list would be a part of the tree.
         array = real_array(value, name)
-        return array if isinstance(value, (list, tuple)) else value
+        value = array if isinstance(value, (list, tuple)) else value
+        # One number is of shape (), also where it is written as TVB writes it: np.array([0.3]).
+        return value.reshape(()) if np.shape(value) == (1,) != getattr(former, "shape", ()) else value
     return value
 
 
@@ -215,10 +232,30 @@ def _summary(value):
     return f"{array.min():.6g} .. {np.median(array):.6g} .. {array.max():.6g}  {kind}"
 
 
+def _title(name, node):
+    """Name of a node, and its facts; what has no text of its own is shown as its class."""
+    has_text = {fact: type(value).__repr__ is not object.__repr__ for fact, value in node._static}
+    facts = [
+        f"{fact}={value!r}" if has_text[fact] else f"{fact}={type(value).__name__}" for fact, value in node._static
+    ]
+    return name + (f"  ({', '.join(facts)})" if facts else "")
+
+
+def _rows(path, node):
+    """Paths and values."""
+    if isinstance(node, State):
+        for name, child in node.items():
+            yield from _rows(f"{path}.{name}".lstrip("."), child)
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _rows(f"{path}[{index}]", child)
+    else:
+        yield path, node
+
+
 def _lines(name, node, indent=""):
     if isinstance(node, State):
-        facts = ", ".join(f"{fact}={value!r}" for fact, value in node._static)
-        yield f"{indent}{name}" + (f"  ({facts})" if facts else "")
+        yield indent + _title(name, node)
         for child_name, child in node.items():
             yield from _lines(child_name, child, indent + "  ")
     elif isinstance(node, list):

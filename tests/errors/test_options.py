@@ -153,6 +153,7 @@ TABLE = {
     ),
     "SequentialExecution": (dict(loss=_loss, space="@space", progress=False), dict(progress=FLAG)),
     "load_connectivity": (dict(name="76"), {}),
+    "load_fc": (dict(file="dk_average"), {}),
     "load_functional_connectivity": (dict(name="dk_average"), {}),
     "load_structural_connectivity": (dict(name="dk_average"), {}),
     "evaluate": (
@@ -191,6 +192,7 @@ OTHERS = {
     "DomainWarning",
     "HistoryWarning",
     "FrozenWarning",
+    "FitFailed",
 }
 CASES = [(name, argument) for name, (arguments, _) in TABLE.items() for argument in arguments]
 
@@ -281,7 +283,7 @@ def test_a_loss_and_a_penalty_of_fit_that_are_no_scalars_are_refused(made):
     with pytest.raises(ValueError, match=r"loss: it gives an array of shape \(6, 6\)"):
         tj.fit(made["sim"], target, loss=lambda fc, target: fc - target, **fit)
     with pytest.raises(ValueError, match=r"penalty: it gives an array of shape \(1,\)"):
-        tj.fit(made["sim"], target, penalty=lambda state: state.coupling.a, **fit)
+        tj.fit(made["sim"], target, penalty=lambda state: state.coupling.a.reshape(1), **fit)
 
 
 def test_two_callbacks_of_one_key_are_refused_however_deep_they_are():

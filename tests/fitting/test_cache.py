@@ -431,7 +431,7 @@ def optimize_het():
     return tj.OptaxOptimizer(loss, optax.adam(0.01), callback=cb, progress=False).run(fitted_state, max_steps=2)
 
 fitted_state_het, fitting_data_het = optimize_het()
-route = [float(kept.coupling.a.value[0]) for kept in fitting_data_het["state"].save]
+route = [float(kept.coupling.a) for kept in fitting_data_het["state"].save]
 print("end", float(loss(fitted_state_het)), route)
 """
 

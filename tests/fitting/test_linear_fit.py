@@ -100,7 +100,7 @@ def test_each_step_sees_its_own_noise_or_all_the_same(sim, target):
 def test_gradients_are_averaged_over_realisations(sim, target):
     options = {"optimizer": optax.sgd(0.01), "max_steps": 1, "progress": False}
     result = tj.fit(sim, target, {"model.w": Parameter()}, n_noise=2, **options)
-    w = [float(parameters_of(state)["model.w"].value[0]) for state in (result.initial, result.fitted)]
+    w = [float(parameters_of(state)["model.w"]) for state in (result.initial, result.fitted)]
     simulate, state = tj.prepare(sim)
 
     def loss(w, step):
@@ -287,7 +287,7 @@ def test_a_start_without_a_stable_fixed_point_is_left(sim, monkeypatch):
     start, best = linear(result.initial), linear(result.best)
     assert not start.is_stable and start.n_unstable > 0
     assert best.is_stable
-    assert float(parameters_of(result.best)["coupling.a"].value[0]) == pytest.approx(0.6 * grows_from, rel=0.01)
+    assert float(parameters_of(result.best)["coupling.a"]) == pytest.approx(0.6 * grows_from, rel=0.01)
 
 
 def _went_on(monkeypatch, sim, target, **options):

@@ -147,8 +147,8 @@ def test_gaps_excuse_nothing_else(target, said):
         match_target(target, LABELS, "ignore")
 
 
-def test_values_beyond_correlations_are_warned_of_beside_gaps():
-    with pytest.warns(UserWarning, match=r"values up to 2\.5"):
+def test_values_beyond_correlations_are_refused_beside_gaps():
+    with pytest.raises(ValueError, match=r"values up to 2\.5"):
         match_target(_changed(([0, 1], [1, 0]), 2.5), LABELS, "ignore")
 
 

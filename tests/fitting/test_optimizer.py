@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from tvb_jaxfit import BoundedParameter, OptaxOptimizer, Parameter, State
+from tvb_jaxfit import BoundedParameter, FitFailed, OptaxOptimizer, Parameter, State
 from tvb_jaxfit.parameters import plain
 
 
@@ -160,18 +160,15 @@ def test_what_is_not_finite_ends_the_fit_and_the_last_good_state_is_kept(what):
     fitted, history = _run(_fails_below(4.0, what), steps=10, state=_state(y=jnp.asarray(1.0)))
     np.testing.assert_allclose(history.loss, [10.0, 6.4, 4.096], rtol=1e-14)
     assert history.stop_reason.startswith(WHATS[what]) and "after 3 updates" in history.stop_reason
+    assert history.diverged.startswith(WHATS[what]) and repr(history).endswith("DIVERGED")
     for state in (fitted, history.best):
         np.testing.assert_allclose(np.sum(state.model.x.value**2), 4.096, rtol=1e-14)
 
 
 @pytest.mark.parametrize("what", WHATS)
-def test_where_already_the_start_is_not_finite_the_start_is_returned(what):
-    fitted, history = _run(_fails_below(100.0, what), steps=10, state=_state(y=jnp.asarray(1.0)))
-    assert history.loss.shape == (0,) and history.best_step == 0
-    assert history.stop_reason.startswith(WHATS[what]) and "after 0 updates" in history.stop_reason
-    np.testing.assert_array_equal(fitted.model.x.value, [3.0, -1.0])
-    np.testing.assert_array_equal(history.best.model.x.value, [3.0, -1.0])
-    assert repr(history).startswith("History: nothing fitted; ")
+def test_where_already_the_start_is_not_finite_there_is_no_fit(what):
+    with pytest.raises(FitFailed, match=f"{WHATS[what]}.* after 0 updates, at the start values"):
+        _run(_fails_below(100.0, what), steps=10, state=_state(y=jnp.asarray(1.0)))
 
 
 def test_an_interrupt_keeps_what_was_reached():

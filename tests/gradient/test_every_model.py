@@ -108,7 +108,7 @@ def checked(cls):
     weight = np.random.RandomState(3).uniform(0.5, 1.5, x.shape) / np.where(size == 0.0, 1.0, size)
     kinds = list(directions(field, node))
     wide = {name for name, kind, _ in kinds if kind == "regional"}
-    base = {n: np.broadcast_to(v, (N_NODE,)) if n in wide else np.asarray(v) for n, v in node.items()}
+    base = {n: np.broadcast_to(v, (N_NODE,)) if n in wide else np.atleast_1d(v) for n, v in node.items()}
 
     def loss(values):
         dx = field(field.constants(State(**values)), jnp.asarray(x), jnp.asarray(c))

@@ -139,7 +139,7 @@ HARD = {
 def test_hard_cases_have_the_gradients_of_central_differences(wong_wang, case):
     linear, state = wong_wang
     state = HARD[case](state)
-    regional = changed(state, model__w=np.full(N_NODE, float(state.model.w[0])))
+    regional = changed(state, model__w=np.full(N_NODE, float(state.model.w)))
     regional = changed(regional, integrator__noise__nsig=jnp.broadcast_to(regional.integrator.noise.nsig, (N_NODE,)))
     both = value_and_gradient(linear)
     _, response, gradient = both(regional)

@@ -151,7 +151,7 @@ def test_an_exploration_is_a_map_with_its_smallest_and_the_way_of_a_fit():
     ]
     ax = plot.exploration(result, path=route)
     (mesh,) = ax.collections
-    np.testing.assert_array_equal(mesh.get_array().reshape(3, 6), np.ma.masked_invalid(result.values[[1, 2, 0]]))
+    np.testing.assert_array_equal(mesh.get_array().reshape(3, 6), np.ma.masked_invalid(result.values.T[[1, 2, 0]]))
     corners = mesh.get_coordinates()
     np.testing.assert_allclose(corners[0, [0, -1], 0], [-0.1, 1.1])
     np.testing.assert_allclose(corners[:, 0, 1], [0.125, 0.375, 0.625, 0.875])

@@ -7,8 +7,14 @@ import optax
 import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
-from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, fit
-from tvb_jaxfit.fitting.history import Validation
+from tvb_jaxfit import BoundedParameter, Certificate, MaskedParameter, Parameter, fit
+from tvb_jaxfit.certificate import Comparison
+from tvb_jaxfit.fitting.account import VALUES, Account, Fitted
+from tvb_jaxfit.fitting.evaluation import Evaluation
+from tvb_jaxfit.fitting.fit import mark
+from tvb_jaxfit.fitting.history import History, Validation
+from tvb_jaxfit.fitting.yardsticks import Targets
+from tvb_jaxfit.parameters import plain, with_values
 
 # What HTML would take for its own.
 LABELS = np.array(["<b>&", '"quoted"', "<script>alert(1)</script>", "r3", "été"])
@@ -80,5 +86,62 @@ def kinds(fitted):
         "no step": replace(fitted, history=first, best=fitted.initial, fitted=fitted.initial),
         "nothing finite": replace(fitted, history=nothing, best=fitted.initial, evaluation=None),
         "deterministic": fit_of(simulator_of(stochastic=False), skip_t=0),
-        "weights": fit_of(free={"connectivity.weights": MaskedParameter(lower_bound=0.0)}),
+        "weights": of_weights(fitted),
     }
+
+
+def of_weights(fitted):
+    """As a fit of connectome weights has it."""
+    path = "connectivity.weights"
+    initial = mark(plain(fitted.initial), {path: MaskedParameter(lower_bound=0.0)}, [path], N_NODE)
+    best = with_values(initial, {path: initial.connectivity.weights.value * 1.01})
+    return replace(fitted, initial=initial, best=best, fitted=best, evaluation=None)
+
+
+@pytest.fixture
+def told():
+    """Account of a fit that was none: of many regions with long names, many parameters and many groups."""
+    n_node, random = 30, np.random.default_rng(2)
+    fc = np.corrcoef(random.normal(size=(n_node, 60)) + random.normal(size=60))
+    groups = [f"r network {a}-network {b}" for a in range(6) for b in range(a, 6)]
+    rows = [
+        {"simulator": "JAX", "seed": 1234567890 + seed, "target": "target", "r": 0.4 + 0.1 * seed, "rmse": 1 / 7}
+        | {"window_r": 0.3, "window_rmse": 0.123456789}
+        | {name: 1 / 3 for name in groups}
+        for seed in range(3)
+    ]
+    evaluation = Evaluation(
+        *("a simulator", 40_000.0, 40, 10, 10_000.0),
+        Targets({"target": fc}),
+        *(rows, {"JAX": np.array([fc] * 3)}),
+        training={"r": 0.9, "loss": 12345.6789},
+        validation={"r": 0.8, "loss": 0.25},
+        baseline={"target": 0.123456789},
+        failed={("TVB", 3): "x" * 200},
+    )
+    regional = [
+        Fitted(
+            path, "[mV]", "[0, 1]", "BoundedParameter in [0, 1]", np.full(n_node, 1 / 3), random.uniform(size=n_node)
+        )
+        for path in (*(f"model.{letter}_long_name" for letter in "abcdefg"), "integrator.noise.nsig")
+    ]
+    single = Fitted("monitors[0].hrf_kernel.tau_s", "", "", "Parameter", np.array([0.8]), np.array([1 / 3]))
+    validation = Validation(np.array([0, 2]), np.array([0.3, 0.2]), {"r": np.array([0.1, 0.8])})
+    r = np.array([0.1, 0.5, 0.9])
+    return Account(
+        description="ReducedWongWang, 30 regions",
+        when="2026-01-01 00:00 UTC",
+        labels=[f"region_{i}_of_a_parcellation_with_long_names" for i in range(n_node)],
+        weights=random.uniform(size=(n_node, n_node)),
+        lengths=100.0 * random.uniform(size=(n_node, n_node)),
+        matrices={"Empirical": fc, "Initial": fc**3, "Linear response": fc**2, "Fitted": 0.5 * fc},
+        missing={},
+        stages={"Simulation": History(1.0 - r, {"r": r}, None, 2, "all 2 steps done", 1.0, validation)},
+        parameters=[*regional, single],
+        evaluation=evaluation,
+        certificate=Certificate("it", 9, (Comparison("Raw", 9, True, 1e-15, 1e-14),), (), {}, 1e-9, 1e-6),
+        is_noisy=True,
+        facts={"Data": {"empirical FC": "/a/very/long/path" * 12}, "Versions": {}},
+        code={"The same command": "tvb-jaxfit fit " + "--free a.b.c " * 40, VALUES: f"sim.model.w = {[1 / 3] * 90}"},
+        hemispheres=np.arange(n_node) % 2 == 1,
+    )

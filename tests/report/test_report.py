@@ -1,6 +1,7 @@
 """A report is one whole page that says what the result says, asks for nothing, and costs no file of anybody's."""
 
 import base64
+import hashlib
 import html.parser
 import importlib.metadata
 import io
@@ -47,6 +48,13 @@ from tvb_jaxfit.page import facts, table, tag
 from tvb_jaxfit.page import figure as page_figure
 from tvb_jaxfit.parameters import parameters_of, plain, with_values
 from tvb_jaxfit.translate.clone import clone
+
+
+def target_of():
+    """As the fits of conftest.py have been given it."""
+    random = np.random.default_rng(7)
+    return np.corrcoef(random.normal(size=(5, 40)) + random.normal(size=40))
+
 
 KINDS = (
     *("evaluated", "not evaluated", "linear", "linear and simulated"),
@@ -187,10 +195,15 @@ def test_a_page_tells_browsers_its_encoding_width_and_language(pages):
 
 def test_folds_say_what_is_in_them(pages):
     _, page = pages["evaluated"]
-    assert [name for name, _ in page.elements].count("details") == 5
-    for said in ("All fitted values, by region", "All digits of single values", "Every run", "The fit, as code"):
+    assert [name for name, _ in page.elements].count("details") == 4
+    for said in (
+        "All fitted values, by region",
+        "Every run",
+        "The fit, as code",
+        "as code (all digits; tables have 6)",
+    ):
         assert said in page.text
-    for subject in ("The run", "The fit", "Versions"):
+    for subject in ("The run", "Data", "The fit", "Versions"):
         assert tag("h3", subject) in pages["evaluated"][0].read_text(encoding="utf-8")
 
 
@@ -314,16 +327,13 @@ def test_the_noise_that_fc_is_on_is_told(pages):
         assert (on in page.text, none in page.text) == (kind != "deterministic", kind == "deterministic")
 
 
-def test_every_fitted_value_is_there_to_its_last_digit_beside_its_region(kinds, pages):
+def test_every_fitted_value_is_there_with_six_digits_beside_its_region(kinds, pages):
     result, page = kinds["evaluated"], pages["evaluated"][1]
     labels = result.sim.connectivity.region_labels.tolist()
     rows = page.table("region", "model.w initial", "model.w fitted")
     assert [row[0] for row in rows] == labels
-    np.testing.assert_array_equal([float(row[1]) for row in rows], result.initial.model.w.value)
-    np.testing.assert_array_equal([float(row[2]) for row in rows], result.best.model.w.value)
-    (single,) = page.table("parameter", "initial", "fitted")
-    assert single[0] == "coupling.a"
-    assert [float(cell) for cell in single[1:]] == [0.02, float(result.best.coupling.a.value[0])]
+    assert [row[1] for row in rows] == [f"{value:.6g}" for value in np.asarray(result.initial.model.w.value)]
+    assert [row[2] for row in rows] == [f"{value:.6g}" for value in np.asarray(result.best.model.w.value)]
     assert np.ptp(result.best.model.w.value) > 0.0
 
 
@@ -336,7 +346,7 @@ def test_the_summary_has_ranges_units_bounds_and_tvbs_domains(kinds, pages):
     assert initial[-2:] == ["BoundedParameter in [0, 1]", "[0, 1]"]
     w = np.asarray(result.best.model.w.value)
     np.testing.assert_allclose([float(cell) for cell in fitted[3:6]], [w.min(), np.median(w), w.max()], rtol=1e-5)
-    np.testing.assert_allclose(float(by_path["coupling.a"][1][4]), result.best.coupling.a.value[0], rtol=1e-5)
+    np.testing.assert_allclose(float(by_path["coupling.a"][1][4]), float(result.best.coupling.a), rtol=1e-5)
 
 
 def test_the_summary_counts_values_and_tells_one_value_once(fitted, pages, unprinted):
@@ -354,8 +364,7 @@ def test_values_that_are_numbers_have_their_place_on_the_page(fitted, unprinted)
     path = "monitors[0].hrf_kernel.tau_s"
     began, ended = (mark(state, {path: Parameter(value)}, [path], 5) for value in (0.8, 0.7))
     page = Page(reports.report(account.account_of(replace(fitted, initial=began, best=ended))))
-    assert [row[4] for row in page.table("parameter", "unit")] == ["0.8", "0.7"]
-    assert page.table("parameter", "initial", "fitted") == [[path, "0.8", "0.7"]]
+    assert [row[0] + row[4] for row in page.table("parameter", "unit")] == [f"{path}0.8", "0.7"]
 
 
 def test_the_one_value_that_regions_began_with_is_drawn_where_there_was_one(kinds, drawn):
@@ -376,7 +385,7 @@ def test_fitted_weights_are_listed_by_their_two_regions(kinds, pages):
     fitted = np.asarray(result.best.connectivity.weights.value)
     assert len(rows) == np.sum(fitted != 0.0) == 20
     for target, source, _, value in rows:
-        assert float(value) == fitted[labels.index(target), labels.index(source)]
+        assert value == f"{fitted[labels.index(target), labels.index(source)]:.6g}"
     assert [row[6] for row in pages["weights"][1].table("parameter", "unit")] == ["20", "20"]
 
 
@@ -385,7 +394,7 @@ def test_listed_values_have_a_title_their_start_and_an_end(kinds, pages, monkeyp
     assert "All fitted values of connectivity.weights" in page.text
     rows = page.table("target", "source", "initial", "fitted")
     initial, fitted = (np.asarray(state.connectivity.weights.value) for state in (result.initial, result.best))
-    np.testing.assert_array_equal([float(row[2]) for row in rows], initial[initial != 0.0])
+    assert [row[2] for row in rows] == [f"{value:.6g}" for value in initial[initial != 0.0]]
     assert np.all(initial[initial != 0.0] != fitted[initial != 0.0])
     monkeypatch.setattr(reports, "_LISTED", 19)
     assert "They are 20, too many to be listed" in Page(reports.report(account.account_of(result))).text
@@ -395,7 +404,7 @@ def test_values_of_neither_regions_nor_pairs_are_listed_by_their_place():
     values = np.arange(6.0).reshape(2, 3)
     odd = account.Fitted("model.x", "", "", "Parameter", values, values + 0.5, values > 3.0)
     (table,) = reports._listed(odd, list("abcde"))
-    assert Page(table).tables == [[["index", "initial", "fitted"], ["1, 1", "4.0", "4.5"], ["1, 2", "5.0", "5.5"]]]
+    assert Page(table).tables == [[["index", "initial", "fitted"], ["1, 1", "4", "4.5"], ["1, 2", "5", "5.5"]]]
 
 
 def test_units_of_tvb_are_told(fitted):
@@ -497,6 +506,7 @@ def test_the_run_is_told(kinds):
     told = account.account_of(result).facts["The run"]
     assert told == {
         "simulator": result.simulate.description,
+        "regions": "5",
         "length": "1500 steps of 4 ms (6 s)",
         "FC of": "monitors[0] (Bold, every 100 ms), after 10 samples",
         "conduction speed": "inf mm/ms",
@@ -508,6 +518,17 @@ def test_the_run_is_told(kinds):
     told = account._run(of_two)
     assert told["FC of"].startswith("monitors[1] (Bold") and "nsig 1e-05 to 2e-05, " in told["noise"]
     assert account._run(kinds["deterministic"])["noise"] == "none: the integrator is deterministic"
+
+
+def test_where_fc_and_connectome_came_from_is_told(kinds, pages):
+    result = kinds["evaluated"]
+    told = account.account_of(result).facts["Data"]
+    given = {"empirical FC": target_of(), "weights": result.sim.connectivity.weights}
+    given["tract lengths"] = result.sim.connectivity.tract_lengths
+    assert list(told) == list(given)
+    for name, array in given.items():
+        assert hashlib.sha256(array.tobytes()).hexdigest() in told[name] and "5 x 5" in told[name]
+        assert told[name] in pages["evaluated"][1].text
 
 
 def test_what_options_that_were_left_out_stand_for_is_told(kinds):

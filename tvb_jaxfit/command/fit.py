@@ -7,15 +7,20 @@ from pathlib import Path
 
 import optax
 
+from ..constraints import MaskedParameter, NormalisedParameter, PositiveParameter
+from ..errors import FitFailed
 from ..fitting.account import account_of, certified
-from ..fitting.checkpoint import Anew
+from ..fitting.checkpoint import Anew, Noted
 from ..fitting.fit import fit
 from ..fitting.report import write_report
 from ..parameters import BoundedParameter, Parameter
 from .folder import CHECKPOINT, PAGE, keep, stamp
 from .matrices import load_fc
 from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, free_of, is_refusal
+from .resume import deciding
 from .simulator import simulator_of
+
+_OF_KIND = {"positive": PositiveParameter, "normalised": NormalisedParameter}
 
 
 def run(options, command):
@@ -33,7 +38,7 @@ def run(options, command):
     code : int
         See `tvb_jaxfit.command.main.main`.
     problem : Exception or None
-        What could not be done after the fit.
+        What could not be done after the fit, or why it is no result.
 
     Raises
     ------
@@ -43,34 +48,45 @@ def run(options, command):
     sim, target = simulator_of(options), load_fc(options.fc)
     free = {path: _parameter(*kept) for path, kept in free_of(options.free)[0].items()}
     folder = Path(options.out)
-    checkpoint = None if options.method == "linear" else (Anew if options.force else Path)(folder / CHECKPOINT)
+    checkpoint = None if options.method == "linear" else (Anew if options.force else Noted)(folder / CHECKPOINT)
+    if checkpoint is not None:
+        checkpoint.notes = deciding(options)
     former = stamp(folder / CHECKPOINT)
-    result = fit(
-        sim,
-        target,
-        free,
-        method=options.method,
-        optimizer=None if options.learning_rate is None else optax.adam(options.learning_rate),
-        max_steps=options.steps,
-        patience=options.patience,
-        max_evaluations=options.max_evaluations,
-        skip_t=options.skip,
-        checkpoint=checkpoint,
-        resume=options.resume,
-        progress=not options.quiet,
-        missing=options.missing,
-    )
+    problem = None
+    try:
+        result = fit(
+            sim,
+            target,
+            free,
+            method=options.method,
+            optimizer=None if options.learning_rate is None else optax.adam(options.learning_rate),
+            max_steps=options.steps,
+            patience=options.patience,
+            max_evaluations=options.max_evaluations,
+            skip_t=options.skip,
+            checkpoint=checkpoint,
+            resume=options.resume,
+            progress=not options.quiet,
+            missing=options.missing,
+        )
+    except FitFailed as error:
+        # The linear fit that it was to go on from is a result all the same.
+        if error.before is None:
+            raise
+        result, problem = error.before, error
     if options.learning_rate is not None:
         result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
-    print(result)
-    account = account_of(result, command=command)
     # One that this fit has not replaced is of another.
     of_another = [CHECKPOINT] if options.force and former == stamp(folder / CHECKPOINT) else []
-    with _writing(folder):
-        keep(folder, account, of_another)
-    code, problem, certificate = _code_of(result), None, None
-    if code == DONE and (options.evaluate or options.certify):
-        code, problem, certificate = _afterwards(result, options)
+    account, code = _written(result, command, folder, of_another)
+    print(result)
+    certificate = None
+    code = NO if problem and code == DONE else code
+    if result.diverged and problem is None:
+        problem = FitFailed(f"the fit diverged; its best step before is kept: {result.diverged}")
+    if code != INTERRUPTED and result.loss.size and (options.evaluate or options.certify):
+        after, failed, certificate = _afterwards(result, options)
+        code, problem = after or code, failed or problem
         account = replace(account, evaluation=result.evaluation, certificate=certificate)
         with _writing(folder):
             keep(folder, account)
@@ -78,6 +94,23 @@ def run(options, command):
         page = write_report(folder / PAGE, account, force=options.force or options.resume)
     print(page)
     return code, problem
+
+
+def _written(result, command, folder, of_another):
+    """(account of a fit, exit code), once it is written: at once after an interrupt, and with simulated FC then."""
+    code = _code_of(result)
+    if code == INTERRUPTED:
+        with _writing(folder):
+            keep(folder, account_of(result, command=command, simulated=False), of_another)
+    try:
+        account = account_of(result, command=command)
+        with _writing(folder):
+            keep(folder, account, of_another)
+    except KeyboardInterrupt:
+        code, account = INTERRUPTED, account_of(result, command=command, simulated=False)
+        with _writing(folder):
+            keep(folder, account, of_another)
+    return account, code
 
 
 @contextlib.contextmanager
@@ -93,7 +126,7 @@ def _writing(folder):
 def _code_of(result):
     if result.history.stop_reason.startswith("interrupted"):
         return INTERRUPTED
-    return DONE if result.loss.size else NO
+    return DONE if result.loss.size and not result.diverged else NO
 
 
 def _afterwards(result, options):
@@ -107,6 +140,9 @@ def _afterwards(result, options):
             print(result.evaluate(n_seeds=options.evaluate, tvb=options.tvb, progress=not options.quiet))
             if result.evaluation.interrupted:
                 return INTERRUPTED, None, certificate
+            if result.evaluation.failed:
+                failed = "; ".join(result.evaluation.remarks())
+                return NO, FitFailed(f"the fitted simulator does not stay finite on fresh noise: {failed}"), certificate
     except KeyboardInterrupt:
         return INTERRUPTED, None, certificate
     except Exception as error:
@@ -116,7 +152,12 @@ def _afterwards(result, options):
     return DONE if certificate is None or certificate.passed else NO, None, certificate
 
 
-def _parameter(regional, low, high):
+def _parameter(regional, low, high, kind=""):
+    """Parameter that ``--free`` asks for; see `free_of`."""
+    if kind in _OF_KIND:
+        return _OF_KIND[kind](regional=regional)
+    if kind == "masked":
+        return MaskedParameter(lower_bound=low, upper_bound=high)
     if math.isinf(low) and math.isinf(high):
         return Parameter(regional=regional)
     return BoundedParameter(lower_bound=low, upper_bound=high, regional=regional)

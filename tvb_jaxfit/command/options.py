@@ -2,6 +2,7 @@
 
 import argparse
 import dis
+import itertools
 import math
 import traceback
 
@@ -28,6 +29,9 @@ DEFAULTS = {
     "set": [],
 }
 LENGTH = 120_000.0
+# What --free may say, and the kinds of parameters that it may name.
+FREE = "PATH[:regional][:KIND][:LOW:HIGH]"
+KINDS = ("positive", "normalised", "masked")
 EXAMPLES = {
     "fit": r"""tvb-jaxfit fit --connectivity dk_average --fc dk_average --dt 4 \
     --set coupling.a=0.15 --set model.w=0.3 --free coupling.a --free model.w:regional:0:1 \
@@ -80,6 +84,17 @@ def is_refusal(error):
     return is_ours and last.tb_frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
+def is_script(name):
+    """Whether --simulator names a Python file, in place of a module.
+
+    Parameters
+    ----------
+    name : str
+        Without the name of a simulator after a colon.
+    """
+    return name.endswith(".py")
+
+
 def parser():
     """Parser of the command line.
 
@@ -91,13 +106,15 @@ def parser():
         prog="tvb-jaxfit",
         description="Fit a simulator of The Virtual Brain to functional connectivity (FC), by gradients.",
         epilog="exit codes: 0 done, 1 the result says no, 2 refused, 3 an unexpected error (with its traceback), "
-        "130 interrupted (what was reached is written)",
+        "130 interrupted by Ctrl-C, 143 by SIGTERM, as from Slurm (what was reached is written)",
     )
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = whole.add_subparsers(dest="command", required=True, metavar="{fit,certify,report}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="{fit,certify,parameters,report}")
     _fit(_command(commands, "fit", "fit parameters of a simulator to an empirical FC"))
     certify = _command(commands, "certify", "run TVB and its translation on the same draws, and compare")
     _simulator(certify)
+    does = "list what of a simulator can be fitted: paths, shapes, values, units and domains"
+    _simulator(_command(commands, "parameters", does, "tvb-jaxfit parameters --connectivity 76 --model Epileptor2D"))
     report = _command(commands, "report", "make the report of a fit anew, from what the fit has written")
     report.add_argument("folder", metavar="DIR", help="of a fit")
     report.add_argument("--to", metavar="FILE", help="where the page goes (default DIR/report.html)")
@@ -105,12 +122,12 @@ def parser():
     return whole
 
 
-def _command(commands, name, does):
+def _command(commands, name, does, example=None):
     return commands.add_parser(
         name,
         help=does,
         description=f"{does[0].upper()}{does[1:]}.",
-        epilog=f"example:\n  {EXAMPLES[name]}",
+        epilog=f"example:\n  {example or EXAMPLES[name]}",
         # The example can be pasted: its lines stay as they are.
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -164,8 +181,11 @@ def _fit(command):
         "--free",
         required=True,
         action="append",
-        metavar="PATH[:regional][:LOW:HIGH]",
-        help="what to fit, as in coupling.a or model.w:regional:0:1; a bound may be empty",
+        metavar=FREE,
+        help="what to fit, as in coupling.a or model.w:regional:0:1; a bound may be empty. KIND: positive (steps in "
+        "parts of the value, for noise and time constants: integrator.noise.nsig:positive), normalised (in parts of "
+        "the start value), masked (entries that are not 0 alone, which may have bounds: "
+        "connectivity.weights:masked:0:)",
     )
     add("--out", required=True, metavar="DIR", help="where values, FC, history and report go")
     _force(command)
@@ -204,43 +224,54 @@ def free_of(texts):
     Parameters
     ----------
     texts : list of str
-        ``PATH[:regional][:LOW:HIGH]``
+        ``PATH[:regional][:KIND][:LOW:HIGH]``
 
     Returns
     -------
-    dict of str to (bool, float, float)
-        By path: whether it is regional, and its bounds.
+    dict of str to tuple
+        By path: (whether it is regional, lower bound, upper bound), and its kind, one of `KINDS`, where one is named.
     list of str
         What is wrong.
 
     Examples
     --------
     >>> from tvb_jaxfit.command.options import free_of
-    >>> free_of(["coupling.a:0:", "model.w:regional"])
-    ({'coupling.a': (False, 0.0, inf), 'model.w': (True, -inf, inf)}, [])
+    >>> free_of(["coupling.a:0:", "model.w:regional", "model.tau_s:positive"])[0]
+    {'coupling.a': (False, 0.0, inf), 'model.w': (True, -inf, inf), 'model.tau_s': (False, -inf, inf, 'positive')}
     """
     free, problems = {}, []
     for text in texts:
         path, *rest = text.split(":")
-        regional = rest[:1] == ["regional"]
-        bounds = rest[1:] if regional else rest
         if path in free:
             problems.append(f"--free {text!r}: {path} is there twice; give it once")
             continue
         try:
-            low, high = _bounds(bounds)
+            free[path] = _freed(rest)
         except ValueError as error:
-            problems.append(f"--free {text!r}: {error}; give PATH[:regional][:LOW:HIGH], as in model.w:regional:0:1")
-            continue
-        free[path] = regional, low, high
+            problems.append(f"--free {text!r}: {error}; give {FREE}, as in model.w:regional:0:1")
     return free, problems
+
+
+def _freed(words):
+    """(is regional, lower bound, upper bound), and the kind where there is one, of what follows a path."""
+    said = list(itertools.takewhile(lambda word: word in ("regional", *KINDS), words))
+    words, kind = words[len(said) :], [word for word in said if word != "regional"]
+    regional = "regional" in said
+    if len(kind) > 1 or len(said) > len(kind) + regional:
+        raise ValueError(f"{':'.join(said)!r} names more than one kind, or one word twice")
+    if kind and kind != ["masked"] and words:
+        raise ValueError(f"{':'.join(words)!r} after {kind[0]!r}, which has no bounds")
+    if kind == ["masked"] and regional:
+        raise ValueError("'masked' is of the entries that there are; leave 'regional'")
+    return regional, *_bounds(words), *kind
 
 
 def _bounds(texts):
     if not texts:
         return -math.inf, math.inf
     if len(texts) != 2:
-        raise ValueError(f"{':'.join(texts)!r} is neither 'regional' nor two bounds")
+        kinds = ", ".join(f"{kind!r}" for kind in KINDS)
+        raise ValueError(f"{':'.join(texts)!r} is neither 'regional', nor a kind ({kinds}), nor two bounds")
     low, high = (float(text or sign) for text, sign in zip(texts, ("-inf", "inf"), strict=True))
     if not low < high:
         raise ValueError(f"bounds {low:g} and {high:g} are not in order")

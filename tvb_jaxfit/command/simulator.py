@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ..data import load_connectivity
+from ..options import did_you_mean
+from ..provenance import remember
 from ..translate.assemble import leaves
 from .matrices import load_array
-from .options import DEFAULTS, LENGTH, SCRIPT, Refused, settings_of
+from .options import DEFAULTS, LENGTH, SCRIPT, Refused, is_script, settings_of
 
 
 def simulator_of(options):
@@ -110,6 +112,7 @@ def _connectivity(wanted):
     name = wanted["connectivity"]
     if Path(name).exists():
         connectivity = Connectivity.from_file(str(Path(name).resolve()))
+        remember(name, connectivity.weights, connectivity.tract_lengths)
     else:
         try:
             connectivity = load_connectivity(name)
@@ -140,7 +143,7 @@ def _class_of(module, name, base, option):
         if isinstance(kind := getattr(module, found), type) and issubclass(kind, base) and kind is not base
     ]
     if name not in there:
-        raise Refused(f"{option} {name}: TVB has none; there is: {', '.join(there)}")
+        raise Refused(f"{option} {name}: TVB has none; there is: {', '.join(there)}.{did_you_mean(name, there)}")
     return getattr(module, name)
 
 
@@ -154,7 +157,8 @@ def _put(settings, sim):
     n_node, places, problems, values = len(sim.connectivity.weights), {leaf.path: leaf for leaf in leaves(sim)}, [], {}
     for path, value in settings.items():
         if path not in places:
-            problems.append(f"--set {path}: no such parameter (there is: {', '.join(places)})")
+            near = did_you_mean(path, places, by_end=True)
+            problems.append(f"--set {path}: no such parameter (there is: {', '.join(places)}).{near}")
             continue
         try:
             values[path] = np.asarray(load_array(value[1:], path) if isinstance(value, str) else value, float)
@@ -183,7 +187,7 @@ def _live(told):
     place, _, name = told.rpartition(":") if ":" in told and not Path(told).exists() else (told, "", "sim")
     option = f"--simulator {told}"
     try:
-        if place.endswith(".py"):
+        if is_script(place):
             there = _names_of_script(Path(place))
         elif not all(part.isidentifier() for part in place.split(".")):
             raise Refused("neither a Python file nor a module; give FILE.py[:NAME], or module:attribute")
@@ -195,7 +199,8 @@ def _live(told):
     if name not in there:
         found = [known for known, value in there.items() if isinstance(value, Simulator)]
         raise Refused(
-            f"{option}: there is no {name!r}; simulators are: {', '.join(found) or 'none'}. Name it: FILE.py:NAME"
+            f"{option}: there is no {name!r}; simulators are: {', '.join(found) or 'none'}. Name it: FILE.py:NAME."
+            f"{did_you_mean(name, found)}"
         )
     sim = there[name]
     if not isinstance(sim, Simulator):

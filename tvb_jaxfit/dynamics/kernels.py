@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .lean import ELEMENTWISE, RESHAPES, by_itself, is_literal
+from .lean import ELEMENTWISE, RESHAPES, by_itself, is_literal, scan_sizes
 
 # In products: what a value costs. XLA never repeats what costs more than some.
 _COST = {"integer_pow": 2, "div": 6, "sqrt": 6, "rsqrt": 8, "rem": 12} | dict.fromkeys(
@@ -84,7 +84,7 @@ def _evaluate(closed, arguments, one, n_carry=0):
 
 def _scan(equation, operands, one):
     parameters = equation.params
-    n_constant, n_carry = parameters["num_consts"], parameters["num_carry"]
+    n_constant, n_carry = scan_sizes(parameters)
     constants, carry = operands[:n_constant], operands[n_constant : n_constant + n_carry]
 
     def body(carry, at):

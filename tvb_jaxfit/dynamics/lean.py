@@ -146,9 +146,18 @@ def by_itself(jaxpr, equation, arguments):
     return jax.core.eval_jaxpr(alone, (), *given.values())
 
 
+def scan_sizes(parameters):
+    """Numbers of the constants and of the carried values among a scan's operands."""
+    # JAX has trees of them since 0.12.
+    if "ft_in" in parameters:
+        constants, carry, _ = parameters["ft_in"].unpack()
+        return len(constants), len(carry)
+    return parameters["num_consts"], parameters["num_carry"]
+
+
 def _scan(equation, arguments):
     called, length = equation.params["jaxpr"], equation.params["length"]
-    n_constant, n_carry = equation.params["num_consts"], equation.params["num_carry"]
+    n_constant, n_carry = scan_sizes(equation.params)
     n_fixed = n_constant + n_carry
     fixed, carry = called.jaxpr.invars[:n_constant], arguments[n_constant:n_fixed]
     known, reciprocals = _known(called, dict(zip(fixed, arguments[:n_constant], strict=True)))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..markup import shown_in_notebook
 from ..observation import correlations
 from ..processes import Portable, refuse_forked
 from ..programs import Program
@@ -205,6 +206,9 @@ class LinearResponse(Portable):
             f"  reach of fluctuations into the curvature: {float(self.reach.max()):.3f}"
         )
 
+    def _repr_html_(self):
+        return shown_in_notebook(*repr(self).splitlines())
+
 
 @dataclass(frozen=True, eq=False)
 class Linear(Portable):
@@ -237,7 +241,8 @@ class Linear(Portable):
         """
         refuse_forked("linear")
         state = real_state(state)
-        found = self._run(state, state.initial_conditions[-1] if start is None else start)
+        with self.simulate.precision(state):
+            found = self._run(state, state.initial_conditions[-1] if start is None else start)
         return LinearResponse(*found, state, self)
 
     @_promoting

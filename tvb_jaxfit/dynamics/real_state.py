@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..arrays import real_array
 from ..parameters import path_name, plain
@@ -38,3 +39,23 @@ def real_state(state):
     if problems:
         raise ValueError(" ".join(problems))
     return state
+
+
+def refuse_rounding(state, owner):
+    """Raise RuntimeError where a state is in double precision and 64-bit mode is off: JAX would round it.
+
+    Parameters
+    ----------
+    state : State
+    owner : str
+        What the message begins with.
+    """
+    if jax.config.jax_enable_x64:
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if isinstance(leaf, jax.Array) and leaf.dtype == np.float64:
+            raise RuntimeError(
+                f"{owner}: State.{path_name(path)} was prepared in double precision, and 64-bit mode was switched off "
+                "since. Call prepare(sim) again, or switch it on again: "
+                'jax.config.update("jax_enable_x64", True).'
+            )

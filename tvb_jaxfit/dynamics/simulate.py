@@ -17,6 +17,8 @@ from .real_state import real_state
 from .step import Step, coupling_series
 from .stocks import check_stocks
 
+_PRECISIONS = {True: "double", False: "single"}
+
 
 @jax.tree_util.register_pytree_node_class
 class Result(Portable):
@@ -102,7 +104,7 @@ class Simulate:
     """
 
     # How it is made again is no part of what it is.
-    _passing = ("recipe", "_x64")
+    _passing = ("recipe", "_x64", "_is_loaded")
 
     step: Step
     constants: Callable
@@ -114,7 +116,10 @@ class Simulate:
     description: str = field(repr=False)
     # Of what was changed by `dataclasses.replace` there is none.
     recipe: Callable | None = field(init=False, default=None, repr=False)
+    # Whether it was prepared in 64-bit mode; and whether it was pickled, so that it runs in that mode whatever the
+    # process's own is.
     _x64: bool | None = field(init=False, default=None, repr=False)
+    _is_loaded: bool = field(init=False, default=False, repr=False)
 
     def __call__(self, state):
         """Run from a state.
@@ -133,18 +138,18 @@ class Simulate:
         ValueError
             Where an array has another shape than the simulator's, or is masked, complex, or not of numbers.
         RuntimeError
-            In a process that was forked from one that had used JAX.
+            In a process that was forked from one that had used JAX; in another precision than that of `prepare`.
         """
         refuse_forked("simulate")
         state = real_state(state)
         start = state.current_step
-        with self._precision():
+        with self.precision(state):
             data, after = self._run(self._from_cycle(state))
         return Result(self, start, data, after.replace(static={"current_step": start + self.n_steps}))
 
     def trace(self, state):
         """Trace a run, as its first call would, without running it: whatever fails in it fails here."""
-        with self._precision():
+        with self.precision():
             self._run.trace(self._from_cycle(real_state(state)))
 
     def _from_cycle(self, state):
@@ -162,24 +167,55 @@ class Simulate:
         """Steps after which all windows of all monitors begin anew."""
         return math.lcm(*(monitor.cycle for monitor in self.monitors))
 
-    def _precision(self):
-        return contextlib.nullcontext() if self._x64 is None else jax.enable_x64(self._x64)
+    def precision(self, state=None):
+        """Context in which the simulator runs: the precision in which it was prepared.
+
+        Parameters
+        ----------
+        state : State, optional
+            That it runs from.
+
+        Raises
+        ------
+        RuntimeError
+            Where 64-bit mode was switched on or off since `prepare`, or the state is of the other precision.
+        """
+        expected = self._x64
+        if expected is None:
+            return contextlib.nullcontext()
+        if expected != jax.config.jax_enable_x64 and not self._is_loaded:
+            raise RuntimeError(
+                f"simulate: prepared in {_PRECISIONS[expected]} precision, and 64-bit mode was switched "
+                f"{'off' if expected else 'on'} since. Call prepare(sim) again in the mode that is meant "
+                '(jax.config.update("jax_enable_x64", True) before it gives double precision).'
+            )
+        if state is not None and state.initial_conditions.dtype.itemsize != (8 if expected else 4):
+            raise RuntimeError(
+                f"simulate: prepared in {_PRECISIONS[expected]} precision, and State.initial_conditions is of "
+                f"{state.initial_conditions.dtype}. Use the state that came with this simulate, or call prepare(sim) "
+                "again."
+            )
+        return contextlib.nullcontext() if expected == jax.config.jax_enable_x64 else jax.enable_x64(expected)
 
     def only(self, index):
         """The same simulator with one monitor alone."""
         alone = replace(self, monitors=self.monitors[index : index + 1])
-        return alone if self.recipe is None else alone.made_by(replace(self.recipe, monitor=index), self._x64)
+        return (
+            alone
+            if self.recipe is None
+            else alone.made_by(replace(self.recipe, monitor=index), self._x64, self._is_loaded)
+        )
 
-    def made_by(self, recipe, x64=None):
-        """The same one, to be made again by a recipe."""
+    def made_by(self, recipe, x64=None, is_loaded=False):
+        """The same one, to be made again by a recipe; prepared in a precision."""
         new = replace(self)
-        vars(new).update(recipe=recipe, _x64=x64)
+        vars(new).update(recipe=recipe, _x64=x64, _is_loaded=is_loaded)
         return new
 
     def __reduce__(self):
         if self.recipe is None:
             raise TypeError("a Simulate that was put together or changed by hand does not pickle; prepare() gives one.")
-        return _loaded, (self.recipe, jax.config.jax_enable_x64 if self._x64 is None else self._x64)
+        return _loaded, (self.recipe, self._x64)
 
     def __getattr__(self, name):
         # Of one that was pickled: made again when anything of it is first asked for.
@@ -187,7 +223,7 @@ class Simulate:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         refuse_forked("simulate")
         # Of its own values, in the midst of a function that JAX traces, too.
-        with self._precision(), jax.ensure_compile_time_eval():
+        with self.precision(), jax.ensure_compile_time_eval():
             made = self.recipe()
         vars(self).update({name: getattr(made, name) for name in _MADE})
         return getattr(self, name)
@@ -243,7 +279,7 @@ class Simulate:
 
     def go_on(self, state):
         """State after a run with the draws of the next one in place."""
-        with self._precision():
+        with self.precision():
             return self._drawn(state)
 
     def _drawn(self, state):
@@ -272,7 +308,7 @@ _MADE = tuple(one.name for one in fields(Simulate) if one.init)
 def _loaded(recipe, x64):
     """Simulate that is made by a recipe when it is needed."""
     new = object.__new__(Simulate)
-    vars(new).update(recipe=recipe, _x64=x64)
+    vars(new).update(recipe=recipe, _x64=x64, _is_loaded=True)
     return new
 
 

@@ -16,11 +16,15 @@ from ..show import kind_of, traits_of
 from . import refinement
 from .evaluation import Evaluation
 from .fit import SEEN, UNSEEN
+from .monitored import is_noisy
 from .recipe import fit_call, tvb_values
 from .runs import moved
+from .yardsticks import hemispheres
 
 # What the code of a fit from the command line does.
 COMMAND = "The same command"
+# What the other code of a fit does.
+VALUES = "The fitted values, in TVB alone"
 # Length of the run that a certificate is made of [ms], where the simulator's is longer: TVB takes its time.
 _CERTIFIED = 10_000.0
 
@@ -81,6 +85,8 @@ class Account:
         How it was made, by subject.
     code : dict of str to str
         By what it does.
+    hemispheres : ndarray of bool or None, shape (n_node,)
+        True for right; None where the connectivity does not say.
     """
 
     description: str
@@ -97,9 +103,10 @@ class Account:
     is_noisy: bool
     facts: dict
     code: dict
+    hemispheres: np.ndarray | None = None
 
 
-def account_of(result, certificate=None, command=None):
+def account_of(result, certificate=None, command=None, simulated=True):
     """Account of a fit.
 
     Parameters
@@ -108,6 +115,8 @@ def account_of(result, certificate=None, command=None):
     certificate : Certificate, optional
     command : str, optional
         The command that made the fit, where it was one.
+    simulated : bool, optional
+        Whether FC are simulated for it, which takes time that a process that was told to end may not have.
 
     Returns
     -------
@@ -128,10 +137,14 @@ def account_of(result, certificate=None, command=None):
     states = {"Initial": (first, "initial")}
     states |= {title: (stage, "best") for title, stage in stages.items() if stage is not result}
     for title, (stage, name) in (states | {"Fitted": (result, "best")}).items():
+        if not simulated:
+            missing[title] = "interrupted before it was simulated"
+            continue
         try:
             matrices[title] = np.asarray(stage.fc(getattr(stage, name)), float)
         except ValueError as error:
             missing[title] = str(error)
+    sides = hemispheres(sim.connectivity)
     again = {COMMAND: command} if command else {"The fit": fit_call(result.options, first.initial, sim)}
     return Account(
         description=result.simulate.description,
@@ -145,9 +158,10 @@ def account_of(result, certificate=None, command=None):
         parameters=_parameters(first.initial, result.best, sim),
         evaluation=result.evaluation,
         certificate=certificate,
-        is_noisy="noise" in result.initial.integrator and bool(np.any(result.initial.integrator.noise.nsig > 0.0)),
-        facts={"The run": _run(result), "The fit": _options(result), "Versions": versions()},
-        code=again | {"The fitted values, in TVB alone": tvb_values(result.best, sim)},
+        is_noisy=is_noisy(result.best),
+        facts={"The run": _run(result), "Data": result.data, "The fit": _options(result), "Versions": versions()},
+        code=again | {VALUES: tvb_values(result.best, sim)},
+        hemispheres=None if sides is None else sides == "right",
     )
 
 
@@ -201,8 +215,11 @@ def _run(result):
         nsig = np.unique(np.asarray(noise.nsig))
         sizes = f"{nsig[0]:g}" if nsig.size == 1 else f"{nsig[0]:g} to {nsig[-1]:g}"
         told = f"{type(noise).__name__}, nsig {sizes}, noise_seed {noise.noise_seed}"
+    sides = hemispheres(sim.connectivity)
+    counted = "" if sides is None else f" ({np.sum(sides == 'left')} left, {np.sum(sides == 'right')} right)"
     return {
         "simulator": simulate.description,
+        "regions": f"{len(sim.connectivity.weights)}{counted}",
         "length": f"{simulate.n_steps} steps of {simulate.dt:g} ms ({simulate.n_steps * simulate.dt / 1000.0:g} s)",
         "FC of": f"monitors[{result.monitor}] ({monitor.name}, every {monitor.istep * monitor.dt:g} ms), after "
         f"{result.skip_t} samples",

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from .. import options as allowed
+from ..dynamics.real_state import refuse_rounding
 from ..loss import MISSING, rmse
 from ..observation import compute_fc
 from ..options import check
@@ -36,6 +37,7 @@ def resample(state, key):
         Where the simulator draws no noise.
     """
     check("resample", state=(state, allowed.a(State)), key=(key, allowed.key))
+    refuse_rounding(state, "resample")
     state = plain(state)
     if "noise" not in state.integrator:
         raise ValueError("resample: the integrator is deterministic; there is no noise to draw.")
@@ -68,9 +70,9 @@ def evaluate(
     what : tvb.simulator.simulator.Simulator or FitResult
         Not modified. Of a fit: its best state, target, monitor, skip_t and length, unless others are given.
     target : optional
-        Empirical FC: array_like or pandas.DataFrame of shape (n_node, n_node); or several sessions or subjects, as an
-        array (n_session, n_node, n_node), a list of matrices, or a dict of them by name. Labelled ones are matched to
-        ``connectivity.region_labels``.
+        Empirical FC: array_like or pandas.DataFrame of shape (n_node, n_node), or the path of a file (`load_fc`); or
+        several sessions or subjects, as an array (n_session, n_node, n_node), a list of matrices, or a dict of them by
+        name. Labelled ones are matched to ``connectivity.region_labels``.
     n_seeds : int, optional
         Number of runs, each on noise of its own.
     simulation_length : float, optional
@@ -162,7 +164,9 @@ def evaluate(
             total = n * runs.simulate.n_steps
             with progress_bar(simulator, "step", total, progress and n > 0, unit_scale=True) as bar:
                 for one in seeds[:n]:
-                    whole, windows, why = _fc_of(run(one, bar.update), skip_t, n_window)
+                    signal = run(one, bar.update)
+                    whole, windows, why = _fc_of(signal, skip_t, n_window)
+                    why = why and f"{why} {runs.why_no_fc(simulator, one, signal, skip_t)}".rstrip()
                     rows += [
                         {"simulator": simulator, "seed": one, "target": name} | _scores(whole, windows, matrix, among)
                         for name, matrix in targets.matrices.items()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..markup import shown_in_notebook, table
 from .yardsticks import Targets
 
 
@@ -127,20 +128,29 @@ class Evaluation:
         """Scores on fresh noise in one line."""
         against = "" if self.targets.main == "target" else f" against {self.targets.main}"
         return (
-            f"fresh noise: r {_spread(self.values('r'))}, RMSE {_spread(self.values('rmse'))}{against} "
-            f"({_runs(len(self.r))} of {_time(self.length)})"
+            f"fresh noise: r {mean_and_sd(self.values('r'))}, RMSE {mean_and_sd(self.values('rmse'))}{against} "
+            f"({runs(len(self.r))} of {seconds(self.length)})"
         )
 
     def __repr__(self):
         row = "  {:<34} {:<17} {}".format
         lines = [
             f"Evaluation: {self.description}",
-            f"  {self.n_samples} samples of runs of {_time(self.length)}, after {self.skip_t} left out",
+            f"  {self.n_samples} samples of runs of {seconds(self.length)}, after {self.skip_t} left out",
             row("mean ± sd over noise", "r (off-diagonal)", "RMSE"),
             *(row(*cells) for cells in self.table()),
             *(f"  {remark}" for remark in self.remarks()),
         ]
         return "\n".join(line.rstrip() for line in lines)
+
+    def _repr_html_(self):
+        told = f"{self.n_samples} samples of runs of {seconds(self.length)}, after {self.skip_t} left out"
+        return shown_in_notebook(
+            f"Evaluation: {self.description}",
+            f"{told}; mean ± standard deviation over noise",
+            table(["", "r (off-diagonal)", "RMSE"], self.table()),
+            *self.remarks(),
+        )
 
     def table(self):
         """Lines of text: what, r and RMSE, as mean ± standard deviation over noise.
@@ -152,7 +162,7 @@ class Evaluation:
         rows = []
         for name, scores in (("training", self.training), ("validation", self.validation)):
             if scores:
-                rows.append((name, f"{scores['r']:.4f}", f"(loss {scores['loss']:.4f})"))
+                rows.append((name, f"{scores['r']:.4f}", f"(loss {_loss(scores['loss'])})"))
         for simulator in self.fc:
             rows += self._of(simulator)
         name = self.targets.main
@@ -172,28 +182,32 @@ class Evaluation:
     def _of(self, simulator):
         """Cells of the table's lines on one simulator."""
         title = "fresh noise" if simulator == "JAX" else f"{simulator}, fresh noise"
-        yield f"{title}, {_runs(len(self.fc[simulator]))}", "", ""
+        yield f"{title}, {runs(len(self.fc[simulator]))}", "", ""
         others = [name for name in self.targets.matrices if name not in self.targets.sessions]
         for name in reversed(others):
             r, rmse = (self.values(measure, name, simulator) for measure in ("r", "rmse"))
-            yield f"  {name}", _spread(r), _spread(rmse)
+            yield f"  {name}", mean_and_sd(r), mean_and_sd(rmse)
             if name != self.targets.main:
                 continue
             if self.window is not None:
                 r, rmse = (self.values(measure, name, simulator) for measure in ("window_r", "window_rmse"))
-                yield f"    windows of {_time(self.window)}", _spread(r), _spread(rmse)
+                yield f"    windows of {seconds(self.window)}", mean_and_sd(r), mean_and_sd(rmse)
             for measure in self._measures("r "):
-                yield f"    {measure.removeprefix('r ')}", _spread(self.values(measure, name, simulator)), ""
+                yield f"    {measure.removeprefix('r ')}", mean_and_sd(self.values(measure, name, simulator)), ""
         for title, names in (("each session", self.targets.sessions), ("each held out", self.targets.held_out)):
             if names:
                 cells = [
-                    _spread(np.mean([self.values(measure, name, simulator) for name in names], axis=0))
+                    mean_and_sd(np.mean([self.values(measure, name, simulator) for name in names], axis=0))
                     for measure in ("r", "rmse")
                 ]
                 yield f"  {title} (mean of {len(names)})", *cells
 
     def _measures(self, prefix):
         return [measure for measure in self.rows[0] if measure.startswith(prefix)]
+
+
+def _loss(value):
+    return f"{value:.4f}" if 0.001 <= abs(value) < 10.0 else f"{value:.4g}"
 
 
 def _mean(values):
@@ -206,13 +220,16 @@ def _sd(values):
     return float(np.std(values, ddof=1)) if values.size > 1 else np.nan
 
 
-def _spread(values):
+def mean_and_sd(values):
+    """Mean ± standard deviation (n - 1) of the finite values, as text; the mean alone of one."""
     return f"{_mean(values):.4f}" + ("" if np.isnan(_sd(values)) else f" ± {_sd(values):.4f}")
 
 
-def _runs(n):
+def runs(n):
+    """Number of runs, as text."""
     return f"{n} run{'s' if n != 1 else ''}"
 
 
-def _time(length):
+def seconds(length):
+    """Length [ms] as text, in seconds where it is at least one."""
     return f"{length / 1000.0:g} s" if length >= 1000.0 else f"{length:g} ms"

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import options as allowed
+from ..markup import shown_in_notebook, table
 from ..options import check
 from ..parameters import path_name, with_values
 from ..processes import Portable, refuse_forked
@@ -27,13 +28,17 @@ _BATCH, _BATCH_OF_ACCELERATOR = 16, 64
 
 @dataclass
 class Exploration:
-    """What a loss gave at the points of a space.
+    """What a loss gave at the points of a space: a sequence of it, point by point in the order of the space.
+
+    ``jnp.stack(result)`` has the points in front, ``result[index]`` is what the loss returned at ``space[index]``, and
+    ``result[3:6]`` a list.
 
     Attributes
     ----------
     space : Space
     values : tree of ndarray
-        As the loss returns, with the shape of the space in front. NaN where a point failed or was not reached.
+        As the loss returns, with the shape of the space in front: one axis for each of ``axes``, in that order. NaN
+        where a point failed or was not reached.
     failures : list of (dict, str)
         Points, as values by path, that raised or gave a value that is not finite, and what happened there.
     stop_reason : str
@@ -46,6 +51,23 @@ class Exploration:
     failures: list
     stop_reason: str
     wall_time: float
+
+    @property
+    def axes(self):
+        """Axes of the space by path, in the order in which ``values`` has them (see Notes of `Space`)."""
+        return self.space.axes
+
+    def __len__(self):
+        return len(self.space)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        place = np.unravel_index(self.space.number(index), self.space.shape)
+        return jax.tree.map(lambda leaf: leaf[place], self.values)
+
+    def __iter__(self):
+        return (self[index] for index in range(len(self)))
 
     @property
     def best_index(self):
@@ -80,15 +102,17 @@ class Exploration:
         pandas.DataFrame
             One row a point: a column for each axis (see `Space.to_pandas`), and ``value``, or the paths of the values.
         """
-        table = self.space.to_pandas()
+        frame = self.space.to_pandas()
         for name, values in _named(self.values):
             if values.shape == self.space.shape:
-                table[name] = values.ravel()
-        return table
+                frame[name] = values.ravel()
+        return frame
 
     def __repr__(self):
         lines = [f"Exploration: {self.stop_reason}, {self.wall_time:.1f} s"]
         lines += [f"  {line}" for line in repr(self.space).splitlines()]
+        if len(self.space.shape) > 1:
+            lines.append(f"  order of values: [{', '.join(self.axes)}]")
         try:
             smallest = jax.tree.leaves(self.values)[0][self.best_index]
             lines.append(f"  smallest: {smallest:.6g} at {_told(self.space.at(self.best_index))}")
@@ -98,6 +122,15 @@ class Exploration:
             point, what = self.failures[0]
             lines.append(f"  failed: {len(self.failures)} points, the first at {_told(point)}: {what}")
         return "\n".join(lines)
+
+    def _repr_html_(self):
+        axes = [(path, repr(axis)) for path, axis in self.space.axes.items()]
+        told = repr(self).splitlines()[len(axes) + 2 :]
+        return shown_in_notebook(
+            f"Exploration: {len(self.space)} points, {self.stop_reason}, {self.wall_time:.1f} s",
+            table(["axis", "values"], axes),
+            *told,
+        )
 
 
 class ParallelExecution(Portable):

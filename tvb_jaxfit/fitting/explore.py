@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import operator
+import re
 import zlib
 
 import jax
@@ -16,6 +17,9 @@ from ..options import check
 from ..parameters import path_name, plain, with_values
 from ..processes import Portable, refuse_forked
 from ..state import State
+
+# Order of axes by component, as in TVB-Optim's state: coupling, dynamics, external, graph, initial_state, noise.
+_COMPONENTS = ("coupling", "model", "stimulus", "connectivity", "initial_conditions", "integrator")
 
 
 class Axis(Portable):
@@ -38,7 +42,7 @@ class Axis(Portable):
         if own > 1:
             return self
         placed = copy.copy(self)
-        placed.shape = theirs if math.prod(theirs) == 1 else (1,)
+        placed.shape = theirs if math.prod(theirs) == 1 else ()
         return placed
 
     def values(self, path=""):
@@ -200,13 +204,12 @@ class Space(Portable):
         With axes in place of values: ``state.model.w = GridAxis(0.0, 1.0, 16)``. Not modified; `Parameter`s in it
         become plain.
     mode : {"product", "zip"}, optional
-        Every combination, in the order of the state's paths and the last axis fastest; or the first values of all
-        axes, the second ones, and so on.
+        Every combination, the last axis fastest; or the first values of all axes, the second ones, and so on.
 
     Attributes
     ----------
     axes : dict of str to Axis
-        By path, in the order of the state's paths.
+        By path, in order (see Notes).
     shape : tuple of int
         Number of values along each axis; with ``"zip"``, (n_points,).
 
@@ -214,6 +217,12 @@ class Space(Portable):
     ------
     ValueError
         Where the state has no axis, or zipped axes differ in length.
+
+    Notes
+    -----
+    The order of the axes is TVB-Optim's, whatever the order in which they were assigned: those of the coupling first,
+    then of the model, the stimulus, the connectivity, the initial conditions, the noise and the monitors; within each
+    by name, capitals first. A grid over ``coupling.a`` (G in TVB-Optim) and ``model.w`` has the shape (n_a, n_w).
 
     Examples
     --------
@@ -232,7 +241,8 @@ class Space(Portable):
         refuse_forked("Space")
         check("Space", state=(state, allowed.a(State)), mode=(mode, allowed.one_of("product", "zip")))
         found = jax.tree_util.tree_flatten_with_path(plain(state))[0]
-        self.mode, self.axes = mode, {path_name(path): leaf for path, leaf in found if isinstance(leaf, Axis)}
+        axes = {path_name(path): leaf for path, leaf in found if isinstance(leaf, Axis)}
+        self.mode, self.axes = mode, {path: axes[path] for path in sorted(axes, key=_place)}
         if not self.axes:
             raise ValueError(
                 "Space: no value of the state is an axis. Put one in its place, e.g. "
@@ -275,14 +285,14 @@ class Space(Portable):
         Parameters
         ----------
         index : int or tuple of int
-            As for ``space[index]``.
+            As for ``space[index]``, which takes a slice, too.
 
         Returns
         -------
         dict of str to float or ndarray
             By path; an array where the value is regional.
         """
-        values = {path: of_path[self._flat(index)] for path, of_path in self.collect().items()}
+        values = {path: of_path[self.number(index)] for path, of_path in self.collect().items()}
         return {path: float(value) if np.ndim(value) == 0 else value for path, value in values.items()}
 
     def collect(self):
@@ -290,10 +300,11 @@ class Space(Portable):
 
         Returns
         -------
-        dict of str to ndarray
-            By path: (n_points,) for global values, (n_points, n_node) for regional ones.
+        Points
+            A dict by path, ``points["model.w"]``, whose values are attributes, too, ``points.model.w``: ndarrays of
+            shape (n_points,) for global values, (n_points, n_node) for regional ones.
         """
-        return {path: _narrow(values) for path, values in self._values.items()}
+        return Points({path: _narrow(values) for path, values in self._values.items()}, self._rest)
 
     def to_pandas(self):
         """Values of the axes as a table, one row a point; a regional value has one column a region.
@@ -316,10 +327,27 @@ class Space(Portable):
         return math.prod(self.shape)
 
     def __getitem__(self, index):
-        return with_values(self._rest, self.values(self._flat(index)))
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        return with_values(self._rest, self.values(self.number(index)))
 
-    def _flat(self, index):
-        """Number of a point, from its number or its place along each axis."""
+    def number(self, index):
+        """Number of a point, counted from 0.
+
+        Parameters
+        ----------
+        index : int or tuple of int
+            Its number, from the end where negative, or its place along each axis.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        TypeError, IndexError
+            Where it is none of these, or there is no such point.
+        """
         try:
             if not isinstance(index, tuple):
                 return range(len(self))[operator.index(index)]
@@ -339,6 +367,46 @@ class Space(Portable):
     def __repr__(self):
         axes = "".join(f"\n  {path}: {axis!r}" for path, axis in self.axes.items())
         return f"Space: {self._counted()}{axes}"
+
+
+class Points(dict):
+    """Values of axes at every point of a space, by path, and as attributes: ``points["model.w"]``, ``points.model.w``.
+
+    Attributes of what is not explored are the state's own values.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from tvb_jaxfit import GridAxis, Space, State
+    >>> state = State(model=State(w=jnp.asarray(0.5), I_o=jnp.asarray(0.3)))
+    >>> state.model.w = GridAxis(0.0, 1.0, 3)
+    >>> points = Space(state).collect()
+    >>> points
+    Points: model.w (3,)
+    >>> print(points["model.w"], points.model.w, points.model.I_o)
+    [0.  0.5 1. ] [0.  0.5 1. ] 0.3
+    """
+
+    def __init__(self, values, state):
+        super().__init__(values)
+        self._state = with_values(state, values)
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._state, name)
+
+    def __reduce__(self):
+        return type(self), (dict(self), self._state)
+
+    def __repr__(self):
+        return "Points: " + ", ".join(f"{path} {values.shape}" for path, values in self.items())
+
+
+def _place(path):
+    """Place of a path in the order of axes."""
+    component = re.match(r"\w*", path)[0]
+    return (_COMPONENTS.index(component) if component in _COMPONENTS else len(_COMPONENTS), path)
 
 
 def _narrow(values):

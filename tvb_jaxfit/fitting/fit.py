@@ -1,20 +1,23 @@
 """fit: a simulator, a target and what is free, in one call."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
 import optax
 
 from .. import options as allowed
+from ..arrays import real_array
 from ..dynamics.simulate import Simulate
+from ..errors import FitFailed
 from ..loss import MISSING, fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
 from ..options import check
 from ..parameters import parameters_of, plain
 from ..processes import Portable, refuse_forked
 from ..progress import announced
+from ..provenance import data_of
 from ..state import State
 from ..translate.assemble import leaves
 from ..translate.clone import Packed, clone, configured_clone
@@ -22,17 +25,19 @@ from ..translate.linear import prepare_linear
 from ..translate.simulator import prepare
 from . import refinement
 from .confirmation import confirmation
+from .diagnosis import refuse_no_fc_at_start, why_no_fc, why_not_finite
+from .domains import refuse_starts
 from .evaluate import evaluate, resample
 from .evaluation import Evaluation
 from .free import mark
 from .history import History
 from .linear_fit import fit_linear
 from .losses import checked_loss, checked_penalty
-from .monitored import choose_monitor, transient
+from .monitored import choose_monitor, is_noisy, refuse_no_fc, transient
 from .objective import free_of_charge
 from .optimizer import OptaxOptimizer, gradient_transformation
 from .recipe import told
-from .target import match_target
+from .target import match_target, opened
 
 _METHODS = ("simulate", "linear", "linear+simulate")
 # Keys of the noise that a fit sees, and of the noise that it is held against.
@@ -68,6 +73,8 @@ class FitResult(Portable):
         The linear fit that the simulation went on from.
     options : dict of str to str
         Of `fit`, as code.
+    data : dict of str to str
+        Where empirical FC and connectome came from: files, shapes and SHA-256 hashes.
     """
 
     fitted: State
@@ -82,6 +89,12 @@ class FitResult(Portable):
     evaluation: Evaluation | None = field(default=None, repr=False)
     before: "FitResult | None" = field(default=None, repr=False)
     options: dict = field(default_factory=dict, repr=False)
+    data: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def diverged(self):
+        """Why the fit is no result, or is one up to some step only: empty where all was finite."""
+        return self.history.diverged
 
     @property
     def loss(self):
@@ -145,7 +158,8 @@ class FitResult(Portable):
         Parameters
         ----------
         path : path-like
-            HTML, one file that asks for no other; `evaluate` first, to have that in it.
+            Ends in ``.html``; its folder is made where there is none. One file that asks for no other; for a PDF, print
+            it from a browser. `evaluate` first, to have r on fresh noise as its headline.
         certificate : Certificate or bool, optional
             As `certify` gave it; True has one made, of the fitted simulator and 10 s or a few samples.
         force : bool, optional
@@ -160,15 +174,23 @@ class FitResult(Portable):
         FileExistsError
             Where there is a file of that name, without ``force``.
         ValueError
-            Where the result holds no simulator.
+            Another ending, such as ``.pdf``; where the result holds no simulator.
         RuntimeError
             As `certify`, where a certificate is to be made.
         OSError
             As of any writing; there is no file then, or the one that was there before.
         """
+        from ..certificate import Certificate
         from .account import account_of, certified
-        from .report import refuse_existing, write_report
+        from .report import refuse_existing, refuse_no_page, write_report
 
+        check(
+            "report",
+            path=(path, allowed.path),
+            certificate=(certificate, allowed.optional(allowed.either(allowed.flag, allowed.a(Certificate)))),
+            force=(force, allowed.flag),
+        )
+        refuse_no_page(path)
         refuse_existing(path, force)
         # One that failed is false, and is shown.
         if isinstance(certificate, bool) or certificate is None:
@@ -182,6 +204,8 @@ class FitResult(Portable):
             lines.append(
                 f"  loss {h.loss[0]:.5f} -> {h.loss[h.best_step]:.5f}, r {self.r[0]:.4f} -> {self.r[h.best_step]:.4f}"
             )
+        if self.diverged:
+            lines.append(f"  DIVERGED: {self.diverged}")
         if self.evaluation is not None:
             lines.append(f"  {self.evaluation.line()}")
         lines.append(f"  {max(0, h.loss.size - 1)} steps, best at {h.best_step}, {h.wall_time:.1f} s; {h.stop_reason}")
@@ -189,6 +213,11 @@ class FitResult(Portable):
         for path, parameter in parameters_of(self.best).items():
             lines.append(f"  {path}: {began[path]} -> {parameter}")
         return "\n".join(lines)
+
+    def _repr_html_(self):
+        from .notebook import of_fit
+
+        return of_fit(self)
 
 
 def fit(
@@ -221,8 +250,9 @@ def fit(
     ----------
     sim : tvb.simulator.simulator.Simulator
         Not modified; `FitResult.write_back` does that.
-    target : array_like or pandas.DataFrame, shape (n_node, n_node)
-        Empirical FC; a labelled one is matched to ``connectivity.region_labels``.
+    target : array_like, pandas.DataFrame or path-like, shape (n_node, n_node)
+        Empirical FC; a labelled one is matched to ``connectivity.region_labels``. Of a path, the FC in that file (see
+        `load_fc`).
     free : dict of str to Parameter
         What to fit, by attribute path: ``{"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0,
         upper_bound=1, regional=True)}``. A value left out (None) starts from the simulator's own.
@@ -279,7 +309,12 @@ def fit(
     ------
     ValueError
         An unknown method, options that do not go together, a target that does not fit the regions, a path that the
-        simulator does not have, bounds that exclude the start; no stable fixed point anywhere, for a linear fit.
+        simulator does not have, bounds that exclude the start; a monitor whose samples have no FC; no stable fixed
+        point anywhere, for a linear fit.
+    FitFailed
+        Where the loss or its gradient is not finite at the start values: with the sample, the state variable, the
+        region and the time at which the run stops being finite. It holds the linear fit that it went on from, if any,
+        as ``before``.
     UnsupportedComponent
         As `prepare`.
     """
@@ -309,19 +344,26 @@ def fit(
     )
     max_steps, n_noise, max_evaluations = int(max_steps), int(n_noise), int(max_evaluations)
     is_fixed = fresh is not None and not fresh
+    given = opened(target)
     with announced("fit: translating the simulator", progress):
         simulate, state = prepare(sim, simulation_length, noise)
     labels = sim.connectivity.region_labels
-    target = match_target(target, labels, missing)
     monitor = choose_monitor(simulate.monitors, monitor)
     skip_t = transient(simulate.monitors[monitor], state.monitors[monitor]) if skip_t is None else int(skip_t)
-    state = mark(state, free, [leaf.path for leaf in leaves(sim)], len(labels))
+    refuse_no_fc("fit", sim, simulate, state, monitor, skip_t)
+    target = match_target(given, labels, missing)
+    data = data_of(real_array(given, "target", masked=np.nan), sim.connectivity)
+    state = mark(state, free, {leaf.path: leaf.allowed(sim) for leaf in leaves(sim)}, len(labels))
+    refuse_starts(state)
     penalty = free_of_charge if penalty is None else checked_penalty(penalty, state)
     is_fresh = "noise" in state.integrator and not is_fixed
     if n_noise > 1 and not is_fresh:
         raise ValueError(f"n_noise: {n_noise}; give at least 1, and more than 1 for fresh noise alone.")
     if patience is not None and not is_fresh:
         raise ValueError(f"patience: {patience}; it counts looks at unseen noise, and this fit sees but one. Leave it.")
+    if not is_noisy(state):
+        # The run of each step is the same: whether it has an FC is known before the gradient is compiled.
+        refuse_no_fc_at_start(sim, simulate, plain(state), monitor, skip_t)
     held, before = configured_clone(sim), None
     # What makes the simulation's fit this one, as its checkpoint names it.
     deciding = {"method": method, "target": target, "penalty": penalty, "skip_t": skip_t, "monitor": monitor}
@@ -338,9 +380,12 @@ def fit(
         length = max(used * simulate.monitors[monitor].istep, _SHORTEST) * simulate.dt
         limits = {"max_evaluations": max_evaluations, "penalty": penalty, "callback": callback, "progress": progress}
         fitted, history, _ = fit_linear(linear, state, of_linear, target, monitor, length, confirm, **limits)
-        before = FitResult(
-            fitted, history.best, state, history, target, simulate, skip_t, monitor, held, options=options
-        )
+        if history.diverged:
+            unseen = resample(history.best, jax.random.key(UNSEEN))
+            why = why_no_fc(sim, simulate, unseen, monitor, skip_t)
+            history = replace(history, diverged=f"{history.diverged} {why}".rstrip())
+        whole = {"options": options, "data": data}
+        before = FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)
         if method == "linear" or history.stop_reason.startswith("interrupted"):
             return before
         state = fitted
@@ -370,6 +415,11 @@ def fit(
         objective, optimizer, callback=callback, has_aux=True, progress=progress, checkpoint=checkpoint, **unseen
     )
     loop.checkpoint.named = deciding
-    fitted, history = loop.run(state, max_steps, resume)
-    whole = {"before": before, "options": options}
+    loop.explain = lambda state: why_not_finite(sim, simulate, state, monitor, skip_t, loss, target, penalty)
+    try:
+        fitted, history = loop.run(state, max_steps, resume)
+    except FitFailed as error:
+        error.before = before
+        raise
+    whole = {"before": before, "options": options, "data": data}
     return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)

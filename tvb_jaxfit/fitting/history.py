@@ -48,6 +48,8 @@ class History:
         [s], compilation included.
     validation : Validation
         Empty without ``validate``.
+    diverged : str
+        What was not finite and why, where that ended the fit or leaves nothing to choose its best state by; else empty.
     saved : dict of str to Saved
         What `SavingCallback`s kept, by their key; ``history["state"]`` is short for ``history.saved["state"]``.
     """
@@ -60,6 +62,7 @@ class History:
     wall_time: float
     validation: Validation = field(default_factory=Validation)
     saved: dict = field(default_factory=dict, repr=False)
+    diverged: str = ""
 
     def __getitem__(self, key):
         if key not in self.saved:
@@ -75,5 +78,5 @@ class History:
         return (
             f"History: loss {self.loss[0]:.6g} -> {self.loss[-1]:.6g} in {self.loss.size - 1} steps "
             f"(best {self.loss[self.best_step]:.6g} at step {self.best_step}){validated}, {self.wall_time:.1f} s; "
-            f"{self.stop_reason}"
+            f"{self.stop_reason}{'; DIVERGED' if self.diverged else ''}"
         )

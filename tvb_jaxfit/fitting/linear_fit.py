@@ -34,7 +34,8 @@ class Attempt:
     trace : ndarray, shape (n, 3)
         Loss, r and reach at the start values, where the descent began, and at each improvement.
     loss, r : float
-        Mean over simulations on fresh noise; infinite and NaN where none was run, after an interrupt.
+        Mean over simulations on fresh noise; infinite and NaN where none was run, after an interrupt; both NaN where
+        simulations are not finite.
     endless_r, apart : float
         What r, and the root mean square by which their FC differs from that of the linear response, would be if the
         simulations were endless; see `endless`.
@@ -52,7 +53,14 @@ class Attempt:
         """Whether simulations agree with the linear response, but for what their length leaves to chance."""
         return self.endless_r >= self.trace[-1, 1] - _GAP and self.apart <= _APART
 
+    @property
+    def is_diverged(self):
+        """Whether simulations were run, and have no FC."""
+        return np.isnan(self.loss)
+
     def __str__(self):
+        if self.is_diverged:
+            return f"linear response: r {self.trace[-1, 1]:.3f}; simulations on fresh noise are not finite"
         if np.isnan(self.r):
             return f"linear response: r {self.trace[-1, 1]:.3f}; not simulated"
         agrees = "" if self.is_confirmed else ", which they do not confirm"
@@ -156,18 +164,24 @@ def fit_linear(
 
     total = _POINTS + 1 + _STARTS * max_evaluations
     with progress_bar("linear fit", "evaluation", total, progress) as bar:
-        first, starts = _starts(objective, bar)
+        first, starts, ended = _starts(objective, bar)
+        if ended:
+            reason = "interrupted in the sweep of starts; "
+            rows = np.array([(each.loss, each.r, each.reach) for each in [*first, starts[0]]])
+            attempts.append(Attempt(objective.state_of(starts[0]), rows, np.inf, np.nan, np.nan, np.nan))
         for start in starts:
             if not ended:
                 attempt(start, bar)
     best = min(attempts, key=lambda each: np.nan_to_num(each.loss, nan=np.inf))
+    followed = "" if "sweep" in reason else f"{len(attempts)} starts followed; "
     history = History(
         loss=best.trace[:, 0],
         aux={"r": best.trace[:, 1], "reach": best.trace[:, 2]},
         best=best.fitted,
         best_step=len(best.trace) - 1,
-        stop_reason=f"{reason}{len(attempts)} starts followed; {best}",
+        stop_reason=f"{reason}{followed}{best}",
         wall_time=time.perf_counter() - began,
+        diverged="simulations from the fitted values have no finite FC." if best.is_diverged else "",
     )
     return best.fitted, history, attempts
 
@@ -218,17 +232,22 @@ def endless(fcs, fc, target):
 
 
 def _starts(objective, bar):
-    """The start values, if they are stable; and the best points of a coarse sweep."""
-    found, first = [], []
-    for point in [objective.first, *objective.points(_POINTS)]:
-        seen, *_ = objective(point, PRIORS[0], objective.x)
-        bar.update()
-        if seen.is_stable:
-            found.append(seen)
-            best = min(found, key=lambda each: each.value)
-            bar.set_postfix(loss=f"{best.loss:.5g}", r=f"{best.r:.3f}", refresh=False)
-            if point is objective.first:
-                first.append(seen)
+    """The start values, if they are stable; the best points of a coarse sweep; and whether that was interrupted."""
+    found, first, interrupted = [], [], False
+    try:
+        for point in [objective.first, *objective.points(_POINTS)]:
+            seen, *_ = objective(point, PRIORS[0], objective.x)
+            bar.update()
+            if seen.is_stable:
+                found.append(seen)
+                best = min(found, key=lambda each: each.value)
+                bar.set_postfix(loss=f"{best.loss:.5g}", r=f"{best.r:.3f}", refresh=False)
+                if point is objective.first:
+                    first.append(seen)
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        interrupted = True
     if not found:
         raise ValueError(
             f"fit: no stable fixed point at the start values, nor at any of {_POINTS} points around; there is no "
@@ -240,4 +259,4 @@ def _starts(objective, bar):
     for seen in found:
         if all(np.max(np.abs(seen.point - other.point)) > 0.1 for other in chosen):
             chosen.append(seen)
-    return first, chosen[:_STARTS]
+    return first, chosen[:_STARTS], interrupted

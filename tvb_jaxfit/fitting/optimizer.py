@@ -106,6 +106,8 @@ class OptaxOptimizer:
         self.optimizer, self.refresh = optax.with_extra_args_support(optimizer), refresh
         self.validate, self.validate_every, self.patience = validate, validate_every, patience
         self.checkpoint = Checkpoint(checkpoint, checkpoint_every)
+        # State (plain) to sentences on why it has no finite loss; None asks the loss itself, outside of any trace.
+        self.explain = None
 
     def run(self, state, max_steps=100, resume=False):
         """Fit.
@@ -135,6 +137,8 @@ class OptaxOptimizer:
             Where nothing is marked for fitting, a start value lies outside its bounds, the loss gives no scalar, or
             ``refresh`` changes more than values; where there is nothing to resume from, or a checkpoint that is damaged
             or of another fit (what differs is named).
+        FitFailed
+            Where the loss or its gradient is not finite at the start values.
         FileExistsError
             Where there is a checkpoint, or another file in its place, and the fit is not to go on from it.
         Exception
@@ -150,8 +154,8 @@ class OptaxOptimizer:
 
         Notes
         -----
-        A loss or gradient that is not finite ends the fit; it never becomes a fitted value. An interrupt (Ctrl-C) ends
-        it too, and keeps what was reached.
+        A loss or gradient that is not finite ends the fit, and ``history.diverged`` says so; it never becomes a fitted
+        value. An interrupt (Ctrl-C) ends it too, and keeps what was reached.
         """
         refuse_forked("OptaxOptimizer.run")
         check(
@@ -173,6 +177,8 @@ class OptaxOptimizer:
                     self.checkpoint.keep(fit, ended=not fit.goes_on(max_steps))
                 fit.validate_the_last()
             except KeyboardInterrupt:
+                # Before the reason: the fit goes on from the checkpoint.
+                self.checkpoint.keep(fit, ended=fit.is_between_steps)
                 fit.reason = f"interrupted after {len(fit.losses)} evaluations"
             except Exception as error:
                 fit.reason = f"{type(error).__name__} after {len(fit.losses)} evaluations"

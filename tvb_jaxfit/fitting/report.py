@@ -8,12 +8,37 @@ from .. import plot
 from ..files import whole
 from ..loss import fc_corr, rmse
 from ..page import facts, figure, folded, page, table, tag
-from .account import COMMAND
+from .account import COMMAND, VALUES
+from .headline import headline
 
 # Entries of a matrix that are listed one by one.
 _LISTED = 10_000
 # Panels of regional values side by side.
 _COLUMNS = 3
+# Ends of a page's name, by which a browser knows it.
+_ENDS = (".html", ".htm")
+
+
+def refuse_no_page(path):
+    """Raise ValueError where a path is not one that a page can have.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"report: {path} is a folder. Name a file in it: {path / 'report.html'}.")
+    if path.suffix.lower() not in _ENDS:
+        other = path.with_suffix(".html") if path.name else "report.html"
+        how = " and print from a browser (Ctrl+P, Save as PDF): it is laid out for A4 paper"
+        how = how if path.suffix.lower() in (".pdf", ".ps") else ""
+        raise ValueError(
+            f"report: {path} ends in {path.suffix or 'nothing'}; a report is an HTML page. Give {other}{how}."
+        )
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"report: {above} is a file, and no folder for {path}. Name another place.")
 
 
 def refuse_existing(path, force):
@@ -46,9 +71,12 @@ def write_report(path, account, force=False):
     ------
     FileExistsError
         Where there is a file of that name, without ``force``.
+    ValueError
+        Where the name does not end as a page's, or is a folder's.
     OSError
         As of any writing.
     """
+    refuse_no_page(path)
     refuse_existing(path, force)
     text = report(account)
     refuse_existing(path, force)
@@ -69,6 +97,10 @@ def report(account):
     str
     """
     content = [tag("p", f"Fit to functional connectivity (FC), {account.when}", class_="quiet")]
+    for stage, history in account.stages.items():
+        if history.diverged:
+            content.append(tag("p", tag("strong", f"{stage}: the fit diverged. "), history.diverged))
+    content += _headline(account)
     for title, section in _SECTIONS.items():
         content += [tag("h2", title), *section(account)]
     return page(f"Fit of {account.description}", *content)
@@ -89,16 +121,26 @@ def _drawn(n, size, draw, caption):
     return figure(drawn, caption)
 
 
+def _headline(account):
+    first = headline(account)
+    yield tag("div", tag("strong", first.value), tag("p", first.meaning), class_="headline")
+    if first.others:
+        yield tag("p", "All correlations r of this fit with the empirical FC, off the diagonal, and what each is of:")
+        yield table(["r of", "r", "what it is"], first.others)
+
+
 def _connectivity(account):
     matrices, target = account.matrices, account.matrices["Empirical"]
     others = {title: matrix for title, matrix in matrices.items() if title != "Empirical"}
     rows = [(title, *_scores(fc, target)) for title, fc in others.items()]
-    yield table(["FC", "r (off-diagonal)", "RMSE"], [(title, f"{r:.6f}", f"{e:.6f}") for title, r, e in rows])
+    yield table(["FC", "r (off-diagonal)", "RMSE"], rows)
     for title, why in account.missing.items():
         yield tag("p", f"{title}: no FC. {why}")
     yield tag(
         "p",
-        "On the noise of the simulator's own random stream." if account.is_noisy else "The simulator has no noise.",
+        "On the noise of the simulator's own random stream. These are the r of the figures, not that on fresh noise."
+        if account.is_noisy
+        else "The simulator has no noise.",
         class_="quiet",
     )
     n_missing = int(np.isnan(target).sum()) // 2
@@ -109,10 +151,24 @@ def _connectivity(account):
     size = (3.0, 3.3)
     caption = f"FC of {len(account.labels)} regions, the diagonal left out; r is the correlation with the empirical FC."
     caption += " Pairs without data are blank." if n_missing else ""
-    yield _drawn(len(matrices), size, lambda axes: plot.functional_connectivity(matrices, axes=axes), caption)
+    caption += _by_hemisphere(account)
+
+    def draw(axes):
+        return plot.functional_connectivity(matrices, axes=axes, hemispheres=account.hemispheres)
+
+    yield _drawn(len(matrices), size, draw, caption)
     if "Fitted" in matrices:
         caption = "Fitted against empirical FC, a point for each pair of regions; dashed, where both are equal."
         yield _drawn(1, (4.6, 4.6), lambda axes: plot.fc_scatter(matrices["Fitted"], target, ax=axes[0]), caption)
+
+
+def _by_hemisphere(account):
+    """What a caption says of hemispheres."""
+    right = account.hemispheres
+    if right is None or np.all(right == right[0]):
+        return ""
+    order = "" if np.sum(np.diff(right.astype(int)) != 0) == 1 else ", by which the regions are ordered"
+    return f" Lines part the hemispheres{order}."
 
 
 def _scores(fc, target):
@@ -144,26 +200,20 @@ def _parameters(account):
             first = name == "initial"
             told = [each.kind, each.domain] if first else ["", ""]
             rows.append([*([each.path, each.unit] if first else ["", ""]), name, *spread, str(numbers.size), *told])
-    yield table(heads, rows)
+    yield table(heads, rows, keys=3)
     n_node = len(account.labels)
     regional = [each for each in account.parameters if each.fitted.shape == (n_node,)]
     if regional:
         yield _drawn(
             len(regional),
             (4.6, 3.6),
-            lambda axes: [_on_strength(each, account.weights, ax) for each, ax in zip(regional, axes, strict=True)],
+            lambda axes: [_on_strength(each, account, ax) for each, ax in zip(regional, axes, strict=True)],
             "Fitted values of the regions against the strength of their incoming connections"
             + ("; dashed, the one value that all began with." if any(map(_began_alike, regional)) else "."),
         )
-        heads = ["region", *(f"{each.path} {name}" for each in regional for name in ("initial", "fitted"))]
-        columns = [values for each in regional for values in (each.initial, each.fitted)]
-        yield folded("All fitted values, by region", table(heads, zip(account.labels, *columns, strict=True)))
-    single = [each for each in account.parameters if each.fitted.size == 1]
-    if single:
-        rows = [(each.path, each.initial.flat[0], each.fitted.flat[0]) for each in single]
-        yield folded("All digits of single values", table(["parameter", "initial", "fitted"], rows))
+        yield folded("All fitted values, by region", _by_region(regional, account))
     for each in account.parameters:
-        if each not in regional and each not in single:
+        if each not in regional and each.fitted.size > 1:
             yield folded(f"All fitted values of {each.path}", *_listed(each, account.labels))
 
 
@@ -171,9 +221,20 @@ def _began_alike(each):
     return np.ptp(each.initial) == 0.0
 
 
-def _on_strength(each, weights, ax):
+def _on_strength(each, account, ax):
     reference = float(each.initial[0]) if _began_alike(each) else None
-    return plot.regional(each.fitted, weights, reference, f"{each.path} {each.unit}".strip(), ax)
+    name = f"{each.path} {each.unit}".strip()
+    return plot.regional(each.fitted, account.weights, reference, name, ax, account.hemispheres)
+
+
+def _by_region(regional, account):
+    """Table of regional parameters."""
+    keys = {"region": account.labels}
+    if account.hemispheres is not None:
+        keys["side"] = np.where(account.hemispheres, "right", "left")
+    heads = [*keys, *(f"{each.path} {name}" for each in regional for name in ("initial", "fitted"))]
+    columns = [values for each in regional for values in (each.initial, each.fitted)]
+    return table(heads, zip(*keys.values(), *columns, strict=True), keys=len(keys))
 
 
 def _listed(each, labels):
@@ -186,7 +247,8 @@ def _listed(each, labels):
     for index in np.argwhere(free):
         place = [labels[i] for i in index] if of_pairs else [", ".join(str(i) for i in index)]
         rows.append([*place, each.initial[tuple(index)], each.fitted[tuple(index)]])
-    return [table([*(["target", "source"] if of_pairs else ["index"]), "initial", "fitted"], rows)]
+    keys = ["target", "source"] if of_pairs else ["index"]
+    return [table([*keys, "initial", "fitted"], rows, keys=len(keys))]
 
 
 def _evaluation(account):
@@ -205,17 +267,21 @@ def _evaluation(account):
     for remark in found.remarks():
         yield tag("p", remark)
     if found.rows:
-        rows = [[f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values()] for row in found.rows]
-        yield folded("Every run", table(list(found.rows[0]), rows))
+        yield folded("Every run", table(list(found.rows[0]), [row.values() for row in found.rows], keys=3))
 
 
 def _connectome(account):
     size, matrices = (4.2, 3.6), (account.weights, account.lengths)
     caption = "Connectome: weights[target, source], three decades of them where none is negative, and tract lengths."
+    caption += _by_hemisphere(account)
     if not np.any(account.weights):
         yield tag("p", "There are no connections.")
         return
-    yield _drawn(2, size, lambda axes: plot.structural_connectivity(*matrices, axes=axes), caption)
+
+    def draw(axes):
+        return plot.structural_connectivity(*matrices, axes=axes, hemispheres=account.hemispheres)
+
+    yield _drawn(2, size, draw, caption)
 
 
 def _certificate(account):
@@ -225,13 +291,15 @@ def _certificate(account):
         told = " runs TVB and its translation on the same draws, and shows how far they are apart."
         yield tag("p", "Not made: ", tag("code", how), told)
         return
+    if of.diverged:
+        yield tag("p", tag("strong", "TVB's own run does not stay finite: "), f"{'; '.join(of.diverged)}.")
     n = len(of.lifted) + len(of.stock) + sum(not isinstance(d, str) for d in of.controls.values())
     caption = (
         f"TVB against its translation, {of.n_steps} steps on the same draws: differences have to lie left of the "
         "dashed lines, those of translations that are wrong on purpose (controls) right of them."
     )
     yield _drawn(1, (7.2, 1.2 + 0.45 * n), lambda axes: plot.certificate(of, axes[0]), caption)
-    yield folded("In numbers", tag("pre", of))
+    yield folded("In numbers", tag("pre", of, class_="columns"))
 
 
 def _made(account):
@@ -239,7 +307,8 @@ def _made(account):
         yield tag("h3", subject)
         yield facts(told)
     for title, code in account.code.items():
-        yield folded(f"{title}, as code", tag("pre", code))
+        digits = " (all digits; tables have 6)" if title == VALUES else ""
+        yield folded(f"{title}, as code{digits}", tag("pre", code))
 
 
 _SECTIONS = {

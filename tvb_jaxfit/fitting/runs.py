@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -12,11 +12,13 @@ from ..errors import DomainWarning
 from ..parameters import plain
 from ..state import State
 from ..translate.clone import clone, configured_clone
+from ..translate.divergence import Watch, divergence_of
 from ..translate.simulator import prepare
 from ..translate.stream import Aside
 from ..writeback import write_back
+from .diagnosis import why_of_signal
 from .evaluate import resample
-from .monitored import choose_monitor
+from .monitored import choose_monitor, is_noisy, refuse_no_fc
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Runs:
         Its index among the simulator's own.
     n_time : int
         Samples of a run.
+    diverged : dict of int to (Divergence or None)
+        By seed, where TVB's own run stopped being finite.
     """
 
     sim: object
@@ -42,6 +46,7 @@ class Runs:
     state: State
     monitor: int
     n_time: int
+    diverged: dict = field(default_factory=dict)
 
     @property
     def length(self):
@@ -66,12 +71,25 @@ class Runs:
         sim.monitors = [sim.monitors[self.monitor]]
         sim.integrator.noise.random_stream.seed(seed)
         sim.simulation_length = _length(n_steps, self.simulate.dt)
-        samples = []
+        samples, watch = [], Watch(sim)
         # A user's model may draw from numpy's global stream.
         for ((_, sample),) in Aside(sim).each(sim(n_steps=n_steps)):
             samples.append(sample[0, :, 0])
             tick(self.simulate.monitors[0].istep)
+        self.diverged[seed] = watch.found
         return np.array(samples)
+
+    def why_no_fc(self, simulator, seed, signal, skip_t):
+        """Why the run of a simulator ("JAX" or "TVB") with a seed has no FC: sentences, see `why_of_signal`."""
+        recorder = self.simulate.monitors[0]
+        time = recorder.times(self.state.current_step, self.simulate.n_steps)
+
+        def find():
+            if simulator == "TVB":
+                return self.diverged[seed]
+            return divergence_of(self.sim, self.simulate, resample(self.state, jax.random.key(seed)))
+
+        return why_of_signal(self.sim, recorder, self.monitor, (time, signal), skip_t, find)
 
 
 def runs_of_fit(result, state=None, monitor=None, simulation_length=None):
@@ -121,7 +139,7 @@ def moved(sim, state):
 
 def _runs(sim, simulate, state, monitor):
     monitor = choose_monitor(simulate.monitors, monitor)
-    if "noise" not in state.integrator or not np.any(np.asarray(state.integrator.noise.nsig) > 0.0):
+    if not is_noisy(state):
         raise ValueError(
             "evaluate: the simulator is deterministic (no noise, or nsig is zero), so that all its runs are the same; "
             "there is no fresh noise to judge it on."
@@ -129,13 +147,7 @@ def _runs(sim, simulate, state, monitor):
     if len(simulate.monitors) > 1:
         simulate = simulate.only(monitor)
         state = state.replace(monitors=state.monitors[monitor : monitor + 1])
-    n_time, n_voi, n_node, n_mode = jax.eval_shape(lambda state: simulate(state).data[0], state).shape
-    if (n_voi, n_node, n_mode) != (1, state.connectivity.weights.shape[0], 1):
-        raise ValueError(
-            f"monitors[{monitor}] ({simulate.monitors[0].name}): samples of (n_voi, n_node, n_mode) = ({n_voi}, "
-            f"{n_node}, {n_mode}); FC is of one variable and one mode of each region. Choose with "
-            "variables_of_interest, or another monitor."
-        )
+    n_time = refuse_no_fc("evaluate", sim, simulate, state, 0, 0, index=monitor)
     return Runs(sim, simulate, state, monitor, n_time)
 
 

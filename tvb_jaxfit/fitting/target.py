@@ -1,10 +1,13 @@
 """The empirical FC: checked, and its regions brought into the simulator's order."""
 
+import os
 import warnings
 
 import numpy as np
 
 from ..arrays import real_array
+from ..data import load_fc
+from ..fc_check import asymmetry_problem, shape_problem, triangle_problem, values_problem
 
 
 def match_target(target, region_labels, missing="refuse"):
@@ -12,11 +15,12 @@ def match_target(target, region_labels, missing="refuse"):
 
     Parameters
     ----------
-    target : array_like or pandas.DataFrame, shape (n_node, n_node)
-        A DataFrame's labels are matched to the regions.
+    target : array_like, pandas.DataFrame or path-like, shape (n_node, n_node)
+        A DataFrame's labels are matched to the regions; of a path, the FC in that file (`load_fc`).
     region_labels : sequence of str
     missing : {"refuse", "ignore"}, optional
-        Whether pairs of regions without data (NaN, or masked) are refused or kept as NaN.
+        Whether pairs of regions without data (NaN, or masked; of a DataFrame, regions that it does not have) are
+        refused or kept as NaN.
 
     Returns
     -------
@@ -27,30 +31,49 @@ def match_target(target, region_labels, missing="refuse"):
     ------
     ValueError
         Wrong shape, values that are not finite, complex or no numbers, asymmetry (of values, and of where there are
-        any), fewer than three pairs with data, or labels that do not match: all at once.
+        any), fewer than three pairs with data, values that are no correlations (see `tvb_jaxfit.fc_check`), or labels
+        that do not match: all at once.
 
     Warns
     -----
     UserWarning
-        Where rows were put into another order, or values lie outside [-1, 1].
+        Where rows were put into another order.
     """
     labels = [label.decode() if isinstance(label, bytes) else str(label) for label in region_labels]
+    target = opened(target)
     if hasattr(target, "columns") and hasattr(target, "index"):
-        target = _by_labels(target, labels)
-    target = np.array(real_array(target, "target", masked=np.nan), dtype=float)
+        if np.ndim(target) == 2 and len(target.index) != len(target.columns):
+            raise ValueError(_misshapen(np.shape(target), len(labels), target.columns))
+        target = _by_labels(target, labels, missing)
     n_node = len(labels)
+    # Names in a column of their own are no numbers, and tell more as what they are.
+    if isinstance(target, np.ndarray) and target.dtype == object and target.shape != (n_node, n_node):
+        raise ValueError(_misshapen(target.shape, n_node))
+    target = np.array(real_array(target, "target", masked=np.nan), dtype=float)
     if target.shape != (n_node, n_node):
-        raise ValueError(f"target: shape {target.shape} for {n_node} regions; give ({n_node}, {n_node}).")
+        raise ValueError(_misshapen(target.shape, n_node))
+    given = target.copy()
     np.fill_diagonal(target, 0.0)
-    problems = _of_values(target, missing) or _of_pairs(target)
+    problems = _of_values(target, missing) or _of_pairs(target) or list(filter(None, [values_problem(given)]))
     if problems:
         raise ValueError("target: " + "; ".join(problems) + ".")
-    largest = np.nanmax(np.abs(target))
-    if largest > 1.0 + 1e-9:
-        warnings.warn(
-            f"target: values up to {largest:.3g}; correlations lie within [-1, 1] (a Fisher z?).", stacklevel=3
-        )
     return target
+
+
+def opened(target):
+    """Target, read where it is the path of a file."""
+    return load_fc(target) if isinstance(target, (str, os.PathLike)) else target
+
+
+def _misshapen(shape, n_node, columns=None):
+    """Message for a target of another shape."""
+    cause = shape_problem(shape, n_node, columns)
+    if not cause and len(shape) == 2 and shape[0] == shape[1] < n_node:
+        cause = (
+            "of some of the regions, give it with their labels, pandas.DataFrame(fc, labels, labels), and "
+            'missing="ignore": the network stays whole, and pairs without data count nothing'
+        )
+    return f"target: shape {shape} for {n_node} regions; give ({n_node}, {n_node}){cause and f'; {cause}'}."
 
 
 def _of_values(target, missing):
@@ -62,7 +85,9 @@ def _of_values(target, missing):
         infinite = np.isinf(target).sum()
         told = f" ({infinite} infinite: replace these, or set them to NaN)" if infinite else ""
         problems.append(f"{len(bad)} values are not finite, the first at {tuple(map(int, bad[0]))}{told}")
-        if missing != "ignore" and gaps.any():
+        if missing != "ignore" and triangle_problem(target):
+            problems.append(triangle_problem(target))
+        elif missing != "ignore" and gaps.any():
             problems.append(
                 'missing="ignore" leaves out pairs of regions without data (NaN, or masked), as --missing ignore does '
                 "on the command line"
@@ -82,7 +107,8 @@ def _of_pairs(target):
     gap, problems = np.nan_to_num(np.abs(target - target.T)), []
     if gap.max() > 1e-6 * max(1.0, np.nanmax(np.abs(target))):
         worst = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
-        problems.append(f"it is not symmetric (by {gap.max():.3g} at {worst}); average it with its transpose")
+        remedy = triangle_problem(target) or asymmetry_problem(target) or "average it with its transpose"
+        problems.append(f"it is not symmetric (by {gap.max():.3g} at {worst}); {remedy}")
     pairs = target[np.triu_indices(len(target), 1)]
     known = pairs[~np.isnan(pairs)]
     if known.size < min(3, pairs.size):
@@ -92,17 +118,34 @@ def _of_pairs(target):
     return problems
 
 
-def _by_labels(frame, labels):
+def _by_labels(frame, labels, missing):
+    """Values of a labelled FC in the order of the regions; NaN for regions that it lacks, where they may be missing."""
     rows, columns = [str(i) for i in frame.index], [str(i) for i in frame.columns]
+    counted = [str(i) for i in range(len(rows))]
+    # Tables number what has no name.
+    rows = columns if rows == counted else rows
+    if rows == columns == counted:
+        return frame
     if rows != columns:
         raise ValueError("target: its row and column labels differ; give a square frame with the same labels on both.")
-    missing, extra = sorted(set(labels) - set(rows)), sorted(set(rows) - set(labels))
+    lacking, extra = sorted(set(labels) - set(rows)), sorted(set(rows) - set(labels))
     repeated = sorted({label for label in rows if rows.count(label) > 1})
-    if missing or extra or repeated:
-        parts = {"missing": missing, "extra": extra, "repeated": repeated}
+    if extra or repeated or (lacking and missing != "ignore"):
+        parts = {"missing": lacking, "extra": extra, "repeated": repeated}
         told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in parts.items() if names)
-        raise ValueError(f"target: labels do not match connectivity.region_labels ({told}). Rename or select them.")
-    order = [rows.index(label) for label in labels]
+        some = ""
+        if lacking and not (extra or repeated):
+            some = (
+                '; or give missing="ignore" (--missing ignore on the command line): the network stays whole, and the '
+                "pairs of these regions count nothing"
+            )
+        raise ValueError(
+            f"target: labels do not match connectivity.region_labels ({told}). Rename or select them{some}."
+        )
+    found = [label for label in labels if label in set(rows)]
+    order, places = [rows.index(label) for label in found], [labels.index(label) for label in found]
     if order != list(range(len(order))):
         warnings.warn("target: rows and columns were put into the order of connectivity.region_labels.", stacklevel=4)
-    return real_array(frame, "target")[np.ix_(order, order)]
+    values = np.full((len(labels), len(labels)), np.nan)
+    values[np.ix_(places, places)] = real_array(frame, "target", masked=np.nan)[np.ix_(order, order)]
+    return values

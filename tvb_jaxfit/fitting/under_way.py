@@ -9,18 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ..dynamics.real_state import refuse_rounding
+from ..errors import FitFailed
 from ..parameters import parameters_of, path_name, plain, with_values
 from ..programs import Program
 from ..progress import doing
 from ..state import n_regions
 from .callbacks import deciding
+from .domains import outside, refuse_starts
 from .history import History, Validation
+from .leaps import refuse_leaps
 from .losses import refuse_no_scalar
 
 # What of a fit changes as it goes on, beside the optimiser's state.
 _HELD = (
     *("step", "images", "good", "best", "best_step", "lowest"),
-    *("losses", "aux", "validated", "validated_aux", "reason"),
+    *("losses", "aux", "validated", "validated_aux", "reason", "diverged"),
 )
 
 
@@ -28,13 +32,16 @@ class Fit:
     """A fit under way: where it stands, the last good images and the best ones, and why it ended."""
 
     def __init__(self, optimizer, state):
+        refuse_rounding(state, "OptaxOptimizer.run")
         self.optimizer, self.state, self.began = optimizer, state, time.perf_counter()
         self.parameters, self.rest = _marked(state), plain(state)
+        refuse_starts(state)
         start = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
         self.step, self.optimizer_state = 0, _as_before(optimizer.optimizer.init(start))
         self.images = self.good = self.best = start
         self.losses, self.aux, self.validated, self.validated_aux = [], {}, {}, {}
-        self.lowest, self.best_step, self.reason = np.inf, 0, ""
+        self.lowest, self.best_step, self.reason, self.diverged = np.inf, 0, "", ""
+        refuse_leaps(optimizer.optimizer, state, self.parameters, start)
         self._evaluate, self._validate = (Program(one, True) for one in (self._evaluation, self._validation))
         self._update = Program(self._following, True)
         optimizer.callback.begin()
@@ -56,7 +63,13 @@ class Fit:
             self._take_validation(step)
         if self.optimizer.callback(step, self.state_of(images), self.losses[-1], gradients) is True:
             self.reason = f"{self.optimizer.callback.reason} after {step} updates"
-        self.step, (self.images, self.optimizer_state) = step + 1, following
+        # The step last: where an interrupt finds it behind, the others may be half of the next one.
+        (self.images, self.optimizer_state), self.step = following, step + 1
+
+    @property
+    def is_between_steps(self):
+        """Whether all that a step changes is of the same step: an interrupt may come within one."""
+        return self.step == len(self.losses)
 
     def loss_of_the_last(self):
         """Loss of the last good images once more."""
@@ -154,7 +167,8 @@ class Fit:
                 if not np.isfinite(value)
                 else f"the gradient in {', '.join(bad)} was not finite"
             )
-            self.reason = f"{what} after {step} updates; the last good state is kept"
+            left = outside(self.state_of(images), self.state_of(self.good))
+            self._end_diverged(step, images, f"{what} after {step} updates{left}")
             return False
         if step == 0:
             idle = [path for path, g in gradients.items() if not bool(jnp.any(g))]
@@ -166,6 +180,26 @@ class Fit:
         if self.optimizer.validate is None:
             self._compare(step, value)
         return True
+
+    def _end_diverged(self, step, images, what):
+        """End with the last good state, and with the reason; at the start values there is none to end with."""
+        state = with_values(self._refreshed(step, images), self._physical(images))
+        why = (self.optimizer.explain or self._explain)(state)
+        if step == 0:
+            raise FitFailed(f"fit: {what}, at the start values, so that there is nothing to fit. {why}".rstrip())
+        self.reason = f"{what}; the last good state is kept"
+        self.diverged = f"{what}. {why} Smaller steps of the optimizer (its learning rate) help, too.".replace(
+            "  ", " "
+        )
+
+    def _explain(self, state):
+        """What the loss says of a state where it sees its values; empty where it says nothing."""
+        try:
+            self._loss(state)
+        # Outside of a trace, a user's function may fail in any way.
+        except Exception as error:
+            return str(error)
+        return ""
 
     def _take_validation(self, step):
         """Validate the last good images."""
@@ -192,6 +226,8 @@ class Fit:
 
     def close(self, max_steps):
         """(fitted, history)."""
+        if self.validated and not np.any(np.isfinite(list(self.validated.values()))):
+            self.diverged = self.diverged or "no value of the validation is finite, so that no state is the best."
         history = History(
             loss=np.array(self.losses),
             aux=_arrays(self.aux),
@@ -205,6 +241,7 @@ class Fit:
                 _arrays(self.validated_aux),
             ),
             saved=self.optimizer.callback.saved,
+            diverged=self.diverged,
         )
         return self.state_of(self.good), history
 

@@ -1,6 +1,7 @@
 """What a score is held against: sessions, the connectome, blocks of regions."""
 
 import itertools
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +98,10 @@ def _keyed(target):
 
 
 def _holds_frames(target):
-    return isinstance(target, (list, tuple)) and any(hasattr(one, "columns") or np.ndim(one) == 2 for one in target)
+    """Whether it is a list of matrices, tables or paths."""
+    return isinstance(target, (list, tuple)) and any(
+        hasattr(one, "columns") or isinstance(one, (str, os.PathLike)) or np.ndim(one) == 2 for one in target
+    )
 
 
 def correlation(a, b, among=None):

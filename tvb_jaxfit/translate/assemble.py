@@ -122,7 +122,7 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
     simulate, state = unchecked(parts, n_steps, reference, noise)
     alike = not (simulate.step.is_local and _has_own_code(reference)) or _are_alike(simulate, state)
     simulate = replace(simulate, step=replace(simulate.step, alike=alike))
-    simulate = simulate.made_by(Recipe(reference, n_steps, alike))
+    simulate = simulate.made_by(Recipe(reference, n_steps, alike), jax.config.jax_enable_x64)
     for index, monitor in enumerate(simulate.monitors):
         if not isinstance(monitor, Silent) and monitor.steps(reference.current_step, n_steps).size == 0:
             raise ValueError(
@@ -261,7 +261,7 @@ def _state(sim, simulate, noise):
         parts["stimulus"] = stimulus.node(sim)
     streams = None if key is None else (lambda index: KeyStream(jax.random.fold_in(key, index)))
     state = State(
-        static={"current_step": step, "origin": origin.of(sim)}.items(),
+        static={"current_step": step, "origin": _origin(sim)}.items(),
         model=State(**dict.fromkeys(leaf.name for leaf in model.leaves(sim))),
         coupling=State(**dict.fromkeys(leaf.name for leaf in coupling.leaves(sim))),
         connectivity=State(weights=None),
@@ -273,6 +273,13 @@ def _state(sim, simulate, noise):
     for leaf in leaves(sim):
         state = with_path(state, leaf.path, leaf.state_value(sim))
     return of_regions(state, sim.connectivity.weights.shape[0])
+
+
+def _origin(sim):
+    """Origin of a simulator's states, with the domains of its parameters."""
+    table = leaves(sim)
+    domains = tuple((leaf.path, *bounds) for leaf in table if (bounds := leaf.bounds(sim)) is not None)
+    return replace(origin.of(sim), domains=domains, positive=tuple(leaf.path for leaf in table if leaf.positive))
 
 
 def _key(noise):

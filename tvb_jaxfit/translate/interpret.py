@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import special
 
-from ..dynamics.lean import CALLS, by_itself, is_literal
+from ..dynamics.lean import CALLS, by_itself, is_literal, scan_sizes
 
 _ELEMENTWISE = {
     "abs": np.abs,
@@ -147,12 +147,13 @@ def _dot_general(arguments, *, dimension_numbers, **_):
     return [np.einsum(x, x_axes, y, y_axes, [x_axes[i] for i in batch_x] + free_x + free_y)]
 
 
-def _scan(arguments, *, jaxpr, length, reverse, num_consts, num_carry, **_):
-    constants, carry = arguments[:num_consts], arguments[num_consts : num_consts + num_carry]
-    series, out = arguments[num_consts + num_carry :], [None] * length
+def _scan(arguments, *, jaxpr, length, reverse, **parameters):
+    n_constant, n_carry = scan_sizes(parameters)
+    constants, carry = arguments[:n_constant], arguments[n_constant : n_constant + n_carry]
+    series, out = arguments[n_constant + n_carry :], [None] * length
     for index in reversed(range(length)) if reverse else range(length):
         results = interpret(jaxpr, [*constants, *carry, *(values[index] for values in series)])
-        carry, out[index] = results[:num_carry], results[num_carry:]
+        carry, out[index] = results[:n_carry], results[n_carry:]
     return [*carry, *(np.stack(parts) for parts in zip(*out, strict=True))]
 
 

@@ -25,7 +25,7 @@ class Leaf:
     native : callable
         (ndarray, simulator) to the array in TVB's own shape.
     shaped : callable
-        ndarray as TVB holds it to the shape that the state shows: (1,) global, (n_node,) regional.
+        ndarray as TVB holds it to the shape that the state shows: () or (1,) global, (n_node,) regional.
     parameters : bool
         Whether the value is an item of an equation's parameters, where TVB keeps plain numbers.
     number : bool
@@ -33,6 +33,8 @@ class Leaf:
     shapes : callable or None
         Simulator to the shapes that the state may show besides that of the simulator's own value; none by default, and
         one value where TVB keeps a plain number.
+    positive : bool
+        Whether TVB's formula takes a root of the value or divides by it: 0 has no finite slope, less gives no number.
     """
 
     path: str
@@ -43,6 +45,7 @@ class Leaf:
     parameters: bool = False
     number: bool = False
     shapes: Callable | None = None
+    positive: bool = False
 
     def read(self, sim):
         """TVB's own value, as it is."""
@@ -50,15 +53,15 @@ class Leaf:
         return owner.parameters[self.name] if self.parameters else getattr(owner, self.name)
 
     def state_value(self, sim):
-        """Value as a leaf of the state: a JAX array of the default float type."""
-        value = np.asarray(self.read(sim), dtype=float)
-        return jnp.asarray(self.shaped(value.reshape(1) if self.number else value), jnp.result_type(float))
+        """Value as a leaf of the state: a JAX array of the default float type, one number of shape ()."""
+        value = self.shaped(np.asarray(self.read(sim), dtype=float))
+        return jnp.asarray(value.reshape(()) if value.shape == (1,) else value, jnp.result_type(float))
 
     def allowed(self, sim):
         """Shapes that a state of this simulator may show; (1,) stands for one value in any shape."""
         if self.shapes is not None:
-            return tuple(dict.fromkeys([*self.shapes(sim), self.state_value(sim).shape]))
-        return ((1,),) if self.parameters or self.number else (self.state_value(sim).shape,)
+            return tuple(dict.fromkeys([*self.shapes(sim), self.state_value(sim).shape or (1,)]))
+        return ((1,),) if self.parameters or self.number else (self.state_value(sim).shape or (1,),)
 
     def native_value(self, value, sim):
         """Value of the state in TVB's shape and dtype, ready to be written."""
@@ -81,6 +84,14 @@ class Leaf:
     def domain(self, sim):
         """Domain that TVB's trait declares, or None."""
         return None if self.parameters else getattr(getattr(type(self.owner(sim)), self.name), "domain", None)
+
+    def bounds(self, sim):
+        """(lowest, highest) value of the domain; of a positive value that TVB declares none for, (0, inf); or None."""
+        domain = self.domain(sim)
+        if domain is None:
+            return (0.0, np.inf) if self.positive else None
+        low, high = getattr(domain, "lo", None), getattr(domain, "hi", None)
+        return (-np.inf if low is None else float(low), np.inf if high is None else float(high))
 
 
 def global_or_regional(n_node):

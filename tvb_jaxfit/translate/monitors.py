@@ -242,7 +242,13 @@ def leaves(sim):
             ]
         if _has_coloured_noise(monitor):
             table.append(
-                Leaf(f"{path}.obsnoise.ntau", lambda sim, i=index: sim.monitors[i].obsnoise, "ntau", number=True)
+                Leaf(
+                    f"{path}.obsnoise.ntau",
+                    lambda sim, i=index: sim.monitors[i].obsnoise,
+                    "ntau",
+                    number=True,
+                    positive=True,
+                )
             )
     return table
 

@@ -173,9 +173,9 @@ def own_leaves(sim):
     def owner(sim):
         return sim.integrator.noise
 
-    table = [Leaf("integrator.noise.nsig", owner, "nsig", native, shaped, shapes=shapes)]
+    table = [Leaf("integrator.noise.nsig", owner, "nsig", native, shaped, shapes=shapes, positive=True)]
     if is_coloured(sim.integrator.noise):
-        table.append(Leaf("integrator.noise.ntau", owner, "ntau", number=True))
+        table.append(Leaf("integrator.noise.ntau", owner, "ntau", number=True, positive=True))
     scalars = {p.name for p in traits.parameters(sim.integrator.noise) if p.scalar}
     for name in _further(sim.integrator.noise):
         table.append(Leaf(f"integrator.noise.{name}", owner, name, number=name in scalars))

@@ -238,7 +238,7 @@ def _drive(stimulus, path, n_steps, dt):
     def drive(node):
         dtype = node.weight.dtype
         in_time = temporal(gather(node, "temporal")) if own["temporal"] else jnp.asarray(theirs)
-        column = node.weight[:, None]
+        column = jnp.reshape(node.weight, (-1, 1))
         in_space = jnp.sum(jnp.broadcast_to(spatial(gather(node, "spatial"), column), column.shape), axis=1)
         return (in_time.astype(dtype)[:, None] * in_space[None])[:, None, :, None]
 

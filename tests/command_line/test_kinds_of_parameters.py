@@ -1,0 +1,54 @@
+"""--free names what kind of parameter a value is, and where it cannot be that, says why before anything runs."""
+
+import numpy as np
+import pytest
+
+from tvb_jaxfit import BoundedParameter, MaskedParameter, NormalisedParameter, Parameter, PositiveParameter
+from tvb_jaxfit.command.fit import _parameter
+from tvb_jaxfit.command.options import free_of
+
+MEANT = {
+    "coupling.a": Parameter(),
+    "coupling.a:regional": Parameter(regional=True),
+    "coupling.a:0:1": BoundedParameter(lower_bound=0.0, upper_bound=1.0),
+    "coupling.a:regional:0:": BoundedParameter(lower_bound=0.0, regional=True),
+    "integrator.noise.nsig:positive": PositiveParameter(),
+    "integrator.noise.nsig:regional:positive": PositiveParameter(regional=True),
+    "integrator.noise.nsig:positive:regional": PositiveParameter(regional=True),
+    "model.tau_s:normalised": NormalisedParameter(),
+    "connectivity.weights:masked": MaskedParameter(),
+    "connectivity.weights:masked:0:": MaskedParameter(lower_bound=0.0),
+}
+WRONG = {
+    "a:positive:0:1": "'0:1' after 'positive', which has no bounds",
+    "b:normalised:0:": "'0:' after 'normalised', which has no bounds",
+    "c:positive:masked": "'positive:masked' names more than one kind",
+    "d:regional:masked": "leave 'regional'",
+    "e:regional:regional": "one word twice",
+    "f:bounded": "'bounded' is neither 'regional', nor a kind ('positive', 'normalised', 'masked'), nor two bounds",
+}
+
+
+@pytest.mark.parametrize("text", MEANT)
+def test_each_kind_is_the_parameter_of_that_name(text):
+    free, problems = free_of([text])
+    ((path, kept),) = free.items()
+    made = _parameter(*kept)
+    assert problems == [] and path == text.split(":")[0]
+    assert type(made) is type(MEANT[text]) and made.value is None
+    assert vars(made) == vars(MEANT[text])
+
+
+def test_what_no_parameter_can_be_is_refused_with_all_reasons_at_once():
+    free, problems = free_of(list(WRONG))
+    assert free == {} and len(problems) == len(WRONG)
+    for text, why in WRONG.items():
+        assert any(problem.startswith(f"--free {text!r}: ") and why in problem for problem in problems)
+
+
+def test_a_positive_parameter_of_the_command_line_moves_by_factors():
+    (kept,) = free_of(["integrator.noise.nsig:positive"])[0].values()
+    made = _parameter(*kept).with_value(np.array([4e-6]))
+    np.testing.assert_allclose(
+        made.from_unconstrained(made.to_unconstrained() - 0.01), 4e-6 * np.exp(-0.01), rtol=1e-14
+    )
