@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tqdm.auto
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
@@ -368,7 +369,7 @@ def test_an_interrupt_keeps_what_was_computed():
 def test_an_interrupt_of_a_parallel_run_keeps_its_batches(n_pmap, monkeypatch):
     """Ctrl-C reaches the thread that waits, here while it draws its bar after the second batch."""
     taken, space = [], _grid()
-    bar = tj.fitting.execution.tqdm
+    bar = tqdm.auto.tqdm
 
     class Bar(bar):
         def update(self, n=1):
@@ -377,7 +378,7 @@ def test_an_interrupt_of_a_parallel_run_keeps_its_batches(n_pmap, monkeypatch):
                 raise KeyboardInterrupt
             return super().update(n)
 
-    monkeypatch.setattr("tvb_jaxfit.fitting.execution.tqdm", Bar)
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
     result = _run(_loss, space, n_pmap=n_pmap, batch_size=3)
     done = np.isfinite(result.values).all(axis=1)
     np.testing.assert_allclose(result.values[done], _looped(_loss, space)[done], rtol=1e-12)

@@ -10,6 +10,7 @@ import optax
 
 from ..constraints import MaskedParameter, NormalisedParameter, PositiveParameter
 from ..parameters import BoundedParameter
+from ..programs import Program
 from ..show import numbers_of
 from .domains import domain_of
 
@@ -71,8 +72,8 @@ def _first_step(optimizer, images):
     def value_fn(images):
         raise _Asked
 
-    @jax.jit
-    def updated(slope, state):
+    @Program
+    def updated(slope, state, images):
         slopes = jax.tree.map(lambda image: jnp.full_like(image, slope), images)
         value = jnp.zeros((), slope.dtype)
         return optimizer.update(slopes, state, images, value=value, grad=slopes, value_fn=value_fn)
@@ -81,7 +82,7 @@ def _first_step(optimizer, images):
         state = optimizer.init(images)
         # Gradients of several evaluations may make one step.
         for _ in range(_WAITED):
-            updates, state = updated(jnp.asarray(slope, jnp.result_type(float)), state)
+            updates, state = updated(jnp.asarray(slope, jnp.result_type(float)), state, images)
             if any(np.any(np.asarray(update) != 0.0) for update in updates.values()):
                 return updates
         return None
