@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ..errors import level_of_caller
 from ..parameters import parameters_of, path_name, plain, with_values
 from ..state import n_regions
 from .callbacks import deciding
@@ -156,7 +157,8 @@ class Fit:
         if step == 0:
             idle = [path for path, g in gradients.items() if not bool(jnp.any(g))]
             if idle:
-                warnings.warn(f"the loss does not depend on {', '.join(idle)}: nothing to fit there.", stacklevel=4)
+                message = f"the loss does not depend on {', '.join(idle)}: nothing to fit there."
+                warnings.warn(message, stacklevel=level_of_caller())
         self.losses.append(value)
         _record(self.aux, aux)
         self.good = images
