@@ -1,6 +1,5 @@
 """First steps that are far larger than the values that they move: refused, since nothing good comes of them."""
 
-import sys
 import warnings
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 import optax
 
 from ..constraints import MaskedParameter, NormalisedParameter, PositiveParameter
+from ..errors import level_of_caller
 from ..parameters import BoundedParameter
 from ..programs import Program
 from ..show import numbers_of
@@ -63,7 +63,7 @@ def refuse_leaps(optimizer, state, parameters, images):
     if refused:
         raise ValueError(" ".join(refused))
     if warned:
-        warnings.warn(" ".join(warned), stacklevel=_level())
+        warnings.warn(" ".join(warned), stacklevel=level_of_caller())
 
 
 def _first_step(optimizer, images):
@@ -123,11 +123,3 @@ def _remedy(path, parameter):
         f"Give {kind}({regional}), whose steps are parts of the value ({path}{of_regions}:{word} on the command line), "
         "or a smaller learning rate"
     )
-
-
-def _level():
-    """Level of the caller's code in the stack, outside of this package, for a warning of the calling function."""
-    package, level, frame = __name__.partition(".")[0], 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(f"{package}."):
-        level, frame = level + 1, frame.f_back
-    return level

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from ..dynamics.real_state import refuse_rounding
-from ..errors import FitFailed
+from ..errors import FitFailed, level_of_caller
 from ..parameters import parameters_of, path_name, plain, with_values
 from ..programs import Program
 from ..progress import doing
@@ -173,7 +173,8 @@ class Fit:
         if step == 0:
             idle = [path for path, g in gradients.items() if not bool(jnp.any(g))]
             if idle:
-                warnings.warn(f"the loss does not depend on {', '.join(idle)}: nothing to fit there.", stacklevel=4)
+                message = f"the loss does not depend on {', '.join(idle)}: nothing to fit there."
+                warnings.warn(message, stacklevel=level_of_caller())
         self.losses.append(value)
         _record(self.aux, aux)
         self.good = images
