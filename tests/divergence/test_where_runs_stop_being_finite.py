@@ -1,4 +1,4 @@
-"""What stops being finite is no result: where it happened is said, as TVB's own run has it, and the best so far kept."""
+"""What stops being finite is no result: where is said, as TVB's own run has it, and the best so far is kept."""
 
 import jax
 import jax.numpy as jnp

@@ -274,8 +274,9 @@ def fit(
     resume : bool, optional
         As for `OptaxOptimizer.run`.
     missing : {"refuse", "ignore"}, optional
-        Whether pairs of regions without data in the target (NaN, or masked) are refused, or have a weight of 0 in the
-        loss, in r and in every score; regions without any data are simulated all the same. A loss with an argument
+        Whether pairs of regions without data in the target (NaN, or masked; of a labelled one, regions that it lacks)
+        are refused, or have a weight of 0 in the loss, in r and in every score; these regions are simulated all the
+        same. A loss with an argument
         ``missing``, as `rmse`, `fc_corr` and `rmse_corr` have, is called with ``missing="ignore"``. Any other loss is
         given the target with NaN for these pairs, and has to leave them out itself.
 
