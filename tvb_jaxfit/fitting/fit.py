@@ -22,7 +22,7 @@ from ..translate.linear import prepare_linear
 from ..translate.simulator import prepare
 from . import refinement
 from .confirmation import confirmation
-from .diagnosis import refuse_no_fc_at_start, why_no_fc, why_not_finite
+from .diagnosis import fc_or_why, refuse_no_fc_at_start, why_no_fc, why_not_finite
 from .evaluate import evaluate, resample
 from .evaluation import Evaluation
 from .free import mark
@@ -121,7 +121,7 @@ class FitResult(Portable):
         """
         state = plain(self.best if state is None else state)
         state = state if key is None else resample(state, key)
-        return compute_fc(self.simulate(state).data[self.monitor], self.skip_t)
+        return fc_or_why(self.sim, self.simulate, state, self.monitor, self.skip_t)
 
     def score(self, state=None, key=None):
         """r (off-diagonal) of a state's FC with the target; see `fc`."""
