@@ -109,6 +109,22 @@ def test_a_fit_that_diverges_later_keeps_the_best_and_says_so(stopped, tmp_path)
     assert "the fit diverged" in page and "becomes" in page
 
 
+def test_an_fc_of_a_state_that_diverges_says_why(stopped):
+    result, _ = stopped
+    state = tj.State.replace(result.best, coupling=result.best.coupling.replace(a=jnp.array([1e3])))
+    with pytest.raises(ValueError, match="bold is not finite .*: sample .*State variable 'x' of region 'region"):
+        result.fc(state)
+
+
+@pytest.mark.slow
+def test_a_linear_fit_that_simulations_do_not_survive_says_so(monkeypatch):
+    nothing = np.full((3, N_NODE, N_NODE), np.nan)
+    monkeypatch.setattr("tvb_jaxfit.fitting.fit.confirmation", lambda *_: lambda fitted: (np.nan, np.nan, nothing))
+    result = tj.fit(_sim(), _target(), FREE, method="linear", max_evaluations=10, progress=False)
+    assert "simulations from the fitted values have no finite FC" in result.diverged
+    assert "simulations on fresh noise are not finite" in repr(result) and "DIVERGED" in repr(result)
+
+
 def test_fits_that_are_finite_do_not_say_so(stopped):
     result, _ = stopped
     history = result.history

@@ -88,7 +88,8 @@ CASES = {
         {"monitors": [monitors.TemporalAverage(period=8.0), monitors.Raw()]},
         100,
         {},
-        "which one FC is computed from is not clear (0: TemporalAverage, 1: Raw); name its index, e.g. monitor=0.",
+        "which one FC is computed from is not clear (0: TemporalAverage, 1: Raw); name its index, e.g. monitor=0 "
+        "(--monitor 0 on the command line).",
     ),
     "all at once": (
         _hopf(monitors=[monitors.GlobalAverage(period=10.0)]),

@@ -64,6 +64,7 @@ def run(options, command):
             patience=options.patience,
             max_evaluations=options.max_evaluations,
             skip_t=options.skip,
+            monitor=options.monitor,
             checkpoint=checkpoint,
             resume=options.resume,
             progress=not options.quiet,

@@ -245,6 +245,7 @@ def _values(account):
         "when": account.when,
         "regions": account.labels,
         "parameters": values,
+        "diverged": "; ".join(history.diverged for history in account.stages.values() if history.diverged),
         "versions": account.facts["Versions"],
         **account.code,
     }

@@ -231,8 +231,10 @@ def _fit(command):
         "--missing",
         choices=("refuse", "ignore"),
         default="refuse",
-        help="pairs of regions without data (NaN, NA, empty) in the FC: refused (default), or given no weight",
+        help="pairs of regions without data (NaN, NA, empty, or not among its labels) in the FC: refused (default), or "
+        "given no weight",
     )
+    add("--monitor", type=int, metavar="N", help="index of the monitor that FC is of (default: the only Bold, or one)")
     add("--skip", type=int, metavar="N", help="samples left out before FC (default: those that see no signal yet)")
     add("--resume", action="store_true", help="go on with the fit in DIR that was interrupted or killed")
     add("--float32", action="store_true", help="single precision (default: double)")
@@ -366,7 +368,7 @@ def problems_of(options):
         problems.append(f"--seed {options.seed}: give a whole number from 0 to {2**32 - 1}")
     if options.command == "fit":
         problems += free_of(options.free)[1]
-        counts = {"steps": 0, "patience": 1, "max_evaluations": 1, "skip": 0, "evaluate": 1, "tvb": 0}
+        counts = {"steps": 0, "patience": 1, "max_evaluations": 1, "skip": 0, "monitor": 0, "evaluate": 1, "tvb": 0}
         for name, least in counts.items():
             value = getattr(options, name)
             if value is not None and value < least:

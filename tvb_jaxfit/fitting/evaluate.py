@@ -98,8 +98,9 @@ def evaluate(
     progress : bool, optional
         Whether to show progress bars.
     missing : {"refuse", "ignore"}, optional
-        Whether pairs of regions without data in a target (NaN, or masked) are refused or left out of every score, of
-        the baseline and of the noise ceiling. A fit's own target is taken as the fit has taken it.
+        Whether pairs of regions without data in a target (NaN, or masked; of a labelled one, regions that it lacks) are
+        refused or left out of every score, of the baseline and of the noise ceiling. A fit's own target is taken as the
+        fit has taken it.
 
     Returns
     -------

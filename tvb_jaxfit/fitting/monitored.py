@@ -21,11 +21,13 @@ def choose_monitor(monitors: tuple[Monitor, ...], wanted=None):
         return int(wanted)
     bold = [index for index, monitor in enumerate(monitors) if isinstance(monitor, Bold)]
     candidates = bold or list(range(len(monitors)))
-    if len(candidates) != 1:
+    if not candidates:
+        raise ValueError("monitor: the simulator has none, and FC is of one. Add monitors.Bold(period=1000.0).")
+    if len(candidates) > 1:
         names = ", ".join(f"{index}: {monitors[index].name}" for index in candidates)
         raise ValueError(
             f"monitor: which one FC is computed from is not clear ({names}); name its index, e.g. "
-            f"monitor={candidates[0] if candidates else 0}."
+            f"monitor={candidates[0]} (--monitor {candidates[0]} on the command line)."
         )
     return candidates[0]
 
