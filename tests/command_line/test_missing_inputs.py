@@ -49,6 +49,10 @@ REFUSED = {
     "no matrix": (_fit(connectivity="76", fc="signals.csv"), "--fc signals.csv: shape (200, 3); it looks like a time"),
     "no values": (_fit(connectivity="76", set="model.w=@w.npy"), "--set model.w: w.npy: No such file"),
     "results": (_fit(connectivity="76", out="done"), "--out done: values.npz is there already"),
+    "no checkpoint": (
+        [*_fit(connectivity="76", out="done"), "--resume"],
+        "--resume: there is no checkpoint.npz in done to go on from; give --force in its place",
+    ),
     "certify": (["certify", "--connectivity", "77"], "--connectivity 77: no such file, and there is no data set '77'"),
 }
 

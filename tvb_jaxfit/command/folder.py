@@ -50,7 +50,8 @@ def claim(folder, force, resume, inputs=None):
     if read_too:
         raise Refused(f"--out {folder}: {', '.join(read_too)}, and no output replaces an input; name another folder")
     if resume and CHECKPOINT not in there:
-        raise Refused(f"--resume: there is no {CHECKPOINT} in {folder} to go on from; leave it to begin")
+        how = "give --force in its place to replace what is there" if there else "leave it to begin"
+        raise Refused(f"--resume: there is no {CHECKPOINT} in {folder} to go on from; {how}")
     if there and not (force or resume):
         raise Refused(
             f"--out {folder}: {', '.join(there)} {'is' if len(there) == 1 else 'are'} there already; name another "
