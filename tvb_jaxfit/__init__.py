@@ -44,7 +44,7 @@ _HOMES = {
     "Space": "fitting.explore",
     "ParallelExecution": "fitting.execution",
     "SequentialExecution": "fitting.execution",
-    "Exploration": "fitting.execution",
+    "Exploration": "fitting.exploration",
     "write_back": "writeback",
     "JaxBackend": "backend",
     "load_connectivity": "data",

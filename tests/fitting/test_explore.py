@@ -26,6 +26,7 @@ from tvb_jaxfit import (
     State,
     UniformAxis,
 )
+from tvb_jaxfit.fitting import execution
 from tvb_jaxfit.state import with_path
 
 N_NODE = 5
@@ -333,6 +334,27 @@ def test_a_batch_that_raises_is_run_point_by_point(n_pmap, batch_size):
     np.testing.assert_allclose(result.values, expected, rtol=1e-12)
     ((point, what),) = result.failures
     assert point == {"model.w": 1.0, "integrator.a": 0.5} and "Error" in what
+
+
+@pytest.mark.parametrize("n_pmap", [1, 3])
+def test_batches_are_halved_where_the_memory_of_a_device_does_not_suffice(n_pmap, monkeypatch):
+    fetched, tried = execution._fetched, []
+
+    def of_a_small_device(batch, arguments):
+        tried.append(len(arguments[0]["model.w"]))
+        if tried[-1] > 3:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+        return fetched(batch, arguments)
+
+    monkeypatch.setattr(execution, "_fetched", of_a_small_device)
+    space = _grid()
+    run = ParallelExecution(_loss, space, n_pmap=n_pmap, batch_size=9, progress=False)
+    with pytest.warns(UserWarning, match=r"does not suffice for \d points at once") as caught:
+        result = run.run()
+    assert [str(one.message).partition("; ")[2] for one in caught] == ["5 at once follow.", "3 at once follow."]
+    np.testing.assert_allclose(result.values, _looped(_loss, space), rtol=1e-12)
+    assert not result.failures and run.batch_size == 3 and set(tried) == {9, 5, 3}
+    assert all(one.filename == __file__ for one in caught)
 
 
 def test_a_loss_that_does_not_trace_is_run_point_by_point_and_warned_of():
