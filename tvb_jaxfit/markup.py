@@ -1,4 +1,4 @@
-"""HTML that is escaped by construction: elements, tables, and what a notebook shows of an object."""
+"""HTML that is escaped by construction: elements, tables, and the short form of objects in notebooks."""
 
 import html
 
@@ -8,7 +8,7 @@ import numpy as np
 _VOID = ("img", "meta")
 # Tables of more rows than this may go on on the next sheet of paper.
 _LONG = 25
-# Columns beside those that name the row, at most: tables of more go on below, each no wider than a page.
+# Largest number of columns beside those that name the row. Wider tables are split, so that each part fits a page.
 _WIDE = 6
 
 
@@ -50,7 +50,7 @@ def table(heads, rows, keys=1):
     heads : sequence of str
     rows : iterable of sequences
     keys : int, optional
-        Columns at the left that name the row. They are repeated where there are more columns than a page is wide.
+        Number of columns at the left that name the row. They are repeated in each part of a table that is split.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def table(heads, rows, keys=1):
 
 
 def facts(told):
-    """Table of what is what.
+    """Table of names and texts.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def facts(told):
 
 
 def shown_in_notebook(title, *content):
-    """What a notebook shows of an object: its kind, and what there is to tell.
+    """HTML of an object for a notebook: a title, then paragraphs and tables.
 
     Parameters
     ----------

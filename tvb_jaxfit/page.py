@@ -1,4 +1,4 @@
-"""Pages: one file that asks for nothing else, for a screen, a phone and paper, by day and by night."""
+"""Pages: one HTML file without requests, laid out for screens, phones and A4 paper, in light and dark mode."""
 
 import base64
 import io

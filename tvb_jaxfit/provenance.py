@@ -1,11 +1,11 @@
-"""Where arrays came from: SHA-256 of their values, and the files that had the same values when they were read."""
+"""Provenance of arrays: SHA-256 of their values, and the file that the same values were read from."""
 
 import hashlib
 from pathlib import Path
 
 import numpy as np
 
-# Files by the digest of the arrays that were read from them in this process.
+# Files that this process has read, by the digest of their arrays: copies of an array are recognised by their values.
 _FILES = {}
 
 
@@ -34,7 +34,7 @@ def digest(array):
 
 
 def remember(path, *arrays, name=None):
-    """Note that arrays were read from a file; `described` names it then.
+    """Record the file that arrays were read from, for `described`.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def described(array):
 
 
 def data_of(target, connectivity):
-    """What a fit is made of, by name: empirical FC, weights and tract lengths.
+    """Provenance of the empirical FC, the weights and the tract lengths of a fit.
 
     Parameters
     ----------
@@ -92,5 +92,5 @@ def data_of(target, connectivity):
     """
     weights, lengths = described(connectivity.weights), described(connectivity.tract_lengths)
     if file_of(connectivity.weights) is None and file_of(connectivity.tract_lengths) is not None:
-        weights += "; scaled, or changed otherwise, since the file of the tract lengths was read"
+        weights += "; not the weights of the file of the tract lengths: scaled or changed since it was read"
     return {"empirical FC": described(target), "weights": weights, "tract lengths": lengths}

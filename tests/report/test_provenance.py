@@ -59,7 +59,7 @@ def test_data_that_is_given_by_name_is_named_with_the_hash_of_its_file():
         assert told[name].startswith(f"dk_average (tvboptim/data/{kind}/dk_average/data.npz), SHA-256 of the file ")
     connectivity.weights = connectivity.scaled_weights(mode="tract")
     scaled = data_of(load_functional_connectivity(), connectivity)
-    assert "dk_average" not in scaled["weights"] and "scaled, or changed otherwise" in scaled["weights"]
+    assert "dk_average" not in scaled["weights"] and "scaled or changed since it was read" in scaled["weights"]
     assert load_connectivity("76") is not None and "connectivity_76.zip (tvb_data)" in described(
         load_connectivity("76").tract_lengths
     )

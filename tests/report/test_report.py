@@ -126,6 +126,12 @@ def pages(kinds, tmp_path_factory):
     return {kind: (path, Page(path.read_text(encoding="utf-8"))) for kind, path in made.items()}
 
 
+@pytest.fixture(scope="module")
+def given(fitted):
+    """A certificate of the simulator of most fits."""
+    return certify(fitted.sim, simulation_length=2000.0)
+
+
 @pytest.fixture
 def unprinted(monkeypatch):
     """Figures are drawn, and what their axes hold is told, but no pictures are made of them: that takes seconds."""
@@ -685,9 +691,8 @@ def test_values_for_tvb_are_in_the_places_and_shapes_that_it_has_them_in(fitted,
     assert "# sim.model.w: 5 values" in recipe.tvb_values(state, sim)
 
 
-def test_a_certificate_is_shown_that_is_given_or_made(kinds, tmp_path, unprinted):
+def test_a_certificate_is_shown_that_is_given_or_made(kinds, given, tmp_path, unprinted):
     result = kinds["not evaluated"]
-    given = certify(result.sim, simulation_length=2000.0)
     shown = Page(result.report(tmp_path / "given.html", certificate=given).read_text())
     assert repr(given) in shown.code and "500 steps" in repr(given)
     made = Page(result.report(tmp_path / "made.html", certificate=True).read_text())
@@ -779,9 +784,9 @@ def test_a_report_leaves_pyplot_and_the_result_alone(kinds, tmp_path, unprinted)
     assert (plt.get_fignums(), repr(result), result.evaluation, result.history.best) == before
 
 
-def test_an_account_that_was_kept_gives_the_same_page(kinds, tmp_path, unprinted):
+def test_an_account_that_was_kept_gives_the_same_page(kinds, given, tmp_path, unprinted):
     for kind, result in kinds.items():
-        told = account.account_of(result, certify(result.sim, 2000.0) if kind == "evaluated" else None)
+        told = account.account_of(result, given if kind == "evaluated" else None)
         write(tmp_path / "account.npz", told, "account")
         page = reports.report(told)
         assert reports.report(read(tmp_path / "account.npz", "account")) == page and "drawn: " in page

@@ -1,4 +1,4 @@
-"""The one r that a report begins with, and the other ones that it is not to be confused with."""
+"""The r that a report begins with, and all other r of a fit, each with its meaning."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from .evaluation import mean_and_sd, runs, seconds
 
 @dataclass(frozen=True)
 class Headline:
-    """What a fit has reached, in one number.
+    """The r that counts, and all others.
 
     Attributes
     ----------
     value : str
-        The number, or that there is none.
+        r as text; "no r" without a result.
     meaning : str
-        What it is of.
+        Noise and number of runs that it is of.
     others : list of (str, str, str)
-        All r: name, value, and what it is of; the headline's own first.
+        All r as (name, value, meaning), that on fresh noise first.
     """
 
     value: str

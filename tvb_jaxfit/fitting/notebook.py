@@ -1,4 +1,4 @@
-"""What a notebook shows of a fit."""
+"""HTML of a fit for a notebook."""
 
 from ..markup import shown_in_notebook, table
 from ..parameters import parameters_of
