@@ -55,7 +55,7 @@ sim = simulator.Simulator(
     simulation_length=1000.0 * options.seconds,
 )
 sim.configure()
-sim.run()  # a transient: from here on the network is at rest, and the BOLD monitor's stock is full
+_ = sim.run()  # a transient: from here on the network is at rest, and the BOLD monitor's stock is full
 
 # %% [markdown]
 # The same numbers, differentiable

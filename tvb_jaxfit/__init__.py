@@ -44,7 +44,7 @@ _HOMES = {
     "Space": "fitting.explore",
     "ParallelExecution": "fitting.execution",
     "SequentialExecution": "fitting.execution",
-    "Exploration": "fitting.execution",
+    "Exploration": "fitting.exploration",
     "write_back": "writeback",
     "JaxBackend": "backend",
     "load_connectivity": "data",
@@ -69,7 +69,7 @@ def __getattr__(name):
     if name not in _HOMES:
         hint = ""
         if not name.startswith("_"):
-            from .options import did_you_mean
+            from .suggestions import did_you_mean
 
             hint = did_you_mean(name, __all__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{hint}")

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from .matrix_files import read_array
-from .options import check, did_you_mean, either, path, text
+from .options import check, either, path, text
 from .provenance import remember
+from .suggestions import did_you_mean
 
 __all__ = ["load_connectivity", "load_fc", "load_functional_connectivity", "load_structural_connectivity"]
 
@@ -184,7 +185,7 @@ def load_connectivity(name="dk_average"):
     if name != _DK_AVERAGE:
         files = {_short(file): file for file in _tvb_data_files()}
         if _short(name) not in files:
-            raise _unknown(name, [_DK_AVERAGE, *files.values()])
+            raise ValueError(connectivity_problem(name))
         connectivity, file = Connectivity.from_file(files[_short(name)]), files[_short(name)]
         with importlib.resources.as_file(importlib.resources.files("tvb_data.connectivity") / file) as path:
             remember(path, connectivity.weights, connectivity.tract_lengths, name=f"{file} (tvb_data)")
@@ -196,6 +197,19 @@ def load_connectivity(name="dk_average"):
         region_labels=np.array(region_labels),
         centres=np.zeros((len(region_labels), 3)),
     )
+
+
+def connectivity_problem(name):
+    """What is wrong with a name for `load_connectivity`, as text; empty where there is such a connectivity.
+
+    Parameters
+    ----------
+    name : str
+    """
+    files = _tvb_data_files()
+    if name == _DK_AVERAGE or _short(name) in map(_short, files):
+        return ""
+    return str(_unknown(name, [_DK_AVERAGE, *files]))
 
 
 def _tvb_data_files():

@@ -1,5 +1,7 @@
 """Errors and warnings that carry all their reasons at once."""
 
+import sys
+
 
 class UnsupportedComponent(ValueError):
     """A simulator that would not be translated without loss.
@@ -49,3 +51,17 @@ class HistoryWarning(UserWarning):
 
 class FrozenWarning(UserWarning):
     """Parameters that TVB holds are constants of the translation: a run is TVB's, but they are not in the state."""
+
+
+def level_of_caller():
+    """Stack level, as `warnings.warn` counts it, of the code that called this package.
+
+    Returns
+    -------
+    int
+        For a warning of the function that asks.
+    """
+    package, level, frame = __name__.partition(".")[0], 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(f"{package}."):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,6 +1,7 @@
 """Distances and similarities of two functional connectivity (FC) matrices."""
 
 import os
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +42,13 @@ def rmse(fc, target, missing="refuse"):
     TypeError
         `fc` is not of a floating dtype, or `target` is complex.
     ValueError
-        The matrices are not square, or differ in shape; `target` is not finite, is masked, has no data at all, or has
-        values that are no correlations (outside `jax.jit`'s arguments, whose values cannot be seen).
+        The matrices are not square, or differ in shape; `target` is not finite, is masked, or has no data at all.
+
+    Warns
+    -----
+    UserWarning
+        Where `target` has values that are no correlations, such as percents. Its values cannot be seen where it is an
+        argument of a function under `jax.jit`.
 
     Notes
     -----
@@ -64,7 +70,7 @@ def rmse(fc, target, missing="refuse"):
         mean_square = jnp.sum(jnp.square(difference)) / jnp.sum(known, dtype=fc.dtype)
     else:
         _refuse_not_finite(target, missing)
-        _refuse_no_correlations(target)
+        _warn_of_no_correlations(target)
         if not known.all():
             fc, target = fc[known], target[known]
         if target.size == 0:
@@ -121,7 +127,6 @@ def fc_corr(fc, target, include_diagonal=False, missing="refuse"):
     if n_node < 3:
         raise ValueError(f"fc and target have shape {fc.shape}; a correlation of their entries needs 3 nodes or more.")
     used = np.ones((n_node, n_node), dtype=bool) if include_diagonal else ~np.eye(n_node, dtype=bool)
-    whole = target
     fc, target = fc[used], target[used]
     known = _known(target, missing)
     if isinstance(known, jax.core.Tracer):
@@ -133,7 +138,6 @@ def fc_corr(fc, target, include_diagonal=False, missing="refuse"):
         raise ValueError(f"target: {target.size} entries have data; a correlation needs 3 or more.")
     _refuse_constant("fc", fc)
     _refuse_constant("target", target)
-    _refuse_no_correlations(whole)
     unit = standardise(jnp.stack(_as_arrays(fc, target), axis=1))
     return jnp.sum(unit[:, 0] * unit[:, 1])
 
@@ -201,10 +205,10 @@ def _pair(fc, target, missing):
     return fc, target
 
 
-def _refuse_no_correlations(target):
-    """Refuse a target that is no FC, where its values can be seen."""
+def _warn_of_no_correlations(target):
+    """Warn of a target that is no FC, where its values can be seen: both matrices may be of another kind on purpose."""
     if not isinstance(target, jax.core.Tracer) and not is_in_range(target):
-        raise ValueError(f"target: {values_problem(np.asarray(target, float))}.")
+        warnings.warn(f"target: {values_problem(np.asarray(target, float))}.", stacklevel=3)
 
 
 def _known(target, missing):

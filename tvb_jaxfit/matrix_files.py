@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .options import did_you_mean
 from .provenance import remember
+from .suggestions import did_you_mean
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat")
 # How cells of a table say that there is no number.
@@ -85,7 +85,7 @@ def read_array(path, key):
         file = Path(file)
     read = {".npy": _npy, ".npz": _npz, ".mat": _mat} | dict.fromkeys(_TEXT, _text)
     if not file.exists():
-        raise FileNotFoundError(errno.ENOENT, f"No such file.{_near(file)}".rstrip("."), name)
+        raise FileNotFoundError(errno.ENOENT, f"No such file.{near_file(file)}".rstrip("."), name)
     if file.suffix.lower() not in read:
         raise ValueError(f"{name}: {file.suffix or 'no ending'}; files are read that end in {', '.join(read)}")
     if named and file.suffix.lower() not in (".npz", ".mat"):
@@ -104,10 +104,16 @@ def read_array(path, key):
     return array
 
 
-def _near(file):
-    """A file of a similar name in the same folder, as the end of a message."""
-    folder = file.parent
-    return did_you_mean(file.name, [each.name for each in folder.iterdir()]) if folder.is_dir() else ""
+def near_file(path):
+    """End of a message that names a file of a similar name, and the same ending, in the same folder; or empty.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    file = Path(path)
+    there = file.parent.iterdir() if file.parent.is_dir() else ()
+    return did_you_mean(file.name, [each.name for each in there if each.suffix == file.suffix])
 
 
 def _told(error):

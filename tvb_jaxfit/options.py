@@ -3,13 +3,14 @@
 A rule is a function of a value: it returns None, or what is to be given in place of the value.
 """
 
-import difflib
 import math
 import numbers
 import operator
 import os
 
 import numpy as np
+
+from .suggestions import nearest
 
 _LONGEST = 60
 
@@ -53,42 +54,6 @@ def shown(value):
     except Exception:
         text = f"a {type(value).__name__}"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
-
-
-def nearest(name, names):
-    """Name that was probably meant by one that there is not; None where none is near.
-
-    Parameters
-    ----------
-    name : str
-    names : iterable of str
-        Names that there are. Those with dots are paths, such as "model.w", which the last name alone may stand for.
-
-    Returns
-    -------
-    str or None
-
-    Examples
-    --------
-    >>> from tvb_jaxfit.options import nearest
-    >>> paths = ["model.w", "model.I_o", "coupling.a"]
-    >>> nearest("model.W", paths), nearest("a", paths), nearest("speed", paths)
-    ('model.w', 'coupling.a', None)
-    """
-    folded = {}
-    for each in names:
-        folded.setdefault(each.casefold(), each)
-    asked = name.casefold()
-    same_end = [each for each in folded if asked and each.rpartition(".")[2] == asked.rpartition(".")[2]]
-    similar = difflib.get_close_matches(asked, folded, 1)
-    found = [asked] if asked in folded else same_end or similar
-    return folded[found[0]] if found else None
-
-
-def did_you_mean(name, names):
-    """End of a message that names the `nearest` name; empty where none is near."""
-    near = nearest(name, names)
-    return "" if near is None else f" Did you mean {near!r}?"
 
 
 def optional(rule):

@@ -40,8 +40,8 @@ td { white-space: pre-wrap; }
 .facts td { overflow-wrap: anywhere; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th.number { white-space: normal; vertical-align: bottom; min-width: 5.7em; overflow-wrap: anywhere; }
-.text { min-width: 3.3em; }
-.text:first-child { min-width: 6em; overflow-wrap: anywhere; }
+.text { min-width: 3.6em; }
+.text:first-child { min-width: 7em; overflow-wrap: anywhere; }
 pre { padding: .7rem; background: var(--box); font-size: .8rem; line-height: 1.4; white-space: pre-wrap;
       overflow-wrap: anywhere; }
 pre.columns { white-space: pre; overflow-x: auto; }

@@ -7,6 +7,7 @@ constants. Whatever changes what a function computes changes its program, and so
 
 import contextlib
 import hashlib
+import re
 import threading
 from collections import OrderedDict
 
@@ -74,15 +75,16 @@ class Program:
         return self._compiled[key][1]
 
     def _made(self, traced, leaves):
-        closed, tree = traced.jaxpr, traced.out_tree
-        shared = [jax.numpy.asarray(value) for value in closed.consts] if self._shares_constants else []
+        jaxpr, constants, tree = traced.jaxpr.jaxpr, traced.jaxpr.consts, traced.out_tree
+        shared = [jax.numpy.asarray(value) for value in constants] if self._shares_constants else []
 
         def program(shared, leaves):
-            return jax.core.eval_jaxpr(closed.jaxpr, shared or closed.consts, *leaves)
+            return jax.core.eval_jaxpr(jaxpr, shared or constants, *leaves)
 
         with doing("compiling"):
             lowered = jax.jit(program, keep_unused=True).lower(shared, leaves)
-            executable = _executable(lowered, [*closed.in_avals, *closed.out_avals], _places(leaves))
+            types = [one.aval for one in (*jaxpr.constvars, *jaxpr.invars, *jaxpr.outvars)]
+            executable = _executable(lowered, types, _places([*shared, *leaves]))
         return lambda *arguments: jax.tree.unflatten(tree, executable(shared, jax.tree.leaves(arguments)))
 
 
@@ -92,8 +94,10 @@ _store, _lock = OrderedDict(), threading.Lock()
 def _executable(lowered, types, places):
     """Compiled program, from the store where there is an equal one."""
     text = lowered.as_text()
-    if "callback" in text:
-        # Which of the user's functions it calls is not in the program.
+    n_inputs = re.search(r"@main\((.*)", text)[1].count("%arg")
+    if "callback" in text or n_inputs != len(places):
+        # What the text does not say: which of the user's functions is called; the values of constants, where a setting
+        # of JAX makes inputs of them.
         return lowered.compile()
     # What a program is compiled for and by, and what its text leaves out of the types of its results.
     types = [(aval.shape, str(aval.dtype), getattr(aval, "weak_type", False)) for aval in types]

@@ -9,8 +9,8 @@ import numpy as np
 
 from .arrays import real_array
 from .markup import shown_in_notebook, table, tag
-from .options import did_you_mean
 from .processes import Portable
+from .suggestions import did_you_mean
 
 # What may stand for an array in a state.
 _ARRAYS = (np.ndarray, np.generic, jax.Array, list, tuple, str, bytes, complex)

@@ -13,6 +13,7 @@ from tvb_jaxfit import certificate as module
 from tvb_jaxfit import controls
 from tvb_jaxfit.translate import integrator as translate_integrator
 from tvb_jaxfit.translate import simulator as translate_simulator
+from tvb_jaxfit.translate.divergence import Watch
 
 REMOVED, TRANSPOSED, SHIFTED, DELAYS = (
     "coupling removed",
@@ -173,6 +174,20 @@ def test_runs_that_are_not_finite_alike_agree_and_it_says_from_when(make):
     since = time[~np.isfinite(data).all(axis=(1, 2, 3))][0]
     assert certificate.lifted[0].since == since
     assert f"not finite from {since:g} ms on" in repr(certificate)
+    # Its state variable, region and time, as TVB's own run has them; and how much was finite.
+    sim_of_tvb = translate_simulator.configured_clone(sim, lifted=True)
+    watch = Watch(sim_of_tvb)
+    with np.errstate(all="ignore"):
+        sim_of_tvb.run()
+    assert certificate.diverged[0] == f"history in float64: {watch.found}" and abs(watch.found.time - since) <= 2.0
+    assert "TVB's own run does not stay finite, and neither does the translation:" in repr(certificate)
+    n_finite = int(np.isfinite(data).all(axis=(1, 2, 3)).sum())
+    assert f"({n_finite} of {len(data)} samples finite)" in repr(certificate)
+
+
+def test_a_certificate_of_finite_runs_does_not_speak_of_others(make):
+    certificate = tj.certify(make(models.Linear(gamma=np.array([-0.5])), length=20.0))
+    assert certificate.diverged == () and "finite" not in repr(certificate)
 
 
 def test_a_signal_that_is_zero_throughout_agrees_and_one_that_is_not_differs():

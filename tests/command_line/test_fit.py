@@ -19,6 +19,7 @@ from tvb_jaxfit.command import main as program
 from tvb_jaxfit.command.folder import kept
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.options import Refused
+from tvb_jaxfit.errors import FitFailed
 from tvb_jaxfit.fitting.checkpoint import Anew
 from tvb_jaxfit.fitting.fit import FitResult
 from tvb_jaxfit.parameters import with_values
@@ -281,6 +282,33 @@ def test_a_fit_of_nothing_finite_says_no_and_is_written(files, done, tmp_path, i
     instead(history=history, best=done.result.initial)
     assert files.fit(tmp_path / "out", "--evaluate", "2") == 1
     assert "the loss was nan" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_fit_that_diverged_says_no_keeps_the_best_and_says_why(files, done, tmp_path, instead, capsys):
+    instead(history=replace(done.result.history, diverged="the loss was nan after 3 updates. x becomes inf"))
+    assert files.fit(tmp_path / "out") == 1
+    told = capsys.readouterr()
+    assert "the fit diverged; its best step before is kept: the loss was nan after 3 updates" in told.err
+    assert "DIVERGED: the loss was nan after 3 updates. x becomes inf" in told.out
+    assert "x becomes inf" in json.loads((tmp_path / "out" / "values.json").read_text())["diverged"]
+    assert "the fit diverged" in (tmp_path / "out" / "report.html").read_text()
+    assert json.loads((done.folder / "values.json").read_text())["diverged"] == ""
+
+
+def test_a_fit_without_a_finite_loss_says_no_and_keeps_the_linear_fit_before_it(
+    files, done, tmp_path, monkeypatch, capsys
+):
+    failed = FitFailed("fit: the loss was nan after 0 updates")
+
+    def fails(*_, **__):
+        raise failed
+
+    monkeypatch.setattr(command, "fit", fails)
+    assert files.fit(tmp_path / "alone") == 1 and not (tmp_path / "alone").exists()
+    assert "the loss was nan after 0 updates" in capsys.readouterr().err
+    failed.before = done.result
+    assert files.fit(tmp_path / "after") == 1 and (tmp_path / "after" / "values.npz").exists()
+    assert "the loss was nan after 0 updates" in capsys.readouterr().err
 
 
 def test_an_interrupted_evaluation_costs_nothing_of_the_fit(files, tmp_path, instead, monkeypatch):

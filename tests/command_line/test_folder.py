@@ -146,6 +146,7 @@ def test_to_try_whether_a_folder_can_be_written_leaves_nothing(tmp_path):
 def test_another_learning_rate_is_not_resumed(files, former, capsys):
     before = _contents(former)
     assert files.fit(former, "--resume", "--learning-rate", "0.5") == 2
-    assert "checkpoint.npz is of another fit (other are: optimizer)" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--learning-rate: 0.02 before, 0.5 now" in told and "checkpoint.npz is of a fit with other options" in told
     assert _contents(former) == before
     np.testing.assert_array_equal(np.load(former / "fc.npy"), kept(former).matrices["Fitted"])

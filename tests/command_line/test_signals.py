@@ -21,7 +21,10 @@ from tvb_jaxfit.fitting import linear_fit
 
 from .conftest import N_NODE
 
-SIMULATOR = ("--speed", "inf", "--dt", "4", "--nsig", "1e-5", "--bold-period", "500", "--simulation-length", "26000")
+SIMULATOR = (
+    *("--speed", "inf", "--dt", "4", "--nsig", "1e-5", "--bold-period", "500", "--simulation-length", "26000"),
+    *("--set", "coupling.a=0.05"),
+)
 FREE = ("--free", "coupling.a", "--free", "model.w:regional:0:1")
 
 

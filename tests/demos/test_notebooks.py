@@ -1,5 +1,6 @@
 """Demos are notebooks, too: prose and code part cleanly, and each runs at a reduced length and shows its figures."""
 
+import ast
 import itertools
 import sys
 from pathlib import Path
@@ -36,6 +37,15 @@ def test_prose_and_code_part_into_cells(demo):
             compile(cell.source, demo, "exec")
 
 
+@pytest.mark.parametrize("demo", REDUCED)
+def test_no_cell_ends_with_a_run_whose_samples_a_notebook_would_print(demo):
+    for cell in jupytext.read(ROOT / "demos" / f"{demo}.py").cells:
+        body = ast.parse(cell.source).body if cell.cell_type == "code" else []
+        if body and isinstance(body[-1], ast.Expr) and isinstance(body[-1].value, ast.Call):
+            called = ast.unparse(body[-1].value.func)
+            assert called in ("print", "keep", "tj.write_back", "tj.show_parameters") or called.endswith(".update")
+
+
 @pytest.mark.parametrize("demo", [pytest.param(name, marks=[pytest.mark.slow] * (name != QUICK)) for name in REDUCED])
 def test_each_notebook_runs_and_shows_its_figures(demo, tmp_path, monkeypatch):
     options, n_figures, told = REDUCED[demo]
@@ -47,6 +57,8 @@ def test_each_notebook_runs_and_shows_its_figures(demo, tmp_path, monkeypatch):
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", ()) for output in outputs) == n_figures
+    shown = [str(output.get("data", {}).get("text/plain", "")) for output in outputs]
+    assert all("array(" not in text and len(text) < 500 for text in shown)
     assert told in "".join(output.get("text", "") for output in outputs)
     # Figures are files as well, and all that a demo writes lies where it was run.
     assert len(list(tmp_path.rglob("*.png"))) == n_figures

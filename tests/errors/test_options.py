@@ -192,6 +192,7 @@ OTHERS = {
     "DomainWarning",
     "HistoryWarning",
     "FrozenWarning",
+    "FitFailed",
 }
 CASES = [(name, argument) for name, (arguments, _) in TABLE.items() for argument in arguments]
 

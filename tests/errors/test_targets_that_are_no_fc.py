@@ -129,10 +129,21 @@ def test_regions_and_pairs_without_data_are_left_out_as_before():
     assert "a covariance" in fc_check.values_problem(given)
 
 
-@pytest.mark.parametrize("loss", [tj.rmse, tj.fc_corr, tj.rmse_corr])
-@pytest.mark.parametrize("name", ["percent", "Fisher's z, diagonal of 8", "covariance", "tangent", "time series"])
-def test_losses_refuse_it_too(loss, name):
+@pytest.mark.parametrize("loss", [tj.rmse, tj.rmse_corr])
+@pytest.mark.parametrize("name", ["percent", "Fisher's z, diagonal of 8", "covariance", "tangent"])
+def test_losses_warn_of_it_since_both_matrices_may_be_of_that_kind(loss, name):
     given, cause, _ = NO_FC[name]
+    with pytest.warns(UserWarning, match=f"(?i)target.*{re.escape(cause)}"):
+        loss(R, given)
+
+
+def test_a_correlation_of_entries_has_no_scale():
+    np.testing.assert_allclose(tj.fc_corr(R, 100.0 * COVARIANCE), tj.fc_corr(R, COVARIANCE), rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [tj.rmse, tj.fc_corr, tj.rmse_corr])
+def test_losses_refuse_a_time_series(loss):
+    given, cause, _ = NO_FC["time series"]
     with pytest.raises(ValueError, match=f"(?i)target.*{re.escape(cause)}"):
         loss(R, given)
 

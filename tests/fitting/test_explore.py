@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tqdm.auto
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
@@ -25,6 +26,7 @@ from tvb_jaxfit import (
     State,
     UniformAxis,
 )
+from tvb_jaxfit.fitting import execution
 from tvb_jaxfit.state import with_path
 
 N_NODE = 5
@@ -334,6 +336,27 @@ def test_a_batch_that_raises_is_run_point_by_point(n_pmap, batch_size):
     assert point == {"model.w": 1.0, "integrator.a": 0.5} and "Error" in what
 
 
+@pytest.mark.parametrize("n_pmap", [1, 3])
+def test_batches_are_halved_where_the_memory_of_a_device_does_not_suffice(n_pmap, monkeypatch):
+    fetched, tried = execution._fetched, []
+
+    def of_a_small_device(batch, arguments):
+        tried.append(len(arguments[0]["model.w"]))
+        if tried[-1] > 3:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+        return fetched(batch, arguments)
+
+    monkeypatch.setattr(execution, "_fetched", of_a_small_device)
+    space = _grid()
+    run = ParallelExecution(_loss, space, n_pmap=n_pmap, batch_size=9, progress=False)
+    with pytest.warns(UserWarning, match=r"does not suffice for \d points at once") as caught:
+        result = run.run()
+    assert [str(one.message).partition("; ")[2] for one in caught] == ["5 at once follow.", "3 at once follow."]
+    np.testing.assert_allclose(result.values, _looped(_loss, space), rtol=1e-12)
+    assert not result.failures and run.batch_size == 3 and set(tried) == {9, 5, 3}
+    assert all(one.filename == __file__ for one in caught)
+
+
 def test_a_loss_that_does_not_trace_is_run_point_by_point_and_warned_of():
     with pytest.warns(UserWarning, match="does not run as a compiled batch.*one by one") as caught:
         result = _run(_raises_at(1.0), _grid())
@@ -368,7 +391,7 @@ def test_an_interrupt_keeps_what_was_computed():
 def test_an_interrupt_of_a_parallel_run_keeps_its_batches(n_pmap, monkeypatch):
     """Ctrl-C reaches the thread that waits, here while it draws its bar after the second batch."""
     taken, space = [], _grid()
-    bar = tj.fitting.execution.tqdm
+    bar = tqdm.auto.tqdm
 
     class Bar(bar):
         def update(self, n=1):
@@ -377,7 +400,7 @@ def test_an_interrupt_of_a_parallel_run_keeps_its_batches(n_pmap, monkeypatch):
                 raise KeyboardInterrupt
             return super().update(n)
 
-    monkeypatch.setattr("tvb_jaxfit.fitting.execution.tqdm", Bar)
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
     result = _run(_loss, space, n_pmap=n_pmap, batch_size=3)
     done = np.isfinite(result.values).all(axis=1)
     np.testing.assert_allclose(result.values[done], _looped(_loss, space)[done], rtol=1e-12)

@@ -46,12 +46,22 @@ def test_without_an_evaluation_it_says_that_it_is_of_the_training_alone(told):
     assert "fresh noise" not in [name for name, *_ in first.others]
 
 
+def test_one_noise_for_all_steps_is_named_as_such(told):
+    fixed = replace(told.stages["Simulation"], validation=Validation())
+    first = headline(replace(told, evaluation=None, stages={"Simulation": fixed}))
+    assert first.meaning == "On the noise that every step has used; not evaluated on fresh noise."
+    assert "validation" not in [name for name, *_ in first.others]
+
+
 def test_a_linear_fit_has_no_training_noise(told):
     r = np.array([0.1, 0.7])
     linear = History(1.0 - r, {"r": r, "reach": r}, None, 1, "1 starts followed", 1.0, Validation())
     first = headline(replace(told, evaluation=None, stages={"Linear response": linear}))
     assert first.value == "r = 0.7000 without noise only"
-    assert first.meaning == "By the linear response, without noise; not evaluated on fresh noise."
+    meant = (
+        "By the linear response, without noise; not evaluated on fresh noise. The fit's own check: 1 starts followed."
+    )
+    assert first.meaning == meant
 
 
 def test_without_noise_there_is_one_r(told):

@@ -10,6 +10,7 @@ import pytest
 from tvb_jaxfit import BoundedParameter, GridAxis, Parameter, SequentialExecution, Space, State
 from tvb_jaxfit.dynamics.linear_response import LinearResponse
 from tvb_jaxfit.fitting.fit import FitResult
+from tvb_jaxfit.fitting.history import Validation
 from tvb_jaxfit.show import ParameterTree
 
 MARKUP = "<script>alert('1')</script>"
@@ -93,6 +94,12 @@ def test_as_text_each_is_short_too(shown, name):
     text = repr(shown[name][0])
     assert len(text.splitlines()) < 40 and max(map(len, text.splitlines())) < 250
     assert "array(" not in text and " object at 0x" not in text
+
+
+def test_what_results_hold_is_short_text_too(told):
+    validation, targets = told.stages["Simulation"].validation, told.evaluation.targets
+    assert repr(validation) == "Validation: 0.3 -> 0.2 in 2 evaluations" and repr(Validation()) == "Validation: none"
+    assert repr(targets) == "Targets: target (30 regions)"
 
 
 def test_a_certificate_says_what_failed(told):

@@ -111,8 +111,18 @@ class Page(html.parser.HTMLParser):
 @pytest.fixture(scope="module")
 def pages(kinds, tmp_path_factory):
     """Reports of every kind: (path, page)."""
-    folder = tmp_path_factory.mktemp("reports")
-    made = {kind: result.report(folder / f"{kind.replace(' ', '_')}.html") for kind, result in kinds.items()}
+    folder, printed, real = tmp_path_factory.mktemp("reports"), {}, reports.figure
+
+    def once(drawn, caption):
+        """Of figures that hold the same, the first is printed: that takes a second a page."""
+        key = caption, str(_held(drawn)), str([(ax.get_title(), ax.get_ylabel()) for ax in drawn.axes])
+        if key not in printed:
+            printed[key] = real(drawn, caption)
+        return printed[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reports, "figure", once)
+        made = {kind: result.report(folder / f"{kind.replace(' ', '_')}.html") for kind, result in kinds.items()}
     return {kind: (path, Page(path.read_text(encoding="utf-8"))) for kind, path in made.items()}
 
 
@@ -120,13 +130,15 @@ def pages(kinds, tmp_path_factory):
 def unprinted(monkeypatch):
     """Figures are drawn, and what their axes hold is told, but no pictures are made of them: that takes seconds."""
 
-    def told(drawn, caption):
-        lines = [line.get_xydata().tolist() for ax in drawn.axes for line in ax.lines]
-        images = [np.ma.filled(image.get_array(), np.nan).tolist() for ax in drawn.axes for image in ax.images]
-        clouds = [cloud.get_offsets().tolist() for ax in drawn.axes for cloud in ax.collections]
-        return tag("p", "drawn: ", caption, lines, images, clouds)
+    monkeypatch.setattr(reports, "figure", lambda drawn, caption: tag("p", "drawn: ", caption, *_held(drawn)))
 
-    monkeypatch.setattr(reports, "figure", told)
+
+def _held(drawn):
+    """What the axes of a figure hold."""
+    lines = [line.get_xydata().tolist() for ax in drawn.axes for line in ax.lines]
+    images = [np.ma.filled(image.get_array(), np.nan).tolist() for ax in drawn.axes for image in ax.images]
+    clouds = [cloud.get_offsets().tolist() for ax in drawn.axes for cloud in ax.collections]
+    return lines, images, clouds
 
 
 @pytest.fixture

@@ -218,6 +218,21 @@ def test_programs_of_one_text_and_other_arguments_or_results_are_two():
     np.testing.assert_array_equal(Program(lambda k: k)(jax.random.key_data(key)), jax.random.key_data(key))
 
 
+@pytest.mark.slow
+def test_constants_that_a_setting_of_jax_makes_inputs_of_are_never_confused():
+    code = """
+        import jax, jax.numpy as jnp
+        from tvb_jaxfit.programs import Program
+        jax.config.update("jax_use_simplified_jaxpr_constants", True)
+        for shares in (False, True):
+            for value in (1.0, 2.0):
+                table = jnp.full(1000, value)
+                print(float(Program(lambda x: jnp.sum(x * table), shares)(jnp.ones(1000))))
+        """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["1000.0", "2000.0"] * 2
+
+
 def test_functions_that_are_called_back_are_never_confused():
     def of(factor):
         shape = jax.ShapeDtypeStruct((), jnp.result_type(float))

@@ -1,1 +1,1 @@
-"""The command line: ``tvb-jaxfit fit``, ``certify`` and ``report``."""
+"""The command line: ``tvb-jaxfit fit``, ``certify``, ``parameters`` and ``report``."""

@@ -10,13 +10,14 @@ import optax
 from ..constraints import MaskedParameter, NormalisedParameter, PositiveParameter
 from ..errors import FitFailed
 from ..fitting.account import account_of, certified
-from ..fitting.checkpoint import Anew
+from ..fitting.checkpoint import Anew, Noted
 from ..fitting.fit import fit
 from ..fitting.report import write_report
 from ..parameters import BoundedParameter, Parameter
 from .folder import CHECKPOINT, PAGE, keep, stamp
 from .matrices import load_fc
 from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, free_of, is_refusal
+from .resume import deciding
 from .simulator import simulator_of
 
 _OF_KIND = {"positive": PositiveParameter, "normalised": NormalisedParameter}
@@ -47,7 +48,9 @@ def run(options, command):
     sim, target = simulator_of(options), load_fc(options.fc)
     free = {path: _parameter(*kept) for path, kept in free_of(options.free)[0].items()}
     folder = Path(options.out)
-    checkpoint = None if options.method == "linear" else (Anew if options.force else Path)(folder / CHECKPOINT)
+    checkpoint = None if options.method == "linear" else (Anew if options.force else Noted)(folder / CHECKPOINT)
+    if checkpoint is not None:
+        checkpoint.notes = deciding(options)
     former = stamp(folder / CHECKPOINT)
     problem = None
     try:
@@ -61,6 +64,7 @@ def run(options, command):
             patience=options.patience,
             max_evaluations=options.max_evaluations,
             skip_t=options.skip,
+            monitor=options.monitor,
             checkpoint=checkpoint,
             resume=options.resume,
             progress=not options.quiet,
@@ -80,7 +84,7 @@ def run(options, command):
     certificate = None
     code = NO if problem and code == DONE else code
     if result.diverged and problem is None:
-        problem = FitFailed(f"the fit diverged, and is no result: {result.diverged}")
+        problem = FitFailed(f"the fit diverged; its best step before is kept: {result.diverged}")
     if code != INTERRUPTED and result.loss.size and (options.evaluate or options.certify):
         after, failed, certificate = _afterwards(result, options)
         code, problem = after or code, failed or problem

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from ..files import finish, together, whole
-from ..fitting.checkpoint import is_checkpoint
-from ..fitting.store import Unreadable, arrays_of, read
 from .options import Refused
 
 _KIND = "account of a fit"
@@ -102,6 +100,13 @@ def foreign_in(folder):
     list of str
     """
     folder, written = Path(folder), {}
+    there = [name for name in _FILES if os.path.lexists(folder / name)]
+    if not there:
+        return []
+    # These load JAX.
+    from ..fitting.checkpoint import is_checkpoint
+    from ..fitting.store import Unreadable, read
+
     with contextlib.suppress(OSError, Unreadable):
         written = read(folder / ACCOUNT, _KIND)
         written = {ACCOUNT: None} | (written["written"] if isinstance(written, dict) else {})
@@ -113,7 +118,6 @@ def foreign_in(folder):
             return _OF_A_PAGE in (folder / name).read_bytes()
         return name in written and written[name] in (None, _hash((folder / name).read_bytes()))
 
-    there = [name for name in _FILES if os.path.lexists(folder / name)]
     return [name for name in there if not (folder / name).is_file() or not is_ours(name)]
 
 
@@ -181,6 +185,8 @@ def keep(folder, account, also_remove=()):
     }
     if "Fitted" in account.matrices:
         contents["fc.npy"] = _as_bytes(np.save, account.matrices["Fitted"])
+    from ..fitting.store import arrays_of
+
     # How they were written, so that what is not this any more is somebody's.
     written = {name: _hash(content) for name, content in contents.items()}
     contents[ACCOUNT] = _as_bytes(np.savez, **arrays_of({"account": account, "written": written}, _KIND))
@@ -211,6 +217,8 @@ def kept(folder):
     Refused
         Where there is none, or it is damaged.
     """
+    from ..fitting.store import read
+
     try:
         finish(folder)
         held = read(Path(folder) / ACCOUNT, _KIND)
@@ -237,6 +245,7 @@ def _values(account):
         "when": account.when,
         "regions": account.labels,
         "parameters": values,
+        "diverged": "; ".join(history.diverged for history in account.stages.values() if history.diverged),
         "versions": account.facts["Versions"],
         **account.code,
     }

@@ -1,5 +1,6 @@
 """``tvb-jaxfit``: what is asked for is checked first, then done, and its result is the exit code."""
 
+# For completion in a shell: PYTHON_ARGCOMPLETE_OK
 import shlex
 import sys
 import traceback
@@ -7,6 +8,7 @@ import warnings
 from pathlib import Path
 
 from ..errors import FitFailed
+from .completion import completed
 from .options import DONE, FAILED, INTERRUPTED, NO, REFUSED, Refused, is_refusal, parser, problems_of
 from .signals import interrupting
 
@@ -27,7 +29,7 @@ def main(arguments=None):
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = parser().parse_args(arguments)
+        options = completed(parser()).parse_args(arguments)
     except SystemExit as ended:
         return ended.code
     with interrupting() as received:
@@ -66,9 +68,25 @@ def _say(options, error):
 
 
 def _checked(options):
+    """Refuse options, and then files, that are in the way: all of them at once, before TVB and JAX are loaded."""
     problems = problems_of(options)
     if problems:
         raise Refused(*problems)
+    from .folder import claim, inputs_of
+    from .inputs import input_problems
+
+    problems = input_problems(options)
+    if options.command == "fit":
+        try:
+            claim(options.out, options.force, options.resume, inputs_of(options))
+        except Refused as refused:
+            problems += refused.reasons
+    if problems:
+        raise Refused(*problems)
+    if getattr(options, "resume", False):
+        from .resume import refuse_changed
+
+        refuse_changed(options)
 
 
 def _begin(options):
@@ -89,6 +107,15 @@ def _certify(options, arguments):
     return DONE if certificate.passed else NO
 
 
+def _parameters(options, arguments):
+    _checked(options)
+    _begin(options)
+    from .parameters import table
+
+    print("\n".join(table(options)))
+    return DONE
+
+
 def _report(options, arguments):
     from .folder import PAGE, foreign_in, kept
 
@@ -104,10 +131,7 @@ def _report(options, arguments):
 
 
 def _fit(options, arguments):
-    from .folder import claim, inputs_of
-
     _checked(options)
-    claim(options.out, options.force, options.resume, inputs_of(options))
     _begin(options)
     from .fit import run
 
@@ -117,4 +141,4 @@ def _fit(options, arguments):
     return code
 
 
-_COMMANDS = {"fit": _fit, "certify": _certify, "report": _report}
+_COMMANDS = {"fit": _fit, "certify": _certify, "parameters": _parameters, "report": _report}

@@ -4,10 +4,12 @@ import argparse
 import dis
 import itertools
 import math
+import re
 import traceback
 
 from .. import __version__
 from ..errors import UnsupportedComponent
+from ..suggestions import did_you_mean
 
 # Exit codes.
 DONE, NO, REFUSED, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -39,6 +41,10 @@ EXAMPLES = {
     "certify": "tvb-jaxfit certify --connectivity 76 --speed 3 --simulation-length 3000",
     "report": "tvb-jaxfit report fit_of_dk --force",
 }
+
+
+# How argparse says what it does not know.
+_NO_CHOICE, _UNKNOWN = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)"), "unrecognized arguments: "
 
 
 class Refused(Exception):
@@ -84,6 +90,17 @@ def is_refusal(error):
     return is_ours and last.tb_frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
+def is_script(name):
+    """Whether --simulator names a Python file, in place of a module.
+
+    Parameters
+    ----------
+    name : str
+        Without the name of a simulator after a colon.
+    """
+    return name.endswith(".py")
+
+
 def parser():
     """Parser of the command line.
 
@@ -91,17 +108,19 @@ def parser():
     -------
     argparse.ArgumentParser
     """
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         prog="tvb-jaxfit",
         description="Fit a simulator of The Virtual Brain to functional connectivity (FC), by gradients.",
         epilog="exit codes: 0 done, 1 the result says no, 2 refused, 3 an unexpected error (with its traceback), "
         "130 interrupted by Ctrl-C, 143 by SIGTERM, as from Slurm (what was reached is written)",
     )
     whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = whole.add_subparsers(dest="command", required=True, metavar="{fit,certify,report}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="{fit,certify,parameters,report}")
     _fit(_command(commands, "fit", "fit parameters of a simulator to an empirical FC"))
     certify = _command(commands, "certify", "run TVB and its translation on the same draws, and compare")
     _simulator(certify)
+    does = "list what of a simulator can be fitted: paths, shapes, values, units and domains"
+    _simulator(_command(commands, "parameters", does, "tvb-jaxfit parameters --connectivity 76 --model Epileptor2D"))
     report = _command(commands, "report", "make the report of a fit anew, from what the fit has written")
     report.add_argument("folder", metavar="DIR", help="of a fit")
     report.add_argument("--to", metavar="FILE", help="where the page goes (default DIR/report.html)")
@@ -109,12 +128,31 @@ def parser():
     return whole
 
 
-def _command(commands, name, does):
+class _Parser(argparse.ArgumentParser):
+    """Parser that names, beside what it does not know, what was probably meant."""
+
+    def error(self, message):
+        """End with the usage and a message."""
+        known = {option for each in (self, *self._commands()) for option in each._option_string_actions}
+        if found := _NO_CHOICE.search(message):
+            message += did_you_mean(found[1], re.findall(r"[^', ]+", found[2]))
+        elif message.startswith(_UNKNOWN):
+            unknown = [text.partition("=")[0] for text in message.removeprefix(_UNKNOWN).split() if text[:2] == "--"]
+            message += "".join(did_you_mean(text, known) for text in unknown)
+        super().error(message)
+
+    def _commands(self):
+        """Parsers of the commands."""
+        choices = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return [command for each in choices for command in each.values()]
+
+
+def _command(commands, name, does, example=None):
     return commands.add_parser(
         name,
         help=does,
         description=f"{does[0].upper()}{does[1:]}.",
-        epilog=f"example:\n  {EXAMPLES[name]}",
+        epilog=f"example:\n  {example or EXAMPLES[name]}",
         # The example can be pasted: its lines stay as they are.
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -193,8 +231,10 @@ def _fit(command):
         "--missing",
         choices=("refuse", "ignore"),
         default="refuse",
-        help="pairs of regions without data (NaN, NA, empty) in the FC: refused (default), or given no weight",
+        help="pairs of regions without data (NaN, NA, empty, or not among its labels) in the FC: refused (default), or "
+        "given no weight",
     )
+    add("--monitor", type=int, metavar="N", help="index of the monitor that FC is of (default: the only Bold, or one)")
     add("--skip", type=int, metavar="N", help="samples left out before FC (default: those that see no signal yet)")
     add("--resume", action="store_true", help="go on with the fit in DIR that was interrupted or killed")
     add("--float32", action="store_true", help="single precision (default: double)")
@@ -328,7 +368,7 @@ def problems_of(options):
         problems.append(f"--seed {options.seed}: give a whole number from 0 to {2**32 - 1}")
     if options.command == "fit":
         problems += free_of(options.free)[1]
-        counts = {"steps": 0, "patience": 1, "max_evaluations": 1, "skip": 0, "evaluate": 1, "tvb": 0}
+        counts = {"steps": 0, "patience": 1, "max_evaluations": 1, "skip": 0, "monitor": 0, "evaluate": 1, "tvb": 0}
         for name, least in counts.items():
             value = getattr(options, name)
             if value is not None and value < least:

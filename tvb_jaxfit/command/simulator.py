@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ..data import load_connectivity
-from ..options import did_you_mean
 from ..provenance import remember
+from ..suggestions import did_you_mean
 from ..translate.assemble import leaves
 from .matrices import load_array
-from .options import DEFAULTS, LENGTH, SCRIPT, Refused, settings_of
+from .options import DEFAULTS, LENGTH, SCRIPT, Refused, is_script, settings_of
 
 
 def simulator_of(options):
@@ -157,9 +157,8 @@ def _put(settings, sim):
     n_node, places, problems, values = len(sim.connectivity.weights), {leaf.path: leaf for leaf in leaves(sim)}, [], {}
     for path, value in settings.items():
         if path not in places:
-            problems.append(
-                f"--set {path}: no such parameter (there is: {', '.join(places)}).{did_you_mean(path, places)}"
-            )
+            near = did_you_mean(path, places, by_end=True)
+            problems.append(f"--set {path}: no such parameter (there is: {', '.join(places)}).{near}")
             continue
         try:
             values[path] = np.asarray(load_array(value[1:], path) if isinstance(value, str) else value, float)
@@ -188,7 +187,7 @@ def _live(told):
     place, _, name = told.rpartition(":") if ":" in told and not Path(told).exists() else (told, "", "sim")
     option = f"--simulator {told}"
     try:
-        if place.endswith(".py"):
+        if is_script(place):
             there = _names_of_script(Path(place))
         elif not all(part.isidentifier() for part in place.split(".")):
             raise Refused("neither a Python file nor a module; give FILE.py[:NAME], or module:attribute")

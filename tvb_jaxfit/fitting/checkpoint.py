@@ -34,8 +34,34 @@ _MOST = 10
 _INSIDE = re.compile(r"\.__|<| -> \W")
 
 
-class Anew(type(Path())):
+class Noted(type(Path())):
+    """Path of a checkpoint, with notes for who reads it later, such as the options of a command.
+
+    Attributes
+    ----------
+    notes : object or None
+        Of numbers, strings, None, lists and dicts.
+    """
+
+    notes = None
+
+
+class Anew(Noted):
     """Path of a checkpoint that a new fit begins: what is there already is not gone on with, and replaced."""
+
+
+def notes_of(path):
+    """Notes of a checkpoint; None where it has none, or there is none that can be read.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    try:
+        held = read(path, _KIND)
+    except (OSError, Unreadable):
+        return None
+    return held.get("notes") if isinstance(held, dict) else None
 
 
 def is_checkpoint(path):
@@ -69,11 +95,11 @@ class Checkpoint:
     """
 
     # Of the fit that runs: no part of what the checkpoint is (see `content`).
-    _passing = ("_keys", "named")
+    _passing = ("_keys", "named", "notes")
 
     def __init__(self, path, every):
         self.path, self.every, self.named = path if path is None else Path(path), every, None
-        self._is_anew = isinstance(path, Anew)
+        self._is_anew, self.notes = isinstance(path, Anew), getattr(path, "notes", None)
 
     def begin(self, fit, resume):
         """Let a fit take up what is in the file, if it is to; see ``OptaxOptimizer.run``."""
@@ -129,6 +155,7 @@ class Checkpoint:
         if self.path is None or not (ended or fit.step == 1 or fit.step % self.every == 0):
             return
         tree = {"form": _FORM, "keys": self._keys, "versions": _installed(), "fit": fit.held()}
+        tree["notes"] = self.notes
         try:
             write(self.path, tree, _KIND)
         except OSError as error:

@@ -42,6 +42,25 @@ def why_no_fc(sim, simulate, state, monitor, skip_t, index=None):
     )
 
 
+def fc_or_why(sim, simulate, state, monitor, skip_t):
+    """FC of the run from a state (plain); ValueError with the reason where it has none.
+
+    Parameters
+    ----------
+    sim : tvb.simulator.simulator.Simulator or None
+        Its names of variables and regions, where there is one.
+    simulate, state, monitor, skip_t
+        As for `why_no_fc`.
+    """
+    try:
+        return compute_fc(simulate(state).data[monitor], skip_t)
+    except ValueError as error:
+        if sim is None:
+            raise
+        why = why_no_fc(sim, simulate, state, monitor, skip_t)
+        raise ValueError(f"{error} {why}".rstrip()) from error
+
+
 def why_of_signal(sim, recorder, index, samples, skip_t, find):
     """Why samples have no FC: sentences, see `why_no_fc`.
 

@@ -98,8 +98,9 @@ def evaluate(
     progress : bool, optional
         Whether to show progress bars.
     missing : {"refuse", "ignore"}, optional
-        Whether pairs of regions without data in a target (NaN, or masked) are refused or left out of every score, of
-        the baseline and of the noise ceiling. A fit's own target is taken as the fit has taken it.
+        Whether pairs of regions without data in a target (NaN, or masked; of a labelled one, regions that it lacks) are
+        refused or left out of every score, of the baseline and of the noise ceiling. A fit's own target is taken as the
+        fit has taken it.
 
     Returns
     -------
@@ -166,7 +167,7 @@ def evaluate(
                 for one in seeds[:n]:
                     signal = run(one, bar.update)
                     whole, windows, why = _fc_of(signal, skip_t, n_window)
-                    why = why and (runs.why_no_fc(simulator, one, signal, skip_t) or why)
+                    why = why and f"{why} {runs.why_no_fc(simulator, one, signal, skip_t)}".rstrip()
                     rows += [
                         {"simulator": simulator, "seed": one, "target": name} | _scores(whole, windows, matrix, among)
                         for name, matrix in targets.matrices.items()

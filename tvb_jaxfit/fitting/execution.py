@@ -5,7 +5,6 @@ import os
 import time
 import warnings
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from functools import cached_property
 
 import jax
@@ -13,124 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import options as allowed
-from ..markup import shown_in_notebook, table
+from ..errors import level_of_caller
 from ..options import check
-from ..parameters import path_name, with_values
+from ..parameters import with_values
 from ..processes import Portable, refuse_forked
 from ..programs import Program
 from ..progress import progress_bar
+from .exploration import Exploration, named
 from .explore import Space
 
 # Points that a batch works on together, as tests/benchmarks/sweep.py finds them: beyond, memory grows and time does not
-# fall.
-_BATCH, _BATCH_OF_ACCELERATOR = 16, 64
-
-
-@dataclass
-class Exploration:
-    """What a loss gave at the points of a space: a sequence of it, point by point in the order of the space.
-
-    ``jnp.stack(result)`` has the points in front, ``result[index]`` is what the loss returned at ``space[index]``, and
-    ``result[3:6]`` a list.
-
-    Attributes
-    ----------
-    space : Space
-    values : tree of ndarray
-        As the loss returns, with the shape of the space in front: one axis for each of ``axes``, in that order. NaN
-        where a point failed or was not reached.
-    failures : list of (dict, str)
-        Points, as values by path, that raised or gave a value that is not finite, and what happened there.
-    stop_reason : str
-    wall_time : float
-        [s], compilation included.
-    """
-
-    space: Space
-    values: object = field(repr=False)
-    failures: list
-    stop_reason: str
-    wall_time: float
-
-    @property
-    def axes(self):
-        """Axes of the space by path, in the order in which ``values`` has them (see Notes of `Space`)."""
-        return self.space.axes
-
-    def __len__(self):
-        return len(self.space)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        place = np.unravel_index(self.space.number(index), self.space.shape)
-        return jax.tree.map(lambda leaf: leaf[place], self.values)
-
-    def __iter__(self):
-        return (self[index] for index in range(len(self)))
-
-    @property
-    def best_index(self):
-        """Index along each axis of the space of the smallest finite value.
-
-        Raises
-        ------
-        ValueError
-            Where the loss does not give one number a point, or none is finite.
-        """
-        value = jax.tree.leaves(self.values)[0]
-        if value.shape != self.space.shape:
-            of_point = value.shape[len(self.space.shape) :]
-            raise ValueError(
-                f"best: the loss gives an array of shape {of_point} at each point. Let it return a number, or a tuple "
-                "that begins with one."
-            )
-        if not np.isfinite(value).any():
-            raise ValueError("best: no point has a finite value; see failures.")
-        return tuple(map(int, np.unravel_index(np.argmin(np.where(np.isfinite(value), value, np.inf)), value.shape)))
-
-    @property
-    def best(self):
-        """State at the smallest finite value: of the loss, or of the first of what it returns."""
-        return self.space[self.best_index]
-
-    def to_pandas(self):
-        """Table of the points and of every value that is one number a point.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row a point: a column for each axis (see `Space.to_pandas`), and ``value``, or the paths of the values.
-        """
-        frame = self.space.to_pandas()
-        for name, values in _named(self.values):
-            if values.shape == self.space.shape:
-                frame[name] = values.ravel()
-        return frame
-
-    def __repr__(self):
-        lines = [f"Exploration: {self.stop_reason}, {self.wall_time:.1f} s"]
-        lines += [f"  {line}" for line in repr(self.space).splitlines()]
-        if len(self.space.shape) > 1:
-            lines.append(f"  order of values: [{', '.join(self.axes)}]")
-        try:
-            smallest = jax.tree.leaves(self.values)[0][self.best_index]
-            lines.append(f"  smallest: {smallest:.6g} at {_told(self.space.at(self.best_index))}")
-        except ValueError:
-            lines += [f"  {name}: shape {values.shape}" for name, values in _named(self.values)]
-        if self.failures:
-            point, what = self.failures[0]
-            lines.append(f"  failed: {len(self.failures)} points, the first at {_told(point)}: {what}")
-        return "\n".join(lines)
-
-    def _repr_html_(self):
-        axes = [(path, repr(axis)) for path, axis in self.space.axes.items()]
-        told = repr(self).splitlines()[len(axes) + 2 :]
-        return shown_in_notebook(
-            f"Exploration: {len(self.space)} points, {self.stop_reason}, {self.wall_time:.1f} s",
-            table(["axis", "values"], axes),
-            *told,
-        )
+# fall. A step on an accelerator takes hardly longer for thousands of points than for one.
+_BATCH, _BATCH_OF_ACCELERATOR = 16, 4096
 
 
 class ParallelExecution(Portable):
@@ -145,7 +38,8 @@ class ParallelExecution(Portable):
     n_pmap : int, optional
         Batches at once, each in a thread of its own. By default as many as there are processors; 1 on an accelerator.
     batch_size : int, optional
-        Points a batch. By default what was fastest: 16 on a CPU, 64 on an accelerator.
+        Points a batch. By default what was fastest: 16 on a CPU, 4096 on an accelerator. Half as many,
+        with a warning, where the memory does not suffice.
     progress : bool, optional
         Whether to show a progress bar.
 
@@ -212,27 +106,42 @@ class ParallelExecution(Portable):
         return _recorded(self._run, self.space, self.progress)
 
     def _run(self, record, bar):
-        batch, running = self._compiled(), {}
-        if batch is None:
-            return _one_by_one(self.loss, self.space, range(len(self.space)), record, bar)
-        n, size = len(self.space), self.batch_size
-        parts = iter([range(begin, min(begin + size, n)) for begin in range(0, n, size)])
+        left = [range(len(self.space))]
+        while left:
+            batch = self._compiled()
+            if batch is None:
+                points = itertools.chain.from_iterable(left)
+                return _one_by_one(self.loss, self.space, points, record, bar)
+            left = self._side_by_side(batch, left, record, bar)
+            if left:
+                self._halve()
+
+    def _side_by_side(self, batch, points, record, bar):
+        """Evaluate ranges of points in batches; ranges that are left, since the memory does not suffice for a batch."""
+        size, running, too_large = self.batch_size, {}, []
+        parts = iter([each[begin : begin + size] for each in points for begin in range(0, len(each), size)])
+
+        def take(future, part):
+            error = future.exception()
+            if error is None:
+                record.take(part, _rows(future.result(), len(part)), bar)
+            elif size > 1 and _lacks_memory(error):
+                too_large.append(part)
+            else:
+                # Which point it was shows one by one.
+                _one_by_one(self.loss, self.space, part, record, bar)
+
         # A thread does no more than to wait for a compiled function: JAX's settings, such as enable_x64, may be those
         # of this one alone.
         with ThreadPoolExecutor(self.n_pmap) as pool:
             try:
                 while True:
-                    for part in itertools.islice(parts, self.n_pmap - len(running)):
+                    for part in itertools.islice(parts, 0 if too_large else self.n_pmap - len(running)):
                         running[pool.submit(_fetched, batch, self._arguments(part))] = part
                     if not running:
-                        break
+                        return [*too_large, *parts]
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        part = running.pop(future)
-                        if future.exception() is None:
-                            record.take(part, _rows(future.result(), len(part)), bar)
-                        else:
-                            # Which point it was shows one by one.
-                            _one_by_one(self.loss, self.space, part, record, bar)
+                        take(future, running.pop(future))
             except KeyboardInterrupt:
                 # What runs cannot be stopped: what it gives is kept.
                 pool.shutdown()
@@ -240,6 +149,15 @@ class ParallelExecution(Portable):
                     if future.exception() is None:
                         record.take(part, _rows(future.result(), len(part)), bar)
                 raise
+
+    def _halve(self):
+        """Go on with smaller batches."""
+        before, self.batch_size = self.batch_size, -(-self.batch_size // 2)
+        vars(self).pop("_batch", None)
+        warnings.warn(
+            f"batch_size: the memory does not suffice for {before} points at once; {self.batch_size} at once follow.",
+            stacklevel=level_of_caller(),
+        )
 
     def _arguments(self, part):
         """Values of the axes at the points of a batch, and the state around them."""
@@ -267,10 +185,18 @@ class ParallelExecution(Portable):
         try:
             return self._batch.compiled(*self._arguments(range(1)))
         except Exception as error:
+            if self.batch_size > 1 and _lacks_memory(error):
+                self._halve()
+                return self._compiled()
             warnings.warn(
                 f"the loss does not run as a compiled batch, so its points run one by one ({_message(error)}).",
-                stacklevel=5,
+                stacklevel=level_of_caller(),
             )
+
+
+def _lacks_memory(error):
+    """Whether an error is that of a device whose memory does not suffice."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _n_processor():
@@ -336,19 +262,6 @@ def _rows(values, n):
     return [jax.tree.map(lambda leaf, i=i: leaf[i], values) for i in range(n)]
 
 
-def _named(values):
-    """Leaves of a tree and their paths; a single one is ``value``."""
-    return [(path_name(path) or "value", leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(values)[0]]
-
-
-def _told(point):
-    """Values of a point for people."""
-    numbers = {
-        path: f"{value:.6g}" if np.ndim(value) == 0 else f"{np.size(value)} values" for path, value in point.items()
-    }
-    return ", ".join(f"{path} = {number}" for path, number in numbers.items())
-
-
 def _message(error):
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
@@ -385,7 +298,7 @@ class _Record:
         if self.values is None:
             self.values = jax.tree.map(self._empty, value)
         jax.tree.map(lambda held, new: held.__setitem__(index, new), self.values, value)
-        bad = [(name, leaf) for name, leaf in _named(value) if not np.isfinite(leaf).all()]
+        bad = [(name, leaf) for name, leaf in named(value) if not np.isfinite(leaf).all()]
         if bad:
             self.failed[index] = ", ".join(
                 f"{name} is {leaf if leaf.size == 1 else 'not finite'}" for name, leaf in bad

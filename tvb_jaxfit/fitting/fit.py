@@ -25,7 +25,7 @@ from ..translate.linear import prepare_linear
 from ..translate.simulator import prepare
 from . import refinement
 from .confirmation import confirmation
-from .diagnosis import refuse_no_fc_at_start, why_no_fc, why_not_finite
+from .diagnosis import fc_or_why, refuse_no_fc_at_start, why_no_fc, why_not_finite
 from .domains import refuse_starts
 from .evaluate import evaluate, resample
 from .evaluation import Evaluation
@@ -128,7 +128,7 @@ class FitResult(Portable):
         """
         state = plain(self.best if state is None else state)
         state = state if key is None else resample(state, key)
-        return compute_fc(self.simulate(state).data[self.monitor], self.skip_t)
+        return fc_or_why(self.sim, self.simulate, state, self.monitor, self.skip_t)
 
     def score(self, state=None, key=None):
         """r (off-diagonal) of a state's FC with the target; see `fc`."""
@@ -296,8 +296,9 @@ def fit(
     resume : bool, optional
         As for `OptaxOptimizer.run`.
     missing : {"refuse", "ignore"}, optional
-        Whether pairs of regions without data in the target (NaN, or masked) are refused, or have a weight of 0 in the
-        loss, in r and in every score; regions without any data are simulated all the same. A loss with an argument
+        Whether pairs of regions without data in the target (NaN, or masked; of a labelled one, regions that it lacks)
+        are refused, or have a weight of 0 in the loss, in r and in every score; these regions are simulated all the
+        same. A loss with an argument
         ``missing``, as `rmse`, `fc_corr` and `rmse_corr` have, is called with ``missing="ignore"``. Any other loss is
         given the target with NaN for these pairs, and has to leave them out itself.
 

@@ -2,9 +2,9 @@
 
 import jax
 
-from ..options import did_you_mean
 from ..parameters import Parameter
 from ..state import get_path, with_path
+from ..suggestions import did_you_mean
 
 
 def mark(state, free, paths, n_node):
@@ -29,9 +29,8 @@ def mark(state, free, paths, n_node):
     problems = []
     for path, parameter in free.items():
         if path not in paths:
-            problems.append(
-                f"{path!r}: no such parameter (there is: {', '.join(paths)}).{did_you_mean(str(path), paths)}"
-            )
+            near = did_you_mean(str(path), paths, by_end=True)
+            problems.append(f"{path!r}: no such parameter (there is: {', '.join(paths)}).{near}")
         elif not isinstance(parameter, Parameter):
             problems.append(f"{path!r}: {parameter!r} is no Parameter; give Parameter() or BoundedParameter(...)")
         else:

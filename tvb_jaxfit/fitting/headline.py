@@ -50,8 +50,10 @@ def headline(account):
         return Headline(f"r = {trained[0][0]}", "The simulator has no noise: every run gives this value.", rows)
     why = "not evaluated on fresh noise" if found is None else "no run on fresh noise has FC"
     value, told = trained[0]
-    how = "without noise only" if "reach" in stage.aux else "on training noise only"
-    return Headline(f"r = {value} {how}", f"{told[:1].upper()}{told[1:]}; {why}.", rows)
+    told = f"{told[:1].upper()}{told[1:]}; {why}."
+    if "reach" in stage.aux:
+        return Headline(f"r = {value} without noise only", f"{told} The fit's own check: {stage.stop_reason}.", rows)
+    return Headline(f"r = {value} on training noise only", told, rows)
 
 
 def _fresh(found):
@@ -76,7 +78,10 @@ def _fresh(found):
 def _fitted(history, is_noisy):
     """Rows of what a fit recorded at its best step."""
     if "r" in history.aux and history.loss.size:
-        told = "on the noise of the best step, which the fit has used" if is_noisy else "of the best step"
+        which = (
+            "of the best step, which the fit has used" if history.validation.steps.size else "that every step has used"
+        )
+        told = f"on the noise {which}" if is_noisy else "of the best step"
         told = "by the linear response, without noise" if "reach" in history.aux else told
         yield "training", f"{history.aux['r'][history.best_step]:.4f}", told
     steps, at = history.validation.steps, history.validation.steps == history.best_step

@@ -28,6 +28,12 @@ class Validation:
     def __iter__(self):
         return iter((self.steps, self.values))
 
+    def __repr__(self):
+        n = len(self.steps)
+        return (
+            f"Validation: {self.values[0]:.6g} -> {self.values[-1]:.6g} in {n} evaluations" if n else "Validation: none"
+        )
+
 
 @dataclass
 class History:

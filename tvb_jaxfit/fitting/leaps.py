@@ -1,6 +1,5 @@
 """First steps that are far larger than the values that they move: refused, since nothing good comes of them."""
 
-import sys
 import warnings
 
 import jax
@@ -9,7 +8,9 @@ import numpy as np
 import optax
 
 from ..constraints import MaskedParameter, NormalisedParameter, PositiveParameter
+from ..errors import level_of_caller
 from ..parameters import BoundedParameter
+from ..programs import Program
 from ..show import numbers_of
 from .domains import domain_of
 
@@ -62,7 +63,7 @@ def refuse_leaps(optimizer, state, parameters, images):
     if refused:
         raise ValueError(" ".join(refused))
     if warned:
-        warnings.warn(" ".join(warned), stacklevel=_level())
+        warnings.warn(" ".join(warned), stacklevel=level_of_caller())
 
 
 def _first_step(optimizer, images):
@@ -71,8 +72,8 @@ def _first_step(optimizer, images):
     def value_fn(images):
         raise _Asked
 
-    @jax.jit
-    def updated(slope, state):
+    @Program
+    def updated(slope, state, images):
         slopes = jax.tree.map(lambda image: jnp.full_like(image, slope), images)
         value = jnp.zeros((), slope.dtype)
         return optimizer.update(slopes, state, images, value=value, grad=slopes, value_fn=value_fn)
@@ -81,7 +82,7 @@ def _first_step(optimizer, images):
         state = optimizer.init(images)
         # Gradients of several evaluations may make one step.
         for _ in range(_WAITED):
-            updates, state = updated(jnp.asarray(slope, jnp.result_type(float)), state)
+            updates, state = updated(jnp.asarray(slope, jnp.result_type(float)), state, images)
             if any(np.any(np.asarray(update) != 0.0) for update in updates.values()):
                 return updates
         return None
@@ -122,11 +123,3 @@ def _remedy(path, parameter):
         f"Give {kind}({regional}), whose steps are parts of the value ({path}{of_regions}:{word} on the command line), "
         "or a smaller learning rate"
     )
-
-
-def _level():
-    """Level of the caller's code in the stack, outside of this package, for a warning of the calling function."""
-    package, level, frame = __name__.partition(".")[0], 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(f"{package}."):
-        level, frame = level + 1, frame.f_back
-    return level

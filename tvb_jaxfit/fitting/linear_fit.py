@@ -240,6 +240,8 @@ def _starts(objective, bar):
             bar.update()
             if seen.is_stable:
                 found.append(seen)
+                best = min(found, key=lambda each: each.value)
+                bar.set_postfix(loss=f"{best.loss:.5g}", r=f"{best.r:.3f}", refresh=False)
                 if point is objective.first:
                     first.append(seen)
     except KeyboardInterrupt:

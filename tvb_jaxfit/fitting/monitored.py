@@ -21,11 +21,13 @@ def choose_monitor(monitors: tuple[Monitor, ...], wanted=None):
         return int(wanted)
     bold = [index for index, monitor in enumerate(monitors) if isinstance(monitor, Bold)]
     candidates = bold or list(range(len(monitors)))
-    if len(candidates) != 1:
+    if not candidates:
+        raise ValueError("monitor: the simulator has none, and FC is of one. Add monitors.Bold(period=1000.0).")
+    if len(candidates) > 1:
         names = ", ".join(f"{index}: {monitors[index].name}" for index in candidates)
         raise ValueError(
             f"monitor: which one FC is computed from is not clear ({names}); name its index, e.g. "
-            f"monitor={candidates[0] if candidates else 0}."
+            f"monitor={candidates[0]} (--monitor {candidates[0]} on the command line)."
         )
     return candidates[0]
 
@@ -113,7 +115,7 @@ def _of_shape(name, shape, n_region, sim, recorder):
             "another monitor with monitor=, or add monitors.Bold(period=1000.0) to the simulator"
         )
     if n_voi > 1:
-        yield _of_variables(name, sim, recorder)
+        yield f"{name}: samples of (n_voi, n_node, n_mode) = {shape}; {_choice_of_variable(sim, recorder)}"
     if n_mode > 1:
         yield (
             f"{name}: {n_mode} modes; FC is of one, and no monitor of TVB selects it. Fit a loss of your own with "
@@ -121,13 +123,13 @@ def _of_shape(name, shape, n_region, sim, recorder):
         )
 
 
-def _of_variables(name, sim, recorder):
+def _choice_of_variable(sim, recorder):
     """The line that has a monitor record one variable."""
     shown = {} if recorder.of_coupling else dict(enumerate(sim.model.variables_of_interest))
     rows = [f"{row}: {shown[row]}" if row in shown else str(row) for row in recorder.voi]
     kind = "RawVoi" if recorder.name == "Raw" else recorder.name
     period = "" if kind == "RawVoi" else f"period={recorder.istep * recorder.dt:g}, "
     return (
-        f"{name}: {len(rows)} variables ({', '.join(rows)}); FC is of one. Choose it in the simulator: "
+        f"FC is of one variable, and these are {', '.join(rows)}. Choose one in the simulator: "
         f"monitors.{kind}({period}variables_of_interest=np.array([{recorder.voi[0]}]))"
     )

@@ -6,7 +6,7 @@ import optax
 from .. import options as allowed
 from ..options import check
 from ..processes import refuse_forked
-from ..progress import progress_bar
+from ..progress import announced, progress_bar
 from ..state import State
 from .callbacks import as_callback
 from .checkpoint import Checkpoint
@@ -165,7 +165,9 @@ class OptaxOptimizer:
             resume=(resume, allowed.flag),
         )
         fit = Fit(self, state)
-        self.checkpoint.begin(fit, resume)
+        # The loss of its last step is computed once more.
+        with announced("fit: reading the checkpoint", self.progress and resume):
+            self.checkpoint.begin(fit, resume)
         with progress_bar("fit", "step", max_steps, self.progress, initial=fit.step) as bar:
             try:
                 while fit.goes_on(max_steps):

@@ -25,7 +25,7 @@ _CLASSES = {
         "fitting.account": ["Account", "Fitted"],
         "fitting.callbacks": ["Saved"],
         "fitting.explore": ["Space", "GridAxis", "UniformAxis", "LatinHypercubeAxis", "DataAxis"],
-        "fitting.execution": ["Exploration"],
+        "fitting.exploration": ["Exploration"],
     }.items()
     for name in names
 }

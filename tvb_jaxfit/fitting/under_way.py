@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from ..dynamics.real_state import refuse_rounding
-from ..errors import FitFailed
+from ..errors import FitFailed, level_of_caller
 from ..parameters import parameters_of, path_name, plain, with_values
 from ..programs import Program
 from ..progress import doing
@@ -173,7 +173,8 @@ class Fit:
         if step == 0:
             idle = [path for path, g in gradients.items() if not bool(jnp.any(g))]
             if idle:
-                warnings.warn(f"the loss does not depend on {', '.join(idle)}: nothing to fit there.", stacklevel=4)
+                message = f"the loss does not depend on {', '.join(idle)}: nothing to fit there."
+                warnings.warn(message, stacklevel=level_of_caller())
         self.losses.append(value)
         _record(self.aux, aux)
         self.good = images
@@ -187,7 +188,10 @@ class Fit:
         why = (self.optimizer.explain or self._explain)(state)
         if step == 0:
             raise FitFailed(f"fit: {what}, at the start values, so that there is nothing to fit. {why}".rstrip())
-        self.reason, self.diverged = f"{what}; the last good state is kept", f"{what}. {why}".rstrip()
+        self.reason = f"{what}; the last good state is kept"
+        self.diverged = f"{what}. {why} Smaller steps of the optimizer (its learning rate) help, too.".replace(
+            "  ", " "
+        )
 
     def _explain(self, state):
         """What the loss says of a state where it sees its values; empty where it says nothing."""

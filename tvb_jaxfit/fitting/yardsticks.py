@@ -38,6 +38,9 @@ class Targets:
         """Name of the target that counts: what was held out, or the mean of the sessions, or the only one."""
         return list(self.matrices)[-1]
 
+    def __repr__(self):
+        return f"Targets: {', '.join(self.matrices)} ({len(self.matrices[self.main])} regions)"
+
 
 def named_targets(target, region_labels, trained_on=None, missing="refuse"):
     """Targets in the order of the regions; see `evaluate` for what they may be.

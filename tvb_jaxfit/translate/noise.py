@@ -75,19 +75,10 @@ def later_refusals(sim):
 
 def _shape_refusals(sim, given):
     """Reasons why TVB does not run with dispersions of this shape."""
-    n_integrated, n_node, n_mode = _shape_of_draws(sim)
-    heun, noise = isinstance(sim.integrator, integrators.HeunStochastic), sim.integrator.noise
-    strict = heun and kind_of(noise, _KINDS) is tvb_noise.Additive
-
-    def fails(shape):
-        # TVB's HeunStochastic wants the first axis to be that of the variables.
-        laid_out = _laid_out(shape, sim)
-        of_variables = laid_out == (1,) or laid_out[:1] == (n_integrated,)
-        return not _broadcasts(laid_out, (n_integrated, n_node, n_mode)) or (strict and not of_variables)
-
-    if not fails(given):
+    n_integrated, n_node, _ = _shape_of_draws(sim)
+    if not _fails(given, sim):
         return
-    good = [shape for shape in ((1,), (n_integrated,), (n_node,), (n_integrated, n_node)) if not fails(shape)]
+    good = [shape for shape in ((1,), (n_integrated,), (n_node,), (n_integrated, n_node)) if not _fails(shape, sim)]
     taken = ", ".join(map(str, dict.fromkeys(good)))
     if given == (n_node,):
         yield (
@@ -96,6 +87,17 @@ def _shape_refusals(sim, given):
         )
     else:
         yield f"{_PATH}.nsig: shape {given}; TVB takes {taken} with {type(sim.integrator).__name__}. Give one of these."
+
+
+def _fails(shape, sim):
+    """Whether TVB does not run with dispersions of a shape."""
+    n_integrated, n_node, n_mode = _shape_of_draws(sim)
+    heun, noise = isinstance(sim.integrator, integrators.HeunStochastic), sim.integrator.noise
+    strict = heun and kind_of(noise, _KINDS) is tvb_noise.Additive
+    # TVB's HeunStochastic wants the first axis to be that of the variables.
+    laid_out = _laid_out(shape, sim)
+    of_variables = laid_out == (1,) or laid_out[:1] == (n_integrated,)
+    return not _broadcasts(laid_out, (n_integrated, n_node, n_mode)) or (strict and not of_variables)
 
 
 def _shape_of_draws(sim):
@@ -168,7 +170,7 @@ def own_leaves(sim):
         n_node, model = np.shape(sim.connectivity.weights)[0], sim.model
         n_integrated = len(model.state_variables) - len(model.non_integrated_variables or ())
         full = itertools.product((n_integrated, 1), (n_node, 1), (model.number_of_modes, 1))
-        return dict.fromkeys([(1,), (n_node,), *full])
+        return [shape for shape in dict.fromkeys([(1,), (n_node,), *full]) if not _fails(shape, sim)]
 
     def owner(sim):
         return sim.integrator.noise

@@ -1,0 +1,187 @@
+"""What stops being finite is no result: where it happened is said, as TVB's own run has it; the best so far is kept."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tvb.simulator.lab import coupling, models, monitors
+
+import tvb_jaxfit as tj
+from tests.conftest import simulator, white_matter
+from tvb_jaxfit.fitting.linear_fit import Attempt
+from tvb_jaxfit.translate.clone import configured_clone
+from tvb_jaxfit.translate.divergence import Watch, divergence_of
+
+N_NODE = 5
+
+
+def _weights():
+    return np.random.RandomState(0).uniform(0.1, 1.0, (N_NODE, N_NODE)) * ~np.eye(N_NODE, dtype=bool)
+
+
+def _sim(gamma=-0.1, a=0.05, steps=60, delayed=False, **parts):
+    """Linear regions, the third of them of a rate of its own: they decay, or grow beyond all numbers."""
+    weights, gammas = _weights(), np.full(N_NODE, -0.1)
+    gammas[2] = gamma
+    lengths = np.full((N_NODE, N_NODE), 12.0)
+    parts = {"monitors": [monitors.TemporalAverage(period=4.0)], "nsig": 1e-3} | parts
+    sim = simulator(
+        weights, dt=1.0, steps=steps, connectivity=white_matter(weights, lengths, 4.0 if delayed else np.inf), **parts
+    )
+    sim.model, sim.coupling = models.Linear(gamma=gammas), coupling.Linear(a=np.array([a]))
+    sim.initial_conditions = np.full((4 if delayed else 1, 1, N_NODE, 1), 0.1)
+    return sim
+
+
+def _target():
+    return np.corrcoef(np.random.default_rng(0).normal(size=(N_NODE, 40)))
+
+
+FREE = {"coupling.a": tj.Parameter()}
+
+
+def _tvbs(sim):
+    """Where TVB's own run stops being finite."""
+    copy = configured_clone(sim, lifted=True)
+    watch = Watch(copy)
+    with np.errstate(all="ignore"):
+        copy.run()
+    return watch.found
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+def test_it_is_where_tvbs_own_run_does(delayed):
+    sim = _sim(gamma=1e6, delayed=delayed, steps=90)
+    simulate, state = tj.prepare(sim)
+    found, theirs = divergence_of(sim, simulate, state), _tvbs(sim)
+    assert str(found) == str(theirs) and found.region == "region 2" and found.variable == "x"
+    ((times, means),) = simulate(state)
+    # A mean of 4 steps, of which it is one; times are those of the middle.
+    end = times[np.argmax(~np.isfinite(np.asarray(means)).all(axis=(1, 2, 3)))] + 2.0
+    assert end - 4.0 < found.time <= end and found.time == found.step + state.current_step
+    # Negative control: a run that stays finite.
+    assert divergence_of(sim, simulate, state.replace(model=state.model.replace(gamma=-0.1 * jnp.ones(N_NODE)))) is None
+
+
+def test_a_fit_whose_first_loss_is_not_finite_raises_and_says_where():
+    sim = _sim(gamma=1e6, steps=120)
+    theirs = _tvbs(sim)
+    with np.errstate(all="ignore"), pytest.raises(tj.FitFailed) as failed:
+        tj.fit(sim, _target(), FREE, fresh=False, progress=False)
+    said = str(failed.value)
+    first = -(-theirs.step // 4)
+    for part in (
+        "the loss was nan after 0 updates, at the start values",
+        f"monitors[0] (TemporalAverage, every 4 ms): sample {first} of 30, at {4 * first - 2} ms, is not finite at "
+        "region 'region 0' (and 4 others)",
+        f"State variable 'x' of region 'region 2' becomes {theirs.value} at {theirs.time:g} ms (step {theirs.step})",
+        "Try a smaller integrator.dt than 1 ms, a weaker coupling, less noise, or bounds",
+    ):
+        assert part in said, said
+
+
+@pytest.fixture(scope="module")
+def stopped():
+    """A fit whose first update makes the coupling far too strong."""
+    seen = []
+    result = tj.fit(
+        _sim(steps=800),
+        _target(),
+        FREE,
+        optimizer=optax.chain(optax.sgd(1.0), optax.scale_by_sign(), optax.scale(1e3)),
+        max_steps=5,
+        progress=False,
+        callback=lambda step, state, *_: seen.append(state),
+    )
+    return result, seen
+
+
+def test_a_fit_that_diverges_later_keeps_the_best_and_says_so(stopped, tmp_path):
+    result, seen = stopped
+    assert result.loss.size == 1 == len(seen) and np.all(np.isfinite(result.loss))
+    np.testing.assert_array_equal(result.best.coupling.a.value, [0.05])
+    assert result.diverged == result.history.diverged
+    for part in ("the loss was nan after 1 updates", "State variable 'x'", "(step ", "smaller integrator.dt"):
+        assert part in result.diverged, result.diverged
+    assert f"DIVERGED: {result.diverged}" in repr(result) and repr(result.history).endswith("DIVERGED")
+    page = result.report(tmp_path / "report.html").read_text()
+    assert "the fit diverged" in page and "becomes" in page
+
+
+def test_an_fc_of_a_state_that_diverges_says_why(stopped):
+    result, _ = stopped
+    state = tj.State.replace(result.best, coupling=result.best.coupling.replace(a=jnp.array([1e3])))
+    with pytest.raises(ValueError, match="bold is not finite .*: sample .*State variable 'x' of region 'region"):
+        result.fc(state)
+
+
+@pytest.mark.slow
+def test_a_linear_fit_that_simulations_do_not_survive_says_so(monkeypatch):
+    nothing = np.full((3, N_NODE, N_NODE), np.nan)
+    monkeypatch.setattr("tvb_jaxfit.fitting.fit.confirmation", lambda *_: lambda fitted: (np.nan, np.nan, nothing))
+    result = tj.fit(_sim(), _target(), FREE, method="linear", max_evaluations=10, progress=False)
+    assert "simulations from the fitted values have no finite FC" in result.diverged
+    assert "simulations on fresh noise are not finite" in repr(result) and "DIVERGED" in repr(result)
+
+
+def test_fits_that_are_finite_do_not_say_so(stopped):
+    result, _ = stopped
+    history = result.history
+    assert tj.History(history.loss, {}, history.best, 0, "all 0 steps done", 0.0).diverged == ""
+
+
+def test_a_loss_of_ones_own_says_what_compute_fc_sees():
+    simulate, state = tj.prepare(_sim(gamma=1e6, steps=120))
+    state.coupling.a = tj.Parameter(state.coupling.a)
+    loop = tj.OptaxOptimizer(
+        lambda state: tj.rmse(tj.compute_fc(simulate(state).data[0]), _target()), optax.adam(0.01), progress=False
+    )
+    with pytest.raises(tj.FitFailed, match="the loss was nan after 0 updates.*bold is not finite at node"):
+        loop.run(state, 3)
+
+
+def test_without_noise_a_run_without_fc_is_refused_before_its_gradient_is_compiled(monkeypatch):
+    monkeypatch.setattr(tj.OptaxOptimizer, "run", None)
+    sim = _sim(nsig=0.0, steps=400)
+    sim.initial_conditions = np.zeros((1, 1, N_NODE, 1))
+    with pytest.raises(tj.FitFailed, match=r"the signal of region 'region 0' \(and 4 others\) is constant \(0, to rou"):
+        tj.fit(sim, _target(), FREE, progress=False)
+
+
+def test_an_evaluation_says_it_of_each_run_here_and_in_tvb():
+    sim = _sim(gamma=1e6, steps=120)
+    with np.errstate(all="ignore"):
+        found = tj.evaluate(sim, _target(), n_seeds=1, tvb=1, progress=False)
+    assert set(found.failed) == {(simulator, found.rows[0]["seed"]) for simulator in ("JAX", "TVB")}
+    for why in found.failed.values():
+        assert "monitors[0] (TemporalAverage, every 4 ms): sample" in why
+        # TVB as it is holds its history in single precision, which ends sooner, and in all regions.
+        assert "State variable 'x' of region 'region " in why and "(step " in why
+
+
+def test_a_linear_fit_whose_simulations_are_not_finite_is_not_one_that_was_not_simulated():
+    facts = {"fitted": None, "trace": np.array([[0.1, 0.9, 0.2]]), "endless_r": np.nan, "apart": np.nan}
+    diverged, alone = Attempt(loss=np.nan, r=np.nan, **facts), Attempt(loss=np.inf, r=np.nan, **facts)
+    assert diverged.is_diverged and "simulations on fresh noise are not finite" in str(diverged)
+    assert not alone.is_diverged and "not simulated" in str(alone)
+
+
+def test_a_validation_that_is_never_finite_leaves_no_best():
+    state = tj.State(x=tj.Parameter(3.0))
+    loop = tj.OptaxOptimizer(
+        lambda state: state.x**2, optax.sgd(0.1), validate=lambda state: jnp.nan * state.x, progress=False
+    )
+    _, history = loop.run(state, 3)
+    assert "no value of the validation is finite" in history.diverged
+
+
+def test_a_gradient_alone_that_is_not_finite_is_named():
+    with pytest.raises(tj.FitFailed, match="the gradient in coupling.a was not finite .*The run, its FC and the loss"):
+        tj.fit(
+            _sim(steps=120),
+            _target(),
+            FREE,
+            loss=lambda fc, target: jnp.sqrt(jnp.sum(jax.lax.stop_gradient(fc) * 0.0 + fc * 0.0)) + tj.rmse(fc, target),
+            progress=False,
+        )

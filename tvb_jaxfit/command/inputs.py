@@ -1,0 +1,96 @@
+"""The files that a command reads: what is missing or cannot be read is told before TVB and JAX are loaded."""
+
+import ast
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ..data import connectivity_problem
+from ..fc_check import shape_problem, values_problem
+from ..matrix_files import near_file
+from .matrices import load_array, load_fc
+from .options import Refused, is_script, settings_of
+
+# What an HDF5 file begins with.
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def input_problems(options):
+    """What is wrong with the files that a command reads, as far as it shows without TVB.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Without problems of their own; see `problems_of`.
+
+    Returns
+    -------
+    list of str
+    """
+    problems = []
+    if getattr(options, "fc", None) is not None:
+        problems += _of_fc(options.fc)
+    if options.connectivity is not None:
+        problems += _of_connectivity(options.connectivity)
+    if options.simulator is not None:
+        problems += _of_simulator(options.simulator)
+    for path, value in settings_of(options.set or [])[0].items():
+        if isinstance(value, str):
+            problems += [f"--set {path}: {reason}" for reason in _refusals(load_array, value[1:], path)]
+    return problems
+
+
+def _refusals(read, *arguments):
+    try:
+        read(*arguments)
+    except Refused as refused:
+        return refused.reasons
+    return ()
+
+
+def _of_fc(name):
+    reasons = _refusals(load_fc, name)
+    if reasons:
+        return reasons
+    fc = np.asarray(load_fc(name), float)
+    if fc.ndim == 2 and fc.shape[0] != fc.shape[1]:
+        cause = shape_problem(fc.shape, min(fc.shape))
+        return [f"--fc {name}: shape {fc.shape}{cause and f'; {cause}'}"]
+    is_symmetric = fc.ndim == 2 and np.array_equal(fc, fc.T, equal_nan=True)
+    cause = values_problem(fc) if is_symmetric else ""
+    return [f"--fc {name}: {cause}"] if cause else []
+
+
+def _of_connectivity(name):
+    file = Path(name)
+    if not file.exists():
+        problem = connectivity_problem(name)
+        return [f"--connectivity {name}: no such file, and {problem}{near_file(file)}"] if problem else []
+    try:
+        with file.open("rb") as opened:
+            is_hdf5 = opened.read(len(_HDF5)) == _HDF5
+    except OSError as error:
+        return [f"--connectivity {name}: {error.strerror}"]
+    if not (is_hdf5 if file.suffix == ".h5" else zipfile.is_zipfile(file)):
+        kind = "HDF5" if file.suffix == ".h5" else "zip"
+        return [f"--connectivity {name}: no {kind} file; give a connectivity of TVB, which ends in .zip or .h5"]
+    return []
+
+
+def _of_simulator(name):
+    """Problems of a script; a module is looked for when it is imported."""
+    file = Path(name)
+    if not file.exists() and ":" in name:
+        file = Path(name.rpartition(":")[0])
+    if not is_script(str(file)):
+        return []
+    try:
+        ast.parse(file.read_bytes(), str(file))
+    except FileNotFoundError:
+        return [f"--simulator {name}: no such file.{near_file(file)}".rstrip(".")]
+    except OSError as error:
+        return [f"--simulator {name}: {error.strerror}"]
+    except (SyntaxError, ValueError) as error:
+        return [f"--simulator {name}: {type(error).__name__}: {error}"]
+    return []
