@@ -45,6 +45,8 @@ class Program:
 
     def __init__(self, function, shares_constants=False):
         self._jitted, self._shares_constants, self._compiled = jax.jit(function), shares_constants, {}
+        # As logs and profilers of JAX name it.
+        self._name = getattr(function, "__name__", "program")
 
     def __call__(self, *arguments):
         """Results of the function."""
@@ -81,6 +83,7 @@ class Program:
         def program(shared, leaves):
             return jax.core.eval_jaxpr(jaxpr, shared or constants, *leaves)
 
+        program.__name__ = self._name
         with doing("compiling"):
             lowered = jax.jit(program, keep_unused=True).lower(shared, leaves)
             types = [one.aval for one in (*jaxpr.constvars, *jaxpr.invars, *jaxpr.outvars)]
