@@ -102,7 +102,13 @@ def test_a_fit_that_diverges_later_keeps_the_best_and_says_so(stopped, tmp_path)
     assert result.loss.size == 1 == len(seen) and np.all(np.isfinite(result.loss))
     np.testing.assert_array_equal(result.best.coupling.a.value, [0.05])
     assert result.diverged == result.history.diverged
-    for part in ("the loss was nan after 1 updates", "State variable 'x'", "(step ", "smaller integrator.dt"):
+    for part in (
+        "the loss was nan after 1 updates, at coupling.a ",
+        "learning rate",
+        "State variable 'x'",
+        "(step ",
+        "smaller integrator.dt",
+    ):
         assert part in result.diverged, result.diverged
     assert f"DIVERGED: {result.diverged}" in repr(result) and repr(result.history).endswith("DIVERGED")
     page = result.report(tmp_path / "report.html").read_text()
