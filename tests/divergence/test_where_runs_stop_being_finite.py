@@ -182,6 +182,7 @@ def test_a_validation_that_is_never_finite_leaves_no_best():
     assert "no value of the validation is finite" in history.diverged
 
 
+@pytest.mark.slow
 def test_a_gradient_alone_that_is_not_finite_is_named():
     with pytest.raises(tj.FitFailed, match="the gradient in coupling.a was not finite .*The run, its FC and the loss"):
         tj.fit(
