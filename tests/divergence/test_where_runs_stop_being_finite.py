@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tvb.simulator.lab import coupling, models, monitors
+from tvb.simulator.lab import coupling, models, monitors, noise
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator, white_matter
@@ -152,6 +152,18 @@ def test_without_noise_a_run_without_fc_is_refused_before_its_gradient_is_compil
     sim = _sim(nsig=0.0, steps=400)
     sim.initial_conditions = np.zeros((1, 1, N_NODE, 1))
     with pytest.raises(tj.FitFailed, match=r"the signal of region 'region 0' \(and 4 others\) is constant \(0, to rou"):
+        tj.fit(sim, _target(), FREE, progress=False)
+
+
+def test_a_region_that_no_noise_reaches_is_named_before_the_gradient_is_compiled(monkeypatch):
+    monkeypatch.setattr(tj.OptaxOptimizer, "run", None)
+    sim = _sim(steps=400)
+    sim.connectivity.weights[1] = 0.0
+    sim.integrator.noise = noise.Additive(nsig=np.where(np.arange(N_NODE) == 1, 0.0, 1e-3)[None, :, None])
+    sim.initial_conditions = np.zeros((1, 1, N_NODE, 1))
+    with pytest.raises(
+        tj.FitFailed, match=r"the signal of region 'region 1' is constant \(0, to rounding\) over the 100"
+    ):
         tj.fit(sim, _target(), FREE, progress=False)
 
 

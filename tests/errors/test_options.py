@@ -187,6 +187,7 @@ OTHERS = {
     "JaxBackend",
     "write_back",
     "UnsupportedComponent",
+    "FitFailed",
     "PeriodWarning",
     "DomainWarning",
     "HistoryWarning",

@@ -128,7 +128,7 @@ def _choice_of_variable(sim, recorder):
     shown = {} if recorder.of_coupling else dict(enumerate(sim.model.variables_of_interest))
     rows = [f"{row}: {shown[row]}" if row in shown else str(row) for row in recorder.voi]
     kind = "RawVoi" if recorder.name == "Raw" else recorder.name
-    period = "" if kind == "RawVoi" else f"period={recorder.istep * recorder.dt:g}, "
+    period = "" if recorder.istep == 1 else f"period={recorder.istep * recorder.dt:g}, "
     return (
         f"FC is of one variable, and these are {', '.join(rows)}. Choose one in the simulator: "
         f"monitors.{kind}({period}variables_of_interest=np.array([{recorder.voi[0]}]))"
