@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tvb.simulator.lab import coupling, models, monitors
+from tvb.simulator.lab import coupling, models, monitors, noise
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator, white_matter
@@ -102,7 +102,13 @@ def test_a_fit_that_diverges_later_keeps_the_best_and_says_so(stopped, tmp_path)
     assert result.loss.size == 1 == len(seen) and np.all(np.isfinite(result.loss))
     np.testing.assert_array_equal(result.best.coupling.a.value, [0.05])
     assert result.diverged == result.history.diverged
-    for part in ("the loss was nan after 1 updates", "State variable 'x'", "(step ", "smaller integrator.dt"):
+    for part in (
+        "the loss was nan after 1 updates, at coupling.a ",
+        "learning rate",
+        "State variable 'x'",
+        "(step ",
+        "smaller integrator.dt",
+    ):
         assert part in result.diverged, result.diverged
     assert f"DIVERGED: {result.diverged}" in repr(result) and repr(result.history).endswith("DIVERGED")
     page = result.report(tmp_path / "report.html").read_text()
@@ -149,6 +155,18 @@ def test_without_noise_a_run_without_fc_is_refused_before_its_gradient_is_compil
         tj.fit(sim, _target(), FREE, progress=False)
 
 
+def test_a_region_that_no_noise_reaches_is_named_before_the_gradient_is_compiled(monkeypatch):
+    monkeypatch.setattr(tj.OptaxOptimizer, "run", None)
+    sim = _sim(steps=400)
+    sim.connectivity.weights[1] = 0.0
+    sim.integrator.noise = noise.Additive(nsig=np.where(np.arange(N_NODE) == 1, 0.0, 1e-3)[None, :, None])
+    sim.initial_conditions = np.zeros((1, 1, N_NODE, 1))
+    with pytest.raises(
+        tj.FitFailed, match=r"the signal of region 'region 1' is constant \(0, to rounding\) over the 100"
+    ):
+        tj.fit(sim, _target(), FREE, progress=False)
+
+
 def test_an_evaluation_says_it_of_each_run_here_and_in_tvb():
     sim = _sim(gamma=1e6, steps=120)
     with np.errstate(all="ignore"):
@@ -176,6 +194,7 @@ def test_a_validation_that_is_never_finite_leaves_no_best():
     assert "no value of the validation is finite" in history.diverged
 
 
+@pytest.mark.slow
 def test_a_gradient_alone_that_is_not_finite_is_named():
     with pytest.raises(tj.FitFailed, match="the gradient in coupling.a was not finite .*The run, its FC and the loss"):
         tj.fit(

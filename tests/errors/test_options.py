@@ -188,11 +188,11 @@ OTHERS = {
     "JaxBackend",
     "write_back",
     "UnsupportedComponent",
+    "FitFailed",
     "PeriodWarning",
     "DomainWarning",
     "HistoryWarning",
     "FrozenWarning",
-    "FitFailed",
 }
 CASES = [(name, argument) for name, (arguments, _) in TABLE.items() for argument in arguments]
 

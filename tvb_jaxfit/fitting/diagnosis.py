@@ -6,6 +6,7 @@ import numpy as np
 from ..dynamics.monitors import Bold
 from ..errors import FitFailed
 from ..observation import compute_fc
+from ..parameters import plain
 from ..translate.divergence import divergence_of
 from .monitored import name_of
 
@@ -110,11 +111,20 @@ def why_not_finite(sim, simulate, state, monitor, skip_t, loss, target, penalty)
     )
 
 
-def refuse_no_fc_at_start(sim, simulate, state, monitor, skip_t):
-    """Raise FitFailed where the run from a state (plain) has no FC: before its gradient is compiled."""
-    why = why_no_fc(sim, simulate, state, monitor, skip_t)
-    if why:
-        raise FitFailed(f"fit: {why}")
+def refuse_constant(sim, simulate, state, monitor, skip_t):
+    """Raise FitFailed where noise does not reach what is recorded, and it is constant: before a gradient is compiled.
+
+    Nothing is run where noise reaches every variable of every region.
+    """
+    state = plain(state)
+    if "noise" in state.integrator and np.all(np.asarray(state.integrator.noise.nsig) > 0.0):
+        return
+    signal = np.asarray(simulate(state).data[monitor])[:, 0, :, 0]
+    # Of one that is not finite, the first loss tells more: it sees the noise of the fit.
+    if np.isfinite(signal[skip_t:]).all():
+        why = _why_constant(name_of(simulate.monitors[monitor], monitor), signal, skip_t, _labels(sim))
+        if why:
+            raise FitFailed(f"fit: {why}")
 
 
 def _of_states(divergence, dt, is_bold):

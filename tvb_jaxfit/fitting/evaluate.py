@@ -1,10 +1,11 @@
 """What a fit is judged by: noise that it never saw."""
 
+import contextlib
+
 import jax
 import numpy as np
 
 from .. import options as allowed
-from ..dynamics.real_state import refuse_rounding
 from ..loss import MISSING, rmse
 from ..observation import compute_fc
 from ..options import check
@@ -37,12 +38,13 @@ def resample(state, key):
         Where the simulator draws no noise.
     """
     check("resample", state=(state, allowed.a(State)), key=(key, allowed.key))
-    refuse_rounding(state, "resample")
     state = plain(state)
     if "noise" not in state.integrator:
         raise ValueError("resample: the integrator is deterministic; there is no noise to draw.")
     noise = state.integrator.noise
-    draws = jax.random.normal(key, noise.draws.shape, noise.draws.dtype)
+    is_rounded = noise.draws.dtype == np.float64 and not jax.config.jax_enable_x64
+    with jax.enable_x64(True) if is_rounded else contextlib.nullcontext():
+        draws = jax.random.normal(key, noise.draws.shape, noise.draws.dtype)
     return state.replace(integrator=state.integrator.replace(noise=noise.replace(draws=draws)))
 
 

@@ -25,7 +25,7 @@ from ..translate.linear import prepare_linear
 from ..translate.simulator import prepare
 from . import refinement
 from .confirmation import confirmation
-from .diagnosis import fc_or_why, refuse_no_fc_at_start, why_no_fc, why_not_finite
+from .diagnosis import fc_or_why, refuse_constant, why_no_fc, why_not_finite
 from .domains import refuse_starts
 from .evaluate import evaluate, resample
 from .evaluation import Evaluation
@@ -33,7 +33,7 @@ from .free import mark
 from .history import History
 from .linear_fit import fit_linear
 from .losses import checked_loss, checked_penalty
-from .monitored import choose_monitor, is_noisy, refuse_no_fc, transient
+from .monitored import choose_monitor, refuse_no_fc, transient
 from .objective import free_of_charge
 from .optimizer import OptaxOptimizer, gradient_transformation
 from .recipe import told
@@ -362,9 +362,7 @@ def fit(
         raise ValueError(f"n_noise: {n_noise}; give at least 1, and more than 1 for fresh noise alone.")
     if patience is not None and not is_fresh:
         raise ValueError(f"patience: {patience}; it counts looks at unseen noise, and this fit sees but one. Leave it.")
-    if not is_noisy(state):
-        # The run of each step is the same: whether it has an FC is known before the gradient is compiled.
-        refuse_no_fc_at_start(sim, simulate, plain(state), monitor, skip_t)
+    refuse_constant(sim, simulate, state, monitor, skip_t)
     held, before = configured_clone(sim), None
     # What makes the simulation's fit this one, as its checkpoint names it.
     deciding = {"method": method, "target": target, "penalty": penalty, "skip_t": skip_t, "monitor": monitor}

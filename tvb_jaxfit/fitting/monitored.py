@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from ..dynamics.monitors import Bold, Monitor
+from ..dynamics.monitors import Bold, Monitor, Projection
 from ..parameters import plain
 
 
@@ -109,7 +109,7 @@ def refuse_no_fc(owner, sim, simulate, state, monitor, skip_t, index=None):
 def _of_shape(name, shape, n_region, sim, recorder):
     """What speaks against samples (n_voi, n_node, n_mode)."""
     n_voi, n_node, n_mode = shape
-    if n_node != n_region:
+    if n_node != n_region or isinstance(recorder, Projection):
         yield (
             f"{name}: its {n_node} signal{'s' if n_node > 1 else ''} are not those of the {n_region} regions; choose "
             "another monitor with monitor=, or add monitors.Bold(period=1000.0) to the simulator"
@@ -128,7 +128,7 @@ def _choice_of_variable(sim, recorder):
     shown = {} if recorder.of_coupling else dict(enumerate(sim.model.variables_of_interest))
     rows = [f"{row}: {shown[row]}" if row in shown else str(row) for row in recorder.voi]
     kind = "RawVoi" if recorder.name == "Raw" else recorder.name
-    period = "" if kind == "RawVoi" else f"period={recorder.istep * recorder.dt:g}, "
+    period = "" if recorder.istep == 1 else f"period={recorder.istep * recorder.dt:g}, "
     return (
         f"FC is of one variable, and these are {', '.join(rows)}. Choose one in the simulator: "
         f"monitors.{kind}({period}variables_of_interest=np.array([{recorder.voi[0]}]))"

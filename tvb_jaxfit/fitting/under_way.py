@@ -184,14 +184,14 @@ class Fit:
 
     def _end_diverged(self, step, images, what):
         """End with the last good state, and with the reason; at the start values there is none to end with."""
-        state = with_values(self._refreshed(step, images), self._physical(images))
-        why = (self.optimizer.explain or self._explain)(state)
+        values = self._physical(images)
+        why = (self.optimizer.explain or self._explain)(with_values(self._refreshed(step, images), values))
         if step == 0:
             raise FitFailed(f"fit: {what}, at the start values, so that there is nothing to fit. {why}".rstrip())
+        there = ", ".join(f"{path} {_range(value)}" for path, value in values.items())
+        remedy = "Smaller steps of the optimizer (its learning rate) help, too."
         self.reason = f"{what}; the last good state is kept"
-        self.diverged = f"{what}. {why} Smaller steps of the optimizer (its learning rate) help, too.".replace(
-            "  ", " "
-        )
+        self.diverged = " ".join(filter(None, (f"{what}, at {there}.", why, remedy)))
 
     def _explain(self, state):
         """What the loss says of a state where it sees its values; empty where it says nothing."""
@@ -256,6 +256,12 @@ def _refuse_no_scalars(name, value, aux):
     for key, item in aux.items():
         if np.shape(item) != ():
             raise ValueError(f"OptaxOptimizer: {name}: {key!r} is of shape {np.shape(item)}; let it be a scalar.")
+
+
+def _range(value):
+    """Numbers of an array in short."""
+    low, high = float(jnp.min(value)), float(jnp.max(value))
+    return f"{low:.6g}" if low == high or np.isnan(low) else f"{low:.6g} to {high:.6g}"
 
 
 def _record(lists, new):
