@@ -310,8 +310,10 @@ def fit(
     ------
     ValueError
         An unknown method, options that do not go together, a target that does not fit the regions, a path that the
-        simulator does not have, bounds that exclude the start; a monitor whose samples have no FC; no stable fixed
-        point anywhere, for a linear fit.
+        simulator does not have, bounds that exclude the start, a dispersion or correlation time of 0 or less to begin
+        with; a first step of many times a value's size, with the parameter to give in its place; a monitor whose
+        samples have no FC; no stable fixed point anywhere, or an FC that depends on nothing that is free, for a linear
+        fit.
     FitFailed
         Where the loss or its gradient is not finite at the start values: with the sample, the state variable, the
         region and the time at which the run stops being finite. It holds the linear fit that it went on from, if any,

@@ -1,10 +1,12 @@
 """A fit of the linear response: without noise, and without believing it where it does not hold."""
 
 import time
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..errors import level_of_caller
 from ..loss import fc_corr
 from ..parameters import plain
 from ..progress import doing, progress_bar
@@ -248,6 +250,9 @@ def _starts(objective, bar):
         if not found:
             raise
         interrupted = True
+    if not interrupted and found and _hold_what_has_no_effect(objective, min(found, key=lambda seen: seen.value)):
+        found = [objective(objective.at_start(seen.point), PRIORS[0], seen.x)[0] for seen in found]
+        found = [seen for seen in found if seen.is_stable]
     if not found:
         raise ValueError(
             f"fit: no stable fixed point at the start values, nor at any of {_POINTS} points around; there is no "
@@ -260,3 +265,19 @@ def _starts(objective, bar):
         if all(np.max(np.abs(seen.point - other.point)) > 0.1 for other in chosen):
             chosen.append(seen)
     return first, chosen[:_STARTS], interrupted
+
+
+def _hold_what_has_no_effect(objective, seen):
+    """Keep values at their start that the FC does not depend on, and say so; the others would be chosen with them."""
+    idle = objective.without_effect(seen)
+    if not idle:
+        return False
+    of = f"{' and '.join(idle)} {'is' if len(idle) == 1 else 'are'}"
+    what = f"fit: the FC of the linear response is the same whatever {of}"
+    if len(idle) == len(objective.parameters):
+        raise ValueError(f'{what}, so that there is nothing to fit. Fit through the simulation: method="simulate".')
+    objective.hold(idle)
+    warnings.warn(
+        f"{what}: kept at the start. Leave it out, or fit it through the simulation.", stacklevel=level_of_caller()
+    )
+    return True

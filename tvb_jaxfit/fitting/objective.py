@@ -18,6 +18,8 @@ from .rest import at_rest
 # regional values differ from each other, in parts of their range.
 _CURVED, _REACH = 0.01, 0.4
 _ASTRAY = 30.0
+# Scatter of the entries of a value that is moved to see whether FC depends on it.
+_MOVED = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,7 @@ class Objective:
         sizes = {path: jnp.full_like(image, size_of(self.parameters[path])) for path, image in images.items()}
         self.start, self._tree = ravel_pytree(images)
         self._sizes = ravel_pytree(sizes)[0]
+        self._held = np.zeros(self.start.size, bool)
         self.x = state.initial_conditions[-1]
         self._rest = plain(state)
         # One draw for all pairs, and its opposite: neither favours a pair, and there is no slope along the draw.
@@ -140,13 +143,53 @@ class Objective:
             Of the objective, in the point.
         """
         seen, gradients, slope = self._evaluate(self._array(point), self._rest, x, prior)
-        seen, slope = _seen(point, *seen), np.asarray(slope, float)
+        seen, slope = _seen(point, *seen), np.where(self._held, 0.0, np.asarray(slope, float))
         return (seen if np.all(np.isfinite(slope)) else replace(seen, value=np.inf)), gradients, slope
 
     @cached_property
     def first(self):
         """The point of the start values."""
         return np.asarray(self.start / self._sizes, float)
+
+    def without_effect(self, seen):
+        """Paths of the values on which the FC at a point does not depend: it is the same after each is moved alone.
+
+        Parameters
+        ----------
+        seen : Seen
+            With a stable fixed point.
+
+        Returns
+        -------
+        list of str
+        """
+        random, found = np.random.default_rng(0), []
+        for path, entries in self._entries().items():
+            point = np.array(seen.point)
+            point[entries] += _MOVED * random.normal(size=entries.size)
+            other, *_ = self(point, 0.0, seen.x)
+            if other.is_stable and np.max(np.abs(other.fc - seen.fc)) <= np.sqrt(np.finfo(self.start.dtype).eps):
+                found.append(path)
+        return found
+
+    def hold(self, paths):
+        """Keep the values at some paths at their start, from now on.
+
+        Parameters
+        ----------
+        paths : list of str
+        """
+        for path, entries in self._entries().items():
+            self._held[entries] = path in paths
+
+    def at_start(self, point):
+        """Point with those values at their start that are kept there."""
+        return np.where(self._held, self.first, point)
+
+    def _entries(self):
+        """Entries of a point by path."""
+        places = self._tree(jnp.arange(self.start.size, dtype=self.start.dtype))
+        return {path: np.asarray(entries, int).ravel() for path, entries in places.items()}
 
     def state_of(self, seen):
         """State with the values of a point, which has been at its fixed point for ever."""

@@ -134,9 +134,10 @@ class OptaxOptimizer:
         Raises
         ------
         ValueError
-            Where nothing is marked for fitting, a start value lies outside its bounds, the loss gives no scalar, or
-            ``refresh`` changes more than values; where there is nothing to resume from, or a checkpoint that is damaged
-            or of another fit (what differs is named).
+            Where nothing is marked for fitting, a start value lies outside its bounds, the first step is more than ten
+            times a value's size (of an optimiser such as Adam, whose step no slope changes), the loss gives no scalar,
+            or ``refresh`` changes more than values; where there is nothing to resume from, or a checkpoint that is
+            damaged or of another fit (what differs is named).
         FitFailed
             Where the loss or its gradient is not finite at the start values.
         FileExistsError
@@ -148,14 +149,15 @@ class OptaxOptimizer:
         Warns
         -----
         UserWarning
-            Where the loss does not depend on a parameter, or the checkpoint could not be written (a full disk): the fit
-            goes on. Where a fit is resumed and something in it cannot be compared with what it was, such as a file that
-            the loss reads: it is named.
+            Where the loss does not depend on a parameter, the first step is more than a value's size, or the checkpoint
+            could not be written (a full disk): the fit goes on. Where a fit is resumed and something in it cannot be
+            compared with what it was, such as a file that the loss reads: it is named.
 
         Notes
         -----
-        A loss or gradient that is not finite ends the fit, and ``history.diverged`` says so; it never becomes a fitted
-        value. An interrupt (Ctrl-C) ends it too, and keeps what was reached.
+        A loss or gradient that is not finite ends the fit, and ``history.diverged`` says so, with the values that lie
+        outside their domain; it never becomes a fitted value. An interrupt (Ctrl-C) ends it too, and keeps what was
+        reached.
         """
         refuse_forked("OptaxOptimizer.run")
         check(

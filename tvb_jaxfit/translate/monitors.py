@@ -241,15 +241,8 @@ def leaves(sim):
                 for n in _kernel_names(monitor.hrf_kernel)
             ]
         if _has_coloured_noise(monitor):
-            table.append(
-                Leaf(
-                    f"{path}.obsnoise.ntau",
-                    lambda sim, i=index: sim.monitors[i].obsnoise,
-                    "ntau",
-                    number=True,
-                    positive=True,
-                )
-            )
+            kind = {"number": True, "positive": True}
+            table.append(Leaf(f"{path}.obsnoise.ntau", lambda sim, i=index: sim.monitors[i].obsnoise, "ntau", **kind))
     return table
 
 
