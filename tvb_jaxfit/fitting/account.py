@@ -14,9 +14,9 @@ from ..constraints import MaskedParameter
 from ..parameters import parameters_of
 from ..show import kind_of, traits_of
 from . import refinement
-from .evaluate import is_noisy
 from .evaluation import Evaluation
 from .fit import SEEN, UNSEEN
+from .monitored import is_noisy
 from .recipe import fit_call, tvb_values
 from .runs import moved
 
@@ -146,7 +146,7 @@ def account_of(result, certificate=None, command=None):
         parameters=_parameters(first.initial, result.best, sim),
         evaluation=result.evaluation,
         certificate=certificate,
-        is_noisy=is_noisy(result.best),
+        is_noisy=is_noisy(result.initial),
         facts={"The run": _run(result), "The fit": _options(result), "Versions": versions()},
         code=again | {"The fitted values, in TVB alone": tvb_values(result.best, sim)},
     )

@@ -44,22 +44,6 @@ def resample(state, key):
     return state.replace(integrator=state.integrator.replace(noise=noise.replace(draws=draws)))
 
 
-def is_noisy(state):
-    """Whether a simulation from a state has noise: its integrator draws some, of a dispersion above 0.
-
-    Parameters
-    ----------
-    state : State
-        Plain, or with `Parameter`s.
-
-    Returns
-    -------
-    bool
-    """
-    integrator = state.integrator
-    return "noise" in integrator and bool(np.any(np.asarray(integrator.noise.nsig) > 0.0))
-
-
 def evaluate(
     what,
     target=None,

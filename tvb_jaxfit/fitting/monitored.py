@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..dynamics.monitors import Bold, Monitor
+from ..parameters import plain
 
 
 def choose_monitor(monitors: tuple[Monitor, ...], wanted=None):
@@ -33,3 +34,8 @@ def transient(monitor, leaves):
     filled = np.flatnonzero(np.any(stock != 0.0, axis=(1, 2, 3)))
     empty = int(filled[0]) if filled.size else len(stock)
     return -(-empty * monitor.interim_istep // monitor.istep)
+
+
+def is_noisy(state):
+    """Whether runs from a state draw noise that has a size."""
+    return "noise" in state.integrator and bool(np.any(np.asarray(plain(state).integrator.noise.nsig) > 0.0))

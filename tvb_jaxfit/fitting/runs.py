@@ -15,8 +15,8 @@ from ..translate.clone import clone, configured_clone
 from ..translate.simulator import prepare
 from ..translate.stream import Aside
 from ..writeback import write_back
-from .evaluate import is_noisy, resample
-from .monitored import choose_monitor
+from .evaluate import resample
+from .monitored import choose_monitor, is_noisy
 
 
 @dataclass(frozen=True)
