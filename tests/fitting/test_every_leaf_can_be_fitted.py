@@ -95,7 +95,7 @@ KINDS = {
         (PositiveParameter(regional=True), ":regional:positive") if repeated and np.all(value > 0.0) else None
     ),
     "regional bounded": lambda value, repeated: (
-        (BoundedParameter(lower_bound=-9.0, regional=True), ":regional:-9.0:") if repeated else None
+        (BoundedParameter(lower_bound=-99.0, regional=True), ":regional:-99.0:") if repeated else None
     ),
 }
 # Far smaller than every value: the fit of all of them at once has to stay where the simulation is finite.
