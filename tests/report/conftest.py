@@ -93,7 +93,7 @@ def kinds(fitted):
 def of_weights(fitted):
     """As a fit of connectome weights has it."""
     path = "connectivity.weights"
-    initial = mark(plain(fitted.initial), {path: MaskedParameter(lower_bound=0.0)}, [path], N_NODE)
+    initial = mark(plain(fitted.initial), {path: MaskedParameter(lower_bound=0.0)}, {path: ((N_NODE, N_NODE),)}, N_NODE)
     best = with_values(initial, {path: initial.connectivity.weights.value * 1.01})
     return replace(fitted, initial=initial, best=best, fitted=best, evaluation=None)
 
