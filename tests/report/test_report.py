@@ -380,7 +380,7 @@ def test_the_summary_counts_values_and_tells_one_value_once(fitted, pages, unpri
 def test_values_that_are_numbers_have_their_place_on_the_page(fitted, unprinted):
     _, state = prepare(fitted.sim)
     path = "monitors[0].hrf_kernel.tau_s"
-    began, ended = (mark(state, {path: Parameter(value)}, [path], 5) for value in (0.8, 0.7))
+    began, ended = (mark(state, {path: Parameter(value)}, {path: ((1,), (5,))}, 5) for value in (0.8, 0.7))
     page = Page(reports.report(account.account_of(replace(fitted, initial=began, best=ended))))
     assert [row[0] + row[4] for row in page.table("parameter", "unit")] == [f"{path}0.8", "0.7"]
 
@@ -679,7 +679,7 @@ def test_values_for_tvb_are_in_the_places_and_shapes_that_it_has_them_in(fitted,
     sim, (_, state) = clone(fitted.sim), prepare(fitted.sim)
     free = {"monitors[0].hrf_kernel.tau_s": Parameter(0.7), "model.w": Parameter(0.55, regional=True)}
     free |= {"integrator.noise.nsig": Parameter(2e-5, regional=True)}
-    state = mark(state, free, list(free), 5)
+    state = mark(state, free, dict.fromkeys(free, ((1,), (5,))), 5)
     code = recipe.tvb_values(state, sim)
     exec(code, {"sim": sim})
     assert sim.monitors[0].hrf_kernel.parameters["tau_s"] == 0.7

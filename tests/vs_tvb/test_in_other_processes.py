@@ -220,7 +220,7 @@ def test_a_forked_process_works_before_jax_was_used_and_says_what_to_do_at_once_
     done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stdout.splitlines() if not line.startswith("WARNING")]
-    assert told == ["ran (10, 1, 2, 1)", "state [0.6]", *["True"] * 18]
+    assert told == ["ran (10, 1, 2, 1)", "state 0.6", *["True"] * 18]
 
 
 @pytest.mark.parametrize("transform", [jax.jit, pytest.param(jax.grad, marks=pytest.mark.slow)])
