@@ -98,7 +98,7 @@ def values_problem(fc):
     Returns
     -------
     str
-        With the conversion; empty where the values may be those of an FC.
+        With the conversion; empty where all values are within the range of an FC, see `values_doubt`.
 
     Examples
     --------
@@ -108,10 +108,8 @@ def values_problem(fc):
     'values up to 100, on the diagonal 100: it looks like an FC in percent; give fc / 100'
     """
     off, diagonal = _parts(fc)
-    if off.size == 0:
+    if off.size == 0 or is_in_range(fc):
         return ""
-    if is_in_range(fc):
-        return _within_range(fc, off)
     largest, diagonal = np.max(np.abs(off)), diagonal[~np.isnan(diagonal)]
     is_usual = bool(np.all(_is_usual(diagonal)))
     found = f"values up to {max(largest, np.max(np.abs(diagonal), initial=0.0)):.3g}"
@@ -140,9 +138,21 @@ def _is_zero(diagonal):
     return bool(np.all(np.abs(np.nan_to_num(diagonal)) <= _ZERO))
 
 
-def _within_range(fc, off):
-    """Cause of values that are in the range of correlations, and none nevertheless."""
-    if np.any(off < 0.0):
+def values_doubt(fc):
+    """What values that are within the range of an FC may be in its place.
+
+    Parameters
+    ----------
+    fc : ndarray of float, shape (n, n)
+        Symmetric. NaN for pairs without data.
+
+    Returns
+    -------
+    str
+        Empty where nothing speaks against an FC.
+    """
+    off, _ = _parts(fc)
+    if off.size == 0 or np.any(off < 0.0):
         return ""
     tiny = (off > 0.0) & (off < _TINY * np.max(off))
     # Each pair is there twice.
@@ -151,7 +161,8 @@ def _within_range(fc, off):
             f"{np.sum(tiny) // 2} of {off.size // 2} pairs have values below {_TINY * np.max(off):.1g}, and none is "
             "negative: it looks like p-values, or weights of a connectome; give the correlations of BOLD themselves"
         )
-    if _is_zero(np.diag(fc)) and _lowest(fc) < _NEGATIVE and _lowest(1.0 - fc) >= _POSITIVE:
+    has_all = off.size == fc.size - len(fc)
+    if has_all and _is_zero(np.diag(fc)) and _lowest(fc) < _NEGATIVE and _lowest(1.0 - fc) >= _POSITIVE:
         return "1 - fc is a correlation matrix and fc is none: it looks like a distance; give 1 - fc"
     return ""
 

@@ -52,8 +52,6 @@ NO_FC = {
     "small covariance": (COVARIANCE / 50.0, "a covariance; give d = np.sqrt(np.diag(fc)); fc / np.outer(d, d)", R),
     "products": (N_TIME * R, "a covariance; give d = np.sqrt(np.diag(fc)); fc / np.outer(d, d)", R),
     "tangent": (R - np.diag(np.linspace(1.1, 1.6, N_NODE)), 'kind="correlation"', None),
-    "p-values": (_p_values(), "p-values", None),
-    "p-values with a diagonal of 1": (_with_diagonal(_p_values(), 1.0), "p-values", None),
     "distance": (1.0 - R, "a distance 1 - r; give 1 - fc", R),
     "lengths": (400.0 * (1.0 - R), "lengths or weights of a connectome", None),
     "partial correlations": (_with_diagonal(R, -1.0), "partial correlations", None),
@@ -95,6 +93,20 @@ def test_what_is_no_fc_is_refused_with_its_cause_and_the_conversion_gives_the_fc
     if meant is not None:
         advised = match_target(_as_advised(given, str(caught.value)), LABELS)
         np.testing.assert_allclose(advised, _with_diagonal(meant, 0.0), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "given,doubt",
+    [
+        (_p_values(), "p-values"),
+        (_with_diagonal(_p_values(), 1.0), "p-values"),
+        (1.0 - np.abs(R), "a distance; give 1 - fc"),
+    ],
+)
+def test_of_values_in_the_range_of_an_fc_a_doubt_is_said(given, doubt):
+    with pytest.warns(UserWarning, match=f"target: .*{re.escape(doubt)}") as caught:
+        np.testing.assert_array_equal(match_target(given, LABELS), _with_diagonal(given, 0.0))
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("name", [name for name, (given, *_) in NO_FC.items() if given.shape == (N_NODE, N_NODE)])

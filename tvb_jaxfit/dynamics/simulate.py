@@ -189,10 +189,12 @@ class Simulate:
                 f"{'off' if expected else 'on'} since. Call prepare(sim) again in the mode that is meant "
                 '(jax.config.update("jax_enable_x64", True) before it gives double precision).'
             )
-        if state is not None and state.initial_conditions.dtype.itemsize != (8 if expected else 4):
+        # One that is missing is named later.
+        dtype = getattr(getattr(state, "initial_conditions", None), "dtype", None)
+        if dtype is not None and dtype.itemsize != (8 if expected else 4):
             raise RuntimeError(
                 f"simulate: prepared in {_PRECISIONS[expected]} precision, and State.initial_conditions is of "
-                f"{state.initial_conditions.dtype}. Use the state that came with this simulate, or call prepare(sim) "
+                f"{dtype}. Use the state that came with this simulate, or call prepare(sim) "
                 "again."
             )
         return contextlib.nullcontext() if expected == jax.config.jax_enable_x64 else jax.enable_x64(expected)

@@ -158,7 +158,7 @@ def account_of(result, certificate=None, command=None, simulated=True):
         parameters=_parameters(first.initial, result.best, sim),
         evaluation=result.evaluation,
         certificate=certificate,
-        is_noisy=is_noisy(result.best),
+        is_noisy=is_noisy(result.initial),
         facts={"The run": _run(result), "Data": result.data, "The fit": _options(result), "Versions": versions()},
         code=again | {VALUES: tvb_values(result.best, sim)},
         hemispheres=None if sides is None else sides == "right",

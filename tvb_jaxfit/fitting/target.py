@@ -7,7 +7,8 @@ import numpy as np
 
 from ..arrays import real_array
 from ..data import load_fc
-from ..fc_check import asymmetry_problem, shape_problem, triangle_problem, values_problem
+from ..errors import level_of_caller
+from ..fc_check import asymmetry_problem, shape_problem, triangle_problem, values_doubt, values_problem
 
 
 def match_target(target, region_labels, missing="refuse"):
@@ -37,7 +38,7 @@ def match_target(target, region_labels, missing="refuse"):
     Warns
     -----
     UserWarning
-        Where rows were put into another order.
+        Where rows were put into another order, or values may be p-values, weights or distances.
     """
     labels = [label.decode() if isinstance(label, bytes) else str(label) for label in region_labels]
     target = opened(target)
@@ -57,6 +58,8 @@ def match_target(target, region_labels, missing="refuse"):
     problems = _of_values(target, missing) or _of_pairs(target) or list(filter(None, [values_problem(given)]))
     if problems:
         raise ValueError("target: " + "; ".join(problems) + ".")
+    if doubt := values_doubt(given):
+        warnings.warn(f"target: {doubt}.", stacklevel=level_of_caller())
     return target
 
 
