@@ -102,6 +102,12 @@ def _process(code, **options):
     return started
 
 
+def _cpu_time(pid):
+    """Processor time of a process [s]."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 IN_C = """
 import hashlib
 from tvb_jaxfit.command.signals import interrupting
@@ -115,8 +121,10 @@ with interrupting():
 @pytest.mark.parametrize("first,second", list(itertools.product([signal.SIGTERM, signal.SIGINT], repeat=2)))
 def test_a_second_signal_ends_at_once_while_compiled_code_runs(first, second):
     started = _process(IN_C)
+    began = _cpu_time(started.pid)
     # Until it is in there.
-    time.sleep(0.3)
+    while _cpu_time(started.pid) - began < 0.1:
+        time.sleep(0.01)
     started.send_signal(first)
     assert started.stderr.readline() == "\n"
     assert (
