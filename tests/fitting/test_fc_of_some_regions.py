@@ -58,7 +58,7 @@ def test_without_the_option_it_is_refused_and_the_option_named():
     with pytest.raises(ValueError, match=r'missing: region 1, region 4\).*missing="ignore" \(--missing ignore'):
         match_target(_part(), LABELS)
     # A matrix without labels does not say which regions it is of.
-    with pytest.raises(ValueError, match=r"shape \(4, 4\) for 6 regions; give \(6, 6\). Of some .*DataFrame"):
+    with pytest.raises(ValueError, match=r"shape \(4, 4\) for 6 regions; give \(6, 6\); of some .*DataFrame"):
         match_target(_fc()[np.ix_(KNOWN, KNOWN)], LABELS, "ignore")
 
 

@@ -168,7 +168,7 @@ class Fit:
                 else f"the gradient in {', '.join(bad)} was not finite"
             )
             left = outside(self.state_of(images), self.state_of(self.good))
-            self._end_diverged(step, images, f"{what} after {step} updates{left}")
+            self._end_diverged(step, images, f"{what} after {step} updates", left)
             return False
         if step == 0:
             idle = [path for path, g in gradients.items() if not bool(jnp.any(g))]
@@ -182,16 +182,16 @@ class Fit:
             self._compare(step, value)
         return True
 
-    def _end_diverged(self, step, images, what):
+    def _end_diverged(self, step, images, what, left):
         """End with the last good state, and with the reason; at the start values there is none to end with."""
         values = self._physical(images)
         why = (self.optimizer.explain or self._explain)(with_values(self._refreshed(step, images), values))
         if step == 0:
-            raise FitFailed(f"fit: {what}, at the start values, so that there is nothing to fit. {why}".rstrip())
+            raise FitFailed(f"fit: {what}, at the start values{left}, so that there is nothing to fit. {why}".rstrip())
         there = ", ".join(f"{path} {_range(value)}" for path, value in values.items())
         remedy = "Smaller steps of the optimizer (its learning rate) help, too."
-        self.reason = f"{what}; the last good state is kept"
-        self.diverged = " ".join(filter(None, (f"{what}, at {there}.", why, remedy)))
+        self.reason = f"{what}{left}; the last good state is kept"
+        self.diverged = " ".join(filter(None, (f"{what}, at {there}{left}.", why, remedy)))
 
     def _explain(self, state):
         """What the loss says of a state where it sees its values; empty where it says nothing."""
