@@ -88,6 +88,14 @@ def test_sigterm_in_the_sweep_of_a_linear_fit_writes_its_best_point(files, tmp_p
 ROOT = Path(tvb_jaxfit.__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """SIGINT as at a terminal: what a shell has started in the background ignores it, and its children would, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def _process(code, **options):
     """A Python process that says when it is ready."""
     started = subprocess.Popen(
@@ -125,16 +133,17 @@ def test_a_second_signal_ends_at_once_while_compiled_code_runs(first, second):
     # Until it is in there.
     while _cpu_time(started.pid) - began < 0.1:
         time.sleep(0.01)
-    started.send_signal(first)
-    assert started.stderr.readline() == "\n"
-    assert (
-        started.stderr.readline()
-        == f"tvb-jaxfit: {first.name}: what was reached is written; a second signal ends at once\n"
-    )
-    assert started.poll() is None
-    started.send_signal(second)
-    assert started.wait(timeout=20) == 128 + second
-    started.stdout.close(), started.stderr.close()
+    try:
+        started.send_signal(first)
+        assert started.stderr.readline() == "\n"
+        told = f"tvb-jaxfit: {first.name}: what was reached is written; a second signal ends at once\n"
+        assert started.stderr.readline() == told
+        assert started.poll() is None
+        started.send_signal(second)
+        assert started.wait(timeout=20) == 128 + second
+    finally:
+        started.kill()
+        started.stdout.close(), started.stderr.close()
 
 
 DROPPED = """
