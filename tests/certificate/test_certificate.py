@@ -265,10 +265,8 @@ def delayed(weights_6, connectivity_of):
     return make
 
 
-BY_DEFAULT = ("JansenRit",)
-
-
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k in BY_DEFAULT else pytest.mark.slow) for k in KINDS])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_simulator_passes_with_its_controls_noticed(kind, delayed):
     certificate = tj.certify(delayed(**KINDS[kind]))
     assert certificate, print(certificate)

@@ -10,7 +10,7 @@ import pytest
 from tvb_jaxfit.command import main as program
 from tvb_jaxfit.command.folder import claim, foreign_in, keep, kept
 from tvb_jaxfit.command.main import main
-from tvb_jaxfit.command.options import Refused
+from tvb_jaxfit.command.options import DONE, Refused
 from tvb_jaxfit.fitting import store
 
 from .conftest import FIT, FREE
@@ -18,10 +18,17 @@ from .conftest import FIT, FREE
 NAMES = ["values.json", "values.npz", "fc.npy", "history.csv", "fit.npz", "report.html", "checkpoint.npz"]
 
 
+@pytest.fixture(scope="module")
+def written(files):
+    """A folder of a fit."""
+    assert files.fit(files.folder / "written") == DONE
+    return files.folder / "written"
+
+
 @pytest.fixture
-def former(done, tmp_path):
+def former(written, tmp_path):
     """A folder of a former fit, which may be written to."""
-    shutil.copytree(done.folder, tmp_path / "former")
+    shutil.copytree(written, tmp_path / "former")
     return tmp_path / "former"
 
 

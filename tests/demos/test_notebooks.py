@@ -17,7 +17,6 @@ REDUCED = {
     "plot_3_seed_workflow": ("--quick", 11, "linear response"),
 }
 # The others compile a dozen gradients each.
-QUICK = "plot_1_fit_resting_state"
 
 
 def test_each_demo_has_its_reduced_run():
@@ -46,7 +45,8 @@ def test_no_cell_ends_with_a_run_whose_samples_a_notebook_would_print(demo):
             assert called in ("print", "keep", "tj.write_back", "tj.show_parameters") or called.endswith(".update")
 
 
-@pytest.mark.parametrize("demo", [pytest.param(name, marks=[pytest.mark.slow] * (name != QUICK)) for name in REDUCED])
+@pytest.mark.slow
+@pytest.mark.parametrize("demo", REDUCED)
 def test_each_notebook_runs_and_shows_its_figures(demo, tmp_path, monkeypatch):
     options, n_figures, told = REDUCED[demo]
     monkeypatch.setenv("DEMO", options)

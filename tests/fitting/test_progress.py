@@ -38,7 +38,7 @@ def shown(capsys):
     return [line.strip() for line in capsys.readouterr().err.split("\r") if line.strip()]
 
 
-@pytest.mark.parametrize(("run", "name"), [(optimised, "fit"), (swept, "explore")])
+@pytest.mark.parametrize(("run", "name"), [pytest.param(optimised, "fit", marks=pytest.mark.slow), (swept, "explore")])
 def test_compiling_is_said_and_not_counted(run, name, capsys):
     run(True)
     lines = shown(capsys)

@@ -56,6 +56,7 @@ def test_a_dispersion_for_each_region_has_an_effect(linear):
     assert regional.without_effect(seen) == []
 
 
+@pytest.mark.slow
 def test_it_is_kept_at_its_start_and_the_others_are_fitted(both, monkeypatch):
     monkeypatch.setattr(linear_fit, "_POINTS", 8)
     with (

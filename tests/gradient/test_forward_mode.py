@@ -75,6 +75,7 @@ def test_the_hessian_times_a_vector_is_the_gradient_of_the_slope(loss):
 
 
 @PAIRS_SLOW
+@pytest.mark.slow
 def test_in_a_batch_each_slope_and_each_gradient_is_the_one_by_itself(loss):
     of, (w, weights), direction = loss
     several = jnp.stack([weights, 0.5 * weights])

@@ -72,6 +72,7 @@ def test_fixed_point_is_where_a_simulation_without_noise_ends(connectivity_of, n
     assert not np.any(response.spread) and not np.any(response.fc()) and not np.any(response.reach)
 
 
+@pytest.mark.slow
 def test_modes_that_grow_are_counted(connectivity_of):
     model, function, options = NETWORKS["JansenRit"]()
     linear, state = tj.prepare_linear(simulator(connectivity_of, model, function, **options))

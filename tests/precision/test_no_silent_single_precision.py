@@ -75,7 +75,8 @@ def test_a_linear_response(sim, before):
         linear(state)
 
 
-@pytest.mark.parametrize("before", [pytest.param(True, marks=pytest.mark.slow), False], ids=["off", "on"])
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [True, False], ids=["off", "on"])
 def test_a_fit_and_what_is_asked_of_it(sim, before, tmp_path):
     path = tmp_path / "fit.npz"
     with jax.enable_x64(before):

@@ -64,7 +64,13 @@ def fitted_linearly(sim):
 
 @pytest.mark.parametrize(
     "use",
-    [ran, descended, responded, swept, optimised, fitted, pytest.param(fitted_linearly, marks=pytest.mark.slow)],
+    [
+        ran,
+        descended,
+        swept,
+        fitted,
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (responded, optimised, fitted_linearly)),
+    ],
 )
 def test_what_was_used_is_gone_once_nothing_refers_to_it(build_small, monkeypatch, use):
     # A smaller sweep, and confirmations of seconds instead of 20 minutes.

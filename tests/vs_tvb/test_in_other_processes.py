@@ -45,7 +45,7 @@ def sims(build_small, weights_6, connectivity_of):
     "kind, dumps",
     [
         pytest.param("plain", cloudpickle.dumps, marks=pytest.mark.slow),
-        ("stimulus and other classes", pickle.dumps),
+        pytest.param("stimulus and other classes", pickle.dumps, marks=pytest.mark.slow),
         ("run before", pickle.dumps),
     ],
     ids=["plain", "other classes", "run before"],
