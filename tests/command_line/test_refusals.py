@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.io import savemat
+from tvb.simulator import models
 
 import tvb_jaxfit
 from tvb_jaxfit.command import options, simulator
@@ -326,3 +327,18 @@ def test_defaults_that_are_told_are_those_that_are_used(capsys):
         assert f"(default {said}" in told and options.DEFAULTS[name] == float(said)
     for name in ("model", "coupling", "integrator"):
         assert f"(default {options.DEFAULTS[name]})" in told
+
+
+def test_only_the_class_that_is_asked_for_is_imported():
+    """TVB imports a model when it is asked for, and numba compiles it then, for a second each."""
+
+    class Module:
+        wanted = models.Linear
+
+        @property
+        def other(self):
+            raise AssertionError("imported for nothing")
+
+    assert simulator._class_of(Module(), "wanted", models.Model, "--model") is models.Linear
+    with pytest.raises(AssertionError, match="for nothing"):
+        simulator._class_of(Module(), "missing", models.Model, "--model")

@@ -136,13 +136,14 @@ def _model(models, wanted):
 
 
 def _class_of(module, name, base, option):
-    # Some of TVB's modules find their classes when they are asked for.
-    there = [
-        found
-        for found in dir(module)
-        if isinstance(kind := getattr(module, found), type) and issubclass(kind, base) and kind is not base
-    ]
-    if name not in there:
+    def is_one(found):
+        kind = getattr(module, found, None)
+        return isinstance(kind, type) and issubclass(kind, base) and kind is not base
+
+    # Some of TVB's modules import their classes when they are asked for, and numba compiles them then, for seconds: the
+    # others are looked for only to be named.
+    if not is_one(name):
+        there = list(filter(is_one, dir(module)))
         raise Refused(f"{option} {name}: TVB has none; there is: {', '.join(there)}.{did_you_mean(name, there)}")
     return getattr(module, name)
 
