@@ -203,7 +203,9 @@ def fc_scatter(fc, target, title="", ax=None):
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
     low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
     ax.plot([low, high], [low, high], "k--", linewidth=1.0)
-    ax.scatter(x, y, s=6, alpha=0.3, color=_COLOURS["training"], edgecolors="none")
+    # Few points are to be seen, and many to be told apart.
+    few = x.size < 500
+    ax.scatter(x, y, s=18 if few else 6, alpha=0.8 if few else 0.3, color=_COLOURS["training"], edgecolors="none")
     r, difference = (float(of(fc, target, missing="ignore")) for of in (fc_corr, rmse))
     figures = f"r = {r:.3f}, RMSE = {difference:.3f}"
     ax.set(title=f"{title}\n{figures}".strip(), xlabel="empirical FC", ylabel="simulated FC")
@@ -322,7 +324,7 @@ def regional(values, strength, reference=None, name="", ax=None, hemispheres=Non
         raise ValueError(f"regional: values of shape {values.shape} for {strength.size} regions; give one for each.")
     ax = _axes(ax, 1, (4.6, 3.6))[0]
     if reference is not None:
-        ax.axhline(float(np.ravel(reference)[0]), color=_COLOURS["held out"], linestyle="--", label="global")
+        ax.axhline(float(np.ravel(reference)[0]), color=_COLOURS["held out"], linestyle="--", label="one for all")
     right = _sides(hemispheres, len(values))
     sides = {"left": (~right, "o", "training"), "right": (right, "^", "agrees")}
     sides = sides if np.ptp(right.astype(int)) else {"regional": (..., "o", "training")}
