@@ -315,7 +315,7 @@ def shown(one):
     more += [f"prepare {one['prepare']:.2g}s"] if "prepare" in one else []
     more += [f"{right['difference']:.1e} from {right['from']}" + ("" if right["right"] else ": WRONG")] if right else []
     return (
-        f"{one['work']:44}{one['system']:42}{number(one['median'], 's'):>9}{number(one['min'], 's'):>9}"
+        f"{one['work']:50}{one['system']:42}{number(one['median'], 's'):>9}{number(one['min'], 's'):>9}"
         f"{number(one['first call'], 's'):>9}{number(one['ratio']):>8}{one['asked'] or '':>8}"
         f"{'' if met is None else 'yes' if met else 'NO':>5}  {'; '.join(more)}"
     )
@@ -334,7 +334,7 @@ def main():
     table |= {"units": "seconds, GB, us (microseconds)", "rows": []}
     print(json.dumps(table["machine"]))
     columns = f"{'median':>9}{'min':>9}{'first':>9}{'ratio':>8}{'asked':>8}{'met':>5}"
-    print(f"{'work':44}{'system':42}{columns}")
+    print(f"{'work':50}{'system':42}{columns}")
     for name in arguments.only:
         for one in SECTIONS[name](QUICK if arguments.quick else FULL, tvboptim):
             table["rows"].append(one)
