@@ -64,6 +64,10 @@ class Program:
         """Trace without running: whatever fails there fails here."""
         self._jitted.eval_shape(*arguments)
 
+    def lower(self, *arguments):
+        """The program for arguments like these, to be looked at: as ``jax.jit(function).lower``."""
+        return self._jitted.lower(*arguments)
+
     def compiled(self, *arguments):
         """Function of arguments like these, which neither traces nor compiles: any thread may call it."""
         with contextlib.nullcontext() if self._compiled else doing("compiling"):
