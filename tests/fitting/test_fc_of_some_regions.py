@@ -71,6 +71,7 @@ def test_the_option_excuses_no_other_label():
         match_target(_part([0, 1]), LABELS, "ignore")
 
 
+@pytest.mark.slow
 def test_a_fit_of_it_is_the_fit_of_the_whole_matrix_with_gaps(build_small):
     sim = build_small(steps=400, monitors=[monitors.TemporalAverage(period=40.0)], nsig=1e-5)
     free = {"model.w": tj.BoundedParameter(None, 0.0, 1.0, regional=True)}

@@ -167,7 +167,8 @@ def test_gradient_through_jansen_rits_coupling_equals_central_differences():
 
 
 @pytest.mark.parametrize(
-    "temporal", [equations.GeneralizedSigmoid, pytest.param(equations.Sinusoid, marks=pytest.mark.slow)]
+    "temporal",
+    [pytest.param(one, marks=pytest.mark.slow) for one in (equations.GeneralizedSigmoid, equations.Sinusoid)],
 )
 def test_gradient_through_coloured_multiplicative_noise_and_stimulus_equals_central_differences(temporal):
     stimulus = temporal()

@@ -65,6 +65,7 @@ def test_the_slope_along_a_direction_is_that_of_the_gradient(loss):
 
 
 @PAIRS_SLOW
+@pytest.mark.slow
 def test_the_hessian_times_a_vector_is_the_gradient_of_the_slope(loss):
     of, at, direction = loss
     forward_over_reverse = jax.jit(lambda at: jax.jvp(jax.grad(of, (0, 1)), at, direction)[1])(at)

@@ -256,6 +256,7 @@ def test_another_fixed_point_is_felt_before_it_is_there(build_small, weights_6):
     assert float(slope) == pytest.approx(float(left(before + h) - left(before - h)) / (2.0 * h), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_reach_is_that_of_the_normal_form(wong_wang):
     # Without coupling each node is x' = f(x) + noise: to second order the mean moves by f'' v / (2 |f'|).
     linear, state = wong_wang
