@@ -298,6 +298,7 @@ def coupled_epileptor():
         (coupled_epileptor, monitors.iEEG, SensorsInternal, projections.ProjectionSurfaceSEEG),
     ],
 )
+@pytest.mark.slow
 def test_projections_onto_sensors_pass_with_their_observation_noise(model, kind, sensors, matrix, delayed):
     sim = delayed(model, monitors=[projection(kind, sensors, matrix)])
     sim.connectivity.cortical, sim.connectivity.orientations = np.ones(6, dtype=bool), np.zeros((6, 3))

@@ -150,6 +150,7 @@ def test_a_report_says_how_to_have_what_is_not_in_it(files, tmp_path, instead):
     assert "<code>--evaluate 8 --tvb</code>" in text and "<code>--certify</code>" in text
 
 
+@pytest.mark.slow
 def test_a_report_made_anew_is_the_same_page(done, tmp_path, capsys):
     page = (done.folder / "report.html").read_bytes()
     assert main(["report", str(done.folder), "--to", str(tmp_path / "other.html")]) == 0

@@ -370,6 +370,7 @@ def test_a_fit_keeps_a_checkpoint_and_goes_on_from_it(tmp_path):
     np.testing.assert_array_equal(again.loss[:3], first.loss)
 
 
+@pytest.mark.slow
 def test_a_fit_in_single_precision_ends_where_one_in_double_precision_does():
     double = _fit()
     with jax.enable_x64(False):

@@ -58,6 +58,7 @@ def short(monkeypatch):
     monkeypatch.setattr(confirmation, "STEPS", 5_000)
 
 
+@pytest.mark.slow
 def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target, monkeypatch):
     # As of an endless recording, and whatever the values: nothing but the target counts.
     monkeypatch.setattr(LinearResponse, "z_error", lambda response, length, monitor: 0.0)

@@ -55,6 +55,7 @@ def test_compiling_is_said_and_not_counted(run, name, capsys):
     assert shown(capsys) == []
 
 
+@pytest.mark.slow
 def test_a_fit_and_an_evaluation_speak_before_they_translate(build_small, capsys):
     sim = build_small(steps=60, monitors=[monitors.TemporalAverage(period=8.0)])
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))

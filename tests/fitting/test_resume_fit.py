@@ -61,6 +61,7 @@ def copied(begun, tmp_path):
     return shutil.copy(begun, tmp_path / "fit.npz")
 
 
+@pytest.mark.slow
 def test_the_same_script_in_another_process_goes_on_with_more_steps_to_the_same_end(copied):
     whole, resumed = fitted(None), fitted(copied, resume=True)
     np.testing.assert_array_equal(resumed.history.loss, whole.history.loss)

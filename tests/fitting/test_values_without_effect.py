@@ -44,6 +44,7 @@ def both(linear):
     return _objective(linear, **{"coupling.a": tj.PositiveParameter(0.003), NSIG: tj.PositiveParameter(1e-4)})
 
 
+@pytest.mark.slow
 def test_one_dispersion_for_all_has_no_effect_on_fc_and_the_coupling_has(both):
     seen, *_ = both(both.first, 0.0, both.x)
     assert both.without_effect(seen) == [NSIG]

@@ -134,8 +134,12 @@ HARD = {
 }
 
 
+# Programs of their own, which take as long again to compile.
+SLOW = ("no coupling", "a region without connections")
+
+
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.slow) if case == "no coupling" else case for case in HARD]
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in HARD]
 )
 def test_hard_cases_have_the_gradients_of_central_differences(wong_wang, case):
     linear, state = wong_wang

@@ -72,6 +72,7 @@ def test_one_that_is_not_regional_stays_one_value(prepared):
     assert fitted.model.w.shape == ()
 
 
+@pytest.mark.slow
 def test_gradients_outside_of_a_fit_are_regional(prepared):
     simulate, state = prepared
     state.model.w = tj.Parameter(0.5, regional=True)
