@@ -73,7 +73,8 @@ def described(array):
     str
     """
     shape = " x ".join(str(n) for n in np.shape(array))
-    own, file = f"{shape} values, SHA-256 of them as float64 {digest(array)}", file_of(array)
+    key = digest(array)
+    own, file = f"{shape} values, SHA-256 of them as float64 {key}", _FILES.get(key)
     return own if file is None else f"{file}; {own}"
 
 

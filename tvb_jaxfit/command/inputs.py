@@ -37,23 +37,18 @@ def input_problems(options):
         problems += _of_simulator(options.simulator)
     for path, value in settings_of(options.set or [])[0].items():
         if isinstance(value, str):
-            problems += [f"--set {path}: {reason}" for reason in _refusals(load_array, value[1:], path)]
+            try:
+                load_array(value[1:], path)
+            except Refused as refused:
+                problems += [f"--set {path}: {reason}" for reason in refused.reasons]
     return problems
 
 
-def _refusals(read, *arguments):
+def _of_fc(name):
     try:
-        read(*arguments)
+        fc = np.asarray(load_fc(name), float)
     except Refused as refused:
         return refused.reasons
-    return ()
-
-
-def _of_fc(name):
-    reasons = _refusals(load_fc, name)
-    if reasons:
-        return reasons
-    fc = np.asarray(load_fc(name), float)
     if fc.ndim == 2 and fc.shape[0] != fc.shape[1]:
         cause = shape_problem(fc.shape, min(fc.shape))
         return [f"--fc {name}: shape {fc.shape}{cause and f'; {cause}'}"]
