@@ -7,11 +7,11 @@ FC ──loss──▶ fit ──write_back──▶ TVB Simulator
 import importlib
 
 _HOMES = {
-    "prepare": "translate.simulator",
-    "prepare_linear": "translate.linear",
-    "LinearResponse": "dynamics.linear_response",
-    "certify": "certificate",
-    "Certificate": "certificate",
+    "prepare": "translate.prepare",
+    "prepare_linear": "translate.prepare_linear",
+    "LinearResponse": "linear_response.response",
+    "certify": "certificate.certify",
+    "Certificate": "certificate.certify",
     "compute_fc": "observation",
     "fc_corr": "loss",
     "rmse": "loss",
@@ -21,7 +21,7 @@ _HOMES = {
     "PositiveParameter": "constraints",
     "NormalisedParameter": "constraints",
     "MaskedParameter": "constraints",
-    "show_parameters": "show",
+    "show_parameters": "reporting.parameter_table",
     "State": "state",
     "OptaxOptimizer": "fitting.optimizer",
     "History": "fitting.history",
@@ -32,19 +32,19 @@ _HOMES = {
     "StopOnPlateau": "fitting.callbacks",
     "fit": "fitting.fit",
     "FitResult": "fitting.fit",
-    "evaluate": "fitting.evaluate",
-    "Evaluation": "fitting.evaluation",
-    "resample": "fitting.evaluate",
-    "cache": "fitting.cache",
-    "set_cache_path": "fitting.cache",
-    "GridAxis": "fitting.explore",
-    "UniformAxis": "fitting.explore",
-    "LatinHypercubeAxis": "fitting.explore",
-    "DataAxis": "fitting.explore",
-    "Space": "fitting.explore",
-    "ParallelExecution": "fitting.execution",
-    "SequentialExecution": "fitting.execution",
-    "Exploration": "fitting.exploration",
+    "evaluate": "evaluation.evaluate",
+    "Evaluation": "evaluation.scores",
+    "resample": "evaluation.evaluate",
+    "cache": "persistence.cache",
+    "set_cache_path": "persistence.cache",
+    "GridAxis": "exploration.space",
+    "UniformAxis": "exploration.space",
+    "LatinHypercubeAxis": "exploration.space",
+    "DataAxis": "exploration.space",
+    "Space": "exploration.space",
+    "ParallelExecution": "exploration.execution",
+    "SequentialExecution": "exploration.execution",
+    "Exploration": "exploration.results",
     "write_back": "writeback",
     "JaxBackend": "backend",
     "load_connectivity": "data",
@@ -69,7 +69,7 @@ def __getattr__(name):
     if name not in _HOMES:
         hint = ""
         if not name.startswith("_"):
-            from .suggestions import did_you_mean
+            from .checks.suggestions import did_you_mean
 
             hint = did_you_mean(name, __all__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{hint}")

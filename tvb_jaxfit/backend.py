@@ -5,10 +5,10 @@ import math
 import numpy as np
 from tvb.simulator.backend.base import BaseBackend
 
-from . import options as allowed
-from .options import check
+from .checks import options as allowed
+from .checks.options import check
 from .translate.assemble import assemble
-from .translate.simulator import translated
+from .translate.prepare import translated
 
 
 class JaxBackend(BaseBackend):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .matrix_files import read_array
-from .options import check, either, path, text
-from .provenance import remember
-from .suggestions import did_you_mean
+from .checks.options import check, either, path, text
+from .checks.suggestions import did_you_mean
+from .persistence.matrix_files import read_array
+from .persistence.provenance import remember
 
 __all__ = ["load_connectivity", "load_fc", "load_functional_connectivity", "load_structural_connectivity"]
 

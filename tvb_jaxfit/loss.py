@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tvb_jaxfit.observation import standardise
-
-from .arrays import real_array, unmasked
-from .fc_check import is_in_range, shape_problem, values_problem
-from .options import check, flag, one_of
-from .processes import refuse_forked
+from .checks.arrays import real_array, unmasked
+from .checks.fc import is_in_range, shape_problem, values_problem
+from .checks.options import check, flag, one_of
+from .observation import standardise
+from .runtime.processes import refuse_forked
 
 __all__ = ["fc_corr", "rmse", "rmse_corr"]
 

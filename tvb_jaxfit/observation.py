@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .arrays import unmasked
-from .processes import refuse_forked
+from .checks.arrays import unmasked
+from .runtime.processes import refuse_forked
 
 __all__ = ["compute_fc", "correlations", "standardise"]
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .arrays import real_array
-from .options import check, flag
-from .processes import Portable, refuse_forked
+from .checks.arrays import real_array
+from .checks.options import check, flag
+from .runtime.processes import Portable, refuse_forked
 from .state import State
 
 # How far inside a value on its bound is taken, as a part of the range (or of 1): at the bound its image is infinite.

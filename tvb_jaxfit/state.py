@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from .arrays import real_array
+from .checks.arrays import real_array
+from .checks.suggestions import did_you_mean
 from .markup import shown_in_notebook, table, tag
-from .processes import Portable
-from .suggestions import did_you_mean
+from .runtime.processes import Portable
 
 # What may stand for an array in a state.
 _ARRAYS = (np.ndarray, np.generic, jax.Array, list, tuple, str, bytes, complex)

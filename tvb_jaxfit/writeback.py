@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import real_array
+from .checks.arrays import real_array
+from .checks.options import check, flag
 from .errors import DomainWarning
-from .options import check, flag
 from .parameters import plain
 from .state import State, get_path
 from .translate import derived, origin
@@ -16,9 +16,9 @@ from .translate import position as positions
 from .translate.assemble import leaves
 from .translate.clone import clone, configured_clone
 from .translate.complete import components
-from .translate.leaves import fits, misfit
+from .translate.parameter_map import fits, misfit
+from .translate.prepare import refusals
 from .translate.shapes import is_position, paths_of
-from .translate.simulator import refusals
 
 
 @dataclass(frozen=True)

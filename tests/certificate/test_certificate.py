@@ -10,13 +10,13 @@ from tvb.simulator.coupling import Linear
 from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
-from tvb_jaxfit import certificate as module
+from tvb_jaxfit.certificate import certify as module
 from tvb_jaxfit.dynamics import schemes
-from tvb_jaxfit.translate import coupling as translate_coupling
-from tvb_jaxfit.translate import field as translate_field
-from tvb_jaxfit.translate import integrator as translate_integrator
-from tvb_jaxfit.translate import noise as translate_noise
-from tvb_jaxfit.translate import simulator as translate_simulator
+from tvb_jaxfit.translate import prepare as translate_simulator
+from tvb_jaxfit.translate.components import coupling as translate_coupling
+from tvb_jaxfit.translate.components import integrator as translate_integrator
+from tvb_jaxfit.translate.components import noise as translate_noise
+from tvb_jaxfit.translate.components import vector_field as translate_field
 
 CONTROLS = [
     "coupling removed",

@@ -9,10 +9,10 @@ from tvb.simulator import coupling, integrators, models, monitors, noise
 from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
-from tvb_jaxfit import certificate as module
-from tvb_jaxfit import controls
-from tvb_jaxfit.translate import integrator as translate_integrator
-from tvb_jaxfit.translate import simulator as translate_simulator
+from tvb_jaxfit.certificate import certify as module
+from tvb_jaxfit.certificate import controls
+from tvb_jaxfit.translate import prepare as translate_simulator
+from tvb_jaxfit.translate.components import integrator as translate_integrator
 from tvb_jaxfit.translate.divergence import Watch
 
 REMOVED, TRANSPOSED, SHIFTED, DELAYS = (
@@ -240,7 +240,7 @@ def test_a_mistake_beside_which_the_steps_are_right_makes_it_fail_where_nothing_
 
 
 def test_steps_are_compared_in_blocks_as_in_one(make, monkeypatch):
-    from tvb_jaxfit import stepwise
+    from tvb_jaxfit.certificate.certify import stepwise
 
     sim = make(nsig=[1e-4], length=30.0)
     whole = tj.certify(sim).step

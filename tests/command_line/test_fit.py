@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tvb_jaxfit
+from tests.conftest import FIT, FREE, LABELS, N_NODE
 from tvb_jaxfit.command import fit as command
 from tvb_jaxfit.command import main as program
 from tvb_jaxfit.command.folder import kept
@@ -23,8 +24,6 @@ from tvb_jaxfit.errors import FitFailed
 from tvb_jaxfit.fitting.checkpoint import Anew
 from tvb_jaxfit.fitting.fit import FitResult
 from tvb_jaxfit.parameters import with_values
-
-from .conftest import FIT, FREE, LABELS, N_NODE
 
 FILES = {"values.json", "values.npz", "fc.npy", "history.csv", "fit.npz", "report.html", "checkpoint.npz"}
 SCRIPT = """

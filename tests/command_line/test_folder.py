@@ -7,13 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.conftest import FIT, FREE
 from tvb_jaxfit.command import main as program
 from tvb_jaxfit.command.folder import claim, foreign_in, keep, kept
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.options import DONE, Refused
-from tvb_jaxfit.fitting import store
-
-from .conftest import FIT, FREE
+from tvb_jaxfit.persistence import serialise as store
 
 NAMES = ["values.json", "values.npz", "fc.npy", "history.csv", "fit.npz", "report.html", "checkpoint.npz"]
 

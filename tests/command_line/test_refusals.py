@@ -244,7 +244,7 @@ def test_an_fc_of_other_regions_and_unknown_parameters_are_refused(files, tmp_pa
 def test_certify_says_whether_tvb_agrees(files, capsys, monkeypatch):
     from dataclasses import replace
 
-    import tvb_jaxfit.certificate as certificate
+    import tvb_jaxfit.certificate.certify as certificate
 
     arguments = ["certify", *files.simulator(), "--simulation-length", "2000"]
     assert main(arguments) == 0

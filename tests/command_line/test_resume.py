@@ -10,7 +10,7 @@ from tvb_jaxfit.command import main as program
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.options import parser
 from tvb_jaxfit.command.resume import deciding
-from tvb_jaxfit.fitting.store import write
+from tvb_jaxfit.persistence.serialise import write
 
 FC = np.array([[1.0, 0.25, 0.5], [0.25, 1.0, -0.125], [0.5, -0.125, 1.0]])
 BEGUN = {

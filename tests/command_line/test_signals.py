@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 
 import tvb_jaxfit
+from tests.conftest import N_NODE
 from tvb_jaxfit.command import fit as command
 from tvb_jaxfit.command.folder import kept
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.signals import interrupting
-from tvb_jaxfit.fitting import linear_fit
-
-from .conftest import N_NODE
+from tvb_jaxfit.fitting.linear import fit as linear_fit
 
 SIMULATOR = (
     *("--speed", "inf", "--dt", "4", "--nsig", "1e-5", "--bold-period", "500", "--simulation-length", "26000"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
-from tvb_jaxfit.arrays import real_array
+from tvb_jaxfit.checks.arrays import real_array
 
 REFUSED = {
     "masked": (np.ma.masked_array([1.0, 999.0], mask=[0, 1]), "mask would be lost"),

@@ -6,7 +6,7 @@ import pytest
 from tvb.simulator.lab import models, monitors, noise
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.fitting.monitored import refuse_no_fc
+from tvb_jaxfit.evaluation.fc_monitor import refuse_no_fc
 
 N_NODE = 6
 
@@ -155,7 +155,7 @@ def test_compute_fc_names_the_monitor_too():
 
 
 def test_noise_of_no_size_is_none(build_small):
-    from tvb_jaxfit.fitting.monitored import is_noisy
+    from tvb_jaxfit.evaluation.fc_monitor import is_noisy
 
     for nsig, noisy in ((0.0, False), (1e-9, True)):
         sim = build_small(steps=20)

@@ -11,9 +11,9 @@ import pytest
 from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit import options
+from tvb_jaxfit.checks import options
 from tvb_jaxfit.command.options import is_refusal
-from tvb_jaxfit.fitting import yardsticks
+from tvb_jaxfit.evaluation import baselines as yardsticks
 
 
 class Odd:

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import pytest
 
 import tvb_jaxfit as tj
-from tvb_jaxfit import options
+from tvb_jaxfit.checks import options
+from tvb_jaxfit.checks.suggestions import nearest
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.fitting.free import mark
 from tvb_jaxfit.state import get_path, with_path
-from tvb_jaxfit.suggestions import nearest
 
 PATHS = ["model.w", "model.I_o", "model.J_N", "coupling.a", "monitors[0].hrf_kernel.tau_s"]
 

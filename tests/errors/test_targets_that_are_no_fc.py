@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import tvb_jaxfit as tj
-from tvb_jaxfit import fc_check
-from tvb_jaxfit.fitting import yardsticks
-from tvb_jaxfit.fitting.target import match_target
+from tvb_jaxfit.checks import fc as fc_check
+from tvb_jaxfit.evaluation import baselines as yardsticks
+from tvb_jaxfit.evaluation.target import match_target
 
 N_NODE, N_TIME = 8, 300
 LABELS = [f"region {i}" for i in range(N_NODE)]

@@ -17,8 +17,8 @@ import pytest
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, Parameter, State, cache, set_cache_path
-from tvb_jaxfit.fitting import store
-from tvb_jaxfit.fitting.parts import NotKeyed
+from tvb_jaxfit.persistence import serialise as store
+from tvb_jaxfit.persistence.fingerprint_objects import NotKeyed
 
 
 class Counter(tj.SavingCallback):
@@ -39,7 +39,7 @@ class Counter(tj.SavingCallback):
 @pytest.fixture(autouse=True)
 def kept(tmp_path, monkeypatch):
     """Directory of the cache."""
-    monkeypatch.setattr(sys.modules["tvb_jaxfit.fitting.cache"], "_path", None)
+    monkeypatch.setattr(sys.modules["tvb_jaxfit.persistence.cache"], "_path", None)
     set_cache_path(tmp_path / "kept")
     return tmp_path / "kept"
 
@@ -89,7 +89,7 @@ def test_what_is_computed_in_any_case_takes_the_place_of_what_was_kept():
 
 
 def test_where_no_place_is_named_it_is_a_folder_in_the_current_directory(tmp_path, monkeypatch):
-    spec = importlib.util.find_spec("tvb_jaxfit.fitting.cache")
+    spec = importlib.util.find_spec("tvb_jaxfit.persistence.cache")
     untold = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(untold)
     monkeypatch.chdir(tmp_path)

@@ -30,14 +30,14 @@ from tvb.simulator.lab import models
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import cache, set_cache_path
-from tvb_jaxfit.fitting.content import digest, seen
-from tvb_jaxfit.fitting.libraries import _recorded
-from tvb_jaxfit.fitting.parts import NotKeyed
+from tvb_jaxfit.persistence.fingerprint import digest, seen
+from tvb_jaxfit.persistence.fingerprint_objects import NotKeyed
+from tvb_jaxfit.persistence.installed import _recorded
 
 
 @pytest.fixture(autouse=True)
 def _place(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["tvb_jaxfit.fitting.cache"], "_path", None)
+    monkeypatch.setattr(sys.modules["tvb_jaxfit.persistence.cache"], "_path", None)
     set_cache_path(tmp_path / "kept")
 
 
@@ -510,7 +510,7 @@ def _key_there(folder, package):
         import sys
         sys.path.insert(0, sys.argv[1])
         import installed_of_a_test
-        from tvb_jaxfit.fitting.content import digest
+        from tvb_jaxfit.persistence.fingerprint import digest
         print(digest(lambda x: installed_of_a_test.scaled(x)))
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(package.parent)]
@@ -536,7 +536,7 @@ def test_of_a_package_with_a_record_what_was_edited_counts(tmp_path, monkeypatch
     record = f"installed_of_a_test/inner.py,sha256={hashed},12\nof_a_test-1.0.dist-info/RECORD,,\n"
     (info / "RECORD").write_text(record)
     monkeypatch.syspath_prepend(package.parent)
-    libraries = sys.modules["tvb_jaxfit.fitting.libraries"]
+    libraries = sys.modules["tvb_jaxfit.persistence.installed"]
     libraries._distributions.cache_clear()
     _recorded.cache_clear()
     assert _recorded("installed_of_a_test") == ""

@@ -25,8 +25,8 @@ from tvb_jaxfit import (
     StopOnLoss,
     StopOnPlateau,
 )
-from tvb_jaxfit.fitting import store
 from tvb_jaxfit.fitting.callbacks import Callback
+from tvb_jaxfit.persistence import serialise as store
 
 OPTIMIZERS = {
     "adam": lambda: optax.adam(optax.cosine_decay_schedule(0.2, 40)),

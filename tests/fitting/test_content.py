@@ -19,9 +19,10 @@ from tvb.simulator.lab import coupling, models, monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, MultiCallback, Parameter, SavingCallback, State, StopOnPlateau
-from tvb_jaxfit.fitting import code, content
-from tvb_jaxfit.fitting.content import digest
-from tvb_jaxfit.fitting.parts import NotKeyed
+from tvb_jaxfit.persistence import fingerprint as content
+from tvb_jaxfit.persistence import fingerprint_code as code
+from tvb_jaxfit.persistence.fingerprint import digest
+from tvb_jaxfit.persistence.fingerprint_objects import NotKeyed
 
 BASE = """
 import math

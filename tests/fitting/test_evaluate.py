@@ -10,9 +10,9 @@ import pytest
 from tvb.simulator.lab import coupling, models, monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.fitting import evaluate as module
-from tvb_jaxfit.fitting import yardsticks
-from tvb_jaxfit.fitting.runs import Runs, runs_of_fit
+from tvb_jaxfit.evaluation import baselines as yardsticks
+from tvb_jaxfit.evaluation import evaluate as module
+from tvb_jaxfit.evaluation.runs import Runs, runs_of_fit
 from tvb_jaxfit.parameters import plain
 
 N_NODE = 6

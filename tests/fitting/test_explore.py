@@ -26,7 +26,7 @@ from tvb_jaxfit import (
     State,
     UniformAxis,
 )
-from tvb_jaxfit.fitting import execution
+from tvb_jaxfit.exploration import execution
 from tvb_jaxfit.state import with_path
 
 N_NODE = 5

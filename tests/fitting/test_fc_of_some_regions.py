@@ -8,8 +8,8 @@ from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.command.matrices import load_array
-from tvb_jaxfit.fitting.target import match_target
-from tvb_jaxfit.fitting.yardsticks import named_targets
+from tvb_jaxfit.evaluation.baselines import named_targets
+from tvb_jaxfit.evaluation.target import match_target
 
 N_NODE = 6
 LABELS = [f"region {i}" for i in range(N_NODE)]

@@ -10,11 +10,12 @@ from tvb.simulator.lab import models, monitors
 import tvb_jaxfit as tj
 from tests.conftest import simulator
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter
-from tvb_jaxfit.dynamics.linear_response import LinearResponse
-from tvb_jaxfit.fitting import confirmation, linear_fit
 from tvb_jaxfit.fitting import fit as fit_module
-from tvb_jaxfit.fitting.descent import descend
-from tvb_jaxfit.fitting.objective import Objective
+from tvb_jaxfit.fitting.linear import confirmation
+from tvb_jaxfit.fitting.linear import fit as linear_fit
+from tvb_jaxfit.fitting.linear.lbfgs import descend
+from tvb_jaxfit.fitting.linear.objective import Objective
+from tvb_jaxfit.linear_response.response import LinearResponse
 from tvb_jaxfit.parameters import parameters_of, plain
 
 N_NODE = 6

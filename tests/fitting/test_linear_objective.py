@@ -9,8 +9,8 @@ from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tests.conftest import white_matter
-from tvb_jaxfit.dynamics.linear_response import LinearResponse
-from tvb_jaxfit.fitting.objective import _ASTRAY, Objective, scattered
+from tvb_jaxfit.fitting.linear.objective import _ASTRAY, Objective, scattered
+from tvb_jaxfit.linear_response.response import LinearResponse
 
 N_NODE = 6
 LENGTH = 30_000.0

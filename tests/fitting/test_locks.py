@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tvb_jaxfit.fitting.locks import alone
+from tvb_jaxfit.persistence.locks import alone
 
 ROOT = Path(__file__).parents[2]
 FORKS = """

@@ -10,12 +10,12 @@ from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import plot
-from tvb_jaxfit.fitting import yardsticks
+from tvb_jaxfit.evaluation import baselines as yardsticks
+from tvb_jaxfit.evaluation.target import match_target
 from tvb_jaxfit.fitting.fit import SEEN, UNSEEN
-from tvb_jaxfit.fitting.linear_fit import endless
+from tvb_jaxfit.fitting.linear.fit import endless
+from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.fitting.losses import checked_loss
-from tvb_jaxfit.fitting.objective import Objective
-from tvb_jaxfit.fitting.target import match_target
 
 N_NODE = 6
 LABELS = np.array([f"region {i}" for i in range(N_NODE)])

@@ -10,8 +10,9 @@ import pytest
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.fitting import confirmation, linear_fit
-from tvb_jaxfit.progress import announced, doing, progress_bar
+from tvb_jaxfit.fitting.linear import confirmation
+from tvb_jaxfit.fitting.linear import fit as linear_fit
+from tvb_jaxfit.runtime.progress import announced, doing, progress_bar
 
 # What the loss takes to be traced [s], and the clock of a bar: steps done, and seconds from the first one on.
 SLOW = 2.0

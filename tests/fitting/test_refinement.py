@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, PositiveParameter
-from tvb_jaxfit.fitting import refinement
+from tvb_jaxfit.fitting.linear import refinement
 
 
 @pytest.mark.parametrize("value", [4e-6, 0.05, 30.0])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tvb_jaxfit.fitting.target import match_target
+from tvb_jaxfit.evaluation.target import match_target
 
 LABELS = np.array(["lA", "lB", "rA", "rB"])
 

@@ -10,8 +10,8 @@ import scipy.io
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.command.matrices import load_fc
-from tvb_jaxfit.fitting import yardsticks
-from tvb_jaxfit.fitting.target import match_target
+from tvb_jaxfit.evaluation import baselines as yardsticks
+from tvb_jaxfit.evaluation.target import match_target
 
 LABELS = ["lA", "lB", "l<C>", "rA", "rB"]
 FC = np.corrcoef(np.random.default_rng(3).normal(size=(5, 60)) + np.random.default_rng(4).normal(size=60))

@@ -10,10 +10,10 @@ from tvb.datatypes.connectivity import Connectivity
 from tvb.simulator import coupling, integrators, models, monitors
 from tvb.simulator.simulator import Simulator
 
+from tvb_jaxfit.jaxpr.interpret import interpret
 from tvb_jaxfit.state import State
 from tvb_jaxfit.translate import traits
-from tvb_jaxfit.translate.interpret import interpret
-from tvb_jaxfit.translate.simulator import translated
+from tvb_jaxfit.translate.prepare import translated
 
 N_NODE = 4
 MODELS = models.ModelsEnum.get_base_model_subclasses()

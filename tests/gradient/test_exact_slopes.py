@@ -15,8 +15,8 @@ from tvb.simulator.models.base import Model
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator
-from tvb_jaxfit.dynamics.scales import exact_slopes
-from tvb_jaxfit.translate.source import follow
+from tvb_jaxfit.jaxpr.exact_slopes import exact_slopes
+from tvb_jaxfit.translate.tracing.method import follow
 
 LN2 = np.log(np.longdouble(2.0))
 

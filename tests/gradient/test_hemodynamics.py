@@ -11,7 +11,8 @@ from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import dynamics
-from tvb_jaxfit.dynamics import adjoint, hemodynamics
+from tvb_jaxfit.dynamics import adjoint
+from tvb_jaxfit.dynamics import decimated_filter as hemodynamics
 from tvb_jaxfit.parameters import with_values
 
 # TVB's own sampling of 20 s at 250 Hz; its first sample is at 0.

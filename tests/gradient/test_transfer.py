@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tvb_jaxfit.dynamics.transfer import rectifier
+from tvb_jaxfit.dynamics.transfer_function import rectifier
 
 value = jax.jit(rectifier)
 slope = jax.jit(jax.grad(rectifier))

@@ -9,7 +9,8 @@ from tvb.datatypes import equations
 from tvb.simulator import monitors, noise
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.dynamics import linear_response, spectral
+from tvb_jaxfit.linear_response import response as linear_response
+from tvb_jaxfit.linear_response import spectral
 from tvb_jaxfit.state import with_path
 from tvb_jaxfit.translate.clone import configured_clone
 

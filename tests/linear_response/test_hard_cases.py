@@ -94,7 +94,7 @@ def test_modes_that_grow_are_counted(connectivity_of):
 
 @pytest.mark.slow
 def test_slowest_eigenvalues_by_arnoldi_are_those_of_the_whole_matrix(connectivity_of, monkeypatch):
-    from tvb_jaxfit.dynamics import slowest
+    from tvb_jaxfit.linear_response import eigenvalues as slowest
 
     model, function, options = NETWORKS["JansenRit"]()
     linear, state = tj.prepare_linear(simulator(connectivity_of, model, function, **options))

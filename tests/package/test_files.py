@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tvb_jaxfit import files
-from tvb_jaxfit.files import finish, together, whole
+from tvb_jaxfit.persistence import atomic as files
+from tvb_jaxfit.persistence.atomic import finish, together, whole
 
 ROOT = Path(__file__).parents[2]
 WRITER = """

@@ -8,13 +8,13 @@ import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 from tvb_jaxfit import BoundedParameter, Certificate, MaskedParameter, Parameter, fit
-from tvb_jaxfit.certificate import Comparison
-from tvb_jaxfit.fitting.account import VALUES, Account, Fitted
-from tvb_jaxfit.fitting.evaluation import Evaluation
+from tvb_jaxfit.certificate.certify import Comparison
+from tvb_jaxfit.evaluation.baselines import Targets
+from tvb_jaxfit.evaluation.scores import Evaluation
 from tvb_jaxfit.fitting.fit import mark
 from tvb_jaxfit.fitting.history import History, Validation
-from tvb_jaxfit.fitting.yardsticks import Targets
 from tvb_jaxfit.parameters import plain, with_values
+from tvb_jaxfit.reporting.summary import VALUES, Account, Fitted
 
 # What HTML would take for its own.
 LABELS = np.array(["<b>&", '"quoted"', "<script>alert(1)</script>", "r3", "été"])

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tvb_jaxfit.fitting import report as reports
-from tvb_jaxfit.fitting.headline import headline
+from tvb_jaxfit.evaluation.baselines import Targets
 from tvb_jaxfit.fitting.history import History, Validation
-from tvb_jaxfit.fitting.yardsticks import Targets
-from tvb_jaxfit.page import tag
+from tvb_jaxfit.reporting import report as reports
+from tvb_jaxfit.reporting.headline import headline
+from tvb_jaxfit.reporting.html import tag
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tvb_jaxfit.fitting import report as reports
 from tvb_jaxfit.fitting.fit import FitResult
+from tvb_jaxfit.reporting import report as reports
 
 
 @pytest.fixture

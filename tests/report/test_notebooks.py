@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tvb_jaxfit import BoundedParameter, GridAxis, Parameter, SequentialExecution, Space, State
-from tvb_jaxfit.dynamics.linear_response import LinearResponse
 from tvb_jaxfit.fitting.fit import FitResult
 from tvb_jaxfit.fitting.history import Validation
-from tvb_jaxfit.show import ParameterTree
+from tvb_jaxfit.linear_response.response import LinearResponse
+from tvb_jaxfit.reporting.parameter_table import ParameterTree
 
 MARKUP = "<script>alert('1')</script>"
 

@@ -10,7 +10,7 @@ from tvb.datatypes.connectivity import Connectivity
 from tvb_jaxfit import load_connectivity, load_functional_connectivity
 from tvb_jaxfit.command.matrices import load_array, load_fc
 from tvb_jaxfit.command.simulator import _connectivity
-from tvb_jaxfit.provenance import data_of, described, digest
+from tvb_jaxfit.persistence.provenance import data_of, described, digest
 
 
 def sha256(path):

@@ -39,14 +39,15 @@ from tvb_jaxfit import (
     rmse,
     write_back,
 )
-from tvb_jaxfit.certificate import Comparison
-from tvb_jaxfit.fitting import account, recipe
-from tvb_jaxfit.fitting import report as reports
+from tvb_jaxfit.certificate.certify import Comparison
 from tvb_jaxfit.fitting.fit import SEEN, UNSEEN, FitResult, mark
-from tvb_jaxfit.fitting.store import read, write
-from tvb_jaxfit.page import facts, table, tag
-from tvb_jaxfit.page import figure as page_figure
 from tvb_jaxfit.parameters import parameters_of, plain, with_values
+from tvb_jaxfit.persistence.serialise import read, write
+from tvb_jaxfit.reporting import report as reports
+from tvb_jaxfit.reporting import reproduction as recipe
+from tvb_jaxfit.reporting import summary as account
+from tvb_jaxfit.reporting.html import facts, table, tag
+from tvb_jaxfit.reporting.html import figure as page_figure
 from tvb_jaxfit.translate.clone import clone
 
 

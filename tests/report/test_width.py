@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tvb_jaxfit.fitting import report as reports
+from tvb_jaxfit.reporting import report as reports
 
 # Widths [CSS pixels]: a screen, a phone, and A4 within the margins of the print rules (182 mm).
 WIDTHS = {"screen": 1280, "phone": 390, "paper": 688}

@@ -9,7 +9,7 @@ import pytest
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, State, show_parameters
-from tvb_jaxfit.show import ParameterTree
+from tvb_jaxfit.reporting.parameter_table import ParameterTree
 
 
 @pytest.fixture

@@ -8,10 +8,9 @@ from tvb.datatypes import equations, patterns
 from tvb.simulator import coupling, integrators, monitors, noise
 
 import tvb_jaxfit as tj
+from conftest import simulator
 from tvb_jaxfit.state import get_path
 from tvb_jaxfit.translate.assemble import leaves
-
-from ..conftest import simulator
 
 KINDS = {
     "plain": lambda value: value,

@@ -7,8 +7,8 @@ import pytest
 from jax import lax
 from jax.scipy import special
 
-from tvb_jaxfit.translate import interpret as module
-from tvb_jaxfit.translate.interpret import interpret
+from tvb_jaxfit.jaxpr import interpret as module
+from tvb_jaxfit.jaxpr.interpret import interpret
 
 RANDOM = np.random.RandomState(3)
 X = RANDOM.uniform(0.1, 0.9, (3, 4))

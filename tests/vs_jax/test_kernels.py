@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tvb_jaxfit.dynamics.kernels import planned
-from tvb_jaxfit.dynamics.lean import lean
+from tvb_jaxfit.jaxpr.flatten import lean
+from tvb_jaxfit.jaxpr.fusion import planned
 
 RANDOM = np.random.default_rng(5)
 X = jnp.asarray(RANDOM.uniform(0.5, 1.5, 200))

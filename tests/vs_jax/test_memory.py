@@ -10,7 +10,8 @@ import pytest
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.fitting import confirmation, linear_fit
+from tvb_jaxfit.fitting.linear import confirmation
+from tvb_jaxfit.fitting.linear import fit as linear_fit
 
 
 def ran(sim):

@@ -15,10 +15,11 @@ import pytest
 from tvb.simulator import coupling, monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit import programs
-from tvb_jaxfit.fitting import confirmation, linear_fit
+from tvb_jaxfit.fitting.linear import confirmation
+from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.parameters import plain
-from tvb_jaxfit.programs import Program
+from tvb_jaxfit.runtime import programs
+from tvb_jaxfit.runtime.programs import Program
 
 
 class Compiled(logging.Handler):
@@ -231,7 +232,7 @@ def test_programs_of_one_text_and_other_arguments_or_results_are_two():
 def test_constants_that_a_setting_of_jax_makes_inputs_of_are_never_confused():
     code = """
         import jax, jax.numpy as jnp
-        from tvb_jaxfit.programs import Program
+        from tvb_jaxfit.runtime.programs import Program
         jax.config.update("jax_use_simplified_jaxpr_constants", True)
         for shares in (False, True):
             for value in (1.0, 2.0):

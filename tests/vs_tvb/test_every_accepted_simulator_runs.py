@@ -8,7 +8,7 @@ from tvb.simulator import coupling, integrators, models, monitors
 from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.translate.compare import in_double
+from tvb_jaxfit.translate.double_precision import in_double
 
 COUPLINGS = [
     coupling.Linear,

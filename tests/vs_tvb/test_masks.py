@@ -7,7 +7,7 @@ import pytest
 from tvb.simulator import coupling
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.translate.source import Untranslatable, follow
+from tvb_jaxfit.translate.tracing.method import Untranslatable, follow
 
 X = np.random.RandomState(0).uniform(-1.0, 1.0, (2, 5, 1))
 

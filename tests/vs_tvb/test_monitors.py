@@ -9,7 +9,7 @@ from tvb.datatypes import equations
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.dynamics.hemodynamics import _bands, filter_at
+from tvb_jaxfit.dynamics.decimated_filter import _bands, filter_at
 from tvb_jaxfit.state import get_path, with_path
 
 

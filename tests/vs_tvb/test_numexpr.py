@@ -5,7 +5,7 @@ import numexpr
 import numpy as np
 import pytest
 
-from tvb_jaxfit.translate.source import follow
+from tvb_jaxfit.translate.tracing.method import follow
 
 EXACT = """x + y; x - y; x * y; -x; +x; x % y; x // y; fmod(x, y); abs(x); floor(x); ceil(x); trunc(x); round(x)
 sign(x); copysign(x, y); maximum(x, y); minimum(x, y); nextafter(x, y); x > y; x >= y; x < y; x <= y; x == y; x != y

@@ -11,7 +11,7 @@ import pytest
 from numba import jit
 from scipy import special
 
-from tvb_jaxfit.translate.source import Untranslatable, follow
+from tvb_jaxfit.translate.tracing.method import Untranslatable, follow
 
 
 def helper(x, k):

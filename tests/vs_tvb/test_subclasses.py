@@ -13,8 +13,8 @@ from tvb.simulator import coupling, integrators, models, monitors, noise
 from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.translate import simulator as translated
-from tvb_jaxfit.translate.monitors import SUPPORTED
+from tvb_jaxfit.translate import prepare as translated
+from tvb_jaxfit.translate.components.monitors import SUPPORTED
 
 N_NODE = 3
 # Methods whose code is translated, or which the configured copy runs itself.

@@ -14,7 +14,7 @@ from tvb.simulator import monitors
 import tvb_jaxfit as tj
 from tvb_jaxfit.state import get_path, with_path
 from tvb_jaxfit.translate import assemble
-from tvb_jaxfit.translate import leaves as table
+from tvb_jaxfit.translate import parameter_map as table
 
 pytestmark = pytest.mark.filterwarnings("ignore::tvb_jaxfit.DomainWarning")
 

@@ -9,11 +9,11 @@ import optax
 
 from ..constraints import MaskedParameter, NormalisedParameter, PositiveParameter
 from ..errors import FitFailed
-from ..fitting.account import account_of, certified
 from ..fitting.checkpoint import Anew, Noted
 from ..fitting.fit import fit
-from ..fitting.report import write_report
 from ..parameters import BoundedParameter, Parameter
+from ..reporting.report import write_report
+from ..reporting.summary import account_of, certified
 from .folder import CHECKPOINT, PAGE, keep, stamp
 from .matrices import load_fc
 from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, free_of, is_refusal

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import finish, together, whole
+from ..persistence.atomic import finish, together, whole
 from .options import Refused
 
 _KIND = "account of a fit"
@@ -106,7 +106,7 @@ def foreign_in(folder):
         return []
     # These load JAX.
     from ..fitting.checkpoint import is_checkpoint
-    from ..fitting.store import Unreadable, read
+    from ..persistence.serialise import Unreadable, read
 
     with contextlib.suppress(OSError, Unreadable):
         written = read(folder / ACCOUNT, _KIND)
@@ -186,7 +186,7 @@ def keep(folder, account, also_remove=()):
     }
     if "Fitted" in account.matrices:
         contents["fc.npy"] = _as_bytes(np.save, account.matrices["Fitted"])
-    from ..fitting.store import arrays_of
+    from ..persistence.serialise import arrays_of
 
     # How they were written, so that what is not this any more is somebody's.
     written = {name: _hash(content) for name, content in contents.items()}
@@ -218,7 +218,7 @@ def kept(folder):
     Refused
         Where there is none, or it is damaged.
     """
-    from ..fitting.store import read
+    from ..persistence.serialise import read
 
     try:
         finish(folder)

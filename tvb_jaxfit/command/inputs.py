@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks.fc import shape_problem, values_problem
 from ..data import connectivity_problem
-from ..fc_check import shape_problem, values_problem
-from ..matrix_files import near_file
+from ..persistence.matrix_files import near_file
 from .matrices import load_array, load_fc
 from .options import Refused, is_script, settings_of
 

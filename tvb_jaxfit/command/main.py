@@ -99,7 +99,7 @@ def _begin(options):
 def _certify(options, arguments):
     _checked(options)
     _begin(options)
-    from ..certificate import certify
+    from ..certificate.certify import certify
     from .simulator import simulator_of
 
     certificate = certify(simulator_of(options))
@@ -124,7 +124,7 @@ def _report(options, arguments):
         raise Refused(f"{path} is there already; give --force to replace it, or --to FILE")
     if options.to is None and PAGE in foreign_in(options.folder):
         raise Refused(f"{path} is there, not as a report was written; move it, or give --to FILE")
-    from ..fitting.report import write_report
+    from ..reporting.report import write_report
 
     print(write_report(path, kept(options.folder), options.force))
     return DONE

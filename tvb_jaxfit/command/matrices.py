@@ -1,7 +1,7 @@
 """Arrays from files of the command line: what cannot be read is refused."""
 
 from ..data import load_fc as read_fc
-from ..matrix_files import Labelled, read_array
+from ..persistence.matrix_files import Labelled, read_array
 from .options import Refused
 
 __all__ = ["Labelled", "load_array", "load_fc"]
@@ -30,7 +30,7 @@ def load_fc(name):
 
 
 def load_array(name, key):
-    """Array from a file; see `tvb_jaxfit.matrix_files.read_array`.
+    """Array from a file; see `tvb_jaxfit.persistence.matrix_files.read_array`.
 
     Parameters
     ----------

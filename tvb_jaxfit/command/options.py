@@ -8,8 +8,8 @@ import re
 import traceback
 
 from .. import __version__
+from ..checks.suggestions import did_you_mean
 from ..errors import UnsupportedComponent
-from ..suggestions import did_you_mean
 
 # Exit codes.
 DONE, NO, REFUSED, FAILED, INTERRUPTED = 0, 1, 2, 3, 130

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ..show import traits_of
+from ..reporting.parameter_table import traits_of
 from ..state import get_path
 from ..translate.assemble import leaves
-from ..translate.simulator import prepare
+from ..translate.prepare import prepare
 from .simulator import simulator_of
 
 _HEADS = ("path", "shape", "value", "unit", "TVB's domain")

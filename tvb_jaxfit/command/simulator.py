@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks.suggestions import did_you_mean
 from ..data import load_connectivity
-from ..provenance import remember
-from ..suggestions import did_you_mean
+from ..persistence.provenance import remember
 from ..translate.assemble import leaves
 from .matrices import load_array
 from .options import DEFAULTS, LENGTH, SCRIPT, Refused, is_script, settings_of

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from .kernels import planned
-from .lean import lean
-from .linear import linear
+from ..jaxpr.flatten import lean
+from ..jaxpr.fusion import planned
+from ..jaxpr.linear_map import linear
 from .step import Network
 from .trajectory import Blocks, joined, rows, run, run_piece, whole
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import noise
-from .hemodynamics import PIECES, early, filter_at, gathered, met, pieces
+from .decimated_filter import PIECES, early, filter_at, gathered, met, pieces
 
 
 def multiples(start, n_steps, period):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..processes import Portable
+from ..runtime.processes import Portable
 
 
 class NumpyStream:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..arrays import real_array
+from ..checks.arrays import real_array
 from ..parameters import path_name, plain
 
 

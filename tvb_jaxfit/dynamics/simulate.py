@@ -9,13 +9,13 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 
-from ..processes import Portable, refuse_forked
-from ..programs import Program
+from ..runtime.processes import Portable, refuse_forked
+from ..runtime.programs import Program
 from .adjoint import block_sizes, simulate_steps
+from .buffers import check_stocks
 from .monitors import Monitor, summary
 from .real_state import real_state
 from .step import Step, coupling_series
-from .stocks import check_stocks
 
 _PRECISIONS = {True: "double", False: "single"}
 

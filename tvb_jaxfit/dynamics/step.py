@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .linear import linear
+from ..jaxpr.linear_map import linear
 
 # Columns up to which a matrix times each by itself is faster than times all of them.
 _FEW = 4

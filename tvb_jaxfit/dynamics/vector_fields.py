@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from .transfer import rectifier
+from .transfer_function import rectifier
 
 
 def reduced_wong_wang(parameters, state, coupling):

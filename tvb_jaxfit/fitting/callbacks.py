@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm.auto import tqdm
 
-from .. import options as allowed
-from ..options import check
-from ..processes import Portable
+from ..checks import options as allowed
+from ..checks.options import check
+from ..runtime.processes import Portable
 
 
 class Callback:

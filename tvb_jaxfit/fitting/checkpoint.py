@@ -10,10 +10,10 @@ import numpy as np
 
 from .. import __version__
 from ..parameters import path_name
+from ..persistence.fingerprint import digests
+from ..persistence.installed import own_sources
+from ..persistence.serialise import Unreadable, read, write
 from .callbacks import deciding
-from .content import digests
-from .libraries import own_sources
-from .store import Unreadable, read, write
 
 _KIND = "checkpoint of a fit"
 _FORM = 3

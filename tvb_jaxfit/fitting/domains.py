@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..parameters import BoundedParameter, parameters_of
-from ..show import numbers_of
+from ..reporting.parameter_table import numbers_of
 
 
 def refuse_starts(state):

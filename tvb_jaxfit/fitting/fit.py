@@ -7,37 +7,37 @@ import jax
 import numpy as np
 import optax
 
-from .. import options as allowed
-from ..arrays import real_array
+from ..checks import options as allowed
+from ..checks.arrays import real_array
+from ..checks.options import check
 from ..dynamics.simulate import Simulate
 from ..errors import FitFailed
+from ..evaluation.diagnosis import fc_or_why, refuse_constant, why_no_fc, why_not_finite
+from ..evaluation.evaluate import evaluate, resample
+from ..evaluation.fc_monitor import choose_monitor, refuse_no_fc, transient
+from ..evaluation.scores import Evaluation
+from ..evaluation.target import match_target, opened
 from ..loss import MISSING, fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
-from ..options import check
 from ..parameters import parameters_of, plain
-from ..processes import Portable, refuse_forked
-from ..progress import announced
-from ..provenance import data_of
+from ..persistence.provenance import data_of
+from ..reporting.reproduction import told
+from ..runtime.processes import Portable, refuse_forked
+from ..runtime.progress import announced
 from ..state import State
 from ..translate.assemble import leaves
 from ..translate.clone import Packed, clone, configured_clone
-from ..translate.linear import prepare_linear
-from ..translate.simulator import prepare
-from . import refinement
-from .confirmation import confirmation
-from .diagnosis import fc_or_why, refuse_constant, why_no_fc, why_not_finite
+from ..translate.prepare import prepare
+from ..translate.prepare_linear import prepare_linear
 from .domains import refuse_starts
-from .evaluate import evaluate, resample
-from .evaluation import Evaluation
 from .free import mark
 from .history import History
-from .linear_fit import fit_linear
+from .linear import refinement
+from .linear.confirmation import confirmation
+from .linear.fit import fit_linear
+from .linear.objective import free_of_charge
 from .losses import checked_loss, checked_penalty
-from .monitored import choose_monitor, refuse_no_fc, transient
-from .objective import free_of_charge
 from .optimizer import OptaxOptimizer, gradient_transformation
-from .recipe import told
-from .target import match_target, opened
 
 _METHODS = ("simulate", "linear", "linear+simulate")
 # Keys of the noise that a fit sees, and of the noise that it is held against.
@@ -180,9 +180,9 @@ class FitResult(Portable):
         OSError
             As of any writing; there is no file then, or the one that was there before.
         """
-        from ..certificate import Certificate
-        from .account import account_of, certified
-        from .report import refuse_existing, refuse_no_page, write_report
+        from ..certificate.certify import Certificate
+        from ..reporting.report import refuse_existing, refuse_no_page, write_report
+        from ..reporting.summary import account_of, certified
 
         check(
             "report",
@@ -215,7 +215,7 @@ class FitResult(Portable):
         return "\n".join(lines)
 
     def _repr_html_(self):
-        from .notebook import of_fit
+        from ..reporting.notebook import of_fit
 
         return of_fit(self)
 

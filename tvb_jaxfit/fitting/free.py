@@ -2,9 +2,9 @@
 
 import jax
 
+from ..checks.suggestions import did_you_mean
 from ..parameters import Parameter
 from ..state import get_path, with_path
-from ..suggestions import did_you_mean
 
 
 def mark(state, free, paths, n_node):

@@ -3,14 +3,14 @@
 import numpy as np
 import optax
 
-from .. import options as allowed
-from ..options import check
-from ..processes import refuse_forked
-from ..progress import announced, progress_bar
+from ..checks import options as allowed
+from ..checks.options import check
+from ..runtime.processes import refuse_forked
+from ..runtime.progress import announced, progress_bar
 from ..state import State
 from .callbacks import as_callback
 from .checkpoint import Checkpoint
-from .under_way import Fit
+from .loop import Fit
 
 
 def gradient_transformation(value):

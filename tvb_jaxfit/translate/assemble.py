@@ -8,22 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 from tvb.simulator.simulator import Simulator
 
-from .. import options as allowed
+from ..checks import options as allowed
+from ..checks.options import check
 from ..dynamics.monitors import Silent
 from ..dynamics.noise import KeyStream, coloured
 from ..dynamics.simulate import Simulate
 from ..dynamics.step import Step, skipping
 from ..errors import UnsupportedComponent
-from ..options import check
 from ..state import State, of_regions, with_path
-from . import coupling, equation, field, history, integrator, model, monitors, origin, stimulus
-from . import noise as noise_of
+from . import origin
 from .clone import Packed
-from .compare import in_double
-from .leaves import Leaf
+from .components import coupling, equation, history, integrator, model, monitors, stimulus
+from .components import noise as noise_of
+from .components import vector_field as field
+from .double_precision import in_double
+from .parameter_map import Leaf
+from .random_stream import Aside
 from .shapes import shapes_of
-from .source import Untranslatable
-from .stream import Aside
+from .tracing.method import Untranslatable
 
 
 @dataclass(frozen=True, eq=False)

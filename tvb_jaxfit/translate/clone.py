@@ -8,7 +8,7 @@ from tvb.basic.neotraits.api import HasTraits
 from tvb.simulator import descriptors, history
 from tvb.simulator.models.base import Model
 
-from .stream import Aside, continuation, runs_own_code
+from .random_stream import Aside, continuation, runs_own_code
 
 
 class History(history.SparseHistory):

@@ -5,7 +5,7 @@ from tvb.basic.neotraits.api import Float, HasTraits, List, NArray
 from tvb.datatypes.equations import Equation
 from tvb.simulator.integrators import IntegratorStochastic
 
-from ..arrays import real_array
+from ..checks.arrays import real_array
 
 # TVB takes a monitor without one, and works out the gain itself.
 _MAY_BE_ABSENT = {"projection"}

@@ -12,8 +12,9 @@ from tvb.simulator.monitors import Monitor, Projection
 from tvb.simulator.noise import Noise
 from tvb.simulator.simulator import Simulator
 
-from . import traits, trials
+from . import traits
 from .clone import clone, configured_clone, with_weights
+from .components import vector_field_oracle as trials
 
 # Where a run stands, and estimates for people. Each configure() starts these anew; of some the shape is derived.
 _RUN_STATE = {

@@ -4,9 +4,9 @@ from tvb.basic.neotraits.api import HasTraits
 from tvb.datatypes.equations import Equation
 
 from ..state import Origin
-from . import monitors
 from .complete import components
-from .subclass import changes
+from .components import monitors
+from .subclasses import changes
 
 _SHOWN = 3
 # Components whose class changes the meaning of no value: what their parts are is compared by itself.

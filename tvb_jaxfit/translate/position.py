@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ..arrays import real_array
+from ..checks.arrays import real_array
+from ..dynamics.buffers import history_problems, monitor_problems
 from ..dynamics.noise import NumpyStream
-from ..dynamics.stocks import history_problems, monitor_problems
 from ..state import get_path
-from . import coupling, history, monitors, noise
+from .components import coupling, history, monitors, noise
 from .shapes import is_position, paths_of, sample_problems, shapes_of
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from ..dynamics.stocks import is_like
+from ..dynamics.buffers import is_like
 from ..parameters import path_name
 from ..state import get_path
-from .leaves import fits, misfit
+from .parameter_map import fits, misfit
 
 # Where a run starts, and its noise: what of a state is no parameter.
 _POSITION = re.compile(

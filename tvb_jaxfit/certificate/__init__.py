@@ -1,0 +1,1 @@
+"""TVB against its translation, on the same draws, with negative controls."""

@@ -1,0 +1,1 @@
+"""Scores of a state on noise and sessions that no fit has seen."""

@@ -1,0 +1,1 @@
+"""A loss at many points of a space of parameters."""

@@ -1,0 +1,1 @@
+"""Fits by the linear response."""

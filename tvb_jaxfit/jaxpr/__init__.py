@@ -1,0 +1,1 @@
+"""Passes over traced JAX functions. Knows nothing of brains."""

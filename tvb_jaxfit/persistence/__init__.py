@@ -1,0 +1,1 @@
+"""Files: atomic writing, stored trees, fingerprints, and the cache on disk."""

@@ -1,0 +1,1 @@
+"""Tables and pages for people: parameters, summary of a fit, report, code that repeats a fit."""

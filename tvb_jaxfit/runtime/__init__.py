@@ -1,0 +1,1 @@
+"""Compiled programs, other processes, and progress bars."""

@@ -1,0 +1,1 @@
+"""Components of a TVB simulator, each translated by one module."""
