@@ -9,8 +9,8 @@ from tvb.simulator.lab import connectivity, coupling, integrators, models, monit
 
 from tvb_jaxfit import BoundedParameter, Certificate, MaskedParameter, Parameter, fit
 from tvb_jaxfit.certificate.certify import Comparison
-from tvb_jaxfit.evaluation.baselines import Targets
 from tvb_jaxfit.evaluation.scores import Evaluation
+from tvb_jaxfit.evaluation.sessions import Targets
 from tvb_jaxfit.fitting.fit import mark
 from tvb_jaxfit.fitting.history import History, Validation
 from tvb_jaxfit.parameters import strip_parameters, with_values
