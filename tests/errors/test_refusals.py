@@ -104,9 +104,9 @@ class Foreign(models.Linear):
     "model, words",
     [
         (Branching, ["a branch on a value that is differentiated", "numpy.where", "if self.gamma[0] < 0.0:"]),
-        (Drawing, ["numpy.random is not followed", "return np.random.normal(size=state.shape)"]),
+        (Drawing, ["numpy.random is not translated to JAX", "return np.random.normal(size=state.shape)"]),
         (InPlace, ["dfun writes in place into the coupling that it is given", "give it a copy"]),
-        (Foreign, ["scipy is not followed", "scipy.linalg.expm"]),
+        (Foreign, ["scipy is not translated to JAX", "scipy.linalg.expm"]),
     ],
 )
 def test_models_that_cannot_be_followed_are_refused_and_the_line_is_named(build_small, refused, model, words):

@@ -15,7 +15,7 @@ from .. import traits
 from ..double_precision import DoublePrecision
 from ..mapped_parameter import node_column
 from ..tracing.method import StepAttributes, Untranslatable, trace, trace_in_place
-from ..tracing.mutable_array import is_traced
+from ..tracing.mutable_array import has_jax_array
 from .vector_field_oracle import RAW, VectorFieldOracle, broadcast_regional, derivation_method
 
 # Written by hand, for models whose formula is numerically singular: they pass the same comparison. By module and class:
@@ -260,7 +260,7 @@ def _is_real(value):
 
 def _is_for_each_step(value):
     """Whether a derived value has to be made anew in each step: it depends on the parameters, but is no such array."""
-    return not _is_real(value) and (isinstance(value, types.FunctionType) or is_traced(value))
+    return not _is_real(value) and (isinstance(value, types.FunctionType) or has_jax_array(value))
 
 
 def _with_node_axis(value):
