@@ -34,7 +34,7 @@ _HOMES = {
     "FitResult": "fitting.fit",
     "evaluate": "evaluation.evaluate",
     "Evaluation": "evaluation.scores",
-    "resample": "evaluation.evaluate",
+    "resample": "dynamics.noise",
     "cache": "persistence.cache",
     "set_cache_path": "persistence.cache",
     "GridAxis": "exploration.space",

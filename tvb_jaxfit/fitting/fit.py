@@ -10,10 +10,11 @@ import optax
 from ..checks import options as allowed
 from ..checks.arrays import real_array
 from ..checks.options import check
+from ..dynamics.noise import resample
 from ..dynamics.simulate import Simulate
 from ..errors import FitFailed
 from ..evaluation.diagnosis import explain_no_fc, explain_not_finite, fc_or_explanation, refuse_constant_signal
-from ..evaluation.evaluate import evaluate, resample
+from ..evaluation.evaluate import evaluate
 from ..evaluation.fc_monitor import choose_monitor, refuse_no_fc, transient_samples
 from ..evaluation.scores import Evaluation
 from ..evaluation.target import match_target, read_target

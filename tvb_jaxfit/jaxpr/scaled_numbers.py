@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..dynamics.transfer_function import exp
+from .exponential import exp
 
 # A power overflows at ordinary arguments only beyond this one.
 _SQUARE = 2
