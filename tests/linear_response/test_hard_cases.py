@@ -94,13 +94,13 @@ def test_modes_that_grow_are_counted(connectivity_of):
 
 @pytest.mark.slow
 def test_slowest_eigenvalues_by_arnoldi_are_those_of_the_whole_matrix(connectivity_of, monkeypatch):
-    from tvb_jaxfit.linear_response import eigenvalues as slowest
+    from tvb_jaxfit.linear_response import eigenvalues as module
 
     model, function, options = NETWORKS["JansenRit"]()
     linear, state = tj.prepare_linear(simulator(connectivity_of, model, function, **options))
     response = linear(state)
     whole = response.eigenvalues
-    monkeypatch.setattr(slowest, "_SMALL", 10)
+    monkeypatch.setattr(module, "_DENSE_SIZE", 10)
     del response.__dict__["eigenvalues"]
     np.testing.assert_allclose(np.abs(response.eigenvalues[:4]), np.abs(whole[:4]), rtol=1e-9)
     assert response.eigenvalues.size == 8 < whole.size

@@ -52,7 +52,7 @@ def compiled(monkeypatch):
 
 
 # Functions that a Program is made of: of a loss, its gradient, a run, an update.
-SIMULATIONS = ("_evaluation", "_validation", "_simulate_state", "evaluate", "scores", "batch", "_of", "advance")
+SIMULATIONS = ("_evaluation", "_validation", "_simulate_state", "evaluate", "scores", "batch", "_response", "advance")
 UPDATES = ("_following", "updated")
 
 
@@ -278,7 +278,7 @@ def test_within_what_jax_transforms_it_is_a_function_like_any_other():
 
 def test_the_store_has_an_end_and_keeps_no_function(monkeypatch):
     monkeypatch.setattr(programs, "_store", type(programs._store)())
-    monkeypatch.setattr(programs, "_MOST", 3)
+    monkeypatch.setattr(programs, "_MAX_PROGRAMS", 3)
     table = jnp.ones(3)
 
     def function(x):
