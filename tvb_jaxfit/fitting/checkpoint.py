@@ -1,6 +1,5 @@
 """What a fit needs to go on after it was killed, in a file."""
 
-import importlib.metadata
 import re
 import warnings
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..parameters import path_name
 from ..persistence.fingerprint.hasher import digests_by_path
 from ..persistence.fingerprint.installed import own_source_digest
 from ..persistence.serialise import ReadError, read, write
+from ..persistence.versions import package_versions
 from .callbacks import deciding
 
 _KIND = "checkpoint of a fit"
@@ -22,7 +22,6 @@ _SAME = 1e-3
 # How deep the parts of a fit are nested that have a key of their own: as deep as a message names them.
 _DEPTH = 3
 _SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
-_PACKAGES = ("jax", "jaxlib", "numpy", "optax", "tvb-library")
 
 # What follows from other parts, and is named where none of these differs.
 _DERIVED = ("simulate", "structure of the state", "order of callbacks")
@@ -211,9 +210,7 @@ def _is_within(path, other):
 
 
 def _installed():
-    return {name: importlib.metadata.version(name) for name in _PACKAGES} | {
-        "tvb_jaxfit": f"{__version__} ({own_source_digest()})"
-    }
+    return package_versions() | {"tvb_jaxfit": f"{__version__} ({own_source_digest()})"}
 
 
 def _versions(held):
