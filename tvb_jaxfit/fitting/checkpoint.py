@@ -1,6 +1,5 @@
 """Checkpoint of a fit: the file from which a fit is resumed after it was killed."""
 
-import importlib.metadata
 import re
 import warnings
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..parameters import path_name
 from ..persistence.fingerprint.hasher import digests_by_path
 from ..persistence.fingerprint.installed import own_source_digest
 from ..persistence.serialise import ReadError, read, write
+from ..persistence.versions import package_versions
 from .callbacks import stateful_callbacks
 
 _KIND = "checkpoint of a fit"
@@ -23,7 +23,6 @@ _LOSS_TOLERANCE = 1e-3
 # Depth up to which nested objects have digests of their own: the depth at which messages name them.
 _DEPTH = 3
 _SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
-_PACKAGES = ("jax", "jaxlib", "numpy", "optax", "tvb-library")
 
 # Entries that follow from others: they are named only if no other entry differs.
 _DERIVED = ("simulate", "structure of the state", "order of callbacks")
@@ -223,9 +222,7 @@ def _is_within(path, other):
 
 
 def _installed():
-    return {name: importlib.metadata.version(name) for name in _PACKAGES} | {
-        "tvb_jaxfit": f"{__version__} ({own_source_digest()})"
-    }
+    return package_versions() | {"tvb_jaxfit": f"{__version__} ({own_source_digest()})"}
 
 
 def _versions(stored):
