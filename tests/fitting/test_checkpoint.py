@@ -367,7 +367,7 @@ def test_a_checkpoint_of_a_former_form_is_refused(tmp_path):
     path = tmp_path / "fit.npz"
     store.write(path, {"facts": {}, "fit": {}}, "checkpoint of a fit")
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="written by another version of tvb_jaxfit.*delete it and begin anew"):
+    with pytest.raises(ValueError, match="written by another version of tvb_jaxfit.*delete it and begin a new fit"):
         _run(path)
     assert path.read_bytes() == before
 

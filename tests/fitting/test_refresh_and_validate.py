@@ -91,8 +91,8 @@ def test_what_refresh_does_to_the_fitted_values_is_not_seen():
     "refresh,said",
     [
         (lambda step, state: state.replace(target=jnp.zeros(3)), r"step 0 it changed shapes \(target \(3,\) for \(2,"),
-        (lambda step, state: None, "no state of the structure that it was given"),
-        (lambda step, state: with_values(_state(), {}), "no state of the structure"),
+        (lambda step, state: None, "another structure than the state that it was given"),
+        (lambda step, state: with_values(_state(), {}), "another structure"),
     ],
 )
 def test_refresh_changes_values_and_nothing_else(refresh, said):

@@ -170,7 +170,7 @@ def test_a_loss_that_is_not_finite_for_another_reason_names_no_domain(prepared):
 
 STARTS = {
     "below 0": (NSIG, 0.0, {PATH: Parameter(-1e-6)}, "1 of 1 start values are below 0 (found -1e-06)"),
-    "at 0": (0.0, 0.0, {PATH: Parameter()}, "the start value is 0, where no slope leads away"),
+    "at 0": (0.0, 0.0, {PATH: Parameter()}, "the start value is 0, where the slope is not finite"),
     "of which some are 0, on a bound": (
         [0.0, NSIG, NSIG, NSIG],
         0.0,
