@@ -279,12 +279,16 @@ took["evaluation"], began = time.perf_counter() - began, time.perf_counter()
 # %%
 tj.write_back(history.best, sim)
 regional_w = {"model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0, regional=True)}
-on_training_noise = {"optimizer": optax.adam(0.01), "fresh": False, "skip_t": 20}
+on_training_noise = {
+    "optimizer": optax.adam(0.01),
+    "noise": tj.NoiseOptions(resample=False),
+    "fc": tj.FCOptions(skip_t=20),
+}
 
 free = {path: tj.PositiveParameter() for path in ("coupling.a", "model.w", "integrator.noise.nsig")}
 exercises = {"global, and nsig": tj.fit(sim, fc_target, free, max_steps=steps(30), **on_training_noise)}
-of_longer = {"simulation_length": 2500.0 * seconds, "max_steps": steps(20)}
-exercises["2.5 times as long"] = tj.fit(sim, fc_target, regional_w, **of_longer, **on_training_noise)
+of_longer = {"fc": tj.FCOptions(skip_t=20, simulation_length=2500.0 * seconds), "max_steps": steps(20)}
+exercises["2.5 times as long"] = tj.fit(sim, fc_target, regional_w, **(on_training_noise | of_longer))
 with jax.enable_x64(False):
     single = tj.fit(sim, fc_target, regional_w, max_steps=steps(20), **on_training_noise)
 for result in (*exercises.values(), single):
@@ -366,7 +370,7 @@ free = {
     "model.I_o": tj.BoundedParameter(lower_bound=0.2, upper_bound=0.4, regional=True),
     "coupling.a": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0),
 }
-lasting = tj.fit(sim, fc_target, free, method="linear", max_evaluations=steps(300))
+lasting = tj.fit(sim, fc_target, free, method="linear", linear=tj.LinearOptions(max_evaluations=steps(300)))
 print(lasting)
 table["linear response"] = judged(sim, lasting.best, lasting.fc())
 tj.plot.fc_scatter(lasting.fc(key=jax.random.key(0)), fc_target, "linear response")
