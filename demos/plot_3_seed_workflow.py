@@ -266,7 +266,7 @@ def judged(sim, fit, fc):
 
 table = {name: judged(sim, fit, fcs[name]) for name, fit in fits.items()}
 print(tj.write_back(history_both.best, sim))
-print(tj.evaluate(sim, fc_target, n_seeds=1, tvb=1, skip_t=20))
+print(tj.evaluate(sim, fc_target, n_seeds=1, n_tvb=1, skip_t=20))
 took["evaluation"], began = time.perf_counter() - began, time.perf_counter()
 
 # %% [markdown]

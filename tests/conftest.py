@@ -85,20 +85,20 @@ def build_small(weights_6):
     return lambda weights=weights_6, **parts: simulator(weights, **parts)
 
 
-class Lifted:
+class Float64TVB:
     """TVB with a double-precision history: a copy of a simulator, and its runs."""
 
     def __init__(self, sim):
-        self.sim = configured_clone(sim, lifted=True)
+        self.sim = configured_clone(sim, float64_history=True)
 
     def run(self):
         return self.sim.run()
 
 
 @pytest.fixture
-def lifted():
-    """Class: ``lifted(sim).run()`` is TVB's own run, on a copy, the history in double precision."""
-    return Lifted
+def float64_tvb():
+    """Class: ``float64_tvb(sim).run()`` is TVB's own run, on a copy, the history in double precision."""
+    return Float64TVB
 
 
 @contextlib.contextmanager
@@ -116,7 +116,7 @@ def histories_in_double():
 
 
 @pytest.fixture
-def lifted_history():
+def float64_histories():
     """Function: `histories_in_double`, for tests in which the user's own simulator is configured by TVB."""
     return histories_in_double
 
@@ -135,7 +135,7 @@ def put_in():
 
 
 @pytest.fixture
-def stock():
+def float32_tvb():
     """Function: a configured copy, TVB as it is; numpy's global stream is left alone."""
     return configured_clone
 
@@ -233,5 +233,5 @@ def connectivity_of():
 
 @pytest.fixture
 def copy_of():
-    """Function: a full copy of a simulator as it would start; within `lifted_history` in double precision."""
+    """Function: a full copy of a simulator as it would start; within `float64_histories` in double precision."""
     return configured_clone

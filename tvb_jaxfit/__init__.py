@@ -19,7 +19,7 @@ _HOMES = {
     "Parameter": "parameters",
     "BoundedParameter": "parameters",
     "PositiveParameter": "constraints",
-    "NormalisedParameter": "constraints",
+    "ScaledParameter": "constraints",
     "MaskedParameter": "constraints",
     "show_parameters": "reporting.parameter_table",
     "State": "state",

@@ -8,7 +8,7 @@ from tvb.simulator.backend.base import BaseBackend
 from .checks import options as allowed
 from .checks.options import check
 from .translate.assemble import assemble
-from .translate.prepare import translated
+from .translate.prepare import translate_simulator
 
 
 class JaxBackend(BaseBackend):
@@ -38,7 +38,7 @@ class JaxBackend(BaseBackend):
         UnsupportedComponent
             With all reasons why not.
         """
-        translated(sim)
+        translate_simulator(sim)
 
     def run_sim(self, sim, nstep=None, simulation_length=None):
         """Run from where a simulator stands.
@@ -66,10 +66,10 @@ class JaxBackend(BaseBackend):
         """
         check(
             "run_sim",
-            nstep=(nstep, allowed.optional(allowed.whole(1))),
+            nstep=(nstep, allowed.optional(allowed.integer(1))),
             simulation_length=(simulation_length, allowed.optional(allowed.number(above=0.0))),
         )
-        parts = translated(sim)
+        parts = translate_simulator(sim)
         dt = parts.reference.integrator.dt
         if nstep is None:
             length = parts.reference.simulation_length if simulation_length is None else simulation_length

@@ -6,8 +6,10 @@ import numpy as np
 
 from .checks.arrays import real_array
 from .parameters import BoundedParameter, Parameter
+from .persistence import serialisable
 
 
+@serialisable
 @jax.tree_util.register_pytree_with_keys_class
 class PositiveParameter(Parameter):
     """A value to be fitted that stays positive and moves by factors: for time constants, gains, noise.
@@ -57,8 +59,9 @@ class PositiveParameter(Parameter):
         return jnp.maximum(jnp.exp(image), jnp.finfo(image.dtype).tiny)
 
 
+@serialisable
 @jax.tree_util.register_pytree_with_keys_class
-class NormalisedParameter(Parameter):
+class ScaledParameter(Parameter):
     """A value to be fitted that the optimiser sees in units of its own size: one learning rate suits all of them.
 
     Parameters
@@ -82,8 +85,8 @@ class NormalisedParameter(Parameter):
 
     Examples
     --------
-    >>> from tvb_jaxfit import NormalisedParameter
-    >>> float(NormalisedParameter(2e-6).to_unconstrained())
+    >>> from tvb_jaxfit import ScaledParameter
+    >>> float(ScaledParameter(2e-6).to_unconstrained())
     1.0
     """
 
@@ -108,7 +111,7 @@ class NormalisedParameter(Parameter):
         """Value of an image."""
         return image * self.scale
 
-    def _facts(self):
+    def static_fields(self):
         return (self.regional, self.scale)
 
     def _take(self, regional, scale):
@@ -120,12 +123,13 @@ class NormalisedParameter(Parameter):
 
 
 def _scale(scale):
-    scale = float(real_array(scale, "NormalisedParameter: scale", shape=()))
+    scale = float(real_array(scale, "ScaledParameter: scale", shape=()))
     if not (np.isfinite(scale) and scale > 0.0):
-        raise ValueError(f"NormalisedParameter: a scale of {scale:g}; give one above 0, e.g. scale=0.1.")
+        raise ValueError(f"ScaledParameter: a scale of {scale:g}; give one above 0, e.g. scale=0.1.")
     return scale
 
 
+@serialisable
 @jax.tree_util.register_pytree_with_keys_class
 class MaskedParameter(BoundedParameter):
     """An array of which some entries are fitted, within bounds, and the others stay as they are.
@@ -222,8 +226,8 @@ class MaskedParameter(BoundedParameter):
             )
         self.value = value
 
-    def _facts(self):
-        return (*super()._facts(), self._mask)
+    def static_fields(self):
+        return (*super().static_fields(), self._mask)
 
     def _take(self, regional, lower_bound, upper_bound, mask=None):
         super()._take(regional, lower_bound, upper_bound)

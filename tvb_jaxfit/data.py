@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .checks.options import check, either, path, text
+from .checks.options import check, either, path, string
 from .checks.suggestions import did_you_mean
 from .persistence.matrix_files import read_array
-from .persistence.provenance import remember
+from .persistence.provenance import record_source
 
 __all__ = ["load_connectivity", "load_fc", "load_functional_connectivity", "load_structural_connectivity"]
 
@@ -50,13 +50,13 @@ def load_structural_connectivity(name="dk_average"):
     >>> weights.shape, lengths.shape, region_labels[0]
     ((84, 84), (84, 84), 'L.BSTS')
     """
-    check("load_structural_connectivity", name=(name, text))
+    check("load_structural_connectivity", name=(name, string))
     if name != _DK_AVERAGE:
         raise _unknown(name, [_DK_AVERAGE])
     path = _tvboptim_file("connectivity", name)
     with np.load(path, allow_pickle=False) as data:
         weights, lengths = (np.ascontiguousarray(data[key], dtype=np.float64) for key in ("weights", "lengths"))
-        remember(path, weights, lengths, name=f"{name} ({_within(path)})")
+        record_source(path, weights, lengths, name=f"{name} ({_within(path)})")
         return weights, lengths, data["region_labels"].tolist()
 
 
@@ -88,13 +88,13 @@ def load_functional_connectivity(name="dk_average"):
     >>> load_functional_connectivity().shape
     (84, 84)
     """
-    check("load_functional_connectivity", name=(name, text))
+    check("load_functional_connectivity", name=(name, string))
     if name != _DK_AVERAGE:
         raise _unknown(name, [_DK_AVERAGE])
     path = _tvboptim_file("functional", name)
     with np.load(path, allow_pickle=False) as data:
         fc = np.ascontiguousarray(data["fc"], dtype=np.float64)
-    remember(path, fc, name=f"{name} ({_within(path)})")
+    record_source(path, fc, name=f"{name} ({_within(path)})")
     return fc
 
 
@@ -110,7 +110,7 @@ def load_fc(file):
 
     Returns
     -------
-    ndarray, or Labelled where the file has names, shape (n_node, n_node)
+    ndarray, or LabelledMatrix where the file has names, shape (n_node, n_node)
         `fit` and `evaluate` match the names to the regions; ``numpy.asarray`` gives the values alone. Cells that are
         empty or say NA or NaN are NaN.
 
@@ -133,7 +133,7 @@ def load_fc(file):
     >>> fc.columns, fc.values[0, 1].item()
     (['left', 'right'], 0.4)
     """
-    check("load_fc", file=(file, either(text, path)))
+    check("load_fc", file=(file, either(string, path)))
     if not Path(file).suffix and not Path(file).exists():
         try:
             return load_functional_connectivity(str(file))
@@ -178,7 +178,7 @@ def load_connectivity(name="dk_average"):
     >>> load_connectivity("76").weights.shape
     (76, 76)
     """
-    check("load_connectivity", name=(name, text))
+    check("load_connectivity", name=(name, string))
     # TVB takes seconds to import.
     from tvb.datatypes.connectivity import Connectivity
 
@@ -188,7 +188,7 @@ def load_connectivity(name="dk_average"):
             raise ValueError(connectivity_problem(name))
         connectivity, file = Connectivity.from_file(files[_short(name)]), files[_short(name)]
         with importlib.resources.as_file(importlib.resources.files("tvb_data.connectivity") / file) as path:
-            remember(path, connectivity.weights, connectivity.tract_lengths, name=f"{file} (tvb_data)")
+            record_source(path, connectivity.weights, connectivity.tract_lengths, name=f"{file} (tvb_data)")
         return connectivity
     weights, lengths, region_labels = load_structural_connectivity(name)
     return Connectivity(

@@ -30,11 +30,11 @@ class FitFailed(ValueError):
 
     Attributes
     ----------
-    before : FitResult or None
+    linear_stage : FitResult or None
         The linear fit that it went on from.
     """
 
-    before = None
+    linear_stage = None
 
 
 class PeriodWarning(UserWarning):
@@ -53,7 +53,7 @@ class FrozenWarning(UserWarning):
     """Parameters that TVB holds are constants of the translation: a run is TVB's, but they are not in the state."""
 
 
-def level_of_caller():
+def caller_stacklevel():
     """Stack level, as `warnings.warn` counts it, of the code that called this package.
 
     Returns

@@ -9,13 +9,13 @@ import numpy as np
 
 from .checks.arrays import real_array, unmasked
 from .checks.fc import is_in_range, shape_problem, values_problem
-from .checks.options import check, flag, one_of
+from .checks.options import boolean, check, choice
 from .observation import standardise
 from .runtime.processes import refuse_forked
 
 __all__ = ["fc_corr", "rmse", "rmse_corr"]
 
-MISSING = one_of("refuse", "ignore")
+MISSING = choice("refuse", "ignore")
 
 
 def rmse(fc, target, missing="refuse"):
@@ -120,7 +120,7 @@ def fc_corr(fc, target, include_diagonal=False, missing="refuse"):
     >>> print(f"{fc_corr(fc, target):.4f}, with the diagonal {fc_corr(fc, target, include_diagonal=True):.4f}")
     -0.5000, with the diagonal 0.8619
     """
-    check("fc_corr", include_diagonal=(include_diagonal, flag))
+    check("fc_corr", include_diagonal=(include_diagonal, boolean))
     fc, target = _pair(fc, target, missing)
     n_node = fc.shape[0]
     if n_node < 3:

@@ -73,7 +73,7 @@ def table(heads, rows, keys=1):
     return tag("div", *map(part, parts), class_="scroll")
 
 
-def facts(told):
+def key_value_table(told):
     """Table of names and texts.
 
     Parameters
@@ -88,7 +88,7 @@ def facts(told):
     return tag("div", tag("table", tag("tbody", *rows), class_="facts"), class_="scroll")
 
 
-def shown_in_notebook(title, *content):
+def notebook_html(title, *content):
     """HTML of an object for a notebook: a title, then paragraphs and tables.
 
     Parameters
@@ -103,8 +103,8 @@ def shown_in_notebook(title, *content):
 
     Examples
     --------
-    >>> from tvb_jaxfit.markup import shown_in_notebook
-    >>> shown_in_notebook("Fit of <b>", "3 steps")
+    >>> from tvb_jaxfit.markup import notebook_html
+    >>> notebook_html("Fit of <b>", "3 steps")
     '<div><p><strong>Fit of &lt;b&gt;</strong></p><p>3 steps</p></div>'
     """
     told = (part if isinstance(part, Html) else tag("p", part) for part in content)

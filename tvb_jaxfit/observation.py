@@ -9,7 +9,7 @@ import numpy as np
 from .checks.arrays import unmasked
 from .runtime.processes import refuse_forked
 
-__all__ = ["compute_fc", "correlations", "standardise"]
+__all__ = ["compute_fc", "covariance_to_fc", "standardise"]
 
 
 def compute_fc(bold, skip_t=0):
@@ -101,7 +101,7 @@ def standardise(signals):
     return centred / jnp.sqrt(jnp.sum(jnp.square(centred), axis=0, keepdims=True))
 
 
-def correlations(covariance):
+def covariance_to_fc(covariance):
     """Correlations from covariances, with a diagonal of zeros as in `compute_fc`.
 
     Parameters
@@ -116,8 +116,8 @@ def correlations(covariance):
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from tvb_jaxfit.observation import correlations
-    >>> print(correlations(jnp.array([[4.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])))
+    >>> from tvb_jaxfit.observation import covariance_to_fc
+    >>> print(covariance_to_fc(jnp.array([[4.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])))
     [[0.  0.5 0. ]
      [0.5 0.  0. ]
      [0.  0.  0. ]]

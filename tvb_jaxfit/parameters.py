@@ -1,7 +1,7 @@
 """What is to be fitted: a value in the state, marked, with its bounds.
 
 A `Parameter` holds the value itself, in physical units; what the optimiser moves is its unconstrained image. The state
-that a simulation sees holds plain arrays (`plain`).
+that a simulation sees holds plain arrays (`strip_parameters`).
 """
 
 import jax
@@ -9,16 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from .checks.arrays import real_array
-from .checks.options import check, flag
-from .runtime.processes import Portable, refuse_forked
+from .checks.options import boolean, check
+from .persistence import serialisable
+from .runtime.processes import PicklableMixin, refuse_forked
 from .state import State
 
 # How far inside a value on its bound is taken, as a part of the range (or of 1): at the bound its image is infinite.
 _INSIDE = 1e-3
 
 
+@serialisable
 @jax.tree_util.register_pytree_with_keys_class
-class Parameter(Portable):
+class Parameter(PicklableMixin):
     """A value to be fitted, without bounds.
 
     Parameters
@@ -51,7 +53,7 @@ class Parameter(Portable):
 
     def __init__(self, value=None, regional=False):
         refuse_forked(type(self).__name__)
-        check(type(self).__name__, regional=(regional, flag))
+        check(type(self).__name__, regional=(regional, boolean))
         value = value.value if isinstance(value, Parameter) else value
         self.regional = bool(regional)
         self.value = None
@@ -65,7 +67,7 @@ class Parameter(Portable):
         if self.value.size == 0:
             raise ValueError(f"{type(self).__name__}: value of shape {self.value.shape}; give one number or more.")
 
-    def in_place_of(self, former, n_node=None):
+    def reshape_like(self, former, n_node=None):
         """Return this parameter as it stands for a value of a state, which asks for it.
 
         Parameters
@@ -133,9 +135,9 @@ class Parameter(Portable):
 
     def with_value(self, value):
         """Copy of this parameter (bounds and all) with another value."""
-        return self.tree_unflatten(self._facts(), (value,))
+        return self.tree_unflatten(self.static_fields(), (value,))
 
-    def _facts(self):
+    def static_fields(self):
         return (self.regional,)
 
     def __jax_array__(self):
@@ -165,7 +167,7 @@ class Parameter(Portable):
 
     def tree_flatten_with_keys(self):
         """The value, for JAX."""
-        return [(jax.tree_util.GetAttrKey("value"), self.value)], self._facts()
+        return [(jax.tree_util.GetAttrKey("value"), self.value)], self.static_fields()
 
     @classmethod
     def tree_unflatten(cls, facts, children):
@@ -179,6 +181,7 @@ class Parameter(Portable):
         self.regional = regional
 
 
+@serialisable
 @jax.tree_util.register_pytree_with_keys_class
 class BoundedParameter(Parameter):
     r"""A value to be fitted, kept between bounds at every step.
@@ -261,7 +264,7 @@ class BoundedParameter(Parameter):
             return jnp.clip(low + (high - low) * jax.nn.sigmoid(4.0 * image / (high - low)), low, high)
         return low + jax.nn.softplus(image) if np.isfinite(low) else high - jax.nn.softplus(-image)
 
-    def _facts(self):
+    def static_fields(self):
         return (self.regional, self.lower_bound, self.upper_bound)
 
     def _take(self, regional, lower_bound, upper_bound):
@@ -277,7 +280,7 @@ def is_parameter(node):
     return isinstance(node, Parameter)
 
 
-def plain(state):
+def strip_parameters(state):
     """State with every `Parameter` replaced by its value: what a simulation sees.
 
     Parameters
@@ -331,4 +334,4 @@ def with_values(state, values):
     return jax.tree_util.tree_map_with_path(place, state, is_leaf=is_parameter)
 
 
-__all__ = ["BoundedParameter", "Parameter", "State", "parameters_of", "plain", "with_values"]
+__all__ = ["BoundedParameter", "Parameter", "State", "parameters_of", "strip_parameters", "with_values"]

@@ -9,8 +9,9 @@ import numpy as np
 
 from .checks.arrays import real_array
 from .checks.suggestions import did_you_mean
-from .markup import shown_in_notebook, table, tag
-from .runtime.processes import Portable
+from .markup import notebook_html, table, tag
+from .persistence import serialisable
+from .runtime.processes import PicklableMixin
 
 # What may stand for an array in a state.
 _ARRAYS = (np.ndarray, np.generic, jax.Array, list, tuple, str, bytes, complex)
@@ -18,6 +19,7 @@ _STEP_OF_PATH = re.compile(r"([A-Za-z_]\w*)|\[(\d+)\]")
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*|\[\d+\])*")
 
 
+@serialisable
 @dataclass(frozen=True)
 class Origin:
     """Simulator that a state belongs to, as far as no array says it.
@@ -49,8 +51,9 @@ class Origin:
         return f"<{model}, {len(self.region_labels)} regions>"
 
 
+@serialisable
 @jax.tree_util.register_pytree_with_keys_class
-class State(Portable):
+class State(PicklableMixin):
     """A node of the tree: named children, reached as attributes.
 
     Parameters
@@ -79,7 +82,7 @@ class State(Portable):
     AttributeError: no 'W' here; there is: w. Did you mean 'w'?
     """
 
-    # Number of regions, where it is known (see `of_regions`); part of the tree's structure.
+    # Number of regions, where it is known (see `with_n_regions`); part of the tree's structure.
     _n_node = None
 
     def __init__(self, static=(), **children):
@@ -156,16 +159,16 @@ class State(Portable):
 
     def _repr_html_(self):
         rows = list(_rows("", self))
-        marked = [(path, _summary(value)) for path, value in rows if hasattr(type(value), "in_place_of")]
-        others = [(path, _summary(value)) for path, value in rows if not hasattr(type(value), "in_place_of")]
-        return shown_in_notebook(
+        marked = [(path, _summary(value)) for path, value in rows if hasattr(type(value), "reshape_like")]
+        others = [(path, _summary(value)) for path, value in rows if not hasattr(type(value), "reshape_like")]
+        return notebook_html(
             _title("State", self),
             *([table(["marked", "value"], marked)] if marked else []),
             tag("details", tag("summary", f"{len(others)} other values"), table(["path", "value"], others)),
         )
 
 
-def of_regions(node, n_node):
+def with_n_regions(node, n_node):
     """Copy of a state in which every node knows the number of regions, as ``Parameter(regional=True)`` needs it.
 
     Parameters
@@ -182,17 +185,17 @@ def of_regions(node, n_node):
     --------
     >>> import jax.numpy as jnp
     >>> from tvb_jaxfit import Parameter
-    >>> from tvb_jaxfit.state import State, of_regions
-    >>> state = of_regions(State(model=State(w=jnp.asarray([0.3]))), 4)
+    >>> from tvb_jaxfit.state import State, with_n_regions
+    >>> state = with_n_regions(State(model=State(w=jnp.asarray([0.3]))), 4)
     >>> state.model.w = Parameter(0.5, regional=True)
     >>> state.model.w
     Parameter(0.5 x 4)
     """
     if isinstance(node, list):
-        return [of_regions(child, n_node) for child in node]
+        return [with_n_regions(child, n_node) for child in node]
     if not isinstance(node, State):
         return node
-    children = {name: of_regions(child, n_node) for name, child in node.items()}
+    children = {name: with_n_regions(child, n_node) for name, child in node.items()}
     return _sized(State(node._static, **children), n_node)
 
 
@@ -208,10 +211,10 @@ def _sized(node, n_node):
 
 def _placed(name, value, former, n_node):
     """What stands in for a value, such as an axis or a `Parameter`, takes the shape of the value."""
-    if hasattr(type(value), "in_place_of"):
-        return value.in_place_of(former, n_node)
+    if hasattr(type(value), "reshape_like"):
+        return value.reshape_like(former, n_node)
     is_number = jax.numpy.issubdtype(getattr(former, "dtype", object), np.floating)
-    if isinstance(value, _ARRAYS) and (is_number or hasattr(type(former), "in_place_of")):
+    if isinstance(value, _ARRAYS) and (is_number or hasattr(type(former), "reshape_like")):
         # Masks and imaginary parts would be lost in the simulation; a list would be a part of the tree.
         array = real_array(value, name)
         value = array if isinstance(value, (list, tuple)) else value

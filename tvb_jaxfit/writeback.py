@@ -7,32 +7,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from .checks.arrays import real_array
-from .checks.options import check, flag
+from .checks.options import boolean, check
 from .errors import DomainWarning
-from .parameters import plain
+from .parameters import strip_parameters
 from .state import State, get_path
 from .translate import derived, origin
 from .translate import position as positions
-from .translate.assemble import leaves
+from .translate.assemble import parameter_map
 from .translate.clone import clone, configured_clone
-from .translate.complete import components
-from .translate.parameter_map import fits, misfit
+from .translate.complete import component_objects
+from .translate.mapped_parameter import is_allowed_shape, shape_problem
 from .translate.prepare import refusals
-from .translate.shapes import is_position, paths_of
+from .translate.shapes import array_paths, is_position
 
 
 @dataclass(frozen=True)
-class WrittenBack:
+class WriteBackReport:
     """What `write_back` changed: by path, values before and after in TVB's own shapes; and the steps of a move."""
 
     changes: dict
     notes: tuple[str, ...] = ()
-    moved: tuple[int, int] | None = None
+    position_change: tuple[int, int] | None = None
 
     def __repr__(self):
         lines = [f"{path}: {_short(old)} -> {_short(new)}" for path, (old, new) in self.changes.items()]
-        if self.moved:
-            lines.append(f"position: step {self.moved[0]} -> step {self.moved[1]}")
+        if self.position_change:
+            lines.append(f"position: step {self.position_change[0]} -> step {self.position_change[1]}")
         return "\n".join([*(lines or ["nothing to change"]), *self.notes])
 
 
@@ -58,7 +58,7 @@ def write_back(state, sim, position=False):
 
     Returns
     -------
-    WrittenBack
+    WriteBackReport
         Names what was changed.
 
     Raises
@@ -85,8 +85,8 @@ def write_back(state, sim, position=False):
     """
     if not isinstance(state, State):
         raise TypeError(f"write_back: state: {type(state).__name__}; give a State, such as the one of prepare(sim).")
-    check("write_back", position=(position, flag))
-    state = plain(state)
+    check("write_back", position=(position, boolean))
+    state = strip_parameters(state)
     pending, standing, problems = _checked(state, sim, position)
     if problems:
         raise ValueError("write_back: " + "; ".join(problems) + ". Nothing was changed.")
@@ -102,7 +102,7 @@ def write_back(state, sim, position=False):
     if not position and not is_there:
         notes.append(_left_there(before, state))
     moved = (before, int(state.current_step)) if position and not is_there else None
-    return WrittenBack(changes, tuple(notes), moved)
+    return WriteBackReport(changes, tuple(notes), moved)
 
 
 def _checked(state, sim, position):
@@ -138,8 +138,8 @@ def _foreign(state, sim, standing, position):
         return
     if own is not None:
         yield from origin.disagreement(own, there, position)
-    in_state = [path for path in paths_of(state) if not is_position(path)]
-    in_sim = [leaf.path for leaf in leaves(sim)]
+    in_state = [path for path in array_paths(state) if not is_position(path)]
+    in_sim = [leaf.path for leaf in parameter_map(sim)]
     for path in in_sim:
         if path not in in_state:
             yield f"the simulator has {path}, which the state does not"
@@ -151,7 +151,7 @@ def _foreign(state, sim, standing, position):
 def _differences(state, sim, standing, problems):
     """Leaves whose value is not the simulator's own: path to (leaf, old, new)."""
     pending = {}
-    for leaf in leaves(sim):
+    for leaf in parameter_map(sim):
         try:
             value = np.asarray(real_array(get_path(state, leaf.path), leaf.path))
         except ValueError as error:
@@ -160,12 +160,12 @@ def _differences(state, sim, standing, problems):
         own = np.asarray(leaf.state_value(standing))
         if value.shape == own.shape and np.array_equal(value, own):
             continue
-        if not fits(value.shape, leaf.allowed(sim)):
-            problems.append(misfit(leaf.path, value.shape, leaf.allowed(sim)))
+        if not is_allowed_shape(value.shape, leaf.allowed_shapes(sim)):
+            problems.append(shape_problem(leaf.path, value.shape, leaf.allowed_shapes(sim)))
         elif not np.all(np.isfinite(value)):
             problems.append(f"{leaf.path} holds {np.sum(~np.isfinite(value))} values that are not finite")
         else:
-            pending[leaf.path] = (leaf, leaf.read(sim), leaf.native_value(value, sim))
+            pending[leaf.path] = (leaf, leaf.read(sim), leaf.tvb_value(value, sim))
     return pending
 
 
@@ -218,7 +218,7 @@ def _undone_on_error(sim):
 
 def _attributes(sim):
     """What a simulator and its components hold, as the dicts that hold it."""
-    for _, component in components(sim):
+    for _, component in component_objects(sim):
         yield vars(component)
         if hasattr(component, "parameters"):
             yield component.parameters
@@ -227,12 +227,12 @@ def _attributes(sim):
 def _own_equations(sim, pending):
     """Give a component an equation of its own where it shares one: TVB's defaults are one object for all."""
     for leaf, _, _ in pending.values():
-        if not leaf.parameters:
+        if not leaf.in_equation_dict:
             continue
         equation = leaf.owner(sim)
         holders = [
             (path, component, name)
-            for path, component in components(sim)
+            for path, component in component_objects(sim)
             for name, value in vars(component).items()
             if value is equation
         ]

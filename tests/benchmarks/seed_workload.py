@@ -98,7 +98,7 @@ def ours(sim, fc_target):
 
 def left_to_autodiff(simulate):
     """The same simulate without the structured reverse pass: plain autodiff, which runs blocks again."""
-    return dataclasses.replace(simulate, step=dataclasses.replace(simulate.step, alike=False))
+    return dataclasses.replace(simulate, step=dataclasses.replace(simulate.step, is_homogeneous=False))
 
 
 def of_scan(simulate):

@@ -52,7 +52,7 @@ def seed(length, tvboptim):
     def check():
         plain = jax.value_and_grad(seed_workload.loss_of(seed_workload.left_to_autodiff(simulate), fc_target))
         value, of_free = gradient(free, state)
-        ((_, bold),) = configured_clone(sim, lifted=True).run()
+        ((_, bold),) = configured_clone(sim, float64_history=True).run()
         figures = {
             "BOLD": difference(simulate(state).data[0], bold),
             "gradient": difference(of_free, jax.jit(plain)(free, state)[1]),

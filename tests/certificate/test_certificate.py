@@ -12,7 +12,7 @@ from tvb.simulator.simulator import Simulator
 import tvb_jaxfit as tj
 from tvb_jaxfit.certificate import certify as module
 from tvb_jaxfit.dynamics import schemes
-from tvb_jaxfit.translate import prepare as translate_simulator
+from tvb_jaxfit.translate import prepare as prepare_module
 from tvb_jaxfit.translate.components import coupling as translate_coupling
 from tvb_jaxfit.translate.components import integrator as translate_integrator
 from tvb_jaxfit.translate.components import noise as translate_noise
@@ -63,12 +63,12 @@ def test_it_passes_with_every_control_noticed_wherever_the_simulator_stands_and_
     assert snapshot(sim) == before
     assert certificate.passed is True and bool(certificate) is True, print(certificate)
     assert certificate.n_steps == 300
-    assert [c.samples for c in certificate.lifted] == [c.samples for c in certificate.stock]
-    assert all(c.times_equal for c in (*certificate.lifted, *certificate.stock))
-    assert max(c.relative for c in certificate.lifted) < 1e-13
-    assert 1e-11 < max(c.relative for c in certificate.stock) < 1e-6
-    assert list(certificate.controls) == CONTROLS
-    for name, noticed in certificate.controls.items():
+    assert [c.n_samples for c in certificate.float64_history] == [c.n_samples for c in certificate.float32_history]
+    assert all(c.times_equal for c in (*certificate.float64_history, *certificate.float32_history))
+    assert max(c.relative for c in certificate.float64_history) < 1e-13
+    assert 1e-11 < max(c.relative for c in certificate.float32_history) < 1e-6
+    assert list(certificate.negative_controls) == CONTROLS
+    for name, noticed in certificate.negative_controls.items():
         if name == "noise shifted by one step" and scheme == "EulerDeterministic":
             assert noticed == "the integrator is deterministic"
         elif name in ("delays ignored", "stimulus removed"):
@@ -92,10 +92,10 @@ def test_controls_that_say_nothing_are_not_applicable_with_the_reason(build_smal
     symmetric = build_small(weights_6 + weights_6.T, nsig=0.0, steps=30)
     certificate = tj.certify(symmetric)
     assert certificate.passed
-    assert certificate.controls["weights transposed"] == "the weights are symmetric"
-    assert certificate.controls["noise shifted by one step"] == "nsig is zero"
-    assert certificate.controls["BOLD kernel shifted by one sample"] == "there is no Bold monitor"
-    assert certificate.controls["coupling removed"] > 1e-3
+    assert certificate.negative_controls["weights transposed"] == "the weights are symmetric"
+    assert certificate.negative_controls["noise shifted by one step"] == "nsig is zero"
+    assert certificate.negative_controls["BOLD kernel shifted by one sample"] == "there is no Bold monitor"
+    assert certificate.negative_controls["coupling removed"] > 1e-3
     text = repr(certificate)
     assert "not applicable: the weights are symmetric" in text and "not applicable: nsig is zero" in text
 
@@ -103,14 +103,14 @@ def test_controls_that_say_nothing_are_not_applicable_with_the_reason(build_smal
 def test_a_simulator_without_connections_has_no_control_of_the_coupling(build_small):
     certificate = tj.certify(build_small(np.zeros((6, 6)), steps=30))
     assert certificate.passed
-    assert certificate.controls["coupling removed"] == "there are no connections"
+    assert certificate.negative_controls["coupling removed"] == "there are no connections"
 
 
 def test_directed_weights_that_no_coupling_carries_have_an_orientation_that_does_not_matter(build_small):
     certificate = tj.certify(build_small(coupling=coupling.Linear(a=np.array([0.0])), steps=30))
     assert certificate
-    assert certificate.controls["weights transposed"].startswith("the direction of the coupling has no effect")
-    assert all(c.agrees(1e-12) for c in certificate.lifted)
+    assert certificate.negative_controls["weights transposed"].startswith("the direction of the coupling has no effect")
+    assert all(c.agrees(1e-12) for c in certificate.float64_history)
 
 
 def wrong_field(monkeypatch):
@@ -118,8 +118,8 @@ def wrong_field(monkeypatch):
     wrong = lambda p, state, coupling: own(p, state, coupling) * (1.0 + 1e-7)  # noqa: E731
     monkeypatch.setitem(translate_field._BY_HAND, ("wong_wang", "ReducedWongWang"), wrong)
     # prepare itself would refuse this one: here the certificate has to find it.
-    monkeypatch.setattr(translate_field.Trials, "disagreement", lambda self, field: None)
-    monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
+    monkeypatch.setattr(translate_field.VectorFieldOracle, "mismatch", lambda self, field: None)
+    monkeypatch.setattr(prepare_module, "step_refusals", lambda parts: ())
 
 
 def wrong_coupling(monkeypatch):
@@ -129,20 +129,20 @@ def wrong_coupling(monkeypatch):
         return lambda theta, s, y: own(coupling, n_cvar)(theta, s * (1.0 + 1e-7), y)
 
     monkeypatch.setattr(translate_coupling, "_followed_post", wrong)
-    monkeypatch.setattr(translate_coupling, "worst_by_row", lambda ours, theirs: 0.0)
-    monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
+    monkeypatch.setattr(translate_coupling, "max_row_error", lambda ours, theirs: 0.0)
+    monkeypatch.setattr(prepare_module, "step_refusals", lambda parts: ())
 
 
 def wrong_scheme(monkeypatch):
     key = translate_integrator.integrators.HeunStochastic
     monkeypatch.setitem(translate_integrator._SCHEMES, key, schemes.euler_stochastic)
-    monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
+    monkeypatch.setattr(prepare_module, "step_refusals", lambda parts: ())
 
 
 def wrong_noise(monkeypatch):
     monkeypatch.setattr(translate_noise, "amplitude", lambda nsig, dt: (nsig * dt) ** 0.5)
-    monkeypatch.setattr(translate_noise, "worst_by_row", lambda ours, theirs: 0.0)
-    monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
+    monkeypatch.setattr(translate_noise, "max_row_error", lambda ours, theirs: 0.0)
+    monkeypatch.setattr(prepare_module, "step_refusals", lambda parts: ())
 
 
 def wrong_times(monkeypatch):
@@ -166,22 +166,22 @@ def test_a_translation_that_is_wrong_makes_it_fail(build_small, monkeypatch, mis
 
 
 def test_a_field_by_hand_that_is_not_tvbs_gives_way_to_the_followed_source(build_small, monkeypatch):
-    check, whole = translate_field.Trials.disagreement, translate_simulator._disagreement
+    check, whole = translate_field.VectorFieldOracle.mismatch, prepare_module.step_refusals
     wrong_field(monkeypatch)
-    monkeypatch.setattr(translate_field.Trials, "disagreement", check)
-    monkeypatch.setattr(translate_simulator, "_disagreement", whole)
+    monkeypatch.setattr(translate_field.VectorFieldOracle, "mismatch", check)
+    monkeypatch.setattr(prepare_module, "step_refusals", whole)
     assert tj.certify(build_small(steps=30))
 
 
 def test_prepare_itself_refuses_a_vector_field_that_is_not_tvbs(build_small, monkeypatch):
-    followed = translate_field.follow_in_place
+    followed = translate_field.trace_in_place
     monkeypatch.setattr(translate_field, "_BY_HAND", {})
 
     def wrong(*args, **named):
         result, *others = followed(*args, **named)
         return result * (1.0 + 1e-10), *others
 
-    monkeypatch.setattr(translate_field, "follow_in_place", wrong)
+    monkeypatch.setattr(translate_field, "trace_in_place", wrong)
     with pytest.raises(tj.UnsupportedComponent, match="Simulator.model: the translated vector field differs"):
         tj.prepare(build_small())
 
@@ -196,9 +196,9 @@ def test_it_fails_on_results_that_are_not_finite(build_small, monkeypatch):
 
 def test_a_tolerance_below_rounding_makes_it_fail(build_small):
     sim = build_small()
-    certificate = tj.certify(sim, tolerance=0.0, stock_tolerance=1e-6)
+    certificate = tj.certify(sim, tolerance=0.0, float32_tolerance=1e-6)
     assert not certificate
-    assert not tj.certify(sim, stock_tolerance=1e-12)
+    assert not tj.certify(sim, float32_tolerance=1e-12)
 
 
 def test_its_length_is_the_one_asked_for(build_small):
@@ -270,9 +270,9 @@ def delayed(weights_6, connectivity_of):
 def test_every_kind_of_simulator_passes_with_its_controls_noticed(kind, delayed):
     certificate = tj.certify(delayed(**KINDS[kind]))
     assert certificate, print(certificate)
-    assert max(c.relative for c in certificate.lifted) < 1e-12
+    assert max(c.relative for c in certificate.float64_history) < 1e-12
     for name in ("coupling removed", "weights transposed", "noise shifted by one step", "delays ignored"):
-        assert certificate.controls[name] > 1e-9, name
+        assert certificate.negative_controls[name] > 1e-9, name
 
 
 def projection(kind, sensors, matrix):
@@ -304,7 +304,7 @@ def test_projections_onto_sensors_pass_with_their_observation_noise(model, kind,
     sim.connectivity.cortical, sim.connectivity.orientations = np.ones(6, dtype=bool), np.zeros((6, 3))
     certificate = tj.certify(sim)
     assert certificate, print(certificate)
-    assert certificate.lifted[0].monitor.startswith(f"monitors[0] {kind.__name__}, 0.5 ms")
+    assert certificate.float64_history[0].monitor.startswith(f"monitors[0] {kind.__name__}, 0.5 ms")
 
 
 class Relaxing(models.Linear):
@@ -329,7 +329,7 @@ def test_a_stimulus_passes_and_its_removal_is_noticed(delayed, weights_6):
     )
     certificate = tj.certify(sim)
     assert certificate, print(certificate)
-    assert certificate.controls["stimulus removed"] > 1e-5
+    assert certificate.negative_controls["stimulus removed"] > 1e-5
 
 
 @pytest.mark.slow

@@ -11,9 +11,9 @@ from tvb.simulator.simulator import Simulator
 import tvb_jaxfit as tj
 from tvb_jaxfit.certificate import certify as module
 from tvb_jaxfit.certificate import controls
-from tvb_jaxfit.translate import prepare as translate_simulator
+from tvb_jaxfit.translate import prepare as prepare_module
 from tvb_jaxfit.translate.components import integrator as translate_integrator
-from tvb_jaxfit.translate.divergence import Watch
+from tvb_jaxfit.translate.divergence import DivergenceWatch
 
 REMOVED, TRANSPOSED, SHIFTED, DELAYS = (
     "coupling removed",
@@ -120,7 +120,7 @@ def test_a_control_that_changes_nothing_in_tvb_either_is_not_applicable_with_the
     sim, reasons = CASES[case][0](make, weights_6), CASES[case][1]
     certificate = tj.certify(sim)
     assert certificate, print(certificate)
-    for name, noticed in certificate.controls.items():
+    for name, noticed in certificate.negative_controls.items():
         if name in reasons:
             assert isinstance(noticed, str) and noticed.startswith(reasons[name]), (name, noticed)
         elif not isinstance(noticed, str):
@@ -138,12 +138,12 @@ def test_a_control_that_matters_in_tvb_and_goes_unnoticed_here_makes_it_fail(mak
 
     monkeypatch.setattr(controls, "_uncoupled", harmless)
     certificate = tj.certify(make())
-    assert not certificate and certificate.controls[REMOVED] < 1e-12
+    assert not certificate and certificate.negative_controls[REMOVED] < 1e-12
     assert "GOES UNNOTICED" in repr(certificate)
 
 
 def test_a_tolerance_so_wide_that_no_mistake_shows_makes_it_fail(make):
-    assert not tj.certify(make(), tolerance=1e3, stock_tolerance=1e3)
+    assert not tj.certify(make(), tolerance=1e3, float32_tolerance=1e3)
 
 
 def every_mistake(make, weights_6):
@@ -154,12 +154,12 @@ def every_mistake(make, weights_6):
 
 def test_each_mistake_made_in_tvb_gives_what_the_translation_with_that_mistake_gives(make, weights_6):
     sim = every_mistake(make, weights_6)
-    lifted = translate_simulator.configured_clone(sim, lifted=True)
+    float64_tvb = prepare_module.configured_clone(sim, float64_history=True)
     simulate, state = tj.prepare(sim)
     made = dict(controls.controls(simulate, state))
     assert list(made) == [REMOVED, TRANSPOSED, SHIFTED, DELAYS, STIMULUS, KERNEL]
     for name, control in made.items():
-        of_tvb = module._signals_of_tvb(controls.with_mistake(lifted, control), simulate.n_steps, 60.0)
+        of_tvb = module._signals_of_tvb(controls.with_mistake(float64_tvb, control), simulate.n_steps, 60.0)
         ours, right = module._signals(*control.wrong), module._signals(simulate, state)
         assert module._worst(module._compare(simulate, ours, of_tvb)) < 1e-12, name
         assert module._worst(module._compare(simulate, right, of_tvb)) > 1e-9, name
@@ -169,17 +169,20 @@ def test_runs_that_are_not_finite_alike_agree_and_it_says_from_when(make):
     sim = make(models.Epileptor(), coupling=coupling.Difference(a=np.array([-50.0])), dt=2.0, length=60.0)
     with np.errstate(all="ignore"):
         certificate = tj.certify(sim)
-        ((time, data),) = translate_simulator.configured_clone(sim, lifted=True).run()
+        ((time, data),) = prepare_module.configured_clone(sim, float64_history=True).run()
     assert certificate, print(certificate)
     since = time[~np.isfinite(data).all(axis=(1, 2, 3))][0]
-    assert certificate.lifted[0].since == since
+    assert certificate.float64_history[0].not_finite_from == since
     assert f"not finite from {since:g} ms on" in repr(certificate)
     # Its state variable, region and time, as TVB's own run has them; and how much was finite.
-    sim_of_tvb = translate_simulator.configured_clone(sim, lifted=True)
-    watch = Watch(sim_of_tvb)
+    sim_of_tvb = prepare_module.configured_clone(sim, float64_history=True)
+    watch = DivergenceWatch(sim_of_tvb)
     with np.errstate(all="ignore"):
         sim_of_tvb.run()
-    assert certificate.diverged[0] == f"history in float64: {watch.found}" and abs(watch.found.time - since) <= 2.0
+    assert (
+        certificate.diverged[0] == f"history in float64: {watch.divergence}"
+        and abs(watch.divergence.time - since) <= 2.0
+    )
     assert "TVB's own run does not stay finite, and neither does the translation:" in repr(certificate)
     n_finite = int(np.isfinite(data).all(axis=(1, 2, 3)).sum())
     assert f"({n_finite} of {len(data)} samples finite)" in repr(certificate)
@@ -212,10 +215,13 @@ def chaotic(make):
 def test_chaos_is_judged_by_the_step_and_it_says_how_fast_differences_grow(make, monkeypatch):
     certificate = tj.certify(chaotic(make))
     assert certificate, print(certificate)
-    assert certificate.lifted[0].relative > certificate.lifted_tolerance and certificate.lifted[0].by_step
-    assert certificate.step < 1e-13 and 1.0 / certificate.growth < 100.0
+    assert (
+        certificate.float64_history[0].relative > certificate.tolerance
+        and certificate.float64_history[0].agrees_by_step
+    )
+    assert certificate.step_error < 1e-13 and 1.0 / certificate.growth_rate < 100.0
     assert "agrees by the step" in repr(certificate) and "grow e-fold in" in repr(certificate)
-    assert min(d for d in certificate.controls.values() if not isinstance(d, str)) > 1e-6
+    assert min(d for d in certificate.negative_controls.values() if not isinstance(d, str)) > 1e-6
 
 
 @pytest.mark.parametrize("mistake", [1e-9, pytest.param(1e-6, marks=pytest.mark.slow)])
@@ -225,9 +231,9 @@ def test_a_mistake_in_a_chaotic_simulator_makes_it_fail(make, monkeypatch, mista
     monkeypatch.setitem(
         translate_integrator._SCHEMES, key, lambda field, clip, dt: own(field, clip, dt * (1.0 + mistake))
     )
-    monkeypatch.setattr(translate_simulator, "_disagreement", lambda parts: ())
+    monkeypatch.setattr(prepare_module, "step_refusals", lambda parts: ())
     certificate = tj.certify(chaotic(make))
-    assert not certificate and certificate.step > module.STEP_TOLERANCE
+    assert not certificate and certificate.step_error > module.STEP_TOLERANCE
     assert "DIFFERS" in repr(certificate) and "beyond rounding" in repr(certificate)
 
 
@@ -236,20 +242,20 @@ def test_a_mistake_beside_which_the_steps_are_right_makes_it_fail_where_nothing_
     signals = module._signals
     monkeypatch.setattr(module, "_signals", lambda *a: [(t, d * (1.0 + 1e-7)) for t, d in signals(*a)])
     certificate = tj.certify(make(models.Linear(gamma=np.array([-1.0]))))
-    assert not certificate and certificate.step < 1e-13
+    assert not certificate and certificate.step_error < 1e-13
 
 
 def test_steps_are_compared_in_blocks_as_in_one(make, monkeypatch):
-    from tvb_jaxfit.certificate.certify import stepwise
+    from tvb_jaxfit.certificate import stepwise
 
     sim = make(nsig=[1e-4], length=30.0)
-    whole = tj.certify(sim).step
+    whole = tj.certify(sim).step_error
     monkeypatch.setattr(stepwise, "_NUMBERS", 12 * 7)
-    assert tj.certify(sim).step == pytest.approx(whole, rel=1e-6) and whole < 1e-14
+    assert tj.certify(sim).step_error == pytest.approx(whole, rel=1e-6) and whole < 1e-14
     simulate, state = tj.prepare(sim)
     wrong = stepwise.StepByStep(replace(simulate, step=replace(simulate.step, delays=None)), state)
-    lifted = translate_simulator.configured_clone(sim, lifted=True)
-    wrong.watch(lifted)
-    lifted.run()
+    float64_tvb = prepare_module.configured_clone(sim, float64_history=True)
+    wrong.watch(float64_tvb)
+    float64_tvb.run()
     wrong.finish()
     assert wrong.worst > 1e-6

@@ -13,7 +13,7 @@ from tvb.simulator.lab import monitors
 import tvb_jaxfit as tj
 from tvb_jaxfit.checks import options
 from tvb_jaxfit.command.options import is_refusal
-from tvb_jaxfit.evaluation import baselines as yardsticks
+from tvb_jaxfit.evaluation import baselines
 
 
 class Odd:
@@ -87,8 +87,8 @@ TABLE = {
     "prepare": (dict(sim="@sim", simulation_length=None, noise="tvb"), dict(simulation_length=NUMBERS | {"None"})),
     "prepare_linear": (dict(sim="@sim"), {}),
     "certify": (
-        dict(sim="@sim", simulation_length=None, tolerance=1e-9, stock_tolerance=1e-6),
-        dict(simulation_length=NUMBERS | {"None"}, tolerance=NUMBERS, stock_tolerance=NUMBERS),
+        dict(sim="@sim", simulation_length=None, tolerance=1e-9, float32_tolerance=1e-6),
+        dict(simulation_length=NUMBERS | {"None"}, tolerance=NUMBERS, float32_tolerance=NUMBERS),
     ),
     "compute_fc": (dict(bold=np.random.default_rng(0).normal(size=(20, 3)), skip_t=0), dict(skip_t=WHOLE | FLAG)),
     "fc_corr": (dict(fc=FC, target=FC, include_diagonal=False, missing="refuse"), dict(include_diagonal=FLAG)),
@@ -106,7 +106,7 @@ TABLE = {
         dict(value=0.5, regional=False),
         dict(value={"whole", "half", "None", "list", "true", "array"}, regional=FLAG),
     ),
-    "NormalisedParameter": (
+    "ScaledParameter": (
         dict(value=0.5, regional=False, scale=1.0),
         dict(value=NUMBERS | FLAG | {"None", "list", "array"}, regional=FLAG, scale={"whole", "half", "None", "true"}),
     ),
@@ -157,10 +157,19 @@ TABLE = {
     "load_functional_connectivity": (dict(name="dk_average"), {}),
     "load_structural_connectivity": (dict(name="dk_average"), {}),
     "evaluate": (
-        dict(what="@sim", n_seeds=1, simulation_length=None, skip_t=0, monitor=0, seed=0, tvb=False, window=None)
+        dict(
+            simulator_or_fit="@sim",
+            n_seeds=1,
+            simulation_length=None,
+            skip_t=0,
+            monitor=0,
+            seed=0,
+            n_tvb=False,
+            window=None,
+        )
         | dict(state=None, progress=False, missing="refuse"),
         dict(n_seeds={"whole"}, simulation_length={"whole", "half", "None"}, skip_t=WHOLE | {"None"})
-        | dict(monitor=WHOLE | {"None"}, seed=WHOLE, tvb=WHOLE | FLAG, window={"whole", "half", "None"})
+        | dict(monitor=WHOLE | {"None"}, seed=WHOLE, n_tvb=WHOLE | FLAG, window={"whole", "half", "None"})
         | dict(state={"None"}, progress=FLAG),
     ),
     "fit": (
@@ -180,7 +189,7 @@ TABLE = {
     "run": (dict(state="@small", max_steps=1, resume=False), dict(max_steps=WHOLE, resume=FLAG)),
 }
 # Arguments that are tested elsewhere, beside what they need: targets, sessions and groups.
-ELSEWHERE = {("evaluate", name) for name in ("target", "trained_on", "groups")}
+ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "region_groups")}
 # What is made by others, or tested where it is at home.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
 OTHERS = {
@@ -222,7 +231,13 @@ def test_an_argument_of_a_wrong_kind_is_refused_by_name(made, name, argument):
         told = str(caught.value)
         assert is_refusal(caught.value), f"{kind}: {caught.value!r}"
         # Bounds, and what stands for a simulator, are told by what they are.
-        known = {"sim": "Simulator", "what": "Simulator", "low": "range", "high": "range", "name": "data set"}
+        known = {
+            "sim": "Simulator",
+            "simulator_or_fit": "Simulator",
+            "low": "range",
+            "high": "range",
+            "name": "data set",
+        }
         known["callbacks"] = "callback"
         named = [argument, argument.replace("_", " "), known.get(argument, argument), "bounds", "mask", "start values"]
         assert any(each in told for each in named), f"{kind}: {told}"
@@ -247,7 +262,7 @@ def test_numbers_of_numpy_and_jax_are_numbers():
         assert tj.StopOnPlateau(one).patience == 3 and tj.GridAxis(0.0, one, one).n == 3
     _, history = _run(tj.State(x=tj.Parameter(1.0)), np.int64(2), np.bool_(False))
     assert history.loss.size == 3
-    assert options.flag(np.True_) is None and options.whole(0)(np.bool_(True)) is not None
+    assert options.boolean(np.True_) is None and options.integer(0)(np.bool_(True)) is not None
 
 
 @pytest.mark.parametrize(
@@ -297,4 +312,4 @@ def test_two_callbacks_of_one_key_are_refused_however_deep_they_are():
 @pytest.mark.parametrize("groups", [3, "aabbcc", None])
 def test_groups_that_are_none_are_refused(groups):
     with pytest.raises(ValueError, match="groups: .*; give a list with the group of each of the 6 regions"):
-        yardsticks.blocks(groups, 6)
+        baselines.region_blocks(groups, 6)

@@ -271,8 +271,8 @@ def test_what_cannot_be_evaluated_is_said_and_the_fit_is_written(files, tmp_path
 
 def test_a_certificate_that_does_not_pass_is_the_exit_code(files, done, tmp_path, instead, monkeypatch):
     instead()
-    real = command.certified
-    monkeypatch.setattr(command, "certified", lambda result: replace(real(result), lifted_tolerance=0.0))
+    real = command.certify_fit
+    monkeypatch.setattr(command, "certify_fit", lambda result: replace(real(result), tolerance=0.0))
     assert files.fit(tmp_path / "out", "--certify") == 1
     assert "Certificate: FAILED" in (tmp_path / "out" / "report.html").read_text()
 
@@ -306,7 +306,7 @@ def test_a_fit_without_a_finite_loss_says_no_and_keeps_the_linear_fit_before_it(
     monkeypatch.setattr(command, "fit", fails)
     assert files.fit(tmp_path / "alone") == 1 and not (tmp_path / "alone").exists()
     assert "the loss was nan after 0 updates" in capsys.readouterr().err
-    failed.before = done.result
+    failed.linear_stage = done.result
     assert files.fit(tmp_path / "after") == 1 and (tmp_path / "after" / "values.npz").exists()
     assert "the loss was nan after 0 updates" in capsys.readouterr().err
 

@@ -122,14 +122,14 @@ def test_a_crash_leaves_all_of_a_former_fit_or_none(former, monkeypatch, n):
         done.append(paths)
         replace(*paths)
 
-    changed = dataclasses.replace(account, when="another day")
+    changed = dataclasses.replace(account, created="another day")
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", crashing)
         try:
             keep(former, changed)
         except Crash:
             assert n < 5
-    assert kept(former).when == "another day"
+    assert kept(former).created == "another day"
     assert sorted(_contents(former)) == sorted(set(NAMES) - {"report.html"}) and foreign_in(former) == []
     assert _contents(former)["fit.npz"] != before["fit.npz"]
 
@@ -137,7 +137,7 @@ def test_a_crash_leaves_all_of_a_former_fit_or_none(former, monkeypatch, n):
 def test_an_account_of_a_former_version_is_read_and_what_lies_beside_it_is_left(former):
     account = kept(former)
     store.write(former / "fit.npz", account, "account of a fit")
-    assert kept(former).when == account.when
+    assert kept(former).created == account.created
     assert set(foreign_in(former)) == {"values.json", "values.npz", "fc.npy", "history.csv"}
     with pytest.raises(Refused, match="not as a fit has written it"):
         claim(former, force=True, resume=False)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tvb_jaxfit import BoundedParameter, MaskedParameter, NormalisedParameter, Parameter, PositiveParameter
+from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, PositiveParameter, ScaledParameter
 from tvb_jaxfit.command.fit import _parameter
 from tvb_jaxfit.command.options import free_of
 
@@ -15,17 +15,17 @@ MEANT = {
     "integrator.noise.nsig:positive": PositiveParameter(),
     "integrator.noise.nsig:regional:positive": PositiveParameter(regional=True),
     "integrator.noise.nsig:positive:regional": PositiveParameter(regional=True),
-    "model.tau_s:normalised": NormalisedParameter(),
+    "model.tau_s:scaled": ScaledParameter(),
     "connectivity.weights:masked": MaskedParameter(),
     "connectivity.weights:masked:0:": MaskedParameter(lower_bound=0.0),
 }
 WRONG = {
     "a:positive:0:1": "'0:1' after 'positive', which has no bounds",
-    "b:normalised:0:": "'0:' after 'normalised', which has no bounds",
+    "b:scaled:0:": "'0:' after 'scaled', which has no bounds",
     "c:positive:masked": "'positive:masked' names more than one kind",
     "d:regional:masked": "leave 'regional'",
     "e:regional:regional": "one word twice",
-    "f:bounded": "'bounded' is neither 'regional', nor a kind ('positive', 'normalised', 'masked'), nor two bounds",
+    "f:bounded": "'bounded' is neither 'regional', nor a kind ('positive', 'scaled', 'masked'), nor two bounds",
 }
 
 

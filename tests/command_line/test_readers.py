@@ -13,7 +13,7 @@ from tvb.datatypes.connectivity import Connectivity
 from tests.conftest import FIT, LABELS, N_NODE
 from tvb_jaxfit.command import fit as command
 from tvb_jaxfit.command.main import main
-from tvb_jaxfit.command.matrices import Labelled, load_array, load_fc
+from tvb_jaxfit.command.matrices import LabelledMatrix, load_array, load_fc
 from tvb_jaxfit.command.options import Refused, is_refusal
 from tvb_jaxfit.evaluation.target import match_target
 
@@ -106,7 +106,7 @@ def test_the_exit_code_is_2_and_there_is_no_traceback(files, tmp_path, capsys, n
 def test_cells_without_a_number_are_missing(tmp_path, text, labelled):
     (tmp_path / "fc.csv").write_text(text)
     found = load_fc(str(tmp_path / "fc.csv"))
-    assert isinstance(found, Labelled) == labelled
+    assert isinstance(found, LabelledMatrix) == labelled
     expected = FC.copy()
     expected[0, 2] = expected[2, 0] = np.nan
     off = ~np.eye(3, dtype=bool)

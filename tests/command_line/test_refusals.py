@@ -13,7 +13,7 @@ from tvb.simulator import models
 import tvb_jaxfit
 from tvb_jaxfit.command import options, simulator
 from tvb_jaxfit.command.main import main
-from tvb_jaxfit.command.matrices import Labelled, load_array, load_fc
+from tvb_jaxfit.command.matrices import LabelledMatrix, load_array, load_fc
 from tvb_jaxfit.command.options import EXAMPLES, Refused, free_of, parser, problems_of, settings_of
 
 ROOT = Path(tvb_jaxfit.__file__).parents[1]
@@ -250,7 +250,7 @@ def test_certify_says_whether_tvb_agrees(files, capsys, monkeypatch):
     assert main(arguments) == 0
     assert "Certificate: PASSED" in capsys.readouterr().out
     real = certificate.certify
-    monkeypatch.setattr(certificate, "certify", lambda sim: replace(real(sim), lifted_tolerance=0.0))
+    monkeypatch.setattr(certificate, "certify", lambda sim: replace(real(sim), tolerance=0.0))
     assert main(arguments) == 1
     assert "Certificate: FAILED" in capsys.readouterr().out
 
@@ -283,7 +283,7 @@ def test_text_is_read_with_its_labels(tmp_path, name, text, labels):
     (tmp_path / name).write_text(text, encoding="utf-8")
     found = load_fc(str(tmp_path / name))
     np.testing.assert_array_equal(np.asarray(found), MATRIX)
-    assert isinstance(found, Labelled) == (labels is not None)
+    assert isinstance(found, LabelledMatrix) == (labels is not None)
     if labels:
         assert found.index == found.columns == labels
 

@@ -113,8 +113,8 @@ STEPS = {
         1,
     ),
     "three modes": (Step(_local, (0,), _post, delays=DELAYS), 3),
-    "nodes that mix": (Step(_local, (0,), _post, delays=DELAYS, mixes=True), 1),
-    "pairs": (Step(_local, (0,), _post, pairs=_pairs, delays=DELAYS), 1),
+    "nodes that mix": (Step(_local, (0,), _post, delays=DELAYS, is_nonlocal=True), 1),
+    "pairs": (Step(_local, (0,), _post, pairwise=_pairs, delays=DELAYS), 1),
 }
 
 
@@ -176,7 +176,7 @@ def test_neither_does_a_run_of_a_simulator_of_tvb(connectivity_of, of_model):
     )
     simulate, state = tj.prepare(sim)
     assert simulate.step.horizon == HORIZON
-    assert made_in_loops(_text(simulate._run_plain, tj.parameters.plain(state))) == []
+    assert made_in_loops(_text(simulate._simulate_state, tj.parameters.strip_parameters(state))) == []
 
 
 def test_a_ring_that_is_read_before_it_is_written_is_found():

@@ -9,9 +9,9 @@ from tvb.simulator.lab import coupling, models, monitors, noise
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator, white_matter
-from tvb_jaxfit.fitting.linear.fit import Attempt
+from tvb_jaxfit.fitting.linear.fit import LinearFitCandidate
 from tvb_jaxfit.translate.clone import configured_clone
-from tvb_jaxfit.translate.divergence import Watch, divergence_of
+from tvb_jaxfit.translate.divergence import DivergenceWatch, find_divergence
 
 N_NODE = 5
 
@@ -43,25 +43,27 @@ FREE = {"coupling.a": tj.Parameter()}
 
 def _tvbs(sim):
     """Where TVB's own run stops being finite."""
-    copy = configured_clone(sim, lifted=True)
-    watch = Watch(copy)
+    copy = configured_clone(sim, float64_history=True)
+    watch = DivergenceWatch(copy)
     with np.errstate(all="ignore"):
         copy.run()
-    return watch.found
+    return watch.divergence
 
 
 @pytest.mark.parametrize("delayed", [False, True])
 def test_it_is_where_tvbs_own_run_does(delayed):
     sim = _sim(gamma=1e6, delayed=delayed, steps=90)
     simulate, state = tj.prepare(sim)
-    found, theirs = divergence_of(sim, simulate, state), _tvbs(sim)
+    found, theirs = find_divergence(sim, simulate, state), _tvbs(sim)
     assert str(found) == str(theirs) and found.region == "region 2" and found.variable == "x"
     ((times, means),) = simulate(state)
     # A mean of 4 steps, of which it is one; times are those of the middle.
     end = times[np.argmax(~np.isfinite(np.asarray(means)).all(axis=(1, 2, 3)))] + 2.0
     assert end - 4.0 < found.time <= end and found.time == found.step + state.current_step
     # Negative control: a run that stays finite.
-    assert divergence_of(sim, simulate, state.replace(model=state.model.replace(gamma=-0.1 * jnp.ones(N_NODE)))) is None
+    assert (
+        find_divergence(sim, simulate, state.replace(model=state.model.replace(gamma=-0.1 * jnp.ones(N_NODE)))) is None
+    )
 
 
 def test_a_fit_whose_first_loss_is_not_finite_raises_and_says_where():
@@ -170,7 +172,7 @@ def test_a_region_that_no_noise_reaches_is_named_before_the_gradient_is_compiled
 def test_an_evaluation_says_it_of_each_run_here_and_in_tvb():
     sim = _sim(gamma=1e6, steps=120)
     with np.errstate(all="ignore"):
-        found = tj.evaluate(sim, _target(), n_seeds=1, tvb=1, progress=False)
+        found = tj.evaluate(sim, _target(), n_seeds=1, n_tvb=1, progress=False)
     assert set(found.failed) == {(simulator, found.rows[0]["seed"]) for simulator in ("JAX", "TVB")}
     for why in found.failed.values():
         assert "monitors[0] (TemporalAverage, every 4 ms): sample" in why
@@ -179,8 +181,11 @@ def test_an_evaluation_says_it_of_each_run_here_and_in_tvb():
 
 
 def test_a_linear_fit_whose_simulations_are_not_finite_is_not_one_that_was_not_simulated():
-    facts = {"fitted": None, "trace": np.array([[0.1, 0.9, 0.2]]), "endless_r": np.nan, "apart": np.nan}
-    diverged, alone = Attempt(loss=np.nan, r=np.nan, **facts), Attempt(loss=np.inf, r=np.nan, **facts)
+    facts = {"fitted": None, "trace": np.array([[0.1, 0.9, 0.2]]), "noise_corrected_r": np.nan, "fc_distance": np.nan}
+    diverged, alone = (
+        LinearFitCandidate(loss=np.nan, r=np.nan, **facts),
+        LinearFitCandidate(loss=np.inf, r=np.nan, **facts),
+    )
     assert diverged.is_diverged and "simulations on fresh noise are not finite" in str(diverged)
     assert not alone.is_diverged and "not simulated" in str(alone)
 

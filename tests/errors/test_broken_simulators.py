@@ -9,7 +9,7 @@ from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.translate.clone import clone
-from tvb_jaxfit.translate.complete import components
+from tvb_jaxfit.translate.complete import component_objects
 
 WRONG = {
     "none": None,
@@ -50,7 +50,7 @@ def is_clean(error):
 
 
 def paths(sim):
-    return [path for path, _ in components(sim)]
+    return [path for path, _ in component_objects(sim)]
 
 
 def test_the_simulator_that_is_spoilt_is_itself_accepted(complete):
@@ -60,14 +60,14 @@ def test_the_simulator_that_is_spoilt_is_itself_accepted(complete):
 
 @pytest.mark.parametrize("index", range(13))
 def test_an_attribute_of_another_kind_is_translated_or_refused_by_name(complete, index):
-    path, component = list(components(complete))[index]
+    path, component = list(component_objects(complete))[index]
     names = [name for name in type(component).declarative_attrs if name not in FOR_PEOPLE]
     names += OF_MODELS if path == "Simulator.model" else ()
     refused = []
     for name in names:
         for what, value in WRONG.items():
             sim = clone(complete)
-            vars(list(components(sim))[index][1])[name] = value
+            vars(list(component_objects(sim))[index][1])[name] = value
             try:
                 tj.prepare(sim)
             except tj.UnsupportedComponent as error:

@@ -369,12 +369,12 @@ def lengths_that_tvb_fails_with():
     return found
 
 
-def test_an_hrf_length_for_which_tvb_makes_one_sample_too_many_is_refused(build_small, refused, stock):
+def test_an_hrf_length_for_which_tvb_makes_one_sample_too_many_is_refused(build_small, refused, float32_tvb):
     length = lengths_that_tvb_fails_with()[0]
     sim = build_small(monitors=[monitors.Bold(period=400.0, hrf_length=length)])
     refused(sim, f"Simulator.monitors[0].hrf_length: {length} ms", "a multiple of 4 ms near it")
     with pytest.raises(ValueError, match="could not be broadcast|shapes .* not aligned"):
-        stock(sim).run()
+        float32_tvb(sim).run()
 
 
 def test_hemodynamic_parameters_that_give_nan_are_refused(build_small, refused):
@@ -488,9 +488,9 @@ def test_what_changed_since_configure_is_refused_until_configured_again(
     tj.prepare(fresh)
 
 
-def test_a_run_that_was_broken_off_is_refused_or_goes_on_as_tvb_does(build_small, lifted, equal_runs):
+def test_a_run_that_was_broken_off_is_refused_or_goes_on_as_tvb_does(build_small, float64_tvb, equal_runs):
     sim = build_small(monitors=[monitors.TemporalAverage(period=40.0)])
-    reference = lifted(sim)
+    reference = float64_tvb(sim)
     run = reference.sim()
     for _ in range(3):
         next(run)

@@ -9,7 +9,7 @@ from tvb.simulator import monitors, noise
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.state import get_path, with_path
-from tvb_jaxfit.translate.shapes import paths_of
+from tvb_jaxfit.translate.shapes import array_paths
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_the_linear_response_refuses_them_too(build_small, put_in):
             linear(put_in(state, "model.w", value))
 
 
-@pytest.mark.parametrize("path", paths_of(tj.state.State(model=tj.state.State(w=0.0), initial_conditions=0.0)))
+@pytest.mark.parametrize("path", array_paths(tj.state.State(model=tj.state.State(w=0.0), initial_conditions=0.0)))
 def test_what_is_missing_is_named(prepared, path):
     simulate, state = prepared
     with pytest.raises(ValueError, match=f"State.{path}: missing|State.{path}: shape"):

@@ -10,10 +10,10 @@ import pytest
 from tvb.simulator.lab import coupling, models, monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.evaluation import baselines as yardsticks
+from tvb_jaxfit.evaluation import baselines
 from tvb_jaxfit.evaluation import evaluate as module
-from tvb_jaxfit.evaluation.runs import Runs, runs_of_fit
-from tvb_jaxfit.parameters import plain
+from tvb_jaxfit.evaluation.runs import Runs, prepare_runs_of_fit
+from tvb_jaxfit.parameters import strip_parameters
 
 N_NODE = 6
 LABELS = np.array(["lA", "lB", "lC", "rA", "rB", "rC"])
@@ -72,7 +72,7 @@ def found(sim, shared, snapshot):
     if "found" not in shared:
         before = snapshot(sim)
         shared["found"] = tj.evaluate(
-            sim, SESSIONS, trained_on="one", n_seeds=4, tvb=2, skip_t=SKIP, window=WINDOW, progress=False
+            sim, SESSIONS, training_sessions="one", n_seeds=4, n_tvb=2, skip_t=SKIP, window=WINDOW, progress=False
         )
         shared["unchanged"] = snapshot(sim) == before
     return shared["found"]
@@ -108,11 +108,11 @@ def _assert_scores(row, bold, target, tolerance=1e-9):
         assert row[measure] == pytest.approx(value, abs=tolerance), measure
 
 
-def test_scores_of_tvb_are_those_of_its_own_run_on_the_same_seed(found, sim, stock):
+def test_scores_of_tvb_are_those_of_its_own_run_on_the_same_seed(found, sim, float32_tvb):
     rows = [row for row in found.rows if row["simulator"] == "TVB" and row["target"] == "held out"]
     assert len(rows) == 2
     for row in rows:
-        theirs = stock(sim)
+        theirs = float32_tvb(sim)
         theirs.integrator.noise.random_stream.seed(row["seed"])
         ((_, bold),) = theirs.run()
         assert bold.shape == (60, 1, N_NODE, 1)
@@ -137,7 +137,7 @@ def _apart(some, others):
 
 def test_runs_in_jax_and_in_tvb_are_from_one_distribution(make):
     """Not a single run is the same, and their means differ by no more than chance lets them."""
-    found = tj.evaluate(make(), SESSIONS["one"], n_seeds=48, tvb=24, skip_t=SKIP, progress=False)
+    found = tj.evaluate(make(), SESSIONS["one"], n_seeds=48, n_tvb=24, skip_t=SKIP, progress=False)
     ours, theirs = found.fc["JAX"], found.fc["TVB"]
     assert len({*found.values("r"), *found.values("r", simulator="TVB")}) == 72
     assert _apart(ours, theirs) < 2.0
@@ -157,14 +157,14 @@ def test_mean_and_spread_are_over_runs(found):
     r = [row["r"] for row in found.rows if row["simulator"] == "JAX" and row["target"] == "held out"]
     np.testing.assert_array_equal(found.r, r)
     assert found.mean() == pytest.approx(sum(r) / 4)
-    assert found.sd() == pytest.approx(np.sqrt(sum((x - sum(r) / 4) ** 2 for x in r) / 3))
-    assert f"{found.mean():.4f} ± {found.sd():.4f}" in repr(found)
+    assert found.std() == pytest.approx(np.sqrt(sum((x - sum(r) / 4) ** 2 for x in r) / 3))
+    assert f"{found.mean():.4f} ± {found.std():.4f}" in repr(found)
     assert found.mean("rmse", "two", "TVB") == pytest.approx(found.values("rmse", "two", "TVB").mean())
 
 
 def test_every_session_and_the_means_are_scored(found):
     assert list(found.targets.matrices) == ["one", "two", "three", "mean", "trained on", "held out"]
-    assert found.targets.main == "held out"
+    assert found.targets.primary == "held out"
     np.testing.assert_allclose(found.targets.matrices["held out"], HELD_OUT, atol=1e-15)
     np.testing.assert_array_equal(found.targets.matrices["trained on"], found.targets.matrices["one"])
     mean = sum(SESSIONS.values()) / 3
@@ -209,7 +209,7 @@ def test_a_measure_or_target_that_is_not_there_is_an_error(found):
 def test_structural_baseline_is_of_the_symmetrised_weights(found, weights_6):
     symmetric = (weights_6 + weights_6.T) / 2
     expected = np.corrcoef(symmetric[OFF], HELD_OUT[OFF])[0, 1]
-    assert found.baseline["held out"] == pytest.approx(expected, rel=1e-12)
+    assert found.structural_baseline["held out"] == pytest.approx(expected, rel=1e-12)
     # Directed weights would tell: the comparison is not empty.
     assert abs(expected - np.corrcoef(weights_6[OFF], HELD_OUT[OFF])[0, 1]) > 1e-3
 
@@ -222,7 +222,7 @@ def test_a_runs_own_fc_is_matched_by_that_run_alone_and_in_the_order_of_the_regi
     targets = {"own": own, "shuffled": shuffled, "labelled": pd.DataFrame(shuffled, LABELS[order], LABELS[order])}
     with pytest.warns(UserWarning, match="put into the order"):
         again = tj.evaluate(sim, targets, n_seeds=4, skip_t=SKIP, progress=False)
-    assert again.targets.main == "mean" and again.targets.held_out == () and again.window is None
+    assert again.targets.primary == "mean" and again.targets.held_out == () and again.window is None
     np.testing.assert_array_equal(again.fc["JAX"], found.fc["JAX"])
     r, rmse = again.values("r", "own"), again.values("rmse", "own")
     assert r[2] == pytest.approx(1.0) and rmse[2] == pytest.approx(0.0, abs=1e-12)
@@ -234,7 +234,7 @@ def test_a_runs_own_fc_is_matched_by_that_run_alone_and_in_the_order_of_the_regi
 def test_more_runs_begin_with_the_same_ones_and_another_seed_has_others(fitted):
     one, two, other = (fitted.evaluate(n_seeds=n, seed=seed, progress=False) for n, seed in ((1, 0), (2, 0), (2, 1)))
     assert one.r[0] == two.r[0] and len({*two.r, *other.r}) == 4
-    assert np.isnan(one.sd()) and "±" not in one.line()
+    assert np.isnan(one.std()) and "±" not in one.summary()
 
 
 def test_single_precision_will_do(sim):
@@ -246,7 +246,7 @@ def test_single_precision_will_do(sim):
 def test_progress_is_shown_unless_it_is_not_wanted(fitted, capsys):
     fitted.evaluate(n_seeds=1, progress=False)
     assert capsys.readouterr().err == ""
-    fitted.evaluate(n_seeds=1, tvb=1)
+    fitted.evaluate(n_seeds=1, n_tvb=1)
     shown = capsys.readouterr().err
     assert "JAX: 100%" in shown and "TVB: 100%" in shown
 
@@ -285,10 +285,10 @@ def test_by_default_nothing_is_left_out_of_a_warm_stock(sim):
         ({"target": [_session(1), np.eye(5)]}, r"session 1: target: shape \(5, 5\)"),
         ({"target": [_session(1)]}, "1 session; give at least two"),
         ({"target": {"mean": _session(1), "b": _session(2)}}, "cannot be called 'mean'"),
-        ({"trained_on": 0}, "one target alone, so that nothing is held out"),
-        ({"target": SESSIONS, "trained_on": "four"}, "'four'; give some of 'one', 'two', 'three', and not all"),
-        ({"target": list(SESSIONS.values()), "trained_on": [0, 1, 2]}, "give some of 0, 1, 2, and not all"),
-        ({"groups": ["a", "b"]}, "groups: 2 for 6 regions"),
+        ({"training_sessions": 0}, "one target alone, so that nothing is held out"),
+        ({"target": SESSIONS, "training_sessions": "four"}, "'four'; give some of 'one', 'two', 'three', and not all"),
+        ({"target": list(SESSIONS.values()), "training_sessions": [0, 1, 2]}, "give some of 0, 1, 2, and not all"),
+        ({"region_groups": ["a", "b"]}, "groups: 2 for 6 regions"),
     ],
 )
 def test_what_cannot_be_is_refused(sim, options, said):
@@ -330,11 +330,11 @@ def test_a_fit_is_scored_on_fresh_noise_beside_its_training(fitted):
     other = fitted.evaluate(state=fitted.initial, n_seeds=1, progress=False)
     assert fitted.evaluation is None, "of another state than the best"
     found = fitted.evaluate(n_seeds=3, progress=False)
-    assert fitted.evaluation is found and found.line() in repr(fitted)
+    assert fitted.evaluation is found and found.summary() in repr(fitted)
     best = fitted.history.best_step
-    assert found.training == {"r": fitted.r[best], "loss": fitted.loss[best]} and other.training is None
+    assert found.training_scores == {"r": fitted.r[best], "loss": fitted.loss[best]} and other.training_scores is None
     # By the training's loss the step was chosen: there is no other to report.
-    assert found.validation is None and "validation" not in repr(found)
+    assert found.validation_scores is None and "validation" not in repr(found)
     assert f"{'training':<34} {fitted.r[best]:.4f}" in repr(found) and "training" not in repr(other)
     expected = [fitted.score(key=jax.random.key(row["seed"])) for row in found.rows]
     np.testing.assert_allclose(found.r, expected, rtol=1e-12)
@@ -347,30 +347,30 @@ def test_a_fit_that_chose_its_best_step_by_validation_reports_that(make):
     found = result.evaluate(n_seeds=1, progress=False)
     steps, values = result.history.validation
     best = result.history.best_step
-    assert values[steps == best] == np.min(values) and found.validation["loss"] == np.min(values)
-    assert found.validation["r"] == result.history.validation.aux["r"][steps == best]
+    assert values[steps == best] == np.min(values) and found.validation_scores["loss"] == np.min(values)
+    assert found.validation_scores["r"] == result.history.validation.aux["r"][steps == best]
     # The negative control: on the noise of the training they are others.
-    assert found.training["loss"] == result.loss[best] != found.validation["loss"]
-    assert f"{'validation':<34} {found.validation['r']:.4f}" in repr(found)
-    assert result.evaluate(state=result.initial, n_seeds=1, progress=False).validation is None
+    assert found.training_scores["loss"] == result.loss[best] != found.validation_scores["loss"]
+    assert f"{'validation':<34} {found.validation_scores['r']:.4f}" in repr(found)
+    assert result.evaluate(state=result.initial, n_seeds=1, progress=False).validation_scores is None
 
 
-def test_a_fit_is_scored_by_tvb_from_its_best_state(fitted, shared, stock):
-    found = fitted.evaluate(tvb=1, n_seeds=1, progress=False)
-    theirs = stock(shared["fit_of"])
+def test_a_fit_is_scored_by_tvb_from_its_best_state(fitted, shared, float32_tvb):
+    found = fitted.evaluate(n_tvb=1, n_seeds=1, progress=False)
+    theirs = float32_tvb(shared["fit_of"])
     tj.write_back(fitted.best, theirs, position=True)
     theirs.integrator.noise.random_stream.seed(found.rows[-1]["seed"])
     ((_, bold),) = theirs.run()
     fc = np.corrcoef(bold[fitted.skip_t :, 0, :, 0].T)
     assert found.values(simulator="TVB")[0] == pytest.approx(np.corrcoef(fc[OFF], SESSIONS["one"][OFF])[0, 1], abs=1e-9)
-    np.testing.assert_array_equal(fitted.sim.model.w, shared["fit_of"].model.w)
+    np.testing.assert_array_equal(fitted.simulator.model.w, shared["fit_of"].model.w)
     assert shared["fit_of"].history is None
 
 
-def test_tvb_runs_from_where_another_state_stands(fitted, shared, stock):
+def test_tvb_runs_from_where_another_state_stands(fitted, shared, float32_tvb):
     later = fitted.simulate(fitted.best).final_state
-    ours = runs_of_fit(fitted, later).in_tvb(5, lambda n_steps: None)
-    theirs = stock(shared["fit_of"])
+    ours = prepare_runs_of_fit(fitted, later).run_tvb(5, lambda n_steps: None)
+    theirs = float32_tvb(shared["fit_of"])
     tj.write_back(fitted.best, theirs)
     theirs.run()
     theirs.integrator.noise.random_stream.seed(5)
@@ -378,10 +378,10 @@ def test_tvb_runs_from_where_another_state_stands(fitted, shared, stock):
     np.testing.assert_allclose(ours, bold[:, 0, :, 0], rtol=1e-6)
 
 
-def test_a_fit_can_be_scored_on_longer_runs(fitted, stock):
+def test_a_fit_can_be_scored_on_longer_runs(fitted, float32_tvb):
     longer = fitted.evaluate(simulation_length=9000.0, n_seeds=1, progress=False)
     assert (longer.length, longer.n_samples) == (9000.0, 90 - fitted.skip_t)
-    moved = stock(fitted.sim)
+    moved = float32_tvb(fitted.simulator)
     tj.write_back(fitted.best, moved, position=True)
     simulate, state = tj.prepare(moved, 9000.0)
     bold = simulate(tj.resample(state, jax.random.key(longer.rows[0]["seed"]))).data[0]
@@ -390,38 +390,40 @@ def test_a_fit_can_be_scored_on_longer_runs(fitted, stock):
 
 
 def test_a_fit_is_held_against_sessions_that_it_was_not_made_with(fitted):
-    found = fitted.evaluate(list(SESSIONS.values()), trained_on=0, n_seeds=1, progress=False)
+    found = fitted.evaluate(list(SESSIONS.values()), training_sessions=0, n_seeds=1, progress=False)
     assert found.targets.held_out == ("session 1", "session 2")
     assert fitted.evaluation is found and "against held out" in repr(fitted)
-    assert found.ceiling["trained on"] == pytest.approx(np.corrcoef(SESSIONS["one"][OFF], HELD_OUT[OFF])[0, 1])
+    assert found.noise_ceiling["trained on"] == pytest.approx(np.corrcoef(SESSIONS["one"][OFF], HELD_OUT[OFF])[0, 1])
 
 
 def test_scores_against_another_single_target_are_not_those_of_the_fit(fitted):
     fitted.evaluation = None
     found = fitted.evaluate(SESSIONS["two"], n_seeds=1, progress=False)
-    assert found.targets.main == "target" and fitted.evaluation is None
+    assert found.targets.primary == "target" and fitted.evaluation is None
 
 
 def test_weights_that_were_fitted_are_not_their_own_baseline(fitted):
-    own = fitted.sim.connectivity.weights
-    best = plain(fitted.best)
+    own = fitted.simulator.connectivity.weights
+    best = strip_parameters(fitted.best)
     best = best.replace(connectivity=best.connectivity.replace(weights=best.connectivity.weights.at[0, 1].add(0.5)))
     found = replace(fitted, best=best).evaluate(n_seeds=1, progress=False)
-    assert found.baseline["target"] == yardsticks.structural(own, SESSIONS["one"])
-    assert found.baseline["target"] != yardsticks.structural(best.connectivity.weights, SESSIONS["one"])
+    assert found.structural_baseline["target"] == baselines.structural_baseline(own, SESSIONS["one"])
+    assert found.structural_baseline["target"] != baselines.structural_baseline(
+        best.connectivity.weights, SESSIONS["one"]
+    )
     assert found.r[0] != fitted.evaluate(n_seeds=1, progress=False).r[0]
 
 
 def test_a_fit_without_its_simulator_says_so(fitted):
     with pytest.raises(ValueError, match="holds no simulator. Give the simulator itself, and state="):
-        replace(fitted, sim=None).evaluate()
+        replace(fitted, simulator=None).evaluate()
 
 
 # ---- runs that fail, and interrupts
 
 
 def test_an_interrupt_keeps_the_runs_that_were_done(fitted, monkeypatch):
-    done, in_jax = [], Runs.in_jax
+    done, in_jax = [], Runs.run_jax
 
     def interrupted(self, seed, tick):
         if len(done) == 2:
@@ -429,8 +431,8 @@ def test_an_interrupt_keeps_the_runs_that_were_done(fitted, monkeypatch):
         done.append(seed)
         return in_jax(self, seed, tick)
 
-    monkeypatch.setattr(Runs, "in_jax", interrupted)
-    found = fitted.evaluate(n_seeds=4, tvb=True, progress=False)
+    monkeypatch.setattr(Runs, "run_jax", interrupted)
+    found = fitted.evaluate(n_seeds=4, n_tvb=True, progress=False)
     assert found.interrupted and found.r.shape == (2,) and list(found.fc) == ["JAX"]
     assert [row["seed"] for row in found.rows] == done
     assert "interrupted: these are the runs that were done" in repr(found)
@@ -440,26 +442,26 @@ def test_an_interrupt_keeps_the_runs_that_were_done(fitted, monkeypatch):
 
 
 def test_no_more_is_held_of_many_runs_than_of_one(fitted, monkeypatch):
-    held, in_jax = [], Runs.in_jax
+    held, in_jax = [], Runs.run_jax
 
     def measured(self, seed, tick):
         held.append(sum(array.nbytes for array in jax.live_arrays()))
         return in_jax(self, seed, tick)
 
-    monkeypatch.setattr(Runs, "in_jax", measured)
+    monkeypatch.setattr(Runs, "run_jax", measured)
     fitted.evaluate(n_seeds=6, progress=False)
     draws = fitted.best.integrator.noise.draws.nbytes
     assert held[-1] - held[1] < draws / 2
 
 
 def test_a_run_without_fc_is_named_and_costs_nobody_elses_scores(fitted, monkeypatch):
-    found, in_jax = fitted.evaluate(n_seeds=3, window=WINDOW, progress=False), Runs.in_jax
+    found, in_jax = fitted.evaluate(n_seeds=3, window=WINDOW, progress=False), Runs.run_jax
     lost = found.rows[1]["seed"]
 
     def diverged(self, seed, tick):
         return in_jax(self, seed, tick) * (np.nan if seed == lost else 1.0)
 
-    monkeypatch.setattr(Runs, "in_jax", diverged)
+    monkeypatch.setattr(Runs, "run_jax", diverged)
     broken = fitted.evaluate(n_seeds=3, window=WINDOW, progress=False)
     np.testing.assert_array_equal(broken.r, [found.r[0], np.nan, found.r[2]])
     assert broken.mean() == pytest.approx((found.r[0] + found.r[2]) / 2)
@@ -487,56 +489,56 @@ def test_ceiling_of_sessions_of_known_reliability(n, rho):
     def reliability(n):
         return n * rho / (1 + (n - 1) * rho)
 
-    found = yardsticks.ceiling(yardsticks.named_targets(_noisy_sessions(n, rho), range(100)))
+    found = baselines.noise_ceiling(baselines.named_targets(_noisy_sessions(n, rho), range(100)))
     assert found["split_half"] == pytest.approx(reliability(n), abs=0.02)
     assert found["leave_one_out"] == pytest.approx(np.sqrt(rho * reliability(n - 1)), abs=0.02)
     assert "trained on" not in found
 
 
 def test_held_out_sessions_give_what_data_can_reach():
-    targets = yardsticks.named_targets(np.array(_noisy_sessions(6, 0.4)), range(100), trained_on=[0, 1, 2])
+    targets = baselines.named_targets(np.array(_noisy_sessions(6, 0.4)), range(100), training_sessions=[0, 1, 2])
     # Means of three, each of the reliability 3 rho / (1 + 2 rho).
-    assert yardsticks.ceiling(targets)["trained on"] == pytest.approx(1.2 / 1.8, abs=0.02)
+    assert baselines.noise_ceiling(targets)["trained on"] == pytest.approx(1.2 / 1.8, abs=0.02)
 
 
 def test_sessions_without_anything_in_common_have_no_reliability():
-    found = yardsticks.ceiling(yardsticks.named_targets(_noisy_sessions(5, 0.0), range(100)))
+    found = baselines.noise_ceiling(baselines.named_targets(_noisy_sessions(5, 0.0), range(100)))
     assert abs(found["leave_one_out"]) < 0.03
     assert np.isnan(found["split_half"]) or found["split_half"] < 0.05
 
 
 def test_blocks_part_all_pairs():
     groups = ["visual", "motor", "visual", "default", "motor", "visual"]
-    found = yardsticks.blocks(groups, N_NODE)
+    found = baselines.region_blocks(groups, N_NODE)
     assert list(found)[:3] == ["default-default", "default-motor", "default-visual"] and len(found) == 6
     np.testing.assert_array_equal(sum(pairs.astype(int) for pairs in found.values()), 1)
     for pairs in found.values():
         np.testing.assert_array_equal(pairs, pairs.T)
     assert found["motor-visual"][0, 1] and found["motor-visual"][1, 2] and not found["motor-visual"][0, 2]
-    assert yardsticks.blocks(["r"] * 3, 3) == {}
+    assert baselines.region_blocks(["r"] * 3, 3) == {}
 
 
 def test_an_undefined_correlation_is_nan():
     some, constant = _session(0), np.ones((N_NODE, N_NODE))
-    assert np.isnan(yardsticks.correlation(some, constant)) and np.isnan(yardsticks.correlation(constant, some))
-    assert np.isnan(yardsticks.correlation(some * np.nan, some))
+    assert np.isnan(baselines.correlation(some, constant)) and np.isnan(baselines.correlation(constant, some))
+    assert np.isnan(baselines.correlation(some * np.nan, some))
     two = np.zeros((N_NODE, N_NODE), bool)
     two[0, 1] = two[1, 0] = True
-    assert np.isnan(yardsticks.correlation(some, some, two))
+    assert np.isnan(baselines.correlation(some, some, two))
 
 
 def test_frames_in_a_list_are_sessions_and_one_frame_or_nested_list_is_not():
     frame = pd.DataFrame(_session(1), index=LABELS, columns=LABELS)
-    assert yardsticks.named_targets([frame, frame], LABELS).sessions == ("session 0", "session 1")
+    assert baselines.named_targets([frame, frame], LABELS).sessions == ("session 0", "session 1")
     for single in (frame, _session(1), _session(1).tolist()):
-        assert yardsticks.named_targets(single, LABELS).sessions == ()
+        assert baselines.named_targets(single, LABELS).sessions == ()
 
 
 def test_scores_do_not_depend_on_the_diagonal_of_the_target(sim):
     """It is zero in both, as in fit()."""
     target = SESSIONS["one"]
     scores = [
-        module._scores(target * OFF, [], yardsticks.named_targets(one, LABELS).matrices["target"], {})
+        module._scores(target * OFF, [], baselines.named_targets(one, LABELS).matrices["target"], {})
         for one in (target, _no_diagonal(target))
     ]
     assert scores[0] == scores[1] == {"r": pytest.approx(1.0), "rmse": 0.0}

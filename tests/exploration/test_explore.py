@@ -68,7 +68,7 @@ def test_a_product_runs_through_the_axes_in_the_order_of_paths_the_last_one_fast
     for index, place in enumerate(np.ndindex(4, 3)):
         for state in (space[index], space[place], space[index - 12]):
             assert (float(state.model.w[0]), float(state.integrator.a[0])) == expected[index]
-    assert space.at((1, 2)) == {"model.w": 0.0, "integrator.a": 1.0} == space.at(5)
+    assert space.point((1, 2)) == {"model.w": 0.0, "integrator.a": 1.0} == space.point(5)
 
 
 def test_zipped_axes_go_side_by_side():
@@ -261,7 +261,7 @@ def test_a_table_has_a_row_a_point():
     table = result.to_pandas()
     assert list(table.columns) == ["model.w", "integrator.a", "value"] and len(table) == 12
     row = table.loc[table.value.idxmin()]
-    assert dict(row[["model.w", "integrator.a"]]) == result.space.at(result.best_index)
+    assert dict(row[["model.w", "integrator.a"]]) == result.space.point(result.best_index)
     np.testing.assert_array_equal(table.value, result.values.ravel())
 
 

@@ -402,7 +402,7 @@ def test_a_full_disk_neither_ends_nor_spoils_a_fit(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_stored_is_said_after_the_first_step(tmp_path):
-    with pytest.raises(store.NotStored, match=r"SavingCallback|cannot be stored") as caught:
+    with pytest.raises(store.NotSerialisable, match=r"SavingCallback|cannot be stored") as caught:
         _run(tmp_path / "fit.npz", callback=SavingCallback("it", lambda *_: object()))
     assert caught.value.history.loss.size == 1
 

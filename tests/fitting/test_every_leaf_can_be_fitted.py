@@ -15,13 +15,13 @@ from tvb.datatypes import equations, patterns
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
-from tvb_jaxfit import BoundedParameter, MaskedParameter, NormalisedParameter, Parameter, PositiveParameter
+from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, PositiveParameter, ScaledParameter
 from tvb_jaxfit.command import fit as command
 from tvb_jaxfit.command.folder import kept
 from tvb_jaxfit.command.main import main
-from tvb_jaxfit.parameters import parameters_of, plain
+from tvb_jaxfit.parameters import parameters_of, strip_parameters
 from tvb_jaxfit.state import get_path
-from tvb_jaxfit.translate.assemble import leaves
+from tvb_jaxfit.translate.assemble import parameter_map
 from tvb_jaxfit.translate.clone import clone
 
 N_NODE = 4
@@ -88,7 +88,7 @@ KINDS = {
         f":{-2.0 * _of_size(value)!r}:{2.0 * _of_size(value)!r}",
     ),
     "positive": lambda value, repeated: (PositiveParameter(), ":positive") if np.all(value > 0.0) else None,
-    "normalised": lambda value, repeated: (NormalisedParameter(), ":normalised") if np.any(value) else None,
+    "scaled": lambda value, repeated: (ScaledParameter(), ":scaled") if np.any(value) else None,
     "masked": lambda value, repeated: (MaskedParameter(), ":masked") if np.any(value) else None,
     "regional": lambda value, repeated: (Parameter(regional=True), ":regional") if repeated else None,
     "regional positive": lambda value, repeated: (
@@ -105,9 +105,9 @@ RATE = 1e-8
 def _possible(sim, kind):
     """By path, (parameter, its text for --free) of every value that can be of a kind."""
     found = {}
-    for leaf in leaves(sim):
+    for leaf in parameter_map(sim):
         value = np.asarray(leaf.state_value(sim))
-        repeated = value.size == 1 and (N_NODE,) in leaf.allowed(sim)
+        repeated = value.size == 1 and (N_NODE,) in leaf.allowed_shapes(sim)
         found[leaf.path] = KINDS[kind](value, repeated)
     return {path: made for path, made in found.items() if made is not None}
 
@@ -116,7 +116,7 @@ def _one_kind_each(sim):
     """By path, (parameter, its text) with the kinds in turn, so that each value and each kind is there."""
     possible = {kind: _possible(sim, kind) for kind in KINDS}
     turns, chosen = itertools.cycle(KINDS), {}
-    for leaf in leaves(sim):
+    for leaf in parameter_map(sim):
         kind = next(kind for kind in turns if leaf.path in possible[kind])
         chosen[leaf.path] = possible[kind][leaf.path]
     # The noise is what people fit as positive.
@@ -194,7 +194,7 @@ def _all_the_way(sim, free, folder, fresh=None):
     tj.fit(sim, _target(), free, max_steps=1, **options)
     result = tj.fit(sim, _target(), free, max_steps=2, resume=True, **options)
     assert result.history.stop_reason == "all 2 steps done" and result.loss.shape == (3,)
-    assert result.evaluate(n_seeds=1, tvb=1, progress=False).rows
+    assert result.evaluate(n_seeds=1, n_tvb=1, progress=False).rows
     assert set(_assert_written_back(result, sim)) == set(free)
     _assert_on_the_page(result.report(folder / "report.html"), result)
     _assert_moved(result)
@@ -203,9 +203,9 @@ def _all_the_way(sim, free, folder, fresh=None):
 def test_every_value_and_every_kind_goes_all_the_way(tmp_path, said):
     sim = everything()
     free = {path: parameter for path, (parameter, _) in _one_kind_each(sim).items()}
-    assert set(free) == {leaf.path for leaf in leaves(sim)} >= PATHS
+    assert set(free) == {leaf.path for leaf in parameter_map(sim)} >= PATHS
     assert {type(parameter) for parameter in free.values()} == {
-        *(Parameter, BoundedParameter, PositiveParameter, NormalisedParameter, MaskedParameter)
+        *(Parameter, BoundedParameter, PositiveParameter, ScaledParameter, MaskedParameter)
     }
     _all_the_way(sim, free, tmp_path, fresh=False)
     assert any(all(path in message for path in IDLE) and "does not depend on" in message for message in said())
@@ -276,5 +276,5 @@ def test_initial_conditions_are_fitted_and_written_back_with_the_position():
     tj.write_back(fitted, sim, position=True)
     given_back = tj.prepare(sim)[1].initial_conditions
     # TVB keeps histories in single precision.
-    np.testing.assert_allclose(given_back, plain(fitted).initial_conditions, rtol=1e-6)
-    assert np.all(np.asarray(given_back) != np.asarray(plain(state).initial_conditions))
+    np.testing.assert_allclose(given_back, strip_parameters(fitted).initial_conditions, rtol=1e-6)
+    assert np.all(np.asarray(given_back) != np.asarray(strip_parameters(state).initial_conditions))

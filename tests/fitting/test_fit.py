@@ -13,8 +13,8 @@ from tvb.simulator.lab import connectivity, coupling, integrators, models, monit
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, History, OptaxOptimizer, Parameter, fit, resample
-from tvb_jaxfit.fitting.fit import UNSEEN
-from tvb_jaxfit.parameters import parameters_of, plain
+from tvb_jaxfit.fitting.fit import VALIDATION_KEY
+from tvb_jaxfit.parameters import parameters_of, strip_parameters
 from tvb_jaxfit.translate.clone import clone
 
 N_NODE = 6
@@ -128,7 +128,7 @@ def test_what_becomes_of_the_simulator_later_does_not_change_the_result(prepared
     sim = _simulator()
     result = _fit(sim)
     sim.model.w, sim.coupling.a[:] = np.array([0.1]), 9.0
-    assert result.sim.model.w == [0.6] and result.sim.coupling.a == [0.02]
+    assert result.simulator.model.w == [0.6] and result.simulator.coupling.a == [0.02]
 
 
 def test_the_best_state_is_the_one_of_the_smallest_loss(fitted):
@@ -187,7 +187,7 @@ def test_fresh_noise_gives_another_fc_of_the_same_parameters(fitted):
 
 
 def _without_draws(state):
-    state = plain(copy.deepcopy(state))
+    state = strip_parameters(copy.deepcopy(state))
     state.integrator.noise.draws = jnp.zeros(())
     return state
 
@@ -354,9 +354,9 @@ def test_looks_at_noise_that_no_step_sees_end_the_fit_once_patience_is_over():
     still = {"fresh": None, "optimizer": optax.sgd(0.0), "free": {"coupling.a": Parameter()}}
     result = _fit(max_steps=30, patience=1, **still)
     assert result.loss.size == 11 and len(set(result.loss)) == 11
-    unseen = tj.rmse(result.fc(key=jax.random.key(UNSEEN)), result.target)
+    unseen = tj.rmse(result.fc(key=jax.random.key(VALIDATION_KEY)), result.target)
     np.testing.assert_allclose(result.history.validation.values, [unseen] * 2, rtol=1e-9)
-    r = result.score(key=jax.random.key(UNSEEN))
+    r = result.score(key=jax.random.key(VALIDATION_KEY))
     np.testing.assert_allclose(result.history.validation.aux["r"], [r] * 2, rtol=1e-9)
 
 

@@ -16,7 +16,7 @@ from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.fitting.linear.lbfgs import descend
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.linear_response.response import LinearResponse
-from tvb_jaxfit.parameters import parameters_of, plain
+from tvb_jaxfit.parameters import parameters_of, strip_parameters
 
 N_NODE = 6
 
@@ -62,7 +62,7 @@ def short(monkeypatch):
 @pytest.mark.slow
 def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target, monkeypatch):
     # As of an endless recording, and whatever the values: nothing but the target counts.
-    monkeypatch.setattr(LinearResponse, "z_error", lambda response, length, monitor: 0.0)
+    monkeypatch.setattr(LinearResponse, "z_standard_error", lambda response, length, monitor: 0.0)
     monkeypatch.setattr(linear_fit, "PRIORS", (1e-8,))
     result = tj.fit(sim, target, _free(), method="linear", max_evaluations=300, progress=False)
     assert result.loss[-1] < 0.05 * result.loss[0] and result.r[-1] > 0.999
@@ -83,9 +83,9 @@ def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target, monkeyp
 def test_the_simulation_goes_on_from_the_linear_fit(sim, target):
     options = {"max_evaluations": 100, "max_steps": 3, "optimizer": optax.adam(1e-4), "progress": False}
     result = tj.fit(sim, target, _free(), method="linear+simulate", **options)
-    assert result.before is not None and result.before.before is None
+    assert result.linear_stage is not None and result.linear_stage.linear_stage is None
     began = parameters_of(result.initial)["model.w"].value
-    np.testing.assert_array_equal(began, parameters_of(result.before.best)["model.w"].value)
+    np.testing.assert_array_equal(began, parameters_of(result.linear_stage.best)["model.w"].value)
     assert result.history.loss.size == 4 and result.history.validation.steps.tolist() == [0, 3]
 
 
@@ -107,7 +107,7 @@ def test_gradients_are_averaged_over_realisations(sim, target):
 
     def loss(w, step):
         at = state.replace(model=state.model.replace(w=w))
-        at = tj.resample(at, jax.random.fold_in(jax.random.key(fit_module.SEEN), step))
+        at = tj.resample(at, jax.random.fold_in(jax.random.key(fit_module.TRAINING_KEY), step))
         return tj.rmse(tj.compute_fc(simulate(at).data[0]), target)
 
     slopes = [float(jax.grad(loss)(jnp.array([0.3]), step)[0]) for step in (0, 1)]
@@ -205,7 +205,7 @@ def test_what_endless_recordings_would_say_is_found_from_short_ones():
 
     target = draw(0.1) + np.eye(90)
     truth = target + draw(0.05)
-    r, apart = linear_fit.endless([truth + draw(0.15) for _ in range(3)], target, target)
+    r, apart = linear_fit.noise_corrected([truth + draw(0.15) for _ in range(3)], target, target)
     recorded = float(tj.fc_corr(truth + draw(0.15), target))
     assert float(tj.fc_corr(truth, target)) == pytest.approx(0.1 / np.hypot(0.1, 0.05), abs=0.01)
     assert r == pytest.approx(float(tj.fc_corr(truth, target)), abs=0.02) and recorded < 0.6
@@ -213,10 +213,10 @@ def test_what_endless_recordings_would_say_is_found_from_short_ones():
 
 
 def test_simulations_are_not_asked_for_more_than_their_length_allows():
-    end = {"fitted": None, "trace": np.array([[0.1, 0.9, 0.0]]), "loss": 0.2, "apart": 0.02}
-    assert linear_fit.Attempt(r=0.6, endless_r=0.88, **end).is_confirmed
-    assert not linear_fit.Attempt(r=0.84, endless_r=0.84, **end).is_confirmed
-    assert not linear_fit.Attempt(r=0.9, endless_r=0.9, **end | {"apart": 0.2}).is_confirmed
+    end = {"fitted": None, "trace": np.array([[0.1, 0.9, 0.0]]), "loss": 0.2, "fc_distance": 0.02}
+    assert linear_fit.LinearFitCandidate(r=0.6, noise_corrected_r=0.88, **end).is_confirmed
+    assert not linear_fit.LinearFitCandidate(r=0.84, noise_corrected_r=0.84, **end).is_confirmed
+    assert not linear_fit.LinearFitCandidate(r=0.9, noise_corrected_r=0.9, **end | {"fc_distance": 0.2}).is_confirmed
 
 
 @pytest.mark.slow
@@ -247,7 +247,7 @@ def test_after_an_interrupt_no_simulation_is_fitted(sim, target, monkeypatch):
     monkeypatch.setattr(fit_module, "fit_linear", interrupted)
     monkeypatch.setattr(tj.OptaxOptimizer, "run", lambda *_: pytest.fail("went on"))
     result = tj.fit(sim, target, _free(), method="linear+simulate", progress=False)
-    assert result.history.stop_reason.startswith("interrupted") and result.before is None
+    assert result.history.stop_reason.startswith("interrupted") and result.linear_stage is None
 
 
 @pytest.mark.parametrize("steps,length", [(2000, 25_000 * 4.0), (60_000, (600 - 7) * 100 * 4.0)])
@@ -277,7 +277,7 @@ def test_a_linear_fit_is_asked_for_what_fit_was(sim, target, monkeypatch, steps,
 @pytest.mark.slow
 def test_a_start_without_a_stable_fixed_point_is_left(sim, monkeypatch):
     """A linear network whose coupling makes it grow without bound; the target is that of a weaker one."""
-    monkeypatch.setattr(LinearResponse, "z_error", lambda response, length, monitor: 0.0)
+    monkeypatch.setattr(LinearResponse, "z_standard_error", lambda response, length, monitor: 0.0)
     monkeypatch.setattr(linear_fit, "PRIORS", (1e-8,))
     sim.model = models.Linear(gamma=np.array([-0.02]))
     grows_from = 0.02 / np.max(np.linalg.eigvalsh(sim.connectivity.weights))
@@ -313,10 +313,10 @@ def _went_on(monkeypatch, sim, target, **options):
 
 def test_from_a_linear_fit_the_simulation_goes_on_by_correlation(sim, target, monkeypatch):
     (of_linear, _), loop, state = _went_on(monkeypatch, sim, target)
-    loss, aux = loop.loss(plain(state))
+    loss, aux = loop.loss(strip_parameters(state))
     assert of_linear is tj.rmse_corr and float(loss) == 1.0 - float(aux["r"]) and abs(aux["r"]) > 0.01
     (of_linear, _), loop, state = _went_on(monkeypatch, sim, target, loss=tj.rmse)
-    loss, aux = loop.loss(plain(state))
+    loss, aux = loop.loss(strip_parameters(state))
     assert of_linear is tj.rmse and float(loss) != 1.0 - float(aux["r"]) and float(loss) > 0.0
 
 

@@ -88,12 +88,12 @@ def test_the_objective_is_the_mean_loss_of_recordings_with_their_scatter_in_z(li
         seen, _, slope = objective(point, 0.0, objective.x)
         assert seen.is_stable
         response = linear[0](objective.state_of(seen))
-        fc, error = np.asarray(response.fc()), np.asarray(response.z_error(LENGTH))
+        fc, error = np.asarray(response.fc()), np.asarray(response.z_standard_error(LENGTH))
         draw = np.triu(np.random.default_rng(0).normal(size=fc.shape), 1)
         z = [np.arctanh(fc) + sign * error * (draw + draw.T) for sign in (1.0, -1.0)]
         expected = np.mean([np.mean((one - np.arctanh(strong()))[PAIRS] ** 2) for one in z])
         # The network is linear: nothing is added for its curvature, and something for its slow way home.
-        expected += _ASTRAY * np.mean(np.asarray(response.remainder) ** 4)
+        expected += _ASTRAY * np.mean(np.asarray(response.relaxation_residual) ** 4)
         np.testing.assert_allclose(seen.value, expected, rtol=1e-9)
         # FC itself: without its scatter.
         np.testing.assert_allclose(seen.loss, fisher(response.fc(), target), rtol=1e-12)
@@ -107,7 +107,7 @@ def test_scatter_in_z_is_needed(linear):
     state = linear[1].replace(coupling=linear[1].coupling.replace(a=jnp.array([0.00399])))
     response = linear[0](state)
     draw = np.triu(np.random.default_rng(0).normal(size=(N_NODE, N_NODE)), 1)
-    assert np.max(response.fc() + response.fc_error(LENGTH) * np.abs(draw)) > 1.0
+    assert np.max(response.fc() + response.fc_standard_error(LENGTH) * np.abs(draw)) > 1.0
 
 
 @pytest.mark.slow

@@ -10,10 +10,10 @@ from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import plot
-from tvb_jaxfit.evaluation import baselines as yardsticks
+from tvb_jaxfit.evaluation import baselines
 from tvb_jaxfit.evaluation.target import match_target
-from tvb_jaxfit.fitting.fit import SEEN, UNSEEN
-from tvb_jaxfit.fitting.linear.fit import endless
+from tvb_jaxfit.fitting.fit import TRAINING_KEY, VALIDATION_KEY
+from tvb_jaxfit.fitting.linear.fit import noise_corrected
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.fitting.losses import checked_loss
 
@@ -158,10 +158,10 @@ def _mean(sessions):
 
 def test_means_and_ceilings_are_of_the_sessions_that_have_data():
     sessions = [_without(_fc(seed), [(0, seed), (3, 5)]) for seed in (1, 2, 4)]
-    targets = yardsticks.named_targets(sessions, LABELS, trained_on=0, missing="ignore")
+    targets = baselines.named_targets(sessions, LABELS, training_sessions=0, missing="ignore")
     np.testing.assert_allclose(targets.matrices["mean"], _mean(sessions), rtol=1e-14)
     assert np.isnan(targets.matrices["mean"]).sum() == 2 and np.isnan(targets.matrices["trained on"]).sum() == 4
-    found = yardsticks.ceiling(targets)
+    found = baselines.noise_ceiling(targets)
     others = [_mean([other for other in sessions if other is not one]) for one in sessions]
     expected = []
     for one, other in zip(sessions, others, strict=True):
@@ -170,7 +170,7 @@ def test_means_and_ceilings_are_of_the_sessions_that_have_data():
     np.testing.assert_allclose(found["leave_one_out"], np.mean(expected), rtol=1e-12)
     assert all(np.isfinite(value) for value in found.values())
     with pytest.raises(ValueError, match='session 0: target: .*missing="ignore"'):
-        yardsticks.named_targets(sessions, LABELS)
+        baselines.named_targets(sessions, LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -197,10 +197,10 @@ def fitted(sim, shared):
 
 def test_a_fit_descends_the_loss_of_the_pairs_with_data(sim, fitted):
     np.testing.assert_array_equal(fitted.target, GAPPY)
-    seen = fitted.fc(fitted.initial, jax.random.fold_in(jax.random.key(SEEN), 0))
+    seen = fitted.fc(fitted.initial, jax.random.fold_in(jax.random.key(TRAINING_KEY), 0))
     np.testing.assert_allclose(fitted.loss[0], _by_hand("rmse", np.asarray(seen)), rtol=1e-9)
     np.testing.assert_allclose(fitted.r[0], _by_hand("fc_corr", np.asarray(seen)), rtol=1e-9)
-    unseen = fitted.fc(fitted.initial, jax.random.key(UNSEEN))
+    unseen = fitted.fc(fitted.initial, jax.random.key(VALIDATION_KEY))
     np.testing.assert_allclose(fitted.history.validation.values[0], _by_hand("rmse", np.asarray(unseen)), rtol=1e-9)
     assert fitted.loss.size == 3 and np.all(np.isfinite(fitted.r))
     # Whatever stands in the gaps of a whole target is seen: negative control.
@@ -236,7 +236,9 @@ def test_a_users_own_loss_is_given_nan_and_has_to_leave_it_out():
 
 
 def test_an_evaluation_scores_the_pairs_with_data(sim, fitted):
-    found = tj.evaluate(sim, GAPPY, n_seeds=2, window=1600.0, groups=list("aaabbb"), missing="ignore", progress=False)
+    found = tj.evaluate(
+        sim, GAPPY, n_seeds=2, window=1600.0, region_groups=list("aaabbb"), missing="ignore", progress=False
+    )
     for measure, name in (("r", "fc_corr"), ("rmse", "rmse")):
         expected = [_by_hand(name, fc) for fc in found.fc["JAX"]]
         np.testing.assert_allclose(found.values(measure), expected, rtol=1e-12)
@@ -247,7 +249,9 @@ def test_an_evaluation_scores_the_pairs_with_data(sim, fitted):
     # One pair has data there: no correlation.
     assert np.isnan(found.values("r a-a")).all()
     weights = sim.connectivity.weights
-    np.testing.assert_allclose(found.baseline["target"], _by_hand("fc_corr", (weights + weights.T) / 2.0), rtol=1e-12)
+    np.testing.assert_allclose(
+        found.structural_baseline["target"], _by_hand("fc_corr", (weights + weights.T) / 2.0), rtol=1e-12
+    )
     with pytest.raises(ValueError, match='missing="ignore"'):
         tj.evaluate(sim, GAPPY, n_seeds=2, progress=False)
     # Of a fit, its own target needs no option.
@@ -269,10 +273,10 @@ def test_the_linear_responses_objective_is_of_the_pairs_with_data(sim):
     np.testing.assert_allclose(seen.r, _by_hand("fc_corr", np.asarray(seen.fc)), rtol=1e-12)
     # Negative control.
     assert abs(float(tj.rmse_corr(seen.fc, _fc())) - seen.loss) > 1e-3
-    r, apart = endless([_fc(1), _fc(2)], _fc(3), GAPPY)
+    r, apart = noise_corrected([_fc(1), _fc(2)], _fc(3), GAPPY)
     # What simulations have where there are no data does not matter.
     others = [np.where(KNOWN, fc, 0.5) for fc in (_fc(1), _fc(2), _fc(3))]
-    assert np.isfinite([r, apart]).all() and endless(others[:2], others[2], GAPPY) == (r, apart)
+    assert np.isfinite([r, apart]).all() and noise_corrected(others[:2], others[2], GAPPY) == (r, apart)
 
 
 def test_plots_show_gaps_as_blank(fitted):

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from tvb_jaxfit import BoundedParameter, FitFailed, OptaxOptimizer, Parameter, State
-from tvb_jaxfit.parameters import plain
+from tvb_jaxfit.parameters import strip_parameters
 
 
 def _state(**replaced):
@@ -70,7 +70,7 @@ def test_history_has_one_entry_before_each_update_and_one_after_the_last():
 
 
 def _bowl_of(state):
-    return _bowl(plain(state))
+    return _bowl(strip_parameters(state))
 
 
 def test_no_steps_evaluate_the_start_alone():

@@ -12,7 +12,7 @@ from tvb.simulator import monitors
 import tvb_jaxfit as tj
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
-from tvb_jaxfit.runtime.progress import announced, doing, progress_bar
+from tvb_jaxfit.runtime.progress import bar_status, progress_bar, status_line
 
 # What the loss takes to be traced [s], and the clock of a bar: steps done, and seconds from the first one on.
 SLOW = 2.0
@@ -99,9 +99,9 @@ def test_a_linear_fit_says_what_it_does(build_small, capsys, monkeypatch):
 def test_what_is_done_within_something_else_is_said_and_counted_once(capsys):
     with progress_bar("bar", "step", 2) as bar:
         began = bar.start_t
-        with pytest.raises(ZeroDivisionError), doing("one"):
+        with pytest.raises(ZeroDivisionError), bar_status("one"):
             time.sleep(0.2)
-            with doing("another"):
+            with bar_status("another"):
                 time.sleep(0.2)
             raise ZeroDivisionError
         assert 0.4 <= bar.start_t - began < 4.0
@@ -111,6 +111,11 @@ def test_what_is_done_within_something_else_is_said_and_counted_once(capsys):
 
 
 def test_without_a_bar_nothing_is_said(capsys):
-    with doing("one"), announced("another", progress=False), progress_bar("bar", "step", 2, False), doing("more"):
+    with (
+        bar_status("one"),
+        status_line("another", progress=False),
+        progress_bar("bar", "step", 2, False),
+        bar_status("more"),
+    ):
         pass
     assert shown(capsys) == []

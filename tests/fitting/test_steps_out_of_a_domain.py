@@ -12,10 +12,10 @@ import tvb_jaxfit as tj
 from tvb_jaxfit import (
     BoundedParameter,
     MaskedParameter,
-    NormalisedParameter,
     OptaxOptimizer,
     Parameter,
     PositiveParameter,
+    ScaledParameter,
     State,
 )
 from tvb_jaxfit.parameters import parameters_of
@@ -79,7 +79,7 @@ LEAPS = {
     ),
     "of both signs": (
         *("coupling.b", Parameter(np.array([-1e-5, 1e-5, 1e-5, 1e-5])), "by 0.01, 1000 times its size of 1e-05. Give"),
-        ("NormalisedParameter(), whose steps", "(coupling.b:normalised on the command line)"),
+        ("ScaledParameter(), whose steps", "(coupling.b:scaled on the command line)"),
     ),
 }
 
@@ -114,7 +114,7 @@ def test_steps_of_gradients_that_are_collected_are_known_too(prepared):
 
 @pytest.mark.parametrize(
     "parameter",
-    [PositiveParameter(NSIG), NormalisedParameter(NSIG), BoundedParameter(NSIG, 0.0), BoundedParameter(NSIG, 0.0, 1.0)],
+    [PositiveParameter(NSIG), ScaledParameter(NSIG), BoundedParameter(NSIG, 0.0), BoundedParameter(NSIG, 0.0, 1.0)],
     ids=lambda parameter: str(parameter),
 )
 def test_the_remedies_fit_without_a_word_and_in_parts_of_the_value(parameter, prepared):

@@ -54,8 +54,8 @@ STEPS = {
     "channels": Step(_local, (1,), _post, _channels),
     "delays": Step(_local, (1,), _post, delays=DELAYS),
     "channels and delays": Step(_local, (1,), _post, _channels, delays=DELAYS),
-    "pairs": Step(_local, (1,), _post, pairs=_pairs),
-    "pairs and delays": Step(_local, (1,), _post, pairs=_pairs, delays=DELAYS),
+    "pairs": Step(_local, (1,), _post, pairwise=_pairs),
+    "pairs and delays": Step(_local, (1,), _post, pairwise=_pairs, delays=DELAYS),
 }
 
 
@@ -316,7 +316,7 @@ def test_pairs_that_are_skipped_change_nothing_while_they_have_no_weight_and_aft
         return jnp.sum(cotangent * jnp.sin(trajectory(step, N_STEPS, theta, weights, past, inputs)))
 
     arguments = (theta, weights, *others)
-    skipping = replace(STEPS[kind], connected=connected)
+    skipping = replace(STEPS[kind], sparsity_mask=connected)
     got, expected = (
         jax.jit(jax.value_and_grad(partial(loss, step=step), (0, 1, 2, 3)))(*arguments)
         for step in (skipping, STEPS[kind])

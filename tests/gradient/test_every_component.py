@@ -137,7 +137,7 @@ FEW = ("Difference",)
 def test_gradient_of_a_users_model_is_right_whether_or_not_its_code_looks_at_a_regions_place(cls, alike):
     sim = simulator(cls(gamma=np.array([-0.5])), coupling.Linear(a=np.array([0.1])))
     simulate, _ = tj.prepare(sim)
-    assert simulate.step.alike == alike
+    assert simulate.step.is_homogeneous == alike
     assert_gradients(sim, ["model.gamma", "coupling.a", "connectivity.weights"])
 
 

@@ -13,7 +13,7 @@ from tvb.simulator.simulator import Simulator
 from tvb_jaxfit.jaxpr.interpret import interpret
 from tvb_jaxfit.state import State
 from tvb_jaxfit.translate import traits
-from tvb_jaxfit.translate.prepare import translated
+from tvb_jaxfit.translate.prepare import translate_simulator
 
 N_NODE = 4
 MODELS = models.ModelsEnum.get_base_model_subclasses()
@@ -66,7 +66,7 @@ def field_of(cls, **flags):
         integrator=integrators.EulerDeterministic(dt=0.01),
         monitors=[monitors.Raw()],
     )
-    parts = translated(sim)
+    parts = translate_simulator(sim)
     model = parts.reference.model
     node = State(**{p.name: jnp.asarray(p.shaped(np.asarray(p.read(model), float))) for p in traits.parameters(model)})
     return parts.field, node
@@ -92,8 +92,8 @@ def directions(field, node):
     for parameter in traits.parameters(field.model):
         value = np.asarray(getattr(node, parameter.name))
         yield parameter.name, "global", np.ones((1,)) if value.size == 1 else random.uniform(0.5, 1.5, value.shape)
-        regional = parameter.shape is None and not parameter.scalar
-        if regional and field.raw.get(parameter.name, "column") is not None:
+        regional = parameter.shape is None and not parameter.is_scalar
+        if regional and field.regional_layouts.get(parameter.name, "column") is not None:
             yield parameter.name, "regional", random.uniform(-1.0, 1.0, N_NODE)
 
 

@@ -15,8 +15,8 @@ from tvb.simulator.models.base import Model
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator
-from tvb_jaxfit.jaxpr.exact_slopes import exact_slopes
-from tvb_jaxfit.translate.tracing.method import follow
+from tvb_jaxfit.jaxpr.exact_derivatives import exact_derivatives
+from tvb_jaxfit.translate.tracing.method import trace
 
 LN2 = np.log(np.longdouble(2.0))
 
@@ -106,7 +106,7 @@ def _arguments(dtype):
 
 
 def _followed(f):
-    return lambda *x: follow(None, lambda *x: f(*x), {}, *x)[0]
+    return lambda *x: trace(None, lambda *x: f(*x), {}, *x)[0]
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in")
@@ -150,7 +150,7 @@ def test_values_are_those_of_the_formula_bit_for_bit(dtype):
         )
 
     x, n = jnp.asarray(_arguments(dtype)), dtype(1.5)
-    for one, other in zip(jax.jit(exact_slopes(formula))(x, n), jax.jit(formula)(x, n), strict=True):
+    for one, other in zip(jax.jit(exact_derivatives(formula))(x, n), jax.jit(formula)(x, n), strict=True):
         assert one.dtype == other.dtype == dtype
         np.testing.assert_array_equal(one, other)
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tvb_jaxfit.jaxpr.flatten import lean
-from tvb_jaxfit.jaxpr.fusion import planned
+from tvb_jaxfit.jaxpr.flatten import flatten_jaxpr
+from tvb_jaxfit.jaxpr.fusion import materialise_shared
 
 RANDOM = np.random.default_rng(5)
 X = jnp.asarray(RANDOM.uniform(0.5, 1.5, 200))
@@ -36,30 +36,30 @@ def _divisions(function, *arguments):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_what_several_results_share_is_kept_once(dtype):
     x = X.astype(dtype)
-    assert _divisions(_shared, x) == [] and _divisions(planned(_shared), x) == [(200,)]
-    for one, other in zip(planned(_shared)(x), _shared(x), strict=True):
+    assert _divisions(_shared, x) == [] and _divisions(materialise_shared(_shared), x) == [(200,)]
+    for one, other in zip(materialise_shared(_shared)(x), _shared(x), strict=True):
         assert one.dtype == dtype
         np.testing.assert_array_equal(one, other)
 
 
 def test_what_is_small_or_cheap_or_has_one_user_is_not_kept():
-    assert _divisions(planned(_shared), X[:8]) == []
-    assert _divisions(planned(lambda x: (x * 2.0 + 1.0, x * 2.0 - 1.0)), X) == []
-    assert _divisions(planned(lambda x: _shared(x)[0]), X) == []
+    assert _divisions(materialise_shared(_shared), X[:8]) == []
+    assert _divisions(materialise_shared(lambda x: (x * 2.0 + 1.0, x * 2.0 - 1.0)), X) == []
+    assert _divisions(materialise_shared(lambda x: _shared(x)[0]), X) == []
 
 
 def test_in_a_loop_it_is_kept_at_each_step():
     def loop(x):
         return jax.lax.scan(lambda c, _: (_shared(c)[0] * 1e-3, _shared(c)[1]), x, None, length=3)
 
-    assert _divisions(planned(loop), X) == [(200,)]
-    for one, other in zip(planned(loop)(X), loop(X), strict=True):
+    assert _divisions(materialise_shared(loop), X) == [(200,)]
+    for one, other in zip(materialise_shared(loop)(X), loop(X), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-15)
 
 
 def test_the_compiled_program_holds_the_division():
     """No compiler may see that it is by 1."""
-    compiled = jax.jit(planned(_shared)).lower(X).compile().as_text()
+    compiled = jax.jit(materialise_shared(_shared)).lower(X).compile().as_text()
     assert "divide(" in compiled and "divide(" not in jax.jit(_shared).lower(X).compile().as_text()
 
 
@@ -70,7 +70,7 @@ def test_operations_without_a_result_are_kept():
         jax.debug.callback(lambda value: seen.append(float(value)), x[0])
         return x + 1.0
 
-    jax.block_until_ready(planned(lean(shown))(X))
+    jax.block_until_ready(materialise_shared(flatten_jaxpr(shown))(X))
     jax.effects_barrier()
     assert seen == [float(X[0])]
 
@@ -86,10 +86,10 @@ def test_rows_that_were_stacked_stay_apart_and_their_zeros_are_known():
         return row
 
     x = X.reshape(2, 100, 1)
-    operations = [e.primitive.name for e in jax.make_jaxpr(planned(lean(derivative)))(x).jaxpr.eqns]
+    operations = [e.primitive.name for e in jax.make_jaxpr(materialise_shared(flatten_jaxpr(derivative)))(x).jaxpr.eqns]
     values = [e.primitive.name for e in jax.make_jaxpr(derivative)(x).jaxpr.eqns]
     assert values.count("mul") == 4 and operations.count("mul") == 3
-    np.testing.assert_array_equal(lean(derivative)(x), derivative(x))
+    np.testing.assert_array_equal(flatten_jaxpr(derivative)(x), derivative(x))
 
 
 def test_what_a_loop_hands_on_and_gives_out_is_worked_out_once():
@@ -100,8 +100,8 @@ def test_what_a_loop_hands_on_and_gives_out_is_worked_out_once():
 
         return jax.lax.scan(body, x, None, length=3)
 
-    assert _divisions(loop, X) == [] and _divisions(planned(loop), X) == [(200,)]
-    jax.tree.map(np.testing.assert_array_equal, planned(loop)(X), loop(X))
+    assert _divisions(loop, X) == [] and _divisions(materialise_shared(loop), X) == [(200,)]
+    jax.tree.map(np.testing.assert_array_equal, materialise_shared(loop)(X), loop(X))
 
 
 def test_what_is_read_at_several_places_is_kept_unless_it_is_stored_already():
@@ -109,6 +109,6 @@ def test_what_is_read_at_several_places_is_kept_unless_it_is_stored_already():
         y = jnp.transpose(y.reshape(1, 200), (1, 0))[:, 0]
         return y[:150] + y[50:], jnp.sum(y[:100] * y[100:])
 
-    assert _divisions(planned(read), X) == []
-    assert _divisions(planned(lambda x: read(x * 2.0)), X) != []
-    assert _divisions(planned(lambda x: jnp.transpose(x.reshape(2, 100)) * 3.0), X) != []
+    assert _divisions(materialise_shared(read), X) == []
+    assert _divisions(materialise_shared(lambda x: read(x * 2.0)), X) != []
+    assert _divisions(materialise_shared(lambda x: jnp.transpose(x.reshape(2, 100)) * 3.0), X) != []

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tvb_jaxfit.jaxpr.flatten import lean
-from tvb_jaxfit.jaxpr.fusion import planned
+from tvb_jaxfit.jaxpr.flatten import flatten_jaxpr
+from tvb_jaxfit.jaxpr.fusion import materialise_shared
 
 RANDOM = np.random.default_rng(4)
 X, Y = jnp.asarray(RANDOM.uniform(0.5, 1.5, (2, 5, 1))), jnp.asarray(RANDOM.uniform(0.5, 1.5, (5, 1)))
@@ -38,7 +38,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("rewritten", [lean, lambda function: planned(lean(function))], ids=["lean", "planned"])
+@pytest.mark.parametrize(
+    "rewritten",
+    [flatten_jaxpr, lambda function: materialise_shared(flatten_jaxpr(function))],
+    ids=["flatten_jaxpr", "materialise_shared"],
+)
 @pytest.mark.parametrize("function, arguments", CASES.values(), ids=list(CASES))
 def test_results_are_the_same(function, arguments, rewritten):
     ours, expected = jax.jit(rewritten(function))(*arguments), function(*arguments)
@@ -50,7 +54,7 @@ def test_results_are_the_same(function, arguments, rewritten):
 
 def test_batched_results_are_the_same():
     batch = jnp.stack([X, 2.0 * X, 0.5 * X])
-    ours, expected = (jax.vmap(run, (0, None, None))(batch, Y, SERIES) for run in (lean(_loop), _loop))
+    ours, expected = (jax.vmap(run, (0, None, None))(batch, Y, SERIES) for run in (flatten_jaxpr(_loop), _loop))
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-14)
 
@@ -66,6 +70,6 @@ def _of_the_loop(function):
 
 
 def test_a_loop_divides_by_what_changes_only_and_its_arrays_are_flat():
-    (before, shapes), (after, flat) = _of_the_loop(_loop), _of_the_loop(lean(_loop))
+    (before, shapes), (after, flat) = _of_the_loop(_loop), _of_the_loop(flatten_jaxpr(_loop))
     assert before.count("div") == 3 and after.count("div") == 1
     assert shapes == [(5, 1)] and flat == [(5,)]

@@ -90,12 +90,12 @@ def count(simulate):
     return len(simulate._run)
 
 
-def test_runs_that_go_on_are_compiled_once_where_their_windows_begin_alike(build_small, lifted, equal_runs):
+def test_runs_that_go_on_are_compiled_once_where_their_windows_begin_alike(build_small, float64_tvb, equal_runs):
     """Windows of 10, 20 and 4 steps: runs of 20 steps begin all alike, runs of 25 in four ways."""
     of = [monitors.TemporalAverage(period=10.0), monitors.Bold(period=20.0, hrf_length=400.0), monitors.Raw()]
     sim = build_small(dt=1.0, steps=20, monitors=of)
     simulate, state = tj.prepare(sim)
-    reference = lifted(sim)
+    reference = float64_tvb(sim)
     for _ in range(5):
         result = simulate(state)
         equal_runs(result, reference.run(), kinds=of)

@@ -53,7 +53,7 @@ def test_fc_of_long_simulations_comes_to_the_linear_one(connectivity_of, weights
     )
     linear, state = tj.prepare_linear(sim)
     response = linear(state)
-    assert response.is_stable and np.max(response.reach) < 0.01
+    assert response.is_stable and np.max(response.nonlinearity) < 0.01
     n_voi = len(sim.model.variables_of_interest)
     fc = np.asarray(response.fc())
     assert np.max(np.abs(fc)) > 0.05
@@ -100,7 +100,7 @@ def test_fc_of_short_recordings_scatters_as_foretold(connectivity_of, weights_6)
     recordings = np.asarray(simulate(state).data[0]).reshape(200, 250, 6)
     found = np.std([np.asarray(tj.compute_fc(one)) for one in recordings], axis=0)
     pairs = np.triu_indices(6, 1)
-    np.testing.assert_allclose(found[pairs], np.asarray(response.fc_error(20_000.0))[pairs], rtol=0.25)
+    np.testing.assert_allclose(found[pairs], np.asarray(response.fc_standard_error(20_000.0))[pairs], rtol=0.25)
     # Negative control: as if samples were independent of each other.
     independent = (1.0 - np.asarray(response.fc())[pairs] ** 2) / np.sqrt(250.0)
     assert np.mean(found[pairs]) > 1.3 * np.mean(independent)

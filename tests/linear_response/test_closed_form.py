@@ -58,13 +58,13 @@ def agrees(ou, response, exact, tolerance):
     """Covariance, spread, FC and stability are those by brute force."""
     assert ou.off_by(response.covariance(), exact.covariance) < tolerance
     spread = np.sqrt(np.diagonal(exact.covariance))
-    np.testing.assert_allclose(response.spread[0, :, 0], spread, rtol=tolerance)
+    np.testing.assert_allclose(response.std[0, :, 0], spread, rtol=tolerance)
     correlation = exact.covariance / np.outer(spread, spread) - np.eye(ou.n_node)
     np.testing.assert_allclose(response.fc(), correlation, atol=10 * tolerance)
-    assert response.is_stable and np.max(response.reach) < 1e-10
+    assert response.is_stable and np.max(response.nonlinearity) < 1e-10
     largest = np.max(np.abs(np.linalg.eigvals(exact.without_noise)))
     np.testing.assert_allclose(np.abs(response.eigenvalues[0]), largest, rtol=1e-12)
-    np.testing.assert_allclose(response.margin, -np.log(largest) / exact.dt, rtol=1e-9)
+    np.testing.assert_allclose(response.decay_rate, -np.log(largest) / exact.dt, rtol=1e-9)
 
 
 @pytest.mark.parametrize("path", [pytest.param("directed", marks=pytest.mark.slow), "by modes", "by frequencies"])
@@ -228,4 +228,4 @@ def test_response_prints_without_solving_for_eigenvalues(white, monkeypatch):
     text = repr(response)
     assert "fixed point: stable\n" in text and "Linear, 5 regions" in text and not solved
     # What is known is shown.
-    assert f"fixed point: stable, slowest decay {response.margin:.2e} / ms" in repr(response) and solved == [1]
+    assert f"fixed point: stable, slowest decay {response.decay_rate:.2e} / ms" in repr(response) and solved == [1]

@@ -50,7 +50,7 @@ def loss_of(linear, reach=0.1):
         response = linear(state)
         fcs = [response.fc(index) for index in range(len(state.monitors))]
         fit = sum(jnp.mean((fc - target.astype(fc.dtype)) ** 2) for fc in fcs)
-        return fit + reach * jnp.mean(response.reach) if reach else fit
+        return fit + reach * jnp.mean(response.nonlinearity) if reach else fit
 
     return loss
 

@@ -69,7 +69,7 @@ def test_fixed_point_is_where_a_simulation_without_noise_ends(connectivity_of, n
     last = linear.simulate(state).final_state.initial_conditions[-1]
     np.testing.assert_allclose(response.fixed_point.x, last, rtol=1e-9, atol=1e-12)
     # No noise: nothing moves.
-    assert not np.any(response.spread) and not np.any(response.fc()) and not np.any(response.reach)
+    assert not np.any(response.std) and not np.any(response.fc()) and not np.any(response.nonlinearity)
 
 
 @pytest.mark.slow
@@ -81,11 +81,11 @@ def test_modes_that_grow_are_counted(connectivity_of):
         response = linear(changed(state, model__mu=mu, coupling__a=a))
         growing = np.sum(np.abs(response.eigenvalues) > 1.0)
         assert response.fixed_point.converged and int(response.n_unstable) == growing
-        assert bool(response.is_stable) == (growing == 0) == (response.margin > 0.0)
+        assert bool(response.is_stable) == (growing == 0) == (response.decay_rate > 0.0)
         counts.add(int(growing))
         # Where nothing grows the covariance is one; elsewhere numbers stand in for what there is not.
         covariance = np.asarray(response.covariance())
-        assert np.isfinite(covariance).all() and np.isfinite(response.reach).all()
+        assert np.isfinite(covariance).all() and np.isfinite(response.nonlinearity).all()
         if growing == 0:
             np.testing.assert_allclose(covariance, covariance.T, rtol=1e-12)
             assert np.linalg.eigvalsh(covariance).min() > 0.0
@@ -166,7 +166,7 @@ def test_hard_cases_have_the_gradients_of_central_differences(wong_wang, case):
         assert np.max(np.abs(fc[2])) < 1e-14 and response.covariance()[2, 2] > 0.0
     if case == "no noise at a node":
         # Others' noise still arrives there; the derivative of the noise's own size is 0 where it is 0.
-        assert np.all(response.spread > 0.0)
+        assert np.all(response.std > 0.0)
         assert gradient[2][1] == 0.0 and np.all(np.delete(np.asarray(gradient[2]), 1) != 0.0)
 
 
@@ -246,7 +246,7 @@ def test_another_fixed_point_is_felt_before_it_is_there(build_small, weights_6):
 
     def left(w):
         at = state.replace(model=state.model.replace(w=jnp.asarray(w, float)[None]))
-        return jnp.sum(linear(at, below).remainder[1] ** 2)
+        return jnp.sum(linear(at, below).relaxation_residual[1] ** 2)
 
     # The first w, to 1e-4, with a state above that the network does not leave.
     low, high = 0.6, 0.765
@@ -273,16 +273,16 @@ def test_reach_is_that_of_the_normal_form(wong_wang):
     def f(value):
         start = jnp.full((1, N_NODE, 1), value)
         s = jnp.zeros((1, N_NODE, 1))
-        return step.from_sum(theta, start, s, {"noise": jnp.zeros((1, N_NODE, 1))})[0, 0, 0]
+        return step.next_state(theta, start, s, {"noise": jnp.zeros((1, N_NODE, 1))})[0, 0, 0]
 
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         slope, bend = jax.grad(f)(x), jax.grad(jax.grad(f))(x)
     np.testing.assert_allclose(slope, there.A[0, 0, 0], rtol=1e-10)
     variance = float(there.B[0, 0, 0] ** 2 / (1.0 - slope**2))
-    np.testing.assert_allclose(response.spread[0, 0, 0] ** 2, variance, rtol=1e-10)
+    np.testing.assert_allclose(response.std[0, 0, 0] ** 2, variance, rtol=1e-10)
     expected = 0.5 * bend * variance / (1.0 - slope)
-    np.testing.assert_allclose(response.shift[0, 0, 0], expected, rtol=1e-3)
-    np.testing.assert_allclose(response.reach[0, 0, 0], abs(expected) / np.sqrt(variance), rtol=1e-3)
+    np.testing.assert_allclose(response.mean_shift[0, 0, 0], expected, rtol=1e-3)
+    np.testing.assert_allclose(response.nonlinearity[0, 0, 0], abs(expected) / np.sqrt(variance), rtol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tvb_jaxfit.persistence import atomic as files
-from tvb_jaxfit.persistence.atomic import finish, together, whole
+from tvb_jaxfit.persistence.atomic import atomic_write, atomic_write_all, recover
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
@@ -26,18 +26,18 @@ ENDLESS = """
 import itertools, numpy as np
 print("ready", flush=True)
 for i in itertools.count():
-    with whole(folder / "f.npy") as file:
+    with atomic_write(folder / "f.npy") as file:
         np.save(file, np.full(200_000, i))
 """
 HALFWAY = """
-with whole(folder / "f.npy") as file:
+with atomic_write(folder / "f.npy") as file:
     file.write(b"half")
     file.flush()
     print("ready", flush=True)
     time.sleep(60)
 """
 HALFWAY_OF_TWO = """
-with together(folder) as file:
+with atomic_write_all(folder) as file:
     file("a").write(b"new")
     file("b").write(b"new")
     print("ready", flush=True)
@@ -51,7 +51,7 @@ def replaced_once(*paths):
     print("ready", flush=True)
     time.sleep(60)
 os.replace = replaced_once
-with together(folder, remove=["c"]) as file:
+with atomic_write_all(folder, remove=["c"]) as file:
     file("a").write(b"new")
     file("b").write(b"new")
 """
@@ -93,7 +93,7 @@ def test_a_killed_writer_leaves_whole_files_and_the_next_one_removes_the_rest(tm
         _killed(process)
         array = np.load(tmp_path / "f.npy")
         assert np.all(array == array[0]) and len(_there(tmp_path)) <= 2
-    with whole(tmp_path / "other") as file:
+    with atomic_write(tmp_path / "other") as file:
         file.write(b"")
     assert _there(tmp_path) == ["f.npy", "other"]
 
@@ -101,11 +101,11 @@ def test_a_killed_writer_leaves_whole_files_and_the_next_one_removes_the_rest(tm
 def test_what_a_living_writer_writes_stays_alone(tmp_path, writing):
     process = writing(HALFWAY)
     before = _there(tmp_path)
-    with whole(tmp_path / "f.npy") as file:
+    with atomic_write(tmp_path / "f.npy") as file:
         file.write(b"mine")
     assert len(before) == 1 and set(before) < set(_there(tmp_path))
     _killed(process)
-    finish(tmp_path)
+    recover(tmp_path)
     assert _there(tmp_path) == ["f.npy"] and (tmp_path / "f.npy").read_bytes() == b"mine"
 
 
@@ -113,7 +113,7 @@ def test_also_one_in_another_thread(tmp_path):
     written, done = threading.Event(), threading.Event()
 
     def write():
-        with whole(tmp_path / "one") as file:
+        with atomic_write(tmp_path / "one") as file:
             file.write(b"one")
             written.set()
             done.wait(10)
@@ -121,8 +121,8 @@ def test_also_one_in_another_thread(tmp_path):
     thread = threading.Thread(target=write)
     thread.start()
     written.wait(10)
-    finish(tmp_path)
-    with together(tmp_path) as file:
+    recover(tmp_path)
+    with atomic_write_all(tmp_path) as file:
         file("two").write(b"two")
     done.set()
     thread.join()
@@ -134,7 +134,7 @@ def test_hidden_files_of_others_stay(tmp_path):
     (tmp_path / ".tvb_jaxfit").mkdir()
     for name in set(others) - {".tvb_jaxfit"}:
         (tmp_path / name).write_text("theirs")
-    with whole(tmp_path / "f.npy") as file:
+    with atomic_write(tmp_path / "f.npy") as file:
         file.write(b"")
     assert _there(tmp_path) == sorted([*others, "f.npy"])
 
@@ -152,7 +152,7 @@ def _contents(folder):
 
 
 def test_several_files_take_their_names_together(former):
-    with together(former, remove=["b", "c", "absent"]) as file:
+    with atomic_write_all(former, remove=["b", "c", "absent"]) as file:
         file("a").write(b"new")
         file("b").write(b"new")
         assert {name: (former / name).read_bytes() for name in "abc"} == dict.fromkeys("abc", b"old")
@@ -162,7 +162,7 @@ def test_several_files_take_their_names_together(former):
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_none_of_several_files_is_there_after_an_error(former, error):
     with pytest.raises(error):
-        with together(former, remove=["c"]) as file:
+        with atomic_write_all(former, remove=["c"]) as file:
             file("a").write(b"new")
             raise error
     assert _contents(former) == dict.fromkeys("abc", b"old")
@@ -170,34 +170,34 @@ def test_none_of_several_files_is_there_after_an_error(former, error):
 
 def test_a_writer_of_several_that_is_killed_leaves_all_as_it_was(former, writing):
     process = writing(HALFWAY_OF_TWO)
-    finish(former)
+    recover(former)
     assert len(_there(former)) == 5
     _killed(process)
     assert {name: (former / name).read_bytes() for name in "abc"} == dict.fromkeys("abc", b"old")
-    finish(former)
+    recover(former)
     assert _contents(former) == dict.fromkeys("abc", b"old")
 
 
 def test_one_that_is_killed_between_two_names_is_finished(former, writing):
     _killed(writing(BETWEEN_TWO))
     assert (former / "a").read_bytes() == b"new" and (former / "b").read_bytes() == b"old"
-    finish(former)
+    recover(former)
     assert _contents(former) == {"a": b"new", "b": b"new"}
-    finish(former)
+    recover(former)
     assert _contents(former) == {"a": b"new", "b": b"new"}
 
 
 def test_where_there_are_no_locks_files_are_written_and_nothing_is_removed(former, monkeypatch):
     monkeypatch.setattr(files, "fcntl", None)
     (former / ".f.0.tvb_jaxfit").write_bytes(b"")
-    with whole(former / "a") as file:
+    with atomic_write(former / "a") as file:
         file.write(b"new")
-    with together(former) as file:
+    with atomic_write_all(former) as file:
         file("b").write(b"new")
     assert _contents(former) == {"a": b"new", "b": b"new", "c": b"old", ".f.0.tvb_jaxfit": b""}
 
 
 def test_a_long_name_has_room(tmp_path):
-    with whole(tmp_path / ("n" * 250)) as file:
+    with atomic_write(tmp_path / ("n" * 250)) as file:
         file.write(b"")
     assert [len(os.fsencode(name)) for name in _there(tmp_path)] == [250]

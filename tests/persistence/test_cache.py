@@ -18,7 +18,7 @@ import pytest
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, Parameter, State, cache, set_cache_path
 from tvb_jaxfit.persistence import serialise as store
-from tvb_jaxfit.persistence.fingerprint_objects import NotKeyed
+from tvb_jaxfit.persistence.fingerprint.objects import NotHashable
 
 
 class Counter(tj.SavingCallback):
@@ -279,7 +279,7 @@ def test_what_cannot_be_stored_is_returned_with_a_warning(counted, kept):
 
 def test_what_cannot_be_compared_is_refused_by_name(counted):
     function, count = counted()
-    with pytest.raises(NotKeyed, match=r"cache: it.*\['arguments'\]\[0\]: a builtins.generator"):
+    with pytest.raises(NotHashable, match=r"cache: it.*\['arguments'\]\[0\]: a builtins.generator"):
         function(i for i in "abc")
     assert count.n == 0
 

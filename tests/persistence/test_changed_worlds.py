@@ -30,9 +30,9 @@ from tvb.simulator.lab import models
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import cache, set_cache_path
-from tvb_jaxfit.persistence.fingerprint import digest, seen
-from tvb_jaxfit.persistence.fingerprint_objects import NotKeyed
-from tvb_jaxfit.persistence.installed import _recorded
+from tvb_jaxfit.persistence.fingerprint.hasher import digest, seen
+from tvb_jaxfit.persistence.fingerprint.installed import _recorded
+from tvb_jaxfit.persistence.fingerprint.objects import NotHashable
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ class Unpicklable(Plain):
 
 
 class Passing(Plain):
-    _passing = ("value",)
+    _transient = ("value",)
 
 
 class DroppingList(list):
@@ -381,7 +381,7 @@ def test_what_is_looked_up_by_name_is_computed_each_time_and_said(name, monkeypa
 
 @pytest.mark.parametrize("name", LOOKED_UP)
 def test_what_is_looked_up_by_name_is_seen(name):
-    assert not all(each.is_kept for each in seen(LOOKED_UP[name])[1].values())
+    assert not all(each.is_cacheable for each in seen(LOOKED_UP[name])[1].values())
 
 
 OUTSIDE = {
@@ -409,7 +409,7 @@ def time_of():
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_what_comes_from_outside_is_said_and_kept(name):
     unseen = seen(OUTSIDE[name])[1]
-    assert unseen and all(each.is_kept for each in unseen.values())
+    assert unseen and all(each.is_cacheable for each in unseen.values())
 
 
 def test_a_clock_in_a_helper_is_said_once_and_what_was_computed_comes_back():
@@ -446,7 +446,7 @@ class Failing:
 
 def test_what_fails_when_it_is_looked_at_is_refused_by_name():
     failing = Failing()
-    with pytest.raises(NotKeyed, match=r"it.* -> failing: a .*Failing cannot be compared by content .*mine"):
+    with pytest.raises(NotHashable, match=r"it.* -> failing: a .*Failing cannot be compared by content .*mine"):
         cache("it")(lambda: failing)()
 
 
@@ -510,7 +510,7 @@ def _key_there(folder, package):
         import sys
         sys.path.insert(0, sys.argv[1])
         import installed_of_a_test
-        from tvb_jaxfit.persistence.fingerprint import digest
+        from tvb_jaxfit.persistence.fingerprint.hasher import digest
         print(digest(lambda x: installed_of_a_test.scaled(x)))
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(package.parent)]
@@ -536,7 +536,7 @@ def test_of_a_package_with_a_record_what_was_edited_counts(tmp_path, monkeypatch
     record = f"installed_of_a_test/inner.py,sha256={hashed},12\nof_a_test-1.0.dist-info/RECORD,,\n"
     (info / "RECORD").write_text(record)
     monkeypatch.syspath_prepend(package.parent)
-    libraries = sys.modules["tvb_jaxfit.persistence.installed"]
+    libraries = sys.modules["tvb_jaxfit.persistence.fingerprint.installed"]
     libraries._distributions.cache_clear()
     _recorded.cache_clear()
     assert _recorded("installed_of_a_test") == ""

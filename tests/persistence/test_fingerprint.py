@@ -19,10 +19,10 @@ from tvb.simulator.lab import coupling, models, monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, MultiCallback, Parameter, SavingCallback, State, StopOnPlateau
-from tvb_jaxfit.persistence import fingerprint as content
-from tvb_jaxfit.persistence import fingerprint_code as code
-from tvb_jaxfit.persistence.fingerprint import digest
-from tvb_jaxfit.persistence.fingerprint_objects import NotKeyed
+from tvb_jaxfit.persistence.fingerprint import code_objects as code
+from tvb_jaxfit.persistence.fingerprint import hasher as content
+from tvb_jaxfit.persistence.fingerprint.hasher import digest
+from tvb_jaxfit.persistence.fingerprint.objects import NotHashable
 
 BASE = """
 import math
@@ -337,12 +337,12 @@ def test_what_a_callback_remembers_of_a_fit_is_not_content():
     ],
 )
 def test_what_has_no_content_is_refused_by_name(value, said):
-    with pytest.raises(NotKeyed, match=said):
+    with pytest.raises(NotHashable, match=said):
         digest(value(), "explore")
 
 
 def test_what_is_being_traced_is_refused():
-    with pytest.raises(NotKeyed, match="being traced by JAX"):
+    with pytest.raises(NotHashable, match="being traced by JAX"):
         jax.jit(lambda x: digest(x) and x)(1.0)
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tvb_jaxfit.persistence.locks import alone
+from tvb_jaxfit.persistence.locks import file_lock
 
 ROOT = Path(__file__).parents[2]
 FORKS = """
 import os, sys, time, warnings
 from pathlib import Path
-from tvb_jaxfit.fitting.locks import alone
+from tvb_jaxfit.fitting.locks import file_lock
 warnings.simplefilter("ignore")
-with alone(Path(sys.argv[1])):
+with file_lock(Path(sys.argv[1])):
     child = os.fork()
     if child == 0:
         os.close(1)
@@ -62,7 +62,7 @@ def test_a_forked_process_does_not_keep_a_lock(tmp_path, forked):
     assert process.stdout.readline() == "done\n"
     os.kill(child, 0)
     began = time.monotonic()
-    with alone(tmp_path / RESULT):
+    with file_lock(tmp_path / RESULT):
         assert time.monotonic() - began < 5.0
     assert list(tmp_path.iterdir()) == []
 
@@ -71,7 +71,7 @@ def test_the_process_that_forked_keeps_it(tmp_path, forked):
     process, child = forked("time.sleep(1.5)")
     os.kill(child, signal.SIGTERM)
     began = time.monotonic()
-    with alone(tmp_path / RESULT):
+    with file_lock(tmp_path / RESULT):
         assert time.monotonic() - began > 0.5
 
 
@@ -79,7 +79,7 @@ def test_a_lock_of_a_killed_process_is_free(tmp_path, forked):
     process, child = forked("time.sleep(60)")
     process.kill()
     process.wait()
-    with alone(tmp_path / RESULT):
+    with file_lock(tmp_path / RESULT):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -88,13 +88,13 @@ def test_locks_of_killed_processes_are_removed_and_those_of_living_ones_are_not(
     theirs = tmp_path / ".theirs.npz.lock"
     theirs.touch()
     process, child = forked("time.sleep(60)")
-    with alone(tmp_path / "other"):
+    with file_lock(tmp_path / "other"):
         assert len(list(tmp_path.iterdir())) == 3
-        with alone(tmp_path / "another"):
+        with file_lock(tmp_path / "another"):
             assert (tmp_path / ".other.lock").exists()
     process.kill()
     process.wait()
-    with alone(tmp_path / "other"):
+    with file_lock(tmp_path / "other"):
         pass
     assert list(tmp_path.iterdir()) == [theirs]
 
@@ -104,7 +104,7 @@ def test_of_many_threads_one_has_it(tmp_path):
 
     def work():
         for _ in range(20):
-            with alone(tmp_path / "file"):
+            with file_lock(tmp_path / "file"):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(1e-4)
@@ -119,5 +119,5 @@ def test_of_many_threads_one_has_it(tmp_path):
 
 
 def test_another_file_has_another_lock(tmp_path):
-    with alone(tmp_path / "file"), alone(tmp_path / "other"):
+    with file_lock(tmp_path / "file"), file_lock(tmp_path / "other"):
         assert len(list(tmp_path.iterdir())) == 2

@@ -10,7 +10,7 @@ from tvb.datatypes.connectivity import Connectivity
 from tvb_jaxfit import load_connectivity, load_functional_connectivity
 from tvb_jaxfit.command.matrices import load_array, load_fc
 from tvb_jaxfit.command.simulator import _connectivity
-from tvb_jaxfit.persistence.provenance import data_of, described, digest
+from tvb_jaxfit.persistence.provenance import data_provenance, described, digest
 
 
 def sha256(path):
@@ -41,7 +41,7 @@ def test_a_file_that_was_read_is_named_with_its_hash(tmp_path, name):
         heads, lines = ",a,b,c\n", [",".join(map(str, row)) for row in values]
         lines = [f"{region},{line}" for region, line in zip("abc", lines, strict=True)] if "label" in name else lines
         (tmp_path / name).write_text((heads if "label" in name else "") + "\n".join(lines))
-    told = data_of(load_fc(str(tmp_path / name)), connectivity_of(3))
+    told = data_provenance(load_fc(str(tmp_path / name)), connectivity_of(3))
     assert told["empirical FC"].startswith(f"{tmp_path / name}, SHA-256 of the file {sha256(tmp_path / name)}; 3 x 3")
     assert "file" not in told["weights"] and "file" not in told["tract lengths"]
     # Other values came from nowhere.
@@ -50,7 +50,7 @@ def test_a_file_that_was_read_is_named_with_its_hash(tmp_path, name):
 
 def test_data_that_is_given_by_name_is_named_with_the_hash_of_its_file():
     connectivity = load_connectivity("dk_average")
-    told = data_of(load_functional_connectivity(), connectivity)
+    told = data_provenance(load_functional_connectivity(), connectivity)
     for name, kind in {
         "empirical FC": "functional",
         "weights": "connectivity",
@@ -58,7 +58,7 @@ def test_data_that_is_given_by_name_is_named_with_the_hash_of_its_file():
     }.items():
         assert told[name].startswith(f"dk_average (tvboptim/data/{kind}/dk_average/data.npz), SHA-256 of the file ")
     connectivity.weights = connectivity.scaled_weights(mode="tract")
-    scaled = data_of(load_functional_connectivity(), connectivity)
+    scaled = data_provenance(load_functional_connectivity(), connectivity)
     assert "dk_average" not in scaled["weights"] and "scaled or changed since it was read" in scaled["weights"]
     assert load_connectivity("76") is not None and "connectivity_76.zip (tvb_data)" in described(
         load_connectivity("76").tract_lengths
@@ -71,5 +71,5 @@ def test_a_connectome_from_a_file_on_the_command_line_is_named(tmp_path):
     file = tmp_path / "mine.zip"
     file.write_bytes((importlib.resources.files("tvb_data.connectivity") / "connectivity_66.zip").read_bytes())
     connectivity = _connectivity({"connectivity": str(file), "weights_scaling": "tract", "speed": 3.0})
-    told = data_of(np.eye(66), connectivity)
+    told = data_provenance(np.eye(66), connectivity)
     assert told["tract lengths"].startswith(f"{file}, SHA-256 of the file {sha256(file)}; 66 x 66 values")

@@ -242,11 +242,11 @@ def test_a_certificate_shows_each_difference_beside_its_tolerance():
     of = Certificate(
         simulator="a simulator",
         n_steps=100,
-        lifted=(Comparison("Raw", 100, True, 1e-15, 1e-14), Comparison("Bold", 10, True, 0.0, 0.0)),
-        stock=(Comparison("Raw", 100, True, 1e-3, 1e-3), Comparison("Bold", 10, False, 1e-8, 1e-8)),
-        controls={"coupling removed": 0.5, "delays ignored": "there are none", "weights transposed": 1e-12},
-        lifted_tolerance=1e-9,
-        stock_tolerance=1e-6,
+        float64_history=(Comparison("Raw", 100, True, 1e-15, 1e-14), Comparison("Bold", 10, True, 0.0, 0.0)),
+        float32_history=(Comparison("Raw", 100, True, 1e-3, 1e-3), Comparison("Bold", 10, False, 1e-8, 1e-8)),
+        negative_controls={"coupling removed": 0.5, "delays ignored": "there are none", "weights transposed": 1e-12},
+        tolerance=1e-9,
+        float32_tolerance=1e-6,
     )
     ax = plot.certificate(of)
     points = [line for line in ax.lines if line.get_marker() == "o"]

@@ -65,7 +65,7 @@ def test_what_was_pickled_runs_in_its_own_precision(sim, before):
         # Pickled in whichever mode.
         loaded, held = pickle.loads(pickle.dumps((simulate, state)))
         np.testing.assert_array_equal(loaded(held).data[0], ours)
-        np.testing.assert_array_equal(loaded.only(0)(held).data[0], ours)
+        np.testing.assert_array_equal(loaded.with_monitor(0)(held).data[0], ours)
 
 
 def test_a_linear_response(sim, before):

@@ -13,8 +13,8 @@ from tvb_jaxfit.evaluation.baselines import Targets
 from tvb_jaxfit.evaluation.scores import Evaluation
 from tvb_jaxfit.fitting.fit import mark
 from tvb_jaxfit.fitting.history import History, Validation
-from tvb_jaxfit.parameters import plain, with_values
-from tvb_jaxfit.reporting.summary import VALUES, Account, Fitted
+from tvb_jaxfit.parameters import strip_parameters, with_values
+from tvb_jaxfit.reporting.summary import VALUES, FitSummary, FittedParameter
 
 # What HTML would take for its own.
 LABELS = np.array(["<b>&", '"quoted"', "<script>alert(1)</script>", "r3", "été"])
@@ -62,7 +62,7 @@ def fit_of(sim=None, free=FREE, **options):
 def fitted():
     """A fit through the simulation, evaluated in JAX and in TVB."""
     result = fit_of()
-    result.evaluate(n_seeds=2, tvb=1, progress=False)
+    result.evaluate(n_seeds=2, n_tvb=1, progress=False)
     return result
 
 
@@ -70,7 +70,9 @@ def fitted():
 def kinds(fitted):
     """Fits of every kind, by what is special about them."""
     # As a linear fit has it: with the reach, and on no noise.
-    of_linear = replace(fitted.history, aux={"r": fitted.r, "reach": 0.1 + 0.0 * fitted.r}, validation=Validation())
+    of_linear = replace(
+        fitted.history, aux={"r": fitted.r, "nonlinearity": 0.1 + 0.0 * fitted.r}, validation=Validation()
+    )
     options = fitted.options | {"method": "'linear'"}
     linear = replace(fitted, history=of_linear, evaluation=None, options=options)
     # As a fit of no steps has it: the first evaluation alone.
@@ -82,7 +84,7 @@ def kinds(fitted):
         "evaluated": fitted,
         "not evaluated": replace(fitted, evaluation=None),
         "linear": linear,
-        "linear and simulated": replace(fitted, before=linear),
+        "linear and simulated": replace(fitted, linear_stage=linear),
         "no step": replace(fitted, history=first, best=fitted.initial, fitted=fitted.initial),
         "nothing finite": replace(fitted, history=nothing, best=fitted.initial, evaluation=None),
         "deterministic": fit_of(simulator_of(stochastic=False), skip_t=0),
@@ -93,14 +95,16 @@ def kinds(fitted):
 def of_weights(fitted):
     """As a fit of connectome weights has it."""
     path = "connectivity.weights"
-    initial = mark(plain(fitted.initial), {path: MaskedParameter(lower_bound=0.0)}, {path: ((N_NODE, N_NODE),)}, N_NODE)
+    initial = mark(
+        strip_parameters(fitted.initial), {path: MaskedParameter(lower_bound=0.0)}, {path: ((N_NODE, N_NODE),)}, N_NODE
+    )
     best = with_values(initial, {path: initial.connectivity.weights.value * 1.01})
     return replace(fitted, initial=initial, best=best, fitted=best, evaluation=None)
 
 
 @pytest.fixture
 def told():
-    """Account of a fit that was none: of many regions with long names, many parameters and many groups."""
+    """FitSummary of a fit that was none: of many regions with long names, many parameters and many groups."""
     n_node, random = 30, np.random.default_rng(2)
     fc = np.corrcoef(random.normal(size=(n_node, 60)) + random.normal(size=60))
     groups = [f"r network {a}-network {b}" for a in range(6) for b in range(a, 6)]
@@ -114,23 +118,23 @@ def told():
         *("a simulator", 40_000.0, 40, 10, 10_000.0),
         Targets({"target": fc}),
         *(rows, {"JAX": np.array([fc] * 3)}),
-        training={"r": 0.9, "loss": 12345.6789},
-        validation={"r": 0.8, "loss": 0.25},
-        baseline={"target": 0.123456789},
+        training_scores={"r": 0.9, "loss": 12345.6789},
+        validation_scores={"r": 0.8, "loss": 0.25},
+        structural_baseline={"target": 0.123456789},
         failed={("TVB", 3): "x" * 200},
     )
     regional = [
-        Fitted(
+        FittedParameter(
             path, "[mV]", "[0, 1]", "BoundedParameter in [0, 1]", np.full(n_node, 1 / 3), random.uniform(size=n_node)
         )
         for path in (*(f"model.{letter}_long_name" for letter in "abcdefg"), "integrator.noise.nsig")
     ]
-    single = Fitted("monitors[0].hrf_kernel.tau_s", "", "", "Parameter", np.array([0.8]), np.array([1 / 3]))
+    single = FittedParameter("monitors[0].hrf_kernel.tau_s", "", "", "Parameter", np.array([0.8]), np.array([1 / 3]))
     validation = Validation(np.array([0, 2]), np.array([0.3, 0.2]), {"r": np.array([0.1, 0.8])})
     r = np.array([0.1, 0.5, 0.9])
-    return Account(
+    return FitSummary(
         description="ReducedWongWang, 30 regions",
-        when="2026-01-01 00:00 UTC",
+        created="2026-01-01 00:00 UTC",
         labels=[f"region_{i}_of_a_parcellation_with_long_names" for i in range(n_node)],
         weights=random.uniform(size=(n_node, n_node)),
         lengths=100.0 * random.uniform(size=(n_node, n_node)),
@@ -141,7 +145,7 @@ def told():
         evaluation=evaluation,
         certificate=Certificate("it", 9, (Comparison("Raw", 9, True, 1e-15, 1e-14),), (), {}, 1e-9, 1e-6),
         is_noisy=True,
-        facts={"Data": {"empirical FC": "/a/very/long/path" * 12}, "Versions": {}},
+        details={"Data": {"empirical FC": "/a/very/long/path" * 12}, "Versions": {}},
         code={"The same command": "tvb-jaxfit fit " + "--free a.b.c " * 40, VALUES: f"sim.model.w = {[1 / 3] * 90}"},
         hemispheres=np.arange(n_node) % 2 == 1,
     )

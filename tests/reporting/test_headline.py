@@ -55,7 +55,7 @@ def test_one_noise_for_all_steps_is_named_as_such(told):
 
 def test_a_linear_fit_has_no_training_noise(told):
     r = np.array([0.1, 0.7])
-    linear = History(1.0 - r, {"r": r, "reach": r}, None, 1, "1 starts followed", 1.0, Validation())
+    linear = History(1.0 - r, {"r": r, "nonlinearity": r}, None, 1, "1 starts followed", 1.0, Validation())
     first = headline(replace(told, evaluation=None, stages={"Linear response": linear}))
     assert first.value == "r = 0.7000 without noise only"
     meant = (

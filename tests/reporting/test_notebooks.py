@@ -69,7 +69,7 @@ def shown(told):
         "State": (state_of(), ["model.w", "BoundedParameter(0.1 .. 0.5 .. 0.9", "history", "monitors[0].stock"]),
         "Evaluation": (evaluation, ["fresh noise, 3 runs", "0.5000 ± 0.1000", "TVB, seed 3: no FC"]),
         "Certificate": (
-            replace(told.certificate, simulator=MARKUP, controls={"shifted": 0.5, "idle": MARKUP}),
+            replace(told.certificate, simulator=MARKUP, negative_controls={"shifted": 0.5, "idle": MARKUP}),
             ["PASSED", "TVB, history in float64: Raw", "agrees", "noticed", "not applicable"],
         ),
         "Exploration": (explored, ["600 points", "GridAxis(5 .. 7, 300 values)", "smallest: 5 at x = 0, y = 5"]),
@@ -103,10 +103,10 @@ def test_what_results_hold_is_short_text_too(told):
 
 
 def test_a_certificate_says_what_failed(told):
-    control = replace(told.certificate, controls={"shifted": 1e-12, "lost": np.nan})
+    control = replace(told.certificate, negative_controls={"shifted": 1e-12, "lost": np.nan})
     text = Parsed(control._repr_html_()).text
     assert "FAILED" in text and text.count("missed") == 1 and text.count("noticed") == 1
-    apart = replace(told.certificate, lifted_tolerance=1e-20)
+    apart = replace(told.certificate, tolerance=1e-20)
     assert "DIFFERS" in Parsed(apart._repr_html_()).text
 
 

@@ -17,7 +17,7 @@ from tvb.simulator import coupling, monitors
 import tvb_jaxfit as tj
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
-from tvb_jaxfit.parameters import plain
+from tvb_jaxfit.parameters import strip_parameters
 from tvb_jaxfit.runtime import programs
 from tvb_jaxfit.runtime.programs import Program
 
@@ -52,7 +52,7 @@ def compiled(monkeypatch):
 
 
 # Functions that a Program is made of: of a loss, its gradient, a run, an update.
-SIMULATIONS = ("_evaluation", "_validation", "_run_plain", "evaluate", "scores", "batch", "_of", "advance")
+SIMULATIONS = ("_evaluation", "_validation", "_simulate_state", "evaluate", "scores", "batch", "_of", "advance")
 UPDATES = ("_following", "updated")
 
 
@@ -134,7 +134,7 @@ def test_what_is_changed_is_compiled_anew_and_gives_the_numbers_of_a_new_process
     assert number_of_programs(compiled()) == 1
     for ours, theirs in ((after.loss, alone.loss), (after.r, alone.r)):
         np.testing.assert_array_equal(ours, theirs)
-    jax.tree.map(np.testing.assert_array_equal, plain(after.fitted), plain(alone.fitted))
+    jax.tree.map(np.testing.assert_array_equal, strip_parameters(after.fitted), strip_parameters(alone.fitted))
 
 
 @pytest.mark.slow

@@ -9,10 +9,10 @@ import pytest
 from tvb_jaxfit import (
     BoundedParameter,
     MaskedParameter,
-    NormalisedParameter,
     OptaxOptimizer,
     Parameter,
     PositiveParameter,
+    ScaledParameter,
     State,
     fit,
 )
@@ -25,8 +25,8 @@ WEIGHTS = np.array([[0.0, 1.0, 0.4], [0.5, 0.0, 0.0], [2.0, 0.3, 0.0]])
     "parameter",
     [
         PositiveParameter([1e-9, 1.0, 1e9]),
-        NormalisedParameter([-3.0, 0.0, 2e-6]),
-        NormalisedParameter(0.0, scale=0.1),
+        ScaledParameter([-3.0, 0.0, 2e-6]),
+        ScaledParameter(0.0, scale=0.1),
         MaskedParameter(WEIGHTS),
         MaskedParameter(WEIGHTS, WEIGHTS > 0.35, 0.0, 4.0),
     ],
@@ -69,14 +69,14 @@ def test_a_start_that_is_not_positive_is_refused(value):
 
 
 def test_one_step_moves_normalised_values_by_the_same_part_of_their_scale():
-    value, _ = _fitted(NormalisedParameter([2e-6, 1e-6, 0.0]), 1.0, optax.adam(0.01), 1)
+    value, _ = _fitted(ScaledParameter([2e-6, 1e-6, 0.0]), 1.0, optax.adam(0.01), 1)
     np.testing.assert_allclose(value, np.array([2e-6, 1e-6, 0.0]) + 0.01 * 2e-6, rtol=3e-3)
 
 
 @pytest.mark.parametrize("given", [{"value": 0.0}, {"value": 1.0, "scale": -1.0}, {"scale": np.inf}])
 def test_a_scale_is_above_zero(given):
-    with pytest.raises(ValueError, match="NormalisedParameter: a scale of .*; give one above 0"):
-        NormalisedParameter(**given)
+    with pytest.raises(ValueError, match="ScaledParameter: a scale of .*; give one above 0"):
+        ScaledParameter(**given)
 
 
 def test_where_nothing_is_there_nothing_comes_and_what_is_free_stays_within_its_bounds():
@@ -135,8 +135,8 @@ def test_the_mask_is_part_of_the_trees_structure():
     "parameter,said",
     [
         (PositiveParameter(), "PositiveParameter(the simulator's own)"),
-        (NormalisedParameter(regional=True), "NormalisedParameter(the simulator's own, regional)"),
-        (NormalisedParameter(3.0), "NormalisedParameter(3, in units of 3)"),
+        (ScaledParameter(regional=True), "ScaledParameter(the simulator's own, regional)"),
+        (ScaledParameter(3.0), "ScaledParameter(3, in units of 3)"),
         (MaskedParameter(lower_bound=0.0), "MaskedParameter(the simulator's own, in [0, inf])"),
     ],
 )
@@ -163,8 +163,8 @@ def test_a_simulators_own_values_are_the_start_of_each_kind(build_small):
         {
             "connectivity.weights": MaskedParameter(lower_bound=0.0),
             "integrator.noise.nsig": PositiveParameter(),
-            "coupling.a": NormalisedParameter(),
-            "model.w": NormalisedParameter(regional=True),
+            "coupling.a": ScaledParameter(),
+            "model.w": ScaledParameter(regional=True),
         },
         max_steps=3,
         progress=False,

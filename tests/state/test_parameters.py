@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tvb_jaxfit import BoundedParameter, Parameter, State
-from tvb_jaxfit.parameters import parameters_of, plain, with_values
+from tvb_jaxfit.parameters import parameters_of, strip_parameters, with_values
 
 INF = np.inf
 bounds = st.sampled_from([(-INF, INF), (0.0, INF), (-2.5, INF), (-INF, 3.0), (0.0, 1.0), (-1e-6, 2e-6), (5.0, 5e4)])
@@ -126,11 +126,11 @@ def test_the_value_freezes_what_was_marked(state):
 
 
 def test_plain_replaces_parameters_by_their_values_and_leaves_the_state_alone(state):
-    values = plain(state)
+    values = strip_parameters(state)
     assert parameters_of(values) == {}
     np.testing.assert_array_equal(values.model.w, [0.2, 0.4])
     assert len(parameters_of(state)) == 3
-    assert jax.tree.structure(plain(values)) == jax.tree.structure(values)
+    assert jax.tree.structure(strip_parameters(values)) == jax.tree.structure(values)
 
 
 def test_with_values_keeps_parameters_with_their_bounds(state):
@@ -143,7 +143,7 @@ def test_with_values_keeps_parameters_with_their_bounds(state):
 
 def test_gradients_flow_through_parameters_in_jit_and_grad(state):
     def loss(state):
-        values = plain(state)
+        values = strip_parameters(state)
         return jnp.sum(values.model.w**2) * values.coupling.a
 
     gradient = jax.jit(jax.grad(loss))(state)

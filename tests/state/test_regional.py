@@ -10,7 +10,7 @@ import pytest
 from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.parameters import plain
+from tvb_jaxfit.parameters import strip_parameters
 from tvb_jaxfit.state import n_regions, with_path
 
 N_NODE = 6
@@ -18,7 +18,7 @@ KINDS = {
     "Parameter": lambda value=None: tj.Parameter(value, regional=True),
     "BoundedParameter": lambda value=None: tj.BoundedParameter(value, 0.0, 1.0, regional=True),
     "PositiveParameter": lambda value=None: tj.PositiveParameter(value, regional=True),
-    "NormalisedParameter": lambda value=None: tj.NormalisedParameter(value, regional=True),
+    "ScaledParameter": lambda value=None: tj.ScaledParameter(value, regional=True),
 }
 
 
@@ -82,14 +82,14 @@ def test_gradients_outside_of_a_fit_are_regional(prepared):
 
 
 def _by_hand(state):
-    state = plain(copy.deepcopy(state))
+    state = strip_parameters(copy.deepcopy(state))
     state.model.w = jnp.full(N_NODE, 0.5)
     return state
 
 
 def test_trees_and_copies_know_the_regions(prepared):
     simulate, state = prepared
-    others = [jax.tree.map(lambda leaf: leaf, state), copy.deepcopy(state), copy.copy(state), plain(state)]
+    others = [jax.tree.map(lambda leaf: leaf, state), copy.deepcopy(state), copy.copy(state), strip_parameters(state)]
     others += [simulate(state).final_state, tj.resample(state, jax.random.key(0)), tj.Space(_with_axis(state))[0]]
     for other in others:
         assert n_regions(other) == n_regions(other.model) == N_NODE

@@ -10,7 +10,7 @@ from tvb.simulator import coupling, integrators, monitors, noise
 import tvb_jaxfit as tj
 from conftest import simulator
 from tvb_jaxfit.state import get_path
-from tvb_jaxfit.translate.assemble import leaves
+from tvb_jaxfit.translate.assemble import parameter_map
 
 KINDS = {
     "plain": lambda value: value,
@@ -21,7 +21,7 @@ KINDS = {
     "Parameter": tj.Parameter,
     "Parameter of an array": lambda value: tj.Parameter([float(value)]),
     "bounded": lambda value: tj.BoundedParameter([float(value)], -1e9, 1e9),
-    "normalised": lambda value: tj.NormalisedParameter([float(value)], scale=1.0),
+    "scaled": lambda value: tj.ScaledParameter([float(value)], scale=1.0),
     "masked": lambda value: tj.MaskedParameter([float(value)], mask=[True]),
 }
 
@@ -45,7 +45,7 @@ def prepared(sim):
 
 
 def _single(sim, state):
-    return [leaf.path for leaf in leaves(sim) if get_path(state, leaf.path).size == 1]
+    return [leaf.path for leaf in parameter_map(sim) if get_path(state, leaf.path).size == 1]
 
 
 def test_every_single_value_is_a_number(sim, prepared):

@@ -9,7 +9,7 @@ from tvb.simulator import models, monitors
 from tvb.simulator.history import BaseHistory, DenseHistory, SparseHistory
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.translate.clone import History, LiftedHistory, configured_clone
+from tvb_jaxfit.translate.clone import Float64History, PicklableHistory, configured_clone
 
 
 class Drawing(models.ReducedWongWang):
@@ -70,15 +70,15 @@ def test_several_threads_prepare_and_certify_while_others_run_tvb_as_it_is(build
 
 def test_the_lifted_history_is_a_class_of_its_own_and_everything_else_of_it_is_tvbs(build_small):
     sim = build_small()
-    own, lifted = configured_clone(sim), configured_clone(sim, lifted=True)
-    assert (type(own.history), type(lifted.history)) == (History, LiftedHistory)
-    assert lifted.history.buffer.dtype == lifted.history.nnz_weights.dtype == np.float64
+    own, float64_tvb = configured_clone(sim), configured_clone(sim, float64_history=True)
+    assert (type(own.history), type(float64_tvb.history)) == (PicklableHistory, Float64History)
+    assert float64_tvb.history.buffer.dtype == float64_tvb.history.nnz_weights.dtype == np.float64
     for cls in (BaseHistory, DenseHistory, SparseHistory):
         arrays = [
             name for name, array in vars(cls).items() if hasattr(array, "instance_state") and "dtype" in dir(array)
         ]
         for name in arrays:
-            theirs, ours = getattr(own.history, name), getattr(lifted.history, name)
+            theirs, ours = getattr(own.history, name), getattr(float64_tvb.history, name)
             assert ours.dtype == (np.float64 if theirs.dtype == np.float32 else theirs.dtype), name
             np.testing.assert_array_equal(ours.astype(theirs.dtype), theirs)
 
@@ -109,13 +109,15 @@ def test_draws_of_another_thread_never_come_twice(build_small, model):
     np.testing.assert_array_equal(drawn, np.random.RandomState(0).uniform(size=len(drawn)))
 
 
-def test_what_a_users_model_draws_is_what_configure_would_draw_and_the_stream_stays(build_small, lifted, equal_runs):
+def test_what_a_users_model_draws_is_what_configure_would_draw_and_the_stream_stays(
+    build_small, float64_tvb, equal_runs
+):
     sim = build_small(steps=20)
     sim.model = Drawing(w=np.array([0.5]))
     np.random.seed(3)
     simulate, state = tj.prepare(sim)
     expected = np.random.RandomState(3).uniform(0.1, 0.4, size=(1, 1, 6, 1))
     np.testing.assert_array_equal(state.initial_conditions, expected)
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
     assert tj.certify(sim)
     assert np.random.rand() == np.random.RandomState(3).rand()

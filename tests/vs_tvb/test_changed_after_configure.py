@@ -184,10 +184,10 @@ def put(owner, name, value):
         vars(owner)[name] = value
 
 
-def largest_difference(sim, lifted):
+def largest_difference(sim, float64_tvb):
     """Of the translation from TVB's own run, in parts of each monitor's largest value; TVB's samples."""
     simulate, state = tj.prepare(sim)
-    theirs = lifted(sim).run()
+    theirs = float64_tvb(sim).run()
     worst = 0.0
     for (our_time, ours), (time, data) in zip(simulate(state), theirs, strict=True):
         np.testing.assert_array_equal(our_time, time)
@@ -197,7 +197,7 @@ def largest_difference(sim, lifted):
 
 
 @pytest.mark.parametrize("kind", ["oscillators", "sensors", pytest.param("clamped modes", marks=pytest.mark.slow)])
-def test_every_attribute_that_is_changed_after_configure_acts_as_in_tvb_or_is_refused(connected, lifted, kind):
+def test_every_attribute_that_is_changed_after_configure_acts_as_in_tvb_or_is_refused(connected, float64_tvb, kind):
     """Those that are refused, one by one; those that are not, all together in one simulator, against TVB's run."""
     make, least = SIMULATORS[kind]
     sim = make(connected).configure()
@@ -215,18 +215,18 @@ def test_every_attribute_that_is_changed_after_configure_acts_as_in_tvb_or_is_re
                 elif not name.startswith(("_", "is_default")) and name != "stvar":
                     put(list(objects(live))[index][1], name, value)
     assert len(refused) >= least
-    worst, theirs = largest_difference(live, lifted)
+    worst, theirs = largest_difference(live, float64_tvb)
     assert worst < 1e-11
-    before = lifted(sim).run()
+    before = float64_tvb(sim).run()
     assert np.max(np.abs(theirs[0][1][:5] - before[0][1][:5])) > 1e-6
 
 
 @pytest.mark.parametrize("kind", SIMULATORS)
-def test_a_simulator_that_only_ran_is_not_refused(connected, lifted, kind):
+def test_a_simulator_that_only_ran_is_not_refused(connected, float64_tvb, kind):
     sim = SIMULATORS[kind][0](connected).configure()
     sim.run(simulation_length=37.0)
     assert list(derived.changes(clone(sim))) == []
-    assert largest_difference(sim, lifted)[0] < 1e-11
+    assert largest_difference(sim, float64_tvb)[0] < 1e-11
     sim.configure()
     assert list(derived.changes(clone(sim))) == []
 
@@ -313,12 +313,12 @@ def connected_otherwise(make):
 
 
 @pytest.mark.parametrize("what", EXCHANGED)
-def test_components_that_are_exchanged_after_configure(connected, lifted, snapshot, what):
+def test_components_that_are_exchanged_after_configure(connected, float64_tvb, snapshot, what):
     path, exchange = EXCHANGED[what]
     sim = oscillators(connected).configure()
     exchange(sim, connected)
     if path is None:
-        assert largest_difference(sim, lifted)[0] < 1e-11
+        assert largest_difference(sim, float64_tvb)[0] < 1e-11
         return
     before = snapshot(sim)
     with pytest.raises(tj.UnsupportedComponent) as caught:
@@ -328,12 +328,14 @@ def test_components_that_are_exchanged_after_configure(connected, lifted, snapsh
     assert tuple(reason for reason in caught.value.reasons if reason.startswith(path))
 
 
-def test_sensors_that_were_configured_for_another_simulator_are_taken_as_tvb_takes_them_or_refused(connected, lifted):
+def test_sensors_that_were_configured_for_another_simulator_are_taken_as_tvb_takes_them_or_refused(
+    connected, float64_tvb
+):
     """TVB configures an EEG once, for whatever simulator comes first."""
     first = on_sensors(connected).configure()
     same = on_sensors(connected)
     same.monitors = first.monitors
-    assert largest_difference(same, lifted)[0] < 1e-11
+    assert largest_difference(same, float64_tvb)[0] < 1e-11
     other = on_sensors(connected)
     other.monitors, other.integrator.dt = first.monitors, 0.5
     with pytest.raises(tj.UnsupportedComponent, match=r"monitors\[0\].*once only: make a new one"):

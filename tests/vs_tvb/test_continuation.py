@@ -44,8 +44,8 @@ def assert_equal(ours, theirs):
         np.testing.assert_allclose(our_data, data, rtol=0.0, atol=1e-13 * np.max(np.abs(data)))
 
 
-def test_two_runs_in_jax_are_two_runs_in_tvb(delayed, lifted):
-    reference = lifted(delayed)
+def test_two_runs_in_jax_are_two_runs_in_tvb(delayed, float64_tvb):
+    reference = float64_tvb(delayed)
     simulate, state = tj.prepare(delayed)
     first = simulate(state)
     assert_equal(first, reference.run())
@@ -59,21 +59,21 @@ def test_two_runs_in_jax_are_two_runs_in_tvb(delayed, lifted):
     assert np.max(np.abs(data - second[0][1])) > 1e-6
 
 
-def test_a_simulator_that_ran_in_tvb_goes_on_in_jax_and_back_in_tvb(delayed, lifted):
-    reference = lifted(delayed).sim
+def test_a_simulator_that_ran_in_tvb_goes_on_in_jax_and_back_in_tvb(delayed, float64_tvb):
+    reference = float64_tvb(delayed).sim
     reference.run()
     simulate, state = tj.prepare(reference)
     second = reference.run()
     result = simulate(state)
     assert_equal(result, second)
     third = reference.run()
-    other = lifted(delayed).sim
+    other = float64_tvb(delayed).sim
     tj.write_back(result.final_state, other, position=True)
     assert_equal([(t, d) for t, d in other.run()], third)
 
 
-def test_the_backend_returns_what_the_simulator_would_and_leaves_it_alone(delayed, lifted, snapshot):
-    reference = lifted(delayed).sim
+def test_the_backend_returns_what_the_simulator_would_and_leaves_it_alone(delayed, float64_tvb, snapshot):
+    reference = float64_tvb(delayed).sim
     before = snapshot(reference)
     ours = tj.JaxBackend().run_sim(reference, nstep=53)
     assert snapshot(reference) == before
@@ -85,11 +85,11 @@ def test_the_backend_returns_what_the_simulator_would_and_leaves_it_alone(delaye
 
 
 @pytest.mark.parametrize("length", [1, 5, 21, 42, 50])
-def test_initial_conditions_of_any_length_start_as_in_tvb(delayed, lifted, length):
+def test_initial_conditions_of_any_length_start_as_in_tvb(delayed, float64_tvb, length):
     """Longer than the history and no multiple of it, TVB starts from another sample than the last."""
     delayed.initial_conditions = np.random.RandomState(5).uniform(-0.5, 0.5, size=(length, 2, 6, 1))
     delayed.monitors = [monitors.Raw()]
-    reference = lifted(delayed)
+    reference = float64_tvb(delayed)
     horizon = reference.sim.connectivity.horizon
     if length > horizon and length % horizon:
         with pytest.warns(tj.HistoryWarning, match=f"{length} samples for a history of {horizon}"):

@@ -58,7 +58,7 @@ def of(name, function, connectivity_of, n_node=3):
 
 
 @pytest.mark.parametrize("name, function", PAIRS, ids=lambda value: getattr(value, "__name__", value))
-def test_what_is_accepted_runs_and_as_in_tvb(name, function, connectivity_of, lifted):
+def test_what_is_accepted_runs_and_as_in_tvb(name, function, connectivity_of, float64_tvb):
     sim = of(name, function, connectivity_of)
     try:
         simulate, state = tj.prepare(sim)
@@ -67,10 +67,10 @@ def test_what_is_accepted_runs_and_as_in_tvb(name, function, connectivity_of, li
         # The reason is true: TVB fails, or reads past the end of what the coupling gives.
         if "what happens to lie in memory" not in str(error):
             with pytest.raises(Exception):  # noqa: B017  whatever TVB raises
-                lifted(sim).run()
+                float64_tvb(sim).run()
         return
     (ours,) = in_double(lambda state: simulate(state).data, state)
-    ((_, theirs),) = lifted(sim).run()
+    ((_, theirs),) = float64_tvb(sim).run()
     scale = np.max(np.abs(theirs), axis=(0, 2, 3), keepdims=True)
     np.testing.assert_allclose(ours / scale, theirs / scale, atol=1e-12)
     assert np.isfinite(theirs).all() and not np.array_equal(theirs[0], theirs[-1])

@@ -17,7 +17,7 @@ from tvb.simulator import coupling, models, monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.command.options import Refused
-from tvb_jaxfit.parameters import plain
+from tvb_jaxfit.parameters import strip_parameters
 
 
 def delayed(build_small, weights_6, connectivity_of, **more):
@@ -67,7 +67,7 @@ def test_simulate_state_and_result_come_back_and_give_the_same_bits(sims, kind, 
 
 def test_one_monitor_alone_and_a_copy_come_back_too(sims):
     simulate, state = tj.prepare(sims["plain"])
-    alone = simulate.only(1)
+    alone = simulate.with_monitor(1)
     of_one = state.replace(monitors=state.monitors[1:])
     again = pickle.loads(pickle.dumps(alone))
     np.testing.assert_array_equal(again(of_one).data[0], simulate(state).data[1])
@@ -120,7 +120,7 @@ def test_another_process_gives_the_same_bits_whatever_its_precision(sims, tmp_pa
         lambda: tj.Parameter(jnp.arange(3.0)),
         lambda: tj.BoundedParameter(0.3, 0, 1),
         lambda: tj.MaskedParameter(jnp.eye(2)),
-        lambda: plain(tj.State(x=tj.Parameter(0.1), y=[tj.State(z=jnp.arange(3))])),
+        lambda: strip_parameters(tj.State(x=tj.Parameter(0.1), y=[tj.State(z=jnp.arange(3))])),
         lambda: tj.Space(tj.State(x=tj.GridAxis(0, 1, 3))),
         lambda: tj.SequentialExecution(_square, tj.Space(tj.State(x=tj.GridAxis(0, 1, 3))), progress=False).run(),
     ],

@@ -62,12 +62,12 @@ def simulator(build_small, kernel):
     [*(pytest.param(kernel, marks=pytest.mark.slow) for kernel in (ByFunction, ByModule)), ByTable, WithoutText],
 )
 def test_responses_that_can_be_followed_are_functions_of_their_parameters(
-    build_small, lifted, equal_runs, recwarn, kernel
+    build_small, float64_tvb, equal_runs, recwarn, kernel
 ):
     sim = simulator(build_small, kernel)
     simulate, state = tj.prepare(sim)
     assert not [warning for warning in recwarn if issubclass(warning.category, tj.FrozenWarning)]
-    equal_runs(simulate(state), lifted(sim).run(), kinds=sim.monitors)
+    equal_runs(simulate(state), float64_tvb(sim).run(), kinds=sim.monitors)
     for name in ["ratio"] if kernel in (ByTable, WithoutText) else ["peak", "width"]:
         path = f"monitors[0].hrf_kernel.{name}"
 
@@ -80,7 +80,7 @@ def test_responses_that_can_be_followed_are_functions_of_their_parameters(
         np.testing.assert_allclose(slope, finite, rtol=1e-5, atol=1e-9)
         changed = with_path(state, path, 1.1 * value)
         tj.write_back(changed, sim)
-        equal_runs(simulate(changed), lifted(sim).run(), kinds=sim.monitors)
+        equal_runs(simulate(changed), float64_tvb(sim).run(), kinds=sim.monitors)
         tj.write_back(state, sim)
 
 
@@ -101,11 +101,11 @@ class ByOwnParameters(Response):
 
 
 @pytest.mark.parametrize("kernel", [ByOtherDistribution, ByCumulative, ByOwnParameters])
-def test_other_responses_are_constants_and_a_warning_says_so(build_small, lifted, equal_runs, snapshot, kernel):
+def test_other_responses_are_constants_and_a_warning_says_so(build_small, float64_tvb, equal_runs, snapshot, kernel):
     sim = simulator(build_small, kernel)
     before = snapshot(sim)
     with pytest.warns(tj.FrozenWarning, match=r"Simulator.monitors\[0\].hrf_kernel: " + kernel.__name__):
         simulate, state = tj.prepare(sim)
     assert snapshot(sim) == before
     assert not list(state.monitors[0].hrf_kernel.items())
-    equal_runs(simulate(state), lifted(sim).run(), kinds=sim.monitors)
+    equal_runs(simulate(state), float64_tvb(sim).run(), kinds=sim.monitors)

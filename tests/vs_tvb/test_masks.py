@@ -7,7 +7,7 @@ import pytest
 from tvb.simulator import coupling
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.translate.tracing.method import Untranslatable, follow
+from tvb_jaxfit.translate.tracing.method import Untranslatable, trace
 
 X = np.random.RandomState(0).uniform(-1.0, 1.0, (2, 5, 1))
 
@@ -63,10 +63,10 @@ def test_masks_do_what_they_do_in_numpy(code):
     with np.errstate(all="ignore"):
         expected = code(X.copy())
     assert not np.array_equal(expected, code(-X.copy()))
-    np.testing.assert_allclose(jax.jit(lambda x: follow(None, code, {}, x)[0])(X), expected, rtol=1e-14)
+    np.testing.assert_allclose(jax.jit(lambda x: trace(None, code, {}, x)[0])(X), expected, rtol=1e-14)
     # Slopes are numpy's differences: no mask changes between two points as near as these.
     weight, h = np.random.RandomState(1).uniform(0.5, 1.5, expected.shape), 1e-6
-    slope = jax.grad(lambda x: jnp.sum(weight * follow(None, code, {}, x)[0]))(X)
+    slope = jax.grad(lambda x: jnp.sum(weight * trace(None, code, {}, x)[0]))(X)
     numeric = np.zeros(X.shape)
     with np.errstate(all="ignore"):
         for index in np.ndindex(X.shape):
@@ -96,7 +96,7 @@ def of_count(x):
 @pytest.mark.parametrize("code", [of_other_shape, next_to_numbers, of_count])
 def test_masks_that_are_not_followed_are_refused_with_the_remedy(code):
     with pytest.raises(Untranslatable, match=r"under the same mask|numpy\.where"):
-        jax.jit(lambda x: follow(None, code, {}, x)[0])(X)
+        jax.jit(lambda x: trace(None, code, {}, x)[0])(X)
 
 
 class Rectified(coupling.Linear):
@@ -111,9 +111,9 @@ class Rectified(coupling.Linear):
         return out
 
 
-def test_masks_in_a_coupling_are_followed(build_small, lifted, equal_runs, difference):
+def test_masks_in_a_coupling_are_followed(build_small, float64_tvb, equal_runs, difference):
     sim = build_small(coupling=Rectified(a=np.array([0.07])), steps=50)
     simulate, state = tj.prepare(sim)
-    equal_runs(simulate(state), lifted(sim).run())
-    plain = lifted(build_small(coupling=coupling.Linear(a=np.array([0.07])), steps=50)).run()
+    equal_runs(simulate(state), float64_tvb(sim).run())
+    plain = float64_tvb(build_small(coupling=coupling.Linear(a=np.array([0.07])), steps=50)).run()
     assert difference(simulate(state), plain)[0] > 1e-6

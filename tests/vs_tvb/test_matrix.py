@@ -350,11 +350,11 @@ def test_the_default_rows_have_every_value():
 
 
 @pytest.mark.parametrize("row", with_values(ROWS))
-def test_a_row_equals_tvb_to_rounding_and_stock_tvb_to_single_precision(row, lifted, stock, connectivity_of):
+def test_a_row_equals_tvb_to_rounding_and_stock_tvb_to_single_precision(row, float64_tvb, float32_tvb, connectivity_of):
     # Deterministic integrators draw their initial conditions from here.
     np.random.seed(7)
     sim = built(row, connectivity_of)
-    reference, as_it_is = lifted(sim), stock(sim)
+    reference, as_it_is = float64_tvb(sim), float32_tvb(sim)
     simulate, state = tj.prepare(sim)
     ours, theirs = simulate(state), reference.run()
     tolerance = TOLERANCES.get(row["model"], TOLERANCE)

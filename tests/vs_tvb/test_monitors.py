@@ -9,7 +9,7 @@ from tvb.datatypes import equations
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.dynamics.decimated_filter import _bands, filter_at
+from tvb_jaxfit.dynamics.decimated_filter import _banded_layout, filter_at
 from tvb_jaxfit.state import get_path, with_path
 
 
@@ -26,7 +26,7 @@ def bold(period, **facts):
     ],
 )
 def test_periods_that_dt_does_not_divide_are_tvbs_rounded_ones_and_the_warning_names_them(
-    build_small, lifted, equal_runs, dt, periods, named
+    build_small, float64_tvb, equal_runs, dt, periods, named
 ):
     sim = build_small(
         dt=dt,
@@ -44,7 +44,7 @@ def test_periods_that_dt_does_not_divide_are_tvbs_rounded_ones_and_the_warning_n
     for real in named:
         assert any(f"rounds it to {real}" in message for message in messages), (real, messages)
     assert all("dt = " in message and "Simulator.monitors[" in message for message in messages)
-    equal_runs(simulate(state), lifted(sim).run(), kinds=sim.monitors)
+    equal_runs(simulate(state), float64_tvb(sim).run(), kinds=sim.monitors)
 
 
 def test_periods_that_dt_divides_give_no_warning(build_small, recwarn):
@@ -55,7 +55,7 @@ def test_periods_that_dt_divides_give_no_warning(build_small, recwarn):
 @pytest.mark.parametrize(
     "voi", [[0, 0], pytest.param([0], marks=pytest.mark.slow), pytest.param([-1], marks=pytest.mark.slow)]
 )
-def test_variables_of_interest_of_a_monitor_are_the_rows_that_tvb_gives(build_small, lifted, equal_runs, voi):
+def test_variables_of_interest_of_a_monitor_are_the_rows_that_tvb_gives(build_small, float64_tvb, equal_runs, voi):
     rows = np.array(voi)
     sim = build_small(
         monitors=[
@@ -68,7 +68,7 @@ def test_variables_of_interest_of_a_monitor_are_the_rows_that_tvb_gives(build_sm
     simulate, state = tj.prepare(sim)
     ours = simulate(state)
     assert [data.shape[1] for data in ours.data] == [len(voi)] * 3 + [1]
-    equal_runs(ours, lifted(sim).run(), kinds=sim.monitors)
+    equal_runs(ours, float64_tvb(sim).run(), kinds=sim.monitors)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_variables_of_interest_of_a_monitor_are_the_rows_that_tvb_gives(build_sm
     ],
     ids=["slow", "fast", "faster than the interim average", "uneven and fast"],
 )
-def test_several_bold_monitors_at_even_and_uneven_periods_equal_tvb(build_small, lifted, equal_runs, dt, periods):
+def test_several_bold_monitors_at_even_and_uneven_periods_equal_tvb(build_small, float64_tvb, equal_runs, dt, periods):
     kernels = [equations.FirstOrderVolterra, equations.Gamma, equations.DoubleExponential, equations.MixtureOfGammas]
     sim = build_small(
         dt=dt,
@@ -91,16 +91,16 @@ def test_several_bold_monitors_at_even_and_uneven_periods_equal_tvb(build_small,
         ],
     )
     simulate, state = tj.prepare(sim)
-    equal_runs(simulate(state), lifted(sim).run(), kinds=sim.monitors)
+    equal_runs(simulate(state), float64_tvb(sim).run(), kinds=sim.monitors)
 
 
 @pytest.mark.parametrize(
     "steps", [3, 5, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
 )
-def test_bold_samples_that_all_fall_into_one_interim_average_equal_tvb(build_small, lifted, equal_runs, steps):
+def test_bold_samples_that_all_fall_into_one_interim_average_equal_tvb(build_small, float64_tvb, equal_runs, steps):
     """dt = 1 and a period of 1 ms: several samples before the first interim average of 4 ms is there."""
     sim = build_small(dt=1.0, steps=steps, monitors=[bold(1.0)])
-    reference = lifted(sim)
+    reference = float64_tvb(sim)
     simulate, state = tj.prepare(sim)
     ours = simulate(state)
     equal_runs(ours, reference.run(), kinds=sim.monitors)
@@ -121,7 +121,7 @@ def bold_with_other_parameters(kernel, hrf_length):
     return bold(200.0, hrf_kernel=equation, hrf_length=hrf_length)
 
 
-def test_bold_equals_tvb_with_another_hrf_length_and_other_parameters(build_small, lifted, equal_runs, difference):
+def test_bold_equals_tvb_with_another_hrf_length_and_other_parameters(build_small, float64_tvb, equal_runs, difference):
     sim = build_small(
         steps=1000,
         monitors=[
@@ -132,7 +132,7 @@ def test_bold_equals_tvb_with_another_hrf_length_and_other_parameters(build_smal
         ],
     )
     simulate, state = tj.prepare(sim)
-    theirs = lifted(sim).run()
+    theirs = float64_tvb(sim).run()
     equal_runs(simulate(state), theirs, kinds=sim.monitors)
     for index, (kernel, parameters) in enumerate(OTHER_PARAMETERS.items()):
         for name in parameters:
@@ -142,23 +142,23 @@ def test_bold_equals_tvb_with_another_hrf_length_and_other_parameters(build_smal
 
 
 @pytest.mark.parametrize("kernel", ["Gamma", "DoubleExponential"])
-def test_a_response_that_is_cut_before_it_rises_is_refused_where_tvb_gives_nan(build_small, stock, kernel):
+def test_a_response_that_is_cut_before_it_rises_is_refused_where_tvb_gives_nan(build_small, float32_tvb, kernel):
     """The only sample is at time 0, where the response is 0: scaled to its peak that is 0 / 0."""
     sim = build_small(steps=100, monitors=[bold_with_other_parameters(kernel, 4.0)])
     with pytest.raises(tj.UnsupportedComponent, match="not finite"):
         tj.prepare(sim)
     with np.errstate(invalid="ignore"):
-        assert np.isnan(stock(sim).run()[0][1]).all()
+        assert np.isnan(float32_tvb(sim).run()[0][1]).all()
 
 
-def test_a_single_monitor_that_is_in_no_list_is_taken_as_in_tvb(build_small, lifted, equal_runs):
+def test_a_single_monitor_that_is_in_no_list_is_taken_as_in_tvb(build_small, float64_tvb, equal_runs):
     sim = build_small()
     vars(sim)["monitors"] = monitors.TemporalAverage(period=40.0)
     try:
         simulate, state = tj.prepare(sim)
     except tj.UnsupportedComponent:
         pytest.fail("TVB takes it")
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
 
 
 kernels = st.integers(1, 90)
@@ -199,5 +199,5 @@ def test_filter_at_is_the_causal_filter_at_any_ends(n_lag, gaps, first, even, ta
 
 def test_filter_at_takes_one_band_for_even_ends_and_several_for_uneven_ones():
     """Both branches are reached by the property above: blocks share one band of the kernel, or have their own."""
-    assert _bands(50, (60, 67, 74))[0].shape[0] == 1
-    assert _bands(50, (60, 67, 75, 130))[0].shape[0] > 1
+    assert _banded_layout(50, (60, 67, 74))[0].shape[0] == 1
+    assert _banded_layout(50, (60, 67, 75, 130))[0].shape[0] > 1

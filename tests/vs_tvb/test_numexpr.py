@@ -5,7 +5,7 @@ import numexpr
 import numpy as np
 import pytest
 
-from tvb_jaxfit.translate.tracing.method import follow
+from tvb_jaxfit.translate.tracing.method import trace
 
 EXACT = """x + y; x - y; x * y; -x; +x; x % y; x // y; fmod(x, y); abs(x); floor(x); ceil(x); trunc(x); round(x)
 sign(x); copysign(x, y); maximum(x, y); minimum(x, y); nextafter(x, y); x > y; x >= y; x < y; x <= y; x == y; x != y
@@ -41,7 +41,7 @@ def both(expression, given, traced="xy"):
         return numexpr.evaluate(expression, local_dict=values)
 
     def translated(chosen):
-        return follow(None, code, {}, given | chosen)[0]
+        return trace(None, code, {}, given | chosen)[0]
 
     with np.errstate(all="ignore"):
         theirs = numexpr.evaluate(expression, local_dict=given)
@@ -79,6 +79,6 @@ def test_the_remainder_has_the_slopes_of_its_formula():
         return numexpr.evaluate("x % y", local_dict=values)
 
     def remainder(x, y):
-        return follow(None, code, {}, {"x": x, "y": y})[0]
+        return trace(None, code, {}, {"x": x, "y": y})[0]
 
     assert jax.grad(remainder, (0, 1))(31.0, 7.7) == (1.0, -4.0)

@@ -57,13 +57,13 @@ def of_model(connectivity_of):
 
 
 @pytest.fixture
-def same_as_tvb(lifted, equal_runs, difference):
+def same_as_tvb(float64_tvb, equal_runs, difference):
     """Function: a simulator runs as in TVB, and not so with one parameter changed; its gradient is a slope."""
 
     def check(sim, parameter="k", slope=False):
         simulate, state = tj.prepare(sim)
         ours = simulate(state)
-        equal_runs(ours, lifted(sim).run(), tolerance=1e-12)
+        equal_runs(ours, float64_tvb(sim).run(), tolerance=1e-12)
         value = getattr(state.model, parameter)
         changed = state.replace(model=state.model.replace(**{parameter: value * 1.1}))
         assert difference(simulate(changed), ours)[0] > 1e-6
@@ -120,12 +120,14 @@ class Columns(models.ReducedWongWang):
 
 @pytest.mark.parametrize("w", [np.array([0.5]), np.linspace(0.4, 0.6, N_NODE)])
 @pytest.mark.parametrize("cls", [pytest.param(Boosted, marks=SLOW), Columns])
-def test_a_numba_model_may_have_a_numpy_dfun_of_its_own(of_model, same_as_tvb, lifted, equal_runs, difference, cls, w):
+def test_a_numba_model_may_have_a_numpy_dfun_of_its_own(
+    of_model, same_as_tvb, float64_tvb, equal_runs, difference, cls, w
+):
     simulate, state = same_as_tvb(of_model(cls(w=w)), "w")
     assert state.model.w.shape == (w.shape if w.size > 1 else ())
     regional = np.linspace(0.4, 0.6, N_NODE)
     ours = simulate(state.replace(model=state.model.replace(w=jnp.asarray(regional))))
-    equal_runs(ours, lifted(of_model(cls(w=regional))).run())
+    equal_runs(ours, float64_tvb(of_model(cls(w=regional))).run())
     uniform = simulate(state.replace(model=state.model.replace(w=jnp.full(N_NODE, 0.5))))
     assert difference(ours, uniform)[0] > 1e-6
 
@@ -383,13 +385,13 @@ def test_derived_attributes_that_are_no_arrays(of_model, same_as_tvb, dfun, deri
         ),
     ],
 )
-def test_every_shape_of_nsig_that_tvb_runs(of_model, lifted, equal_runs, difference, scheme, shape, ntau):
+def test_every_shape_of_nsig_that_tvb_runs(of_model, float64_tvb, equal_runs, difference, scheme, shape, ntau):
     model = own_model("u", "v", dfun=lambda self, x, c, lc=0.0: np.array([-self.k * x[0] + c[0], x[0] - x[1]]))()
     nsig = np.asarray(1e-2 * (1.0 + np.arange(np.prod(shape, dtype=int)).reshape(shape)))
     made = getattr(integrators, scheme)(dt=0.5, noise=noise.Additive(nsig=nsig, noise_seed=3, ntau=ntau))
     sim = of_model(model, integrator=made)
     try:
-        theirs = lifted(sim).run()
+        theirs = float64_tvb(sim).run()
     except Exception:
         theirs = None
     if theirs is None:
@@ -454,12 +456,12 @@ def reporting(self):
 
 
 @pytest.mark.parametrize("k", [np.array([0.1]), pytest.param(np.linspace(0.1, 0.3, N_NODE)[:, None], marks=SLOW)])
-def test_what_a_models_own_configure_derives_follows_its_parameters(of_model, same_as_tvb, lifted, equal_runs, k):
+def test_what_a_models_own_configure_derives_follows_its_parameters(of_model, same_as_tvb, float64_tvb, equal_runs, k):
     sim = of_model(own_model("u", dfun=of_derived, configure=deriving)(k=k))
     simulate, state = same_as_tvb(sim, slope=True)
     regional = state.replace(model=state.model.replace(k=jnp.array([0.1, 0.2, 0.3])))
     sim.model.k = np.array([[0.1], [0.2], [0.3]])
-    equal_runs(simulate(regional), lifted(sim).run())
+    equal_runs(simulate(regional), float64_tvb(sim).run())
 
 
 def test_a_configure_of_its_own_that_derives_nothing_need_not_be_followed(of_model, same_as_tvb):

@@ -52,14 +52,14 @@ def run_of_tvb(sim, n_steps):
 
 
 @pytest.fixture
-def check(build_small, lifted, equal_runs, monkeypatch):
+def check(build_small, float64_tvb, equal_runs, monkeypatch):
     """Function: two runs, one after the other, after TVB has run ``before`` steps, in blocks of about ``block``."""
 
     def check(dt, istep, hrf_length, before, lengths, block):
         monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", block * N_NODE)
         sim = build_small(dt=dt, monitors=all_that_average(istep * dt, hrf_length))
         sim.connectivity.cortical, sim.connectivity.orientations = np.ones(N_NODE, bool), np.zeros((N_NODE, 3))
-        reference = lifted(sim).sim
+        reference = float64_tvb(sim).sim
         run_of_tvb(reference, before)
         state = None
         for n_steps in lengths:
@@ -109,11 +109,11 @@ def test_monitors_that_average_equal_tvb_in_any_case(check, **case):
         (15.0, 1.0, 40),
     ],
 )
-def test_bold_at_the_repetition_times_of_scanners_equals_tvb(build_small, lifted, period, dt, n_samples):
+def test_bold_at_the_repetition_times_of_scanners_equals_tvb(build_small, float64_tvb, period, dt, n_samples):
     sim = build_small(dt=dt, monitors=[monitors.Bold(period=period)], simulation_length=period * n_samples)
     simulate, state = tj.prepare(sim)
     ((time, ours),) = simulate(state)
-    ((their_time, theirs),) = lifted(sim).run()
+    ((their_time, theirs),) = float64_tvb(sim).run()
     np.testing.assert_array_equal(time, their_time)
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)
@@ -125,10 +125,10 @@ def test_bold_at_the_repetition_times_of_scanners_equals_tvb(build_small, lifted
 
 
 @pytest.mark.parametrize("istep, n_steps", [(15, 61), (6, 48), (3, 50)])
-def test_tvb_goes_on_from_where_a_run_ended_within_a_period(build_small, lifted, equal_runs, istep, n_steps):
+def test_tvb_goes_on_from_where_a_run_ended_within_a_period(build_small, float64_tvb, equal_runs, istep, n_steps):
     sim = build_small(dt=1.0, monitors=all_that_average(1.0 * istep, 100.0))
     sim.connectivity.cortical, sim.connectivity.orientations = np.ones(N_NODE, bool), np.zeros((N_NODE, 3))
-    reference, moved = lifted(sim).sim, lifted(sim).sim
+    reference, moved = float64_tvb(sim).sim, float64_tvb(sim).sim
     simulate, state = tj.prepare(sim, 1.0 * n_steps)
     run_of_tvb(reference, n_steps)
     tj.write_back(simulate(state).final_state, moved, position=True)

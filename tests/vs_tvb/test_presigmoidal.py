@@ -38,13 +38,13 @@ def given(shape):
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 1, 1)])
-def test_a_threshold_of_each_region_is_what_it_is_in_tvb(hopfield, lifted, equal_runs, difference, shape):
+def test_a_threshold_of_each_region_is_what_it_is_in_tvb(hopfield, float64_tvb, equal_runs, difference, shape):
     sim = hopfield(theta=given(shape))
     simulate, state = tj.prepare(sim)
     assert state.coupling.theta.shape == (N_NODE,)
     ours = simulate(state)
-    equal_runs(ours, lifted(sim).run(), tolerance=1e-12)
-    other = lifted(hopfield(theta=given((4, 1, 1) if shape == (4,) else (4,)))).run()
+    equal_runs(ours, float64_tvb(sim).run(), tolerance=1e-12)
+    other = float64_tvb(hopfield(theta=given((4, 1, 1) if shape == (4,) else (4,)))).run()
     assert difference(ours, other)[0] > 1e-6
 
     @jax.jit
@@ -57,21 +57,21 @@ def test_a_threshold_of_each_region_is_what_it_is_in_tvb(hopfield, lifted, equal
     changed = state.replace(coupling=state.coupling.replace(theta=theta + 0.1))
     tj.write_back(changed, sim)
     np.testing.assert_array_equal(sim.coupling.theta, given(shape) + 0.1)
-    equal_runs(simulate(changed), lifted(sim).run(), tolerance=1e-12)
+    equal_runs(simulate(changed), float64_tvb(sim).run(), tolerance=1e-12)
 
 
 @pytest.mark.parametrize(
     "dynamic, global_t", [(False, False), *(pytest.param(d, g, marks=pytest.mark.slow) for d, g in [(0, 1), (1, 0)])]
 )
 @pytest.mark.parametrize("name", ["theta", *(pytest.param(n, marks=pytest.mark.slow) for n in "HQGP")])
-def test_every_shape_is_taken_or_refused_as_in_tvb(hopfield, lifted, name, dynamic, global_t):
+def test_every_shape_is_taken_or_refused_as_in_tvb(hopfield, float64_tvb, name, dynamic, global_t):
     """One step of the translation is compared with TVB's by prepare itself, of a random past."""
     taken = 0
     for shape in SHAPES:
         sim = hopfield(dynamic=bool(dynamic), globalT=bool(global_t))
         setattr(sim.coupling, name, given(shape))
         try:
-            theirs = lifted(sim).run()
+            theirs = float64_tvb(sim).run()
         except Exception:
             with pytest.raises(tj.UnsupportedComponent, match="TVB's own PreSigmoidal fails with Hopfield"):
                 tj.prepare(sim)

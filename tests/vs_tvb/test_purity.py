@@ -25,12 +25,12 @@ def with_weights(state, weights):
 
 
 def test_the_comparison_notices_transposed_removed_and_slightly_changed_weights_and_shifted_noise(
-    build, lifted, equal_runs, difference
+    build, float64_tvb, equal_runs, difference
 ):
     """Negative controls: each error is far above the tolerance at which the translation equals TVB."""
     sim = build(monitors=three_monitors())
     simulate, state = tj.prepare(sim)
-    theirs = lifted(sim).run()
+    theirs = float64_tvb(sim).run()
     equal_runs(simulate(state), theirs, kinds=sim.monitors)
     weights = state.connectivity.weights
     wrong = {

@@ -94,7 +94,7 @@ def _give_parameters(random, part, n_node, shapes):
         if not _one_of(random, [True, False]):
             continue
         default = parameter.read(part)
-        if parameter.scalar:
+        if parameter.is_scalar:
             setattr(part, parameter.name, float(_near(random, default)))
         elif parameter.shape is not None or not shapes or _one_of(random, [True, False]):
             setattr(part, parameter.name, _near(random, default))
@@ -247,7 +247,7 @@ def _differences(ours, theirs, tolerance):
                 yield f"monitors[{index}]: {np.nanmax(distance):.1e}, {np.nanmax(distance / size):.1e} of the maximum"
 
 
-def check(sim, lifted, snapshot):
+def check(sim, float64_tvb, snapshot):
     """Returns the reasons for a refusal, or None after a run that is TVB's."""
     before = snapshot(sim)
     note(str(description(sim)))
@@ -266,7 +266,7 @@ def check(sim, lifted, snapshot):
         note(reasons)
         return reasons
     with np.errstate(all="ignore"):
-        theirs = lifted(sim).run()
+        theirs = float64_tvb(sim).run()
     found = list(_differences(simulate(state), theirs, TOLERANCES.get(type(sim.model), TOLERANCE)))
     assert not found, found
     assert snapshot(sim) == before
@@ -293,19 +293,19 @@ def description(sim):
     }
 
 
-def _property(sim, lifted, snapshot):
-    reasons = check(sim, lifted, snapshot)
+def _property(sim, float64_tvb, snapshot):
+    reasons = check(sim, float64_tvb, snapshot)
     event("runs as TVB" if reasons is None else f"refused: {reasons.splitlines()[-1][:60]}")
 
 
 @settings(max_examples=5, suppress_health_check=list(HealthCheck))
 @given(sim=simulators([cls for cls in MODELS if cls not in SLOW_MODELS]))
-def test_a_random_simulator_is_refused_or_runs_as_tvb_and_is_left_as_it_was(sim, lifted, snapshot):
-    _property(sim, lifted, snapshot)
+def test_a_random_simulator_is_refused_or_runs_as_tvb_and_is_left_as_it_was(sim, float64_tvb, snapshot):
+    _property(sim, float64_tvb, snapshot)
 
 
 @pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(sim=simulators(MODELS))
-def test_many_random_simulators_are_refused_or_run_as_tvb_and_are_left_as_they_were(sim, lifted, snapshot):
-    _property(sim, lifted, snapshot)
+def test_many_random_simulators_are_refused_or_run_as_tvb_and_are_left_as_they_were(sim, float64_tvb, snapshot):
+    _property(sim, float64_tvb, snapshot)

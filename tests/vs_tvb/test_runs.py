@@ -52,10 +52,12 @@ def assert_moves(data):
         *(pytest.param(scheme, 30_000, marks=pytest.mark.slow) for scheme in SCHEMES),
     ],
 )
-def test_two_runs_of_every_scheme_and_monitor_equal_tvb(build, lifted, stock, equal_runs, difference, scheme, steps):
+def test_two_runs_of_every_scheme_and_monitor_equal_tvb(
+    build, float64_tvb, float32_tvb, equal_runs, difference, scheme, steps
+):
     """To rounding with a double-precision history, and to single precision with the history that TVB has."""
     sim = build(scheme=scheme, steps=steps, monitors=all_monitors())
-    reference, as_it_is = lifted(sim), stock(sim)
+    reference, as_it_is = float64_tvb(sim), float32_tvb(sim)
     simulate, state = tj.prepare(sim)
     first, theirs = simulate(state), reference.run()
     tolerance = 1e-13 if steps < 1000 else 1e-11
@@ -79,9 +81,9 @@ def test_two_runs_of_every_scheme_and_monitor_equal_tvb(build, lifted, stock, eq
     assert min(difference(scaled(first, scale)[3:], scaled(theirs_again, scale)[3:])) > 1e-3
 
 
-def test_thirty_thousand_steps_of_stochastic_heun_with_bold_equal_tvb(build, lifted, equal_runs, difference):
+def test_thirty_thousand_steps_of_stochastic_heun_with_bold_equal_tvb(build, float64_tvb, equal_runs, difference):
     sim = build(steps=30_000, monitors=[monitors.SubSample(period=40.0), monitors.Bold(period=720.0)])
-    reference = lifted(sim)
+    reference = float64_tvb(sim)
     simulate, state = tj.prepare(sim)
     ours, theirs = simulate(state), reference.run()
     assert len(theirs[0][0]) == 3000 and len(theirs[1][0]) == 166
@@ -91,7 +93,7 @@ def test_thirty_thousand_steps_of_stochastic_heun_with_bold_equal_tvb(build, lif
 
 @pytest.mark.parametrize("delayed", [False, True], ids=["no delays", "delays"])
 def test_a_sparse_network_equals_tvb_and_one_that_gained_connections_is_looked_at_whole(
-    build, connectivity_of, lifted, equal_runs, difference, delayed
+    build, connectivity_of, float64_tvb, equal_runs, difference, delayed
 ):
     """Pairs without a weight are skipped, as long as the state gives them none."""
     random = np.random.RandomState(2)
@@ -99,10 +101,10 @@ def test_a_sparse_network_equals_tvb_and_one_that_gained_connections_is_looked_a
     parts = {"tract_lengths": random.uniform(1.0, 90.0, weights.shape), "speed": 3.0} if delayed else {}
     sim = build(weights, connectivity=connectivity_of(weights, **parts), steps=200)
     simulate, state = tj.prepare(sim)
-    assert (simulate.step.connected is not None) == (simulate.step.delays is not None) == delayed
+    assert (simulate.step.sparsity_mask is not None) == (simulate.step.delays is not None) == delayed
     # Without delays it pays from some hundred regions on only.
     simulate = looking_at(simulate, weights != 0.0)
-    theirs = lifted(sim).run()
+    theirs = float64_tvb(sim).run()
     equal_runs(simulate(state), theirs)
     assert min(difference(simulate(without_coupling(state)), theirs)) > 1e-3
 
@@ -114,4 +116,4 @@ def test_a_sparse_network_equals_tvb_and_one_that_gained_connections_is_looked_a
 
 def looking_at(simulate, connected):
     """The same simulator, some pairs looked at, or all."""
-    return replace(simulate, step=replace(simulate.step, connected=connected))
+    return replace(simulate, step=replace(simulate.step, sparsity_mask=connected))

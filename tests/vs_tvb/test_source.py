@@ -11,7 +11,7 @@ import pytest
 from numba import jit
 from scipy import special
 
-from tvb_jaxfit.translate.tracing.method import Untranslatable, follow
+from tvb_jaxfit.translate.tracing.method import Untranslatable, trace
 
 
 def helper(x, k):
@@ -135,7 +135,7 @@ def test_a_methods_code_gives_numpys_numbers(cls, name, traced):
     original = cls()
 
     def ours(k, x):
-        return follow(original, name, {"k": k}, x)[0]
+        return trace(original, name, {"k": k}, x)[0]
 
     found = (jax.jit(ours) if traced else ours)(jnp.asarray(1.5), jnp.asarray(x))
     np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-14)
@@ -147,7 +147,7 @@ def test_gradients_go_through_what_is_written_in_place(name):
     x = jnp.asarray(np.random.RandomState(0).uniform(-1.0, 1.0, size=(3, 5)))
 
     def loss(k):
-        return jnp.sum(jnp.sin(follow(Methods(), name, {"k": k}, x)[0]))
+        return jnp.sum(jnp.sin(trace(Methods(), name, {"k": k}, x)[0]))
 
     k, h = jnp.asarray(1.5), 1e-5
     np.testing.assert_allclose(jax.grad(loss)(k), (loss(k + h) - loss(k - h)) / (2 * h), rtol=1e-8)
@@ -191,7 +191,7 @@ class Refused:
 )
 def test_what_cannot_be_followed_is_refused_and_the_line_is_named(name, words):
     with pytest.raises(Untranslatable, match=words):
-        jax.jit(lambda x: follow(Refused(), name, {}, x)[0])(jnp.ones((3, 5)))
+        jax.jit(lambda x: trace(Refused(), name, {}, x)[0])(jnp.ones((3, 5)))
 
 
 def test_an_overflowing_sigmoid_is_flat_and_its_gradient_is_not_nan():
@@ -199,7 +199,7 @@ def test_an_overflowing_sigmoid_is_flat_and_its_gradient_is_not_nan():
         return 1.0 / (1.0 + np.exp(-self.k * x))
 
     x = jnp.asarray([-1e4, -750.0, -20.0, 0.0, 20.0, 1e4])
-    value, slope = jax.vmap(jax.value_and_grad(lambda x: follow(Methods(), sigmoid, {"k": jnp.asarray(1.0)}, x)[0]))(x)
+    value, slope = jax.vmap(jax.value_and_grad(lambda x: trace(Methods(), sigmoid, {"k": jnp.asarray(1.0)}, x)[0]))(x)
     s = special.expit(np.asarray(x))
     np.testing.assert_allclose(value, s, rtol=1e-14)
     np.testing.assert_allclose(slope, s * special.expit(-np.asarray(x)), rtol=1e-13)

@@ -27,29 +27,29 @@ def every_stock():
         pytest.param("EulerDeterministic", 2, marks=pytest.mark.slow),
     ],
 )
-def test_initial_conditions_that_are_given_equal_tvb(build, lifted, equal_runs, difference, length, scheme):
+def test_initial_conditions_that_are_given_equal_tvb(build, float64_tvb, equal_runs, difference, length, scheme):
     given = np.random.RandomState(1).uniform(size=(length, 1, 76, 1))
     sim = build(scheme=scheme, initial_conditions=given, monitors=every_stock(), dt=1.0, steps=310)
     simulate, state = tj.prepare(sim)
     np.testing.assert_array_equal(state.initial_conditions, given[-1:])
-    theirs = lifted(sim).run()
+    theirs = float64_tvb(sim).run()
     assert theirs[0][0][0] == float(length)
     equal_runs(simulate(state), theirs, kinds=sim.monitors)
     other = state.replace(initial_conditions=state.initial_conditions[:, :, ::-1])
     assert difference(simulate(other), theirs)[0] > 1e-3
 
 
-def test_initial_conditions_beyond_the_bounds_are_moved_onto_them_as_in_tvb(build, lifted, equal_runs):
+def test_initial_conditions_beyond_the_bounds_are_moved_onto_them_as_in_tvb(build, float64_tvb, equal_runs):
     given = np.random.RandomState(1).uniform(-1.0, 2.0, size=(1, 1, 76, 1))
     sim = build(initial_conditions=given)
     simulate, state = tj.prepare(sim)
     np.testing.assert_array_equal(state.initial_conditions, np.clip(given, 0.0, 1.0))
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_initial_conditions_are_those_that_a_deterministic_integrator_draws_from_numpys_global_stream(
-    build, lifted, equal_runs, seed
+    build, float64_tvb, equal_runs, seed
 ):
     np.random.seed(seed)
     sim = build(scheme="HeunDeterministic")
@@ -60,7 +60,7 @@ def test_initial_conditions_are_those_that_a_deterministic_integrator_draws_from
     assert before[2:] == after[2:]
     expected = np.random.RandomState(seed).uniform(size=(1, 1, 76, 1))
     np.testing.assert_allclose(state.initial_conditions, expected, rtol=0, atol=1e-15)
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_initial_conditions_are_those_that_a_deterministic_integrator_draws_from
 )
 @pytest.mark.filterwarnings("ignore::tvb_jaxfit.PeriodWarning")
 def test_a_simulator_that_has_run_before_goes_on_as_tvb_does_with_all_windows_open(
-    build, lifted, equal_runs, difference, dt, scheme
+    build, float64_tvb, equal_runs, difference, dt, scheme
 ):
     """Odd lengths: the average, the BOLD stock and its interim stock are all part-way."""
     sim = build(scheme=scheme, dt=dt, steps=1, monitors=every_stock())
-    reference = lifted(sim)
+    reference = float64_tvb(sim)
     for length in (301.0 * dt, 46.0 * dt):
         reference.sim.simulation_length = length
         reference.run()
@@ -100,9 +100,9 @@ def test_a_simulator_that_has_run_before_goes_on_as_tvb_does_with_all_windows_op
     assert changed[1] > 1e-3 or dt >= 4.0
 
 
-def test_three_runs_from_final_state_to_final_state_equal_three_of_tvb(build_small, lifted, equal_runs):
+def test_three_runs_from_final_state_to_final_state_equal_three_of_tvb(build_small, float64_tvb, equal_runs):
     sim = build_small(dt=1.0, steps=333, monitors=every_stock())
-    reference = lifted(sim)
+    reference = float64_tvb(sim)
     simulate, state = tj.prepare(sim)
     for _ in range(3):
         result = simulate(state)
@@ -112,7 +112,7 @@ def test_three_runs_from_final_state_to_final_state_equal_three_of_tvb(build_sma
     assert state.current_step == reference.sim.current_step == 999
 
 
-def test_a_configured_simulator_is_translated_as_it_stands_without_new_draws(build, lifted, equal_runs):
+def test_a_configured_simulator_is_translated_as_it_stands_without_new_draws(build, float64_tvb, equal_runs):
     sim = build()
     sim.configure()
     sim.configure()
@@ -120,24 +120,24 @@ def test_a_configured_simulator_is_translated_as_it_stands_without_new_draws(bui
     np.testing.assert_array_equal(state.initial_conditions[0], sim.current_state)
     _, fresh = tj.prepare(build())
     assert np.max(np.abs(state.initial_conditions - fresh.initial_conditions)) > 0.1
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
 
 
-def test_another_seed_and_an_advanced_stream_are_replayed(build, lifted, equal_runs, difference):
+def test_another_seed_and_an_advanced_stream_are_replayed(build, float64_tvb, equal_runs, difference):
     sim = build(seed=7)
     sim.integrator.noise.random_stream.normal(size=11)
     simulate, state = tj.prepare(sim)
-    theirs = lifted(sim).run()
+    theirs = float64_tvb(sim).run()
     equal_runs(simulate(state), theirs)
-    assert difference(theirs, lifted(build(seed=7)).run())[0] > 1e-3
+    assert difference(theirs, float64_tvb(build(seed=7)).run())[0] > 1e-3
 
 
 @pytest.mark.parametrize("length, steps", [(41.0, 11), (39.9999, 10), (4.0, 1)])
-def test_a_length_takes_as_many_steps_as_tvb_takes(build, lifted, equal_runs, length, steps):
+def test_a_length_takes_as_many_steps_as_tvb_takes(build, float64_tvb, equal_runs, length, steps):
     sim = build(simulation_length=length)
     simulate, state = tj.prepare(sim)
     assert simulate.n_steps == steps
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tvb.simulator import integrators, models, monitors
 from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.parameters import plain
+from tvb_jaxfit.parameters import strip_parameters
 from tvb_jaxfit.state import with_path
 
 WEIGHT = np.array([1.0, -2.0])
@@ -43,7 +43,7 @@ def of_tvb(temporal, dt, n_steps):
 
 def enters(simulate, state):
     """What enters at each step, as compiled: (n_steps, n_node)."""
-    return np.asarray(jax.jit(simulate.inputs)(plain(state))[0]["stimulus"])[:, 0, :, 0]
+    return np.asarray(jax.jit(simulate.inputs)(strip_parameters(state))[0]["stimulus"])[:, 0, :, 0]
 
 
 def pulses(T, onset=5.0, tau=None, amp=0.7):
@@ -87,9 +87,9 @@ def test_pulses_of_other_parameters_begin_and_end_at_tvbs_steps(connectivity_of,
     np.testing.assert_array_equal(ours, of_tvb(pulses(T), dt, simulate.n_steps))
 
 
-def test_a_stimulus_begins_anew_at_each_run_as_in_tvb(connectivity_of, lifted, equal_runs):
+def test_a_stimulus_begins_anew_at_each_run_as_in_tvb(connectivity_of, float64_tvb, equal_runs):
     sim = stimulated(connectivity_of, pulses(7.7), dt=0.1)
-    reference = lifted(sim).sim
+    reference = float64_tvb(sim).sim
     simulate, state = tj.prepare(sim, simulation_length=101.3)
     for _ in range(2):
         ours = simulate(state)
@@ -97,9 +97,9 @@ def test_a_stimulus_begins_anew_at_each_run_as_in_tvb(connectivity_of, lifted, e
         state = ours.final_state
 
 
-def test_a_backend_runs_more_steps_than_a_simulator_was_configured_for(connectivity_of, lifted, equal_runs):
+def test_a_backend_runs_more_steps_than_a_simulator_was_configured_for(connectivity_of, float64_tvb, equal_runs):
     sim = stimulated(connectivity_of, pulses(7.7), dt=0.1, length=5.0)
-    equal_runs(tj.JaxBackend().run_sim(sim, nstep=913), lifted(sim).sim.run(simulation_length=91.3))
+    equal_runs(tj.JaxBackend().run_sim(sim, nstep=913), float64_tvb(sim).sim.run(simulation_length=91.3))
 
 
 @pytest.mark.parametrize(
@@ -186,11 +186,13 @@ class ShiftedIndex(OfTime):
 @pytest.mark.parametrize(
     "equation", [ByIndex, Interpolated, ByScipy, AllRecorded, BranchingOnTime, ByMask, ShiftedIndex]
 )
-def test_equations_that_look_values_up_by_time_are_translated(connectivity_of, lifted, equal_runs, recwarn, equation):
+def test_equations_that_look_values_up_by_time_are_translated(
+    connectivity_of, float64_tvb, equal_runs, recwarn, equation
+):
     sim = stimulated(connectivity_of, equation())
     simulate, state = tj.prepare(sim)
     assert not [warning for warning in recwarn if issubclass(warning.category, tj.FrozenWarning)]
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
     # The amplitude is a parameter still: half of it is half the stimulus.
     temporal = state.stimulus.temporal.replace(amp=jnp.asarray([0.25]))
     halved = enters(simulate, state.replace(stimulus=state.stimulus.replace(temporal=temporal)))
@@ -215,13 +217,13 @@ class Foreign(OfTime):
 
 @pytest.mark.parametrize("equation", [ByCount, Foreign])
 def test_equations_that_cannot_be_followed_are_constants_and_a_warning_says_so(
-    connectivity_of, lifted, equal_runs, equation
+    connectivity_of, float64_tvb, equal_runs, equation
 ):
     sim = stimulated(connectivity_of, equation())
     with pytest.warns(tj.FrozenWarning, match=f"Simulator.stimulus.temporal: {equation.__name__} is evaluated by TVB"):
         simulate, state = tj.prepare(sim)
     assert not list(state.stimulus.temporal.items()) and "weight" in state.stimulus
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
     assert tj.certify(sim)
     assert not tj.write_back(state, sim).changes
 
@@ -231,23 +233,23 @@ def sinusoid(**more):
 
 
 @pytest.mark.parametrize("name", ["items", "my par", "_x", "static", "replace"])
-def test_numbers_under_names_that_a_state_cannot_have_are_constants(connectivity_of, lifted, equal_runs, name):
+def test_numbers_under_names_that_a_state_cannot_have_are_constants(connectivity_of, float64_tvb, equal_runs, name):
     sim = stimulated(connectivity_of, sinusoid(**{name: 2.0}))
     with pytest.warns(tj.FrozenWarning, match=f"{name}"):
         simulate, state = tj.prepare(sim)
     assert [name for name, _ in state.stimulus.temporal.items()] == ["amp", "frequency"]
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
 
 
-def test_an_array_of_one_value_is_a_parameter_and_stays_an_array_in_tvb(connectivity_of, lifted, equal_runs):
+def test_an_array_of_one_value_is_a_parameter_and_stays_an_array_in_tvb(connectivity_of, float64_tvb, equal_runs):
     sim = stimulated(connectivity_of, sinusoid(amp=np.array([0.5])))
     simulate, state = tj.prepare(sim)
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
     temporal = state.stimulus.temporal.replace(amp=jnp.asarray([0.75]))
     other = state.replace(stimulus=state.stimulus.replace(temporal=temporal))
     assert list(tj.write_back(other, sim).changes) == ["stimulus.temporal.amp"]
     np.testing.assert_array_equal(sim.stimulus.temporal.parameters["amp"], np.array([0.75]), strict=True)
-    equal_runs(simulate(other), lifted(sim).run())
+    equal_runs(simulate(other), float64_tvb(sim).run())
 
 
 @pytest.mark.parametrize(
@@ -261,11 +263,11 @@ def test_an_array_of_one_value_is_a_parameter_and_stays_an_array_in_tvb(connecti
         "arctan2(var - onset, T)",
     ],
 )
-def test_expressions_of_a_users_own_are_translated(connectivity_of, lifted, equal_runs, expression):
+def test_expressions_of_a_users_own_are_translated(connectivity_of, float64_tvb, equal_runs, expression):
     temporal = equations.TemporalApplicableEquation(equation=expression, parameters={"onset": 5.0, "T": 7})
     sim = stimulated(connectivity_of, temporal)
     simulate, state = tj.prepare(sim)
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
 
     def total(T):
         return jnp.sum(simulate(changed(state, {"T": T})).data[0])
@@ -374,26 +376,26 @@ def two_stimuli(connectivity_of, kind):
 
 @pytest.mark.parametrize("kind, path", [(Summed, "stimulus.stimuli[1]"), (Added, "stimulus.second")])
 def test_stimuli_that_are_added_up_are_in_the_state_one_by_one(
-    connectivity_of, lifted, equal_runs, recwarn, kind, path
+    connectivity_of, float64_tvb, equal_runs, recwarn, kind, path
 ):
     sim = two_stimuli(connectivity_of, kind)
     simulate, state = tj.prepare(sim)
     assert not [warning for warning in recwarn if issubclass(warning.category, tj.FrozenWarning)]
-    equal_runs(simulate(state), lifted(sim).run())
+    equal_runs(simulate(state), float64_tvb(sim).run())
     other = with_path(state, f"{path}.temporal.T", jnp.asarray([5.1]))
     other = with_path(other, f"{path}.weight", jnp.asarray([0.25, 2.0]))
     assert list(tj.write_back(other, sim).changes) == [f"{path}.weight", f"{path}.temporal.T"]
-    equal_runs(simulate(other), lifted(sim).run())
+    equal_runs(simulate(other), float64_tvb(sim).run())
     assert np.max(np.abs(simulate(other).data[0] - simulate(state).data[0])) > 0.1
     assert tj.certify(sim)
 
 
-def test_stimuli_put_together_otherwise_are_constants_and_a_warning_says_so(connectivity_of, lifted, equal_runs):
+def test_stimuli_put_together_otherwise_are_constants_and_a_warning_says_so(connectivity_of, float64_tvb, equal_runs):
     sim = two_stimuli(connectivity_of, Multiplied)
     with pytest.warns(tj.FrozenWarning, match="Simulator.stimulus: Multiplied is no sum of the stimuli that its"):
         simulate, state = tj.prepare(sim, simulation_length=77.0)
     assert not list(state.stimulus.items())
-    equal_runs(simulate(state), lifted(sim).sim.run(simulation_length=77.0))
+    equal_runs(simulate(state), float64_tvb(sim).sim.run(simulation_length=77.0))
     assert tj.certify(sim)
 
 

@@ -98,7 +98,7 @@ def everything(kind, scheme="HeunStochastic", function=None, of_noise=noise.Addi
         pytest.param("Identity", coupling.Scaling, None, marks=pytest.mark.slow),
     ],
 )
-def test_a_subclass_that_changes_nothing_gives_tvbs_numbers(lifted, equal_runs, scheme, function, of_noise):
+def test_a_subclass_that_changes_nothing_gives_tvbs_numbers(float64_tvb, equal_runs, scheme, function, of_noise):
     sim, plain = (
         everything(harmless, scheme, function, of_noise),
         everything(lambda base: base, scheme, function, of_noise),
@@ -108,12 +108,12 @@ def test_a_subclass_that_changes_nothing_gives_tvbs_numbers(lifted, equal_runs, 
     simulate, state = tj.prepare(sim)
     assert "MyGeneric2dOscillator" in repr(simulate) and f"My{scheme}" in repr(simulate)
     assert [monitor.name for monitor in simulate.monitors] == [type(monitor).__name__ for monitor in sim.monitors]
-    ours, theirs = simulate(state), lifted(sim).run()
+    ours, theirs = simulate(state), float64_tvb(sim).run()
     equal_runs(ours, theirs, tolerance=1e-11)
-    equal_runs(ours, lifted(plain).run(), tolerance=1e-11)
+    equal_runs(ours, float64_tvb(plain).run(), tolerance=1e-11)
 
 
-def test_values_are_written_back_into_subclasses(lifted, equal_runs):
+def test_values_are_written_back_into_subclasses(float64_tvb, equal_runs):
     sim, other = everything(harmless), everything(harmless)
     sim.monitors, other.monitors = [sim.monitors[-1]], [other.monitors[-1]]
     simulate, state = tj.prepare(sim)
@@ -121,21 +121,21 @@ def test_values_are_written_back_into_subclasses(lifted, equal_runs):
     state = state.replace(stimulus=state.stimulus.replace(weight=2.0 * state.stimulus.weight))
     tj.write_back(state, other)
     assert other.model.a == sim.model.a - 0.5 and np.array_equal(other.stimulus.weight, 2.0 * sim.stimulus.weight)
-    equal_runs(simulate(state), lifted(other).run(), tolerance=1e-11)
+    equal_runs(simulate(state), float64_tvb(other).run(), tolerance=1e-11)
 
 
-def test_another_default_of_a_trait_changes_the_value_alone(lifted, equal_runs):
+def test_another_default_of_a_trait_changes_the_value_alone(float64_tvb, equal_runs):
     average = harmless(monitors.TemporalAverage, period=Float(default=5.0))
     sim = everything(lambda base: base)
     sim.monitors = [average()]
     simulate, state = tj.prepare(sim)
     assert simulate(state).data[0].shape[0] == 8
-    equal_runs(simulate(state), lifted(sim).run(), tolerance=1e-11)
+    equal_runs(simulate(state), float64_tvb(sim).run(), tolerance=1e-11)
 
 
 def parts_of(sim):
     """The components of a simulator, the simulator itself included, by class."""
-    return {type(part): part for _, part in translated.components(sim)}
+    return {type(part): part for _, part in translated.component_objects(sim)}
 
 
 def called_by_tvb(sim):
@@ -224,13 +224,13 @@ def test_a_property_over_a_trait_and_a_mixin_are_seen():
         assert "it replaces" in reason and "of TVB's SubSample" in reason
 
 
-def test_an_attribute_set_to_the_same_value_is_no_override(lifted, equal_runs):
+def test_an_attribute_set_to_the_same_value_is_no_override(float64_tvb, equal_runs):
     mine = type(monitors.Bold)("Mine", (monitors.Bold,), {"_stock_sample_rate": 0.25, "sample": monitors.Bold.sample})
     other = type(monitors.Bold)("Mine", (monitors.Bold,), {"_stock_sample_rate": 0.125})
     sim = everything(lambda base: base)
     sim.monitors = [mine(period=20.0, hrf_length=40.0)]
     simulate, state = tj.prepare(sim)
-    equal_runs(simulate(state), lifted(sim).run(), tolerance=1e-11)
+    equal_runs(simulate(state), float64_tvb(sim).run(), tolerance=1e-11)
     sim.monitors = [other(period=20.0, hrf_length=40.0)]
     (reason,) = translated.refusals(sim)
     assert "it replaces _stock_sample_rate of TVB's Bold" in reason

@@ -91,7 +91,7 @@ PROPAGATED = [
 ]
 
 
-def test_a_chain_of_delays_gives_the_numbers_that_tvb_has_written_down(lifted, equal_runs):
+def test_a_chain_of_delays_gives_the_numbers_that_tvb_has_written_down(float64_tvb, equal_runs):
     sim = Simulator(
         coupling=WhatArrives(),
         integrator=integrators.Identity(dt=1.0),
@@ -110,7 +110,7 @@ def test_a_chain_of_delays_gives_the_numbers_that_tvb_has_written_down(lifted, e
     simulate, state = tj.prepare(sim)
     ours = simulate(state)
     np.testing.assert_array_equal(np.asarray(ours.data[0])[:, 0, :, 0], PROPAGATED)
-    equal_runs(ours, lifted(sim).run(), tolerance=0.0)
+    equal_runs(ours, float64_tvb(sim).run(), tolerance=0.0)
 
 
 # models_test: where each goes from the middle of its range, in 2000 steps of 0.01 ms.
@@ -195,7 +195,7 @@ def of_five(scheme, connectivity_of, model, **clamps):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_bounds_hold_on_the_side_where_they_are_given(scheme, lifted, equal_runs, connectivity_of):
+def test_bounds_hold_on_the_side_where_they_are_given(scheme, float64_tvb, equal_runs, connectivity_of):
     """integrators_test.test_boundaries, on the whole run."""
     sim = of_five(scheme, connectivity_of, FiveStill())
     simulate, state = tj.prepare(sim)
@@ -206,11 +206,11 @@ def test_bounds_hold_on_the_side_where_they_are_given(scheme, lifted, equal_runs
     np.testing.assert_array_equal(x[:, 2], np.broadcast_to([0.0, 2.0, 1.0, 1.0], (10, 4)))
     for free in (3, 4):
         np.testing.assert_array_equal(x[:, free], np.broadcast_to([-1.0, 2.0, 1.0, 1.0], (10, 4)))
-    equal_runs(ours, lifted(sim).run(), tolerance=0.0)
+    equal_runs(ours, float64_tvb(sim).run(), tolerance=0.0)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_bounds_and_clamps_of_variables_that_grow_equal_tvb(scheme, lifted, equal_runs, connectivity_of):
+def test_bounds_and_clamps_of_variables_that_grow_equal_tvb(scheme, float64_tvb, equal_runs, connectivity_of):
     """integrators_test.test_clamp: 42 and 24, where TVB's VODE stands for any scheme; x2 and x3 grow into a bound."""
     clamps = {
         "clamped_state_variable_indices": np.r_[0, 3],
@@ -225,7 +225,7 @@ def test_bounds_and_clamps_of_variables_that_grow_equal_tvb(scheme, lifted, equa
     assert x[:, 1].max() == 1.0 and x[:, 1].min() < -2.0
     assert x[:, 2].min() == 0.0 and x[:, 2].max() > 4.0
     assert np.all(np.diff(np.abs(x[:, 4]), axis=0) > 0.0)
-    equal_runs(ours, lifted(sim).run(), tolerance=1e-14)
+    equal_runs(ours, float64_tvb(sim).run(), tolerance=1e-14)
 
 
 def of_step_test(weights, connectivity_of, length):
@@ -248,12 +248,12 @@ def of_step_test(weights, connectivity_of, length):
         for index, length in enumerate(np.arange(0.1, 10.0, 0.1))
     ],
 )
-def test_any_simulation_length_takes_tvbs_steps_and_times(length, weights_6, lifted, equal_runs, connectivity_of):
+def test_any_simulation_length_takes_tvbs_steps_and_times(length, weights_6, float64_tvb, equal_runs, connectivity_of):
     """simulator_step_test.test_simulation_length."""
     sim = of_step_test(weights_6, connectivity_of, length)
     simulate, state = tj.prepare(sim)
     ours = simulate(state)
-    equal_runs(ours, lifted(sim).run())
+    equal_runs(ours, float64_tvb(sim).run())
     last = ours.time[0][-1]
     assert last > length or np.isclose(last, length)
 
@@ -316,7 +316,7 @@ IN_DEFAULT = [
         for both in itertools.product(MODELS, SCHEMES)
     ],
 )
-def test_tvbs_factory_of_models_schemes_and_monitors_gives_tvbs_numbers(model, scheme, weights_76, lifted):
+def test_tvbs_factory_of_models_schemes_and_monitors_gives_tvbs_numbers(model, scheme, weights_76, float64_tvb):
     """simulator_test.test_simulator_region, which asks for any numbers: with steps of 0.125 ms some models run away.
 
     These are compared as long as they stay below 1e6. The tolerance is 1e-12 of the largest value of a monitor's
@@ -324,8 +324,8 @@ def test_tvbs_factory_of_models_schemes_and_monitors_gives_tvbs_numbers(model, s
     """
     sim = factory(model, scheme, weights_76)
     with np.errstate(all="ignore"):
-        theirs = lifted(sim).run()
-        nudged = lifted(sim)
+        theirs = float64_tvb(sim).run()
+        nudged = float64_tvb(sim)
         nudged.sim.history.buffer *= 1.0 + 2.0 * np.finfo(float).eps
         nudged.sim.current_state = nudged.sim.current_state * (1.0 + 2.0 * np.finfo(float).eps)
         of_rounding = nudged.run()

@@ -12,8 +12,8 @@ from tvb.simulator import coupling, integrators, models, monitors, noise
 import tvb_jaxfit as tj
 from tvb_jaxfit.state import with_path
 from tvb_jaxfit.translate import position as positions
-from tvb_jaxfit.translate.assemble import leaves
-from tvb_jaxfit.translate.shapes import is_position, paths_of
+from tvb_jaxfit.translate.assemble import parameter_map
+from tvb_jaxfit.translate.shapes import array_paths, is_position
 
 pytestmark = pytest.mark.filterwarnings("ignore::tvb_jaxfit.DomainWarning")
 
@@ -99,7 +99,7 @@ def ran(sim):
 def test_a_state_is_written_whole_or_refused_with_the_simulator_unchanged(of_a_kind, snapshot, kind):
     """Into every other kind of simulator, with and without position; what is accepted is all there afterwards."""
     _, state = tj.prepare(ran(of_a_kind(kind)))
-    changed = [path for path in paths_of(state) if not is_position(path)]
+    changed = [path for path in array_paths(state) if not is_position(path)]
     for path in changed:
         state = with_path(state, path, tj.state.get_path(state, path) * 1.25)
     accepted = []
@@ -114,7 +114,7 @@ def test_a_state_is_written_whole_or_refused_with_the_simulator_unchanged(of_a_k
                 assert snapshot(sim) == before, other
                 continue
             accepted.append((other, position))
-            there = {leaf.path: np.asarray(leaf.state_value(sim)) for leaf in leaves(sim)}
+            there = {leaf.path: np.asarray(leaf.state_value(sim)) for leaf in parameter_map(sim)}
             assert set(there) == set(changed), other
             for path, value in there.items():
                 np.testing.assert_array_equal(value, tj.state.get_path(state, path), err_msg=f"{other}: {path}")
@@ -179,7 +179,7 @@ def test_where_the_position_cannot_be_put_whole_nothing_is_changed(of_a_kind, sn
     failing(positions.monitors, "put_stocks", lambda on, *rest: on is sim)
     failing(positions.noise, "put_stream", lambda on, *rest: on is sim.integrator.noise)
     if fails_at == 3:
-        assert tj.write_back(state, sim, position=True).moved == (0, 13)
+        assert tj.write_back(state, sim, position=True).position_change == (0, 13)
         assert len(steps) == 3 and snapshot(sim) != before
         return
     with pytest.raises(OSError, match="no more"):
@@ -296,7 +296,7 @@ def test_one_value_or_one_for_each_region_is_written(of_a_kind, size):
 
 
 @pytest.mark.parametrize("standing", ["unconfigured", "configured"])
-def test_clamped_values_are_the_ones_that_tvb_runs_with(of_a_kind, equal_runs, difference, lifted, standing):
+def test_clamped_values_are_the_ones_that_tvb_runs_with(of_a_kind, equal_runs, difference, float64_tvb, standing):
     sim = of_a_kind("deterministic")
     sim.integrator.clamped_state_variable_indices = np.array([0])
     sim.integrator.clamped_state_variable_values = np.full((1, 4, 1), 0.2)
@@ -307,7 +307,7 @@ def test_clamped_values_are_the_ones_that_tvb_runs_with(of_a_kind, equal_runs, d
     before = simulate(state)
     state = with_path(state, "integrator.clamped_state_variable_values", jnp.full((1, 4, 1), 0.6))
     tj.write_back(state, sim)
-    theirs = lifted(sim).run()
+    theirs = float64_tvb(sim).run()
     equal_runs(simulate(state), theirs)
     assert difference(before, theirs)[0] > 1e-3
 

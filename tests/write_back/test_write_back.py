@@ -14,7 +14,7 @@ from tvb.simulator import monitors
 import tvb_jaxfit as tj
 from tvb_jaxfit.state import get_path, with_path
 from tvb_jaxfit.translate import assemble
-from tvb_jaxfit.translate import parameter_map as table
+from tvb_jaxfit.translate import mapped_parameter as table
 
 pytestmark = pytest.mark.filterwarnings("ignore::tvb_jaxfit.DomainWarning")
 
@@ -130,16 +130,16 @@ FITTED = {
 @pytest.mark.parametrize(
     "standing, precision",
     [
-        ("unconfigured", "lifted"),
-        ("configured", "stock"),
-        ("run", "lifted"),
-        ("run", "stock"),
-        pytest.param("unconfigured", "stock", marks=pytest.mark.slow),
-        pytest.param("configured", "lifted", marks=pytest.mark.slow),
+        ("unconfigured", "float64"),
+        ("configured", "float32"),
+        ("run", "float64"),
+        ("run", "float32"),
+        pytest.param("unconfigured", "float32", marks=pytest.mark.slow),
+        pytest.param("configured", "float64", marks=pytest.mark.slow),
     ],
 )
 def test_tvbs_own_run_afterwards_equals_simulate(
-    build_small, equal_runs, difference, copy_of, lifted_history, standing, precision
+    build_small, equal_runs, difference, copy_of, float64_histories, standing, precision
 ):
     def all_of_it():
         sim = stand(build_small(monitors=every_stock()), standing)
@@ -153,8 +153,8 @@ def test_tvbs_own_run_afterwards_equals_simulate(
             sim.configure()
         return ours, before, sim.run(), sim
 
-    if precision == "lifted":
-        with lifted_history():
+    if precision == "float64":
+        with float64_histories():
             ours, before, theirs, sim = all_of_it()
         equal_runs(ours, theirs, kinds=sim.monitors)
     else:
@@ -166,14 +166,14 @@ def test_tvbs_own_run_afterwards_equals_simulate(
 @pytest.mark.parametrize(
     "scheme, precision",
     [
-        ("HeunStochastic", "lifted"),
-        pytest.param("HeunStochastic", "stock", marks=pytest.mark.slow),
-        pytest.param("HeunDeterministic", "lifted", marks=pytest.mark.slow),
-        ("HeunDeterministic", "stock"),
+        ("HeunStochastic", "float64"),
+        pytest.param("HeunStochastic", "float32", marks=pytest.mark.slow),
+        pytest.param("HeunDeterministic", "float64", marks=pytest.mark.slow),
+        ("HeunDeterministic", "float32"),
     ],
 )
 def test_position_moves_the_simulator_to_where_the_state_stands(
-    build_small, equal_runs, difference, lifted_history, scheme, precision
+    build_small, equal_runs, difference, float64_histories, scheme, precision
 ):
     """Odd lengths: stocks and interim stock are part-way; the next run equals simulate(final_state)."""
 
@@ -189,8 +189,8 @@ def test_position_moves_the_simulator_to_where_the_state_stands(
         assert_same_state(again, final)
         return simulate(state), simulate(final), sim.run(), sim
 
-    if precision == "lifted":
-        with lifted_history():
+    if precision == "float64":
+        with float64_histories():
             before, ours, theirs, sim = all_of_it()
         equal_runs(ours, theirs, kinds=sim.monitors)
     else:
@@ -273,7 +273,7 @@ def test_where_one_write_fails_nothing_is_changed(build_small, snapshot, monkeyp
     _, state = tj.prepare(sim)
     fitted = with_values(state, FITTED)
     before = snapshot(sim)
-    write, written = table.Leaf.write, []
+    write, written = table.MappedParameter.write, []
 
     def failing(self, on, native):
         if on is not sim:
@@ -284,7 +284,7 @@ def test_where_one_write_fails_nothing_is_changed(build_small, snapshot, monkeyp
         written.append(self.path)
         write(self, on, native)
 
-    monkeypatch.setattr(table.Leaf, "write", failing)
+    monkeypatch.setattr(table.MappedParameter, "write", failing)
     with pytest.raises(OSError, match="no more"):
         tj.write_back(fitted, sim)
     assert len(written) == fails_at + 1 and written[-1] == "failed"
@@ -436,7 +436,7 @@ def test_every_leaf_of_the_state_that_is_a_parameter_is_in_the_table(build_small
     """What the state holds besides the table is where a run starts, not a parameter."""
     sim = build_small(steps=60, monitors=every_stock())
     _, state = tj.prepare(sim)
-    paths = [leaf.path for leaf in assemble.leaves(sim)]
+    paths = [leaf.path for leaf in assemble.parameter_map(sim)]
     assert len(set(paths)) == len(paths) == 9 + 2 + 1 + 1 + 4 + 3
     assert all(get_path(state, path).dtype == np.float64 for path in paths)
     others = len(jax.tree.leaves(state)) - len(paths)

@@ -7,19 +7,20 @@ import numpy as np
 
 from ..checks import options as allowed
 from ..checks.options import check
-from ..markup import shown_in_notebook, table
-from ..parameters import plain
+from ..markup import notebook_html, table
+from ..parameters import strip_parameters
+from ..persistence import serialisable
 from ..runtime.processes import refuse_forked
 from ..translate.assemble import assemble
 from ..translate.clone import clone, configured_clone
-from ..translate.divergence import Watch
-from ..translate.prepare import translated
-from ..translate.random_stream import Aside
+from ..translate.divergence import DivergenceWatch
+from ..translate.prepare import translate_simulator
+from ..translate.random_stream import GlobalStreamGuard
 from .controls import NO_CHANGE, controls, with_mistake
 from .stepwise import ROUNDING, SINGLE, StepByStep, growth, shaken
 
-LIFTED_TOLERANCE = 1e-9
-STOCK_TOLERANCE = 1e-6
+TOLERANCE = 1e-9
+FLOAT32_TOLERANCE = 1e-6
 # Of one step: rounding.
 STEP_TOLERANCE = 1e-11
 # Of a difference of rounding at the start: how much it grows where the dynamics grow it, and as how much more it may
@@ -27,6 +28,7 @@ STEP_TOLERANCE = 1e-11
 _GROWN, _AS_MUCH = 1e2, 1e5
 
 
+@serialisable
 @dataclass(frozen=True)
 class Comparison:
     """One monitor of TVB against the translation.
@@ -34,44 +36,45 @@ class Comparison:
     Attributes
     ----------
     monitor : str
-    samples : int
+    n_samples : int
     times_equal : bool
     absolute, relative : float
         Largest difference of finite values, and the same over the largest value of TVB's signal; infinite where one
         signal is finite and the other is not.
-    by_step : bool
+    agrees_by_step : bool
         Whether a larger difference is rounding that the simulator's own dynamics have grown: every step from TVB's own
         states is TVB's.
-    since : float or None
+    not_finite_from : float or None
         Time from which TVB's signal is not finite [ms].
     n_finite : int or None
         Number of TVB's samples that are finite, where not all are.
     """
 
     monitor: str
-    samples: int
+    n_samples: int
     times_equal: bool
     absolute: float
     relative: float
-    by_step: bool = False
-    since: float | None = None
+    agrees_by_step: bool = False
+    not_finite_from: float | None = None
     n_finite: int | None = None
 
     def agrees(self, tolerance):
         """Whether times are equal and values differ by no more than the tolerance, relatively, or agree by the step."""
-        return self.times_equal and (self.relative <= tolerance or self.by_step)
+        return self.times_equal and (self.relative <= tolerance or self.agrees_by_step)
 
     def verdict(self, tolerance):
         """The same in words."""
         if not self.agrees(tolerance):
             return "DIFFERS"
         how = "agrees" if self.relative <= tolerance else "agrees by the step"
-        if self.since is None:
+        if self.not_finite_from is None:
             return how
-        left = f"{self.n_finite} of {self.samples} samples finite"
-        return f"{how}, both not finite from {self.since:g} ms on ({left})"
+        left = f"{self.n_finite} of {self.n_samples} samples finite"
+        return f"{how}, both not finite from {self.not_finite_from:g} ms on ({left})"
 
 
+@serialisable
 @dataclass(frozen=True)
 class Certificate:
     """Whether a translation gives TVB's numbers, and whether the comparison could have told.
@@ -80,15 +83,15 @@ class Certificate:
     ----------
     simulator : str
     n_steps : int
-    lifted, stock : tuple of Comparison
+    float64_history, float32_history : tuple of Comparison
         Against TVB with a double-precision history, and against TVB as it is (single-precision history).
-    controls : dict of str to (float or str)
+    negative_controls : dict of str to (float or str)
         Negative controls: largest relative difference of a translation that is wrong on purpose; or why it is not
         applicable. Each must lie above the tolerance.
-    lifted_tolerance, stock_tolerance : float
-    step : float
+    tolerance, float32_tolerance : float
+    step_error : float
         Largest relative difference of one step of the translation from TVB's own states.
-    growth : float
+    growth_rate : float
         Rate at which differences grow by the simulator's own dynamics [1/ms]; 0 where they do not.
     diverged : tuple of str
         Where TVB's own run stops being finite: the state variable, the region and the time, and the time of each
@@ -97,13 +100,13 @@ class Certificate:
 
     simulator: str
     n_steps: int
-    lifted: tuple[Comparison, ...]
-    stock: tuple[Comparison, ...]
-    controls: dict
-    lifted_tolerance: float
-    stock_tolerance: float
-    step: float = 0.0
-    growth: float = 0.0
+    float64_history: tuple[Comparison, ...]
+    float32_history: tuple[Comparison, ...]
+    negative_controls: dict
+    tolerance: float
+    float32_tolerance: float
+    step_error: float = 0.0
+    growth_rate: float = 0.0
     diverged: tuple[str, ...] = ()
 
     @property
@@ -113,9 +116,9 @@ class Certificate:
         Runs that are not finite in the same places agree, see `diverged`.
         """
         return (
-            all(c.agrees(self.lifted_tolerance) for c in self.lifted)
-            and all(c.agrees(self.stock_tolerance) for c in self.stock)
-            and all(isinstance(d, str) or not d <= self.lifted_tolerance for d in self.controls.values())
+            all(c.agrees(self.tolerance) for c in self.float64_history)
+            and all(c.agrees(self.float32_tolerance) for c in self.float32_history)
+            and all(isinstance(d, str) or not d <= self.tolerance for d in self.negative_controls.values())
         )
 
     def __bool__(self):
@@ -129,48 +132,48 @@ class Certificate:
         lines += [f"  {where}" for where in self.diverged]
         lines.append(row("", "samples", "times", "max |diff|", "relative", ""))
         for title, comparisons, tolerance in (
-            ("TVB, history in float64", self.lifted, self.lifted_tolerance),
-            ("TVB as it is, history in float32", self.stock, self.stock_tolerance),
+            ("TVB, history in float64", self.float64_history, self.tolerance),
+            ("TVB as it is, history in float32", self.float32_history, self.float32_tolerance),
         ):
             lines.append(f"{title} (at most {tolerance:g} relative)")
             for c in comparisons:
                 times, verdict = "equal" if c.times_equal else "DIFFER", c.verdict(tolerance)
-                lines.append(row(c.monitor, c.samples, times, f"{c.absolute:.1e}", f"{c.relative:.1e}", verdict))
-        verdict = "as TVB's" if self.step <= STEP_TOLERANCE else "beyond rounding"
-        lines.append(row("one step from each of TVB's own states", self.n_steps, "", "", f"{self.step:.1e}", verdict))
-        grow = f"grow e-fold in {1.0 / self.growth:.3g} ms" if self.growth > 0.0 else "do not grow"
+                lines.append(row(c.monitor, c.n_samples, times, f"{c.absolute:.1e}", f"{c.relative:.1e}", verdict))
+        verdict = "as TVB's" if self.step_error <= STEP_TOLERANCE else "beyond rounding"
+        lines.append(
+            row("one step from each of TVB's own states", self.n_steps, "", "", f"{self.step_error:.1e}", verdict)
+        )
+        grow = f"grow e-fold in {1.0 / self.growth_rate:.3g} ms" if self.growth_rate > 0.0 else "do not grow"
         lines.append(f"  differences {grow} by the simulator's own dynamics")
-        lines.append(f"Negative controls (must differ by more than {self.lifted_tolerance:g})")
-        for name, d in self.controls.items():
+        lines.append(f"Negative controls (must differ by more than {self.tolerance:g})")
+        for name, d in self.negative_controls.items():
             if isinstance(d, str):
                 lines.append(row(name, "", "", "", "", f"not applicable: {d}"))
             else:
-                verdict = "GOES UNNOTICED" if d <= self.lifted_tolerance else "noticed"
+                verdict = "GOES UNNOTICED" if d <= self.tolerance else "noticed"
                 lines.append(row(name, "", "", "", f"{d:.1e}", verdict))
         return "\n".join(line.rstrip() for line in lines)
 
     def _repr_html_(self):
         rows = []
         for title, comparisons, tolerance in (
-            ("history in float64", self.lifted, self.lifted_tolerance),
-            ("as it is", self.stock, self.stock_tolerance),
+            ("history in float64", self.float64_history, self.tolerance),
+            ("as it is", self.float32_history, self.float32_tolerance),
         ):
             for c in comparisons:
                 rows.append([f"TVB, {title}: {c.monitor}", f"{c.relative:.1e}", f"{tolerance:g}", c.verdict(tolerance)])
-        for name, d in self.controls.items():
+        for name, d in self.negative_controls.items():
             is_made = not isinstance(d, str)
-            verdict = (
-                f"not applicable: {d}" if not is_made else "noticed" if not d <= self.lifted_tolerance else "missed"
-            )
-            rows.append([f"control: {name}", f"{d:.1e}" if is_made else "", f"{self.lifted_tolerance:g}", verdict])
-        return shown_in_notebook(
+            verdict = f"not applicable: {d}" if not is_made else "noticed" if not d <= self.tolerance else "missed"
+            rows.append([f"control: {name}", f"{d:.1e}" if is_made else "", f"{self.tolerance:g}", verdict])
+        return notebook_html(
             f"Certificate: {'PASSED' if self.passed else 'FAILED'}",
             f"{self.simulator}, {self.n_steps} steps; controls must differ by more than their tolerance",
             table(["", "relative difference", "tolerance", "verdict"], rows),
         )
 
 
-def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_tolerance=STOCK_TOLERANCE):
+def certify(sim, simulation_length=None, tolerance=TOLERANCE, float32_tolerance=FLOAT32_TOLERANCE):
     """Run TVB and its translation on the same draws, and compare every monitor.
 
     Parameters
@@ -179,7 +182,7 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
         Not modified: TVB runs on copies.
     simulation_length : float, optional
         [ms]; the simulator's own by default.
-    tolerance, stock_tolerance : float, optional
+    tolerance, float32_tolerance : float, optional
         Largest difference allowed, relative to the largest value of TVB's signal, from TVB with a double-precision
         history and from TVB as it is.
 
@@ -208,23 +211,23 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
     refuse_forked("certify")
     check(
         "certify",
-        tolerance=(tolerance, allowed.number(least=0.0)),
-        stock_tolerance=(stock_tolerance, allowed.number(least=0.0)),
+        tolerance=(tolerance, allowed.number(minimum=0.0)),
+        float32_tolerance=(float32_tolerance, allowed.number(minimum=0.0)),
     )
     if not jax.config.jax_enable_x64:
         raise RuntimeError(
             "certify compares to rounding, which takes double precision: "
             'call jax.config.update("jax_enable_x64", True) before any other use of JAX.'
         )
-    parts = translated(sim)
-    lifted, stock = configured_clone(sim, lifted=True), configured_clone(sim)
+    parts = translate_simulator(sim)
+    lifted, stock = configured_clone(sim, float64_history=True), configured_clone(sim)
     simulate, state = assemble(parts, simulation_length, reference=clone(lifted))
-    state = plain(state)
+    state = strip_parameters(state)
     length = simulate.n_steps * simulate.dt
     ours = _signals(simulate, state)
     before, steps = clone(lifted), StepByStep(simulate, state)
     steps.watch(lifted)
-    watches = [Watch(lifted), Watch(stock)]
+    watches = [DivergenceWatch(lifted), DivergenceWatch(stock)]
     of_lifted, of_stock = (_signals_of_tvb(copy, simulate.n_steps, length) for copy in (lifted, stock))
     steps.finish()
     near, nearly = (_signals(simulate, shaken(state, size)) for size in (ROUNDING, SINGLE))
@@ -237,14 +240,14 @@ def certify(sim, simulation_length=None, tolerance=LIFTED_TOLERANCE, stock_toler
     return Certificate(
         simulator=simulate.description,
         n_steps=simulate.n_steps,
-        lifted=against_lifted,
-        stock=_by_step(against_stock, ours, of_stock, stock_tolerance, excuses),
-        controls=_noticed(simulate, state, ours, of_lifted, before, tolerance),
-        lifted_tolerance=tolerance,
-        stock_tolerance=stock_tolerance,
-        step=steps.worst,
-        growth=growth(ours, near, ROUNDING),
-        diverged=_where_not_finite(against_lifted, *(watch.found for watch in watches)),
+        float64_history=against_lifted,
+        float32_history=_by_step(against_stock, ours, of_stock, float32_tolerance, excuses),
+        negative_controls=_noticed(simulate, state, ours, of_lifted, before, tolerance),
+        tolerance=tolerance,
+        float32_tolerance=float32_tolerance,
+        step_error=steps.worst,
+        growth_rate=growth(ours, near, ROUNDING),
+        diverged=_where_not_finite(against_lifted, *(watch.divergence for watch in watches)),
     )
 
 
@@ -252,7 +255,14 @@ def _where_not_finite(compared, lifted, stock):
     """Where TVB's own runs, with a double-precision history and as it is, stop being finite."""
     runs = (("history in float64", lifted), ("history in float32", stock))
     told = [f"{history}: {found}" for history, found in runs if found is not None]
-    return (*told, *(f"{c.monitor}: not finite from {c.since:g} ms on" for c in compared if c.since is not None))
+    return (
+        *told,
+        *(
+            f"{c.monitor}: not finite from {c.not_finite_from:g} ms on"
+            for c in compared
+            if c.not_finite_from is not None
+        ),
+    )
 
 
 def _signals(simulate, state):
@@ -263,7 +273,7 @@ def _signals_of_tvb(sim, n_steps, length):
     """Result of sim.run for a number of steps, whatever length / dt rounds to."""
     sim.simulation_length = length
     samples = [[] for _ in sim.monitors]
-    for output in Aside(sim).each(sim(n_steps=n_steps)):
+    for output in GlobalStreamGuard(sim).iterate(sim(n_steps=n_steps)):
         for kept, sample in zip(samples, output, strict=True):
             if sample is not None:
                 kept.append(sample)
@@ -278,9 +288,11 @@ def _compare(simulate, ours, theirs):
         finite = np.ones(0, bool) if our_data.shape != data.shape else _rows(np.isfinite(data))
         lost = np.flatnonzero(~finite)
         name = f"monitors[{index}] {monitor.name}, {monitor.istep * monitor.dt:g} ms"
-        since, n_finite = (float(time[lost[0]]), int(finite.sum())) if len(lost) else (None, None)
+        not_finite_from, n_finite = (float(time[lost[0]]), int(finite.sum())) if len(lost) else (None, None)
         equal = np.array_equal(our_time, time)
-        comparisons.append(Comparison(name, len(data), equal, absolute, relative, since=since, n_finite=n_finite))
+        comparisons.append(
+            Comparison(name, len(data), equal, absolute, relative, not_finite_from=not_finite_from, n_finite=n_finite)
+        )
     return tuple(comparisons)
 
 
@@ -318,7 +330,7 @@ def _by_step(compared, ours, theirs, tolerance, excuse):
     marked = []
     for c, (_, our_data), (_, data), excused in zip(compared, ours, theirs, excuse, strict=True):
         begins_alike = 0 < _alike(our_data, data, tolerance)
-        marked.append(replace(c, by_step=not c.relative <= tolerance and excused(c.relative, begins_alike)))
+        marked.append(replace(c, agrees_by_step=not c.relative <= tolerance and excused(c.relative, begins_alike)))
     return tuple(marked)
 
 

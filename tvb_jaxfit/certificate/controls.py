@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..dynamics.monitors import Bold
-from ..translate.clone import clone, with_past, with_weights
+from ..translate.clone import clone, history_with_buffer, history_with_weights
 
 # Relative change of TVB's own run that is no more than rounding.
 NO_CHANGE = 1e-12
@@ -63,7 +63,7 @@ def _with_weights(simulate, state, change, idle):
     def in_tvb(sim):
         for cached in ("_cached_lri", "_cached_nzr"):
             vars(sim.coupling).pop(cached, None)
-        sim.history = with_weights(sim.history, change(sim.connectivity.weights))
+        sim.history = history_with_weights(sim.history, change(sim.connectivity.weights))
 
     connectivity = state.connectivity.replace(weights=change(state.connectivity.weights))
     return (simulate, state.replace(connectivity=connectivity)), in_tvb, idle
@@ -122,7 +122,7 @@ def _at_once(simulate, state):
 
     def in_tvb(sim):
         present = sim.history.buffer[[sim.current_step % sim.history.n_time]]
-        sim.history = with_past(sim.history, present, np.zeros_like(sim.history.delays))
+        sim.history = history_with_buffer(sim.history, present, np.zeros_like(sim.history.delays))
 
     wrong = replace(simulate, step=replace(simulate.step, delays=None))
     connected = np.asarray(state.connectivity.weights) != 0.0

@@ -32,8 +32,8 @@ def check(owner, **options):
 
     Examples
     --------
-    >>> from tvb_jaxfit.checks.options import check, optional, whole
-    >>> check("fit", max_steps=(-1, whole(0)), patience=(1.5, optional(whole(1))))
+    >>> from tvb_jaxfit.checks.options import check, integer, optional
+    >>> check("fit", max_steps=(-1, integer(0)), patience=(1.5, optional(integer(1))))
     Traceback (most recent call last):
         ...
     ValueError: fit: max_steps = -1; give a whole number of at least 0. patience = 1.5; give a whole number of at ...
@@ -42,12 +42,12 @@ def check(owner, **options):
     for name, (value, rule) in options.items():
         allowed = rule(value)
         if allowed is not None:
-            problems.append(f"{name} = {shown(value)}; give {allowed}.")
+            problems.append(f"{name} = {short_repr(value)}; give {allowed}.")
     if problems:
         raise ValueError(f"{owner}: {' '.join(problems)}")
 
 
-def shown(value):
+def short_repr(value):
     """Value as a message shows it, in one short line."""
     try:
         text = " ".join(repr(value).split())
@@ -71,20 +71,22 @@ def either(*rules):
     return rule
 
 
-def whole(least):
+def integer(least):
     """Rule of whole numbers (5, 5.0, NumPy's and JAX's)."""
     allowed = f"a whole number of at least {least}"
     return lambda value: None if _is_number(value) and float(value).is_integer() and value >= least else allowed
 
 
-def number(*, above=-math.inf, least=-math.inf, most=math.inf):
+def number(*, above=-math.inf, minimum=-math.inf, maximum=math.inf):
     """Rule of finite real numbers."""
-    bounds = {"above": above, "at least": least, "at most": most}
+    bounds = {"above": above, "at least": minimum, "at most": maximum}
     told = [f"{which} {bound:g}" for which, bound in bounds.items() if math.isfinite(bound)]
     allowed = " ".join(["a finite number", " and ".join(told)]).strip()
 
     def rule(value):
-        kept = _is_number(value) and math.isfinite(value) and above < float(value) and least <= float(value) <= most
+        kept = (
+            _is_number(value) and math.isfinite(value) and above < float(value) and minimum <= float(value) <= maximum
+        )
         return None if kept else allowed
 
     return rule
@@ -95,7 +97,7 @@ def real(value):
     return None if _is_number(value) else "a number"
 
 
-def flag(value):
+def boolean(value):
     """Rule of True and False."""
     return None if isinstance(value, (bool, np.bool_)) else "True or False"
 
@@ -105,7 +107,7 @@ def function(value):
     return None if callable(value) and not isinstance(value, type) else "a function"
 
 
-def text(value):
+def string(value):
     """Rule of strings."""
     return None if isinstance(value, str) else "a string"
 
@@ -115,7 +117,7 @@ def path(value):
     return None if isinstance(value, (str, os.PathLike)) else "a path"
 
 
-def one_of(*allowed):
+def choice(*allowed):
     """Rule of strings that are listed."""
     names = [repr(each) for each in allowed]
     told = " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
@@ -129,7 +131,7 @@ def one_of(*allowed):
     return rule
 
 
-def a(kind, how=""):
+def instance(kind, how=""):
     """Rule of instances of a class."""
     return lambda value: None if isinstance(value, kind) else f"a {kind.__name__} {how}".strip()
 
@@ -141,7 +143,7 @@ def simulator(value):
     return None if name in kinds else f"a {name}"
 
 
-def key(value):
+def random_key(value):
     """Rule of JAX's random keys."""
     import jax
 

@@ -3,7 +3,7 @@
 import difflib
 
 
-def nearest(name, names, by_end=False):
+def nearest(name, names, match_last_part=False):
     """Name that was probably meant by one that there is not; None where none is near.
 
     Parameters
@@ -11,7 +11,7 @@ def nearest(name, names, by_end=False):
     name : str
     names : iterable of str
         Names that there are.
-    by_end : bool, optional
+    match_last_part : bool, optional
         Whether names are paths, such as "model.w", which the last part alone may stand for.
 
     Returns
@@ -22,20 +22,20 @@ def nearest(name, names, by_end=False):
     --------
     >>> from tvb_jaxfit.checks.suggestions import nearest
     >>> paths = ["model.w", "model.I_o", "coupling.a"]
-    >>> nearest("model.W", paths), nearest("a", paths, by_end=True), nearest("speed", paths)
+    >>> nearest("model.W", paths), nearest("a", paths, match_last_part=True), nearest("speed", paths)
     ('model.w', 'coupling.a', None)
     """
     folded = {}
     for each in names:
         folded.setdefault(each.casefold(), each)
     asked = name.casefold()
-    same_end = [each for each in folded if by_end and each.rpartition(".")[2] == asked.rpartition(".")[2]]
+    same_end = [each for each in folded if match_last_part and each.rpartition(".")[2] == asked.rpartition(".")[2]]
     similar = difflib.get_close_matches(asked, folded, 1)
     found = [asked] if asked in folded else same_end or similar
     return folded[found[0]] if found else None
 
 
-def did_you_mean(name, names, by_end=False):
+def did_you_mean(name, names, match_last_part=False):
     """End of a message that names the `nearest` name; empty where none is near."""
-    near = nearest(name, names, by_end)
+    near = nearest(name, names, match_last_part)
     return "" if near is None else f" Did you mean {near!r}?"

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import optax
 
-from ..constraints import MaskedParameter, NormalisedParameter, PositiveParameter
+from ..constraints import MaskedParameter, PositiveParameter, ScaledParameter
 from ..errors import FitFailed
 from ..fitting.checkpoint import Anew, Noted
 from ..fitting.fit import fit
 from ..parameters import BoundedParameter, Parameter
 from ..reporting.report import write_report
-from ..reporting.summary import account_of, certified
+from ..reporting.summary import certify_fit, summarise
 from .folder import CHECKPOINT, PAGE, keep, stamp
 from .matrices import load_fc
 from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, free_of, is_refusal
 from .resume import deciding
 from .simulator import simulator_of
 
-_OF_KIND = {"positive": PositiveParameter, "normalised": NormalisedParameter}
+_OF_KIND = {"positive": PositiveParameter, "scaled": ScaledParameter}
 
 
 def run(options, command):
@@ -72,9 +72,9 @@ def run(options, command):
         )
     except FitFailed as error:
         # The linear fit that it was to go on from is a result all the same.
-        if error.before is None:
+        if error.linear_stage is None:
             raise
-        result, problem = error.before, error
+        result, problem = error.linear_stage, error
     if options.learning_rate is not None:
         result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
     # One that this fit has not replaced is of another.
@@ -102,13 +102,13 @@ def _written(result, command, folder, of_another):
     code = _code_of(result)
     if code == INTERRUPTED:
         with _writing(folder):
-            keep(folder, account_of(result, command=command, simulated=False), of_another)
+            keep(folder, summarise(result, command=command, simulated=False), of_another)
     try:
-        account = account_of(result, command=command)
+        account = summarise(result, command=command)
         with _writing(folder):
             keep(folder, account, of_another)
     except KeyboardInterrupt:
-        code, account = INTERRUPTED, account_of(result, command=command, simulated=False)
+        code, account = INTERRUPTED, summarise(result, command=command, simulated=False)
         with _writing(folder):
             keep(folder, account, of_another)
     return account, code
@@ -135,10 +135,10 @@ def _afterwards(result, options):
     certificate = None
     try:
         if options.certify:
-            certificate = certified(result)
+            certificate = certify_fit(result)
             print(certificate)
         if options.evaluate:
-            print(result.evaluate(n_seeds=options.evaluate, tvb=options.tvb, progress=not options.quiet))
+            print(result.evaluate(n_seeds=options.evaluate, n_tvb=options.tvb, progress=not options.quiet))
             if result.evaluation.interrupted:
                 return INTERRUPTED, None, certificate
             if result.evaluation.failed:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..persistence.atomic import finish, together, whole
+from ..persistence.atomic import atomic_write, atomic_write_all, recover
 from .options import Refused
 
 _KIND = "account of a fit"
@@ -39,7 +39,7 @@ def claim(folder, force, resume, inputs=None):
         input, or was not written by a fit; where nothing can be written.
     """
     folder = Path(folder)
-    finish(folder)
+    recover(folder)
     there = [name for name in _FILES if (folder / name).exists()]
     read_too = [
         f"{name} is the input of {option}"
@@ -69,7 +69,7 @@ def claim(folder, force, resume, inputs=None):
 def _try_to_write(folder):
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        with whole(folder / "results") as file:
+        with atomic_write(folder / "results") as file:
             # An empty file has its place on a full disk, too.
             file.write(bytes(65536))
             file.flush()
@@ -106,9 +106,9 @@ def foreign_in(folder):
         return []
     # These load JAX.
     from ..fitting.checkpoint import is_checkpoint
-    from ..persistence.serialise import Unreadable, read
+    from ..persistence.serialise import ReadError, read
 
-    with contextlib.suppress(OSError, Unreadable):
+    with contextlib.suppress(OSError, ReadError):
         written = read(folder / ACCOUNT, _KIND)
         written = {ACCOUNT: None} | (written["written"] if isinstance(written, dict) else {})
 
@@ -170,7 +170,7 @@ def keep(folder, account, also_remove=()):
     Parameters
     ----------
     folder : path-like
-    account : Account
+    account : FitSummary
     also_remove : iterable of str, optional
         Other files of the former fit.
 
@@ -186,12 +186,12 @@ def keep(folder, account, also_remove=()):
     }
     if "Fitted" in account.matrices:
         contents["fc.npy"] = _as_bytes(np.save, account.matrices["Fitted"])
-    from ..persistence.serialise import arrays_of
+    from ..persistence.serialise import tree_to_arrays
 
     # How they were written, so that what is not this any more is somebody's.
     written = {name: _hash(content) for name, content in contents.items()}
-    contents[ACCOUNT] = _as_bytes(np.savez, **arrays_of({"account": account, "written": written}, _KIND))
-    with together(folder, {*_FILES, *also_remove} - ({CHECKPOINT} - {*also_remove})) as file:
+    contents[ACCOUNT] = _as_bytes(np.savez, **tree_to_arrays({"account": account, "written": written}, _KIND))
+    with atomic_write_all(folder, {*_FILES, *also_remove} - ({CHECKPOINT} - {*also_remove})) as file:
         for name, content in contents.items():
             file(name).write(content)
 
@@ -203,7 +203,7 @@ def _as_bytes(save, *arrays, **named):
 
 
 def kept(folder):
-    """Account of the fit in a folder.
+    """FitSummary of the fit in a folder.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def kept(folder):
 
     Returns
     -------
-    Account
+    FitSummary
 
     Raises
     ------
@@ -221,7 +221,7 @@ def kept(folder):
     from ..persistence.serialise import read
 
     try:
-        finish(folder)
+        recover(folder)
         held = read(Path(folder) / ACCOUNT, _KIND)
     except (OSError, ValueError) as error:
         raise Refused(f"{folder}: there is no fit of tvb-jaxfit fit to report on ({error})") from error
@@ -243,11 +243,11 @@ def _values(account):
     }
     return {
         "simulator": account.description,
-        "when": account.when,
+        "when": account.created,
         "regions": account.labels,
         "parameters": values,
         "diverged": "; ".join(history.diverged for history in account.stages.values() if history.diverged),
-        "versions": account.facts["Versions"],
+        "versions": account.details["Versions"],
         **account.code,
     }
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..checks.fc import shape_problem, values_problem
 from ..data import connectivity_problem
-from ..persistence.matrix_files import near_file
+from ..persistence.matrix_files import suggest_file
 from .matrices import load_array, load_fc
 from .options import Refused, is_script, settings_of
 
@@ -61,7 +61,7 @@ def _of_connectivity(name):
     file = Path(name)
     if not file.exists():
         problem = connectivity_problem(name)
-        return [f"--connectivity {name}: no such file, and {problem}{near_file(file)}"] if problem else []
+        return [f"--connectivity {name}: no such file, and {problem}{suggest_file(file)}"] if problem else []
     try:
         with file.open("rb") as opened:
             is_hdf5 = opened.read(len(_HDF5)) == _HDF5
@@ -83,7 +83,7 @@ def _of_simulator(name):
     try:
         ast.parse(file.read_bytes(), str(file))
     except FileNotFoundError:
-        return [f"--simulator {name}: no such file.{near_file(file)}".rstrip(".")]
+        return [f"--simulator {name}: no such file.{suggest_file(file)}".rstrip(".")]
     except OSError as error:
         return [f"--simulator {name}: {error.strerror}"]
     except (SyntaxError, ValueError) as error:

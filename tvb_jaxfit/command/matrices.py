@@ -1,10 +1,10 @@
 """Arrays from files of the command line: what cannot be read is refused."""
 
 from ..data import load_fc as read_fc
-from ..persistence.matrix_files import Labelled, read_array
+from ..persistence.matrix_files import LabelledMatrix, read_array
 from .options import Refused
 
-__all__ = ["Labelled", "load_array", "load_fc"]
+__all__ = ["LabelledMatrix", "load_array", "load_fc"]
 
 
 def load_fc(name):
@@ -16,7 +16,7 @@ def load_fc(name):
 
     Returns
     -------
-    ndarray or Labelled, shape (n_node, n_node)
+    ndarray or LabelledMatrix, shape (n_node, n_node)
 
     Raises
     ------
@@ -38,7 +38,7 @@ def load_array(name, key):
 
     Returns
     -------
-    ndarray or Labelled
+    ndarray or LabelledMatrix
 
     Raises
     ------

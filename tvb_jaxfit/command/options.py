@@ -33,7 +33,7 @@ DEFAULTS = {
 LENGTH = 120_000.0
 # What --free may say, and the kinds of parameters that it may name.
 FREE = "PATH[:regional][:KIND][:LOW:HIGH]"
-KINDS = ("positive", "normalised", "masked")
+KINDS = ("positive", "scaled", "masked")
 EXAMPLES = {
     "fit": r"""tvb-jaxfit fit --connectivity dk_average --fc dk_average --dt 4 \
     --set coupling.a=0.15 --set model.w=0.3 --free coupling.a --free model.w:regional:0:1 \
@@ -208,7 +208,7 @@ def _fit(command):
         action="append",
         metavar=FREE,
         help="what to fit, as in coupling.a or model.w:regional:0:1; a bound may be empty. KIND: positive (steps in "
-        "parts of the value, for noise and time constants: integrator.noise.nsig:positive), normalised (in parts of "
+        "parts of the value, for noise and time constants: integrator.noise.nsig:positive), scaled (in parts of "
         "the start value), masked (entries that are not 0 alone, which may have bounds: "
         "connectivity.weights:masked:0:)",
     )

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ..reporting.parameter_table import traits_of
+from ..reporting.parameter_table import units_and_domains
 from ..state import get_path
-from ..translate.assemble import leaves
+from ..translate.assemble import parameter_map
 from ..translate.prepare import prepare
 from .simulator import simulator_of
 
@@ -32,9 +32,9 @@ def table(options):
     # No more noise is drawn than for a sample.
     period = max(float(np.ravel(getattr(monitor, "period", 0.0))[0]) for monitor in sim.monitors)
     _, state = prepare(sim, max(period, float(sim.integrator.dt)))
-    traits = traits_of(sim)
+    traits = units_and_domains(sim)
     rows = [_HEADS]
-    for leaf in leaves(sim):
+    for leaf in parameter_map(sim):
         value = np.asarray(get_path(state, leaf.path))
         rows.append((leaf.path, "x".join(map(str, value.shape)) or "1", _text(value), *traits[leaf.path]))
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]

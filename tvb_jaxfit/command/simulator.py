@@ -12,8 +12,8 @@ import numpy as np
 
 from ..checks.suggestions import did_you_mean
 from ..data import load_connectivity
-from ..persistence.provenance import remember
-from ..translate.assemble import leaves
+from ..persistence.provenance import record_source
+from ..translate.assemble import parameter_map
 from .matrices import load_array
 from .options import DEFAULTS, LENGTH, SCRIPT, Refused, is_script, settings_of
 
@@ -112,7 +112,7 @@ def _connectivity(wanted):
     name = wanted["connectivity"]
     if Path(name).exists():
         connectivity = Connectivity.from_file(str(Path(name).resolve()))
-        remember(name, connectivity.weights, connectivity.tract_lengths)
+        record_source(name, connectivity.weights, connectivity.tract_lengths)
     else:
         try:
             connectivity = load_connectivity(name)
@@ -155,10 +155,15 @@ def _stochastic(integrators):
 
 def _put(settings, sim):
     """Put values into a simulator, in TVB's own shapes, all of them or none."""
-    n_node, places, problems, values = len(sim.connectivity.weights), {leaf.path: leaf for leaf in leaves(sim)}, [], {}
+    n_node, places, problems, values = (
+        len(sim.connectivity.weights),
+        {leaf.path: leaf for leaf in parameter_map(sim)},
+        [],
+        {},
+    )
     for path, value in settings.items():
         if path not in places:
-            near = did_you_mean(path, places, by_end=True)
+            near = did_you_mean(path, places, match_last_part=True)
             problems.append(f"--set {path}: no such parameter (there is: {', '.join(places)}).{near}")
             continue
         try:
@@ -173,7 +178,7 @@ def _put(settings, sim):
     if not problems:
         for path, value in values.items():
             try:
-                places[path].write(sim, places[path].native_value(value, sim))
+                places[path].write(sim, places[path].tvb_value(value, sim))
             except Exception as error:
                 # As above: TVB's traits.
                 problems.append(f"--set {path}: {_last_line(error)}")

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from ..jaxpr.flatten import lean
-from ..jaxpr.fusion import planned
-from ..jaxpr.linear_map import linear
+from ..jaxpr.flatten import flatten_jaxpr
+from ..jaxpr.fusion import materialise_shared
+from ..jaxpr.linear_map import linear_call
 from .step import Network
 from .trajectory import Blocks, joined, rows, run, run_piece, whole
 
@@ -101,7 +101,7 @@ def cut(step, n_steps, past, take=whole):
     kept = n_steps * past[0].size * past.dtype.itemsize * 2
     enough = -(-kept // MEMORY)
     n_piece = next(n for n in range(min(enough, n_block), n_block + 1) if n_block % n == 0)
-    connected = step.connected if step.is_local else None
+    connected = step.sparsity_mask if step.is_local else None
     # Without delays, and where all pairs are looked at, sums over the network are one matrix product for a block.
     more = take, connected, step.delays is not None or connected is not None
     yield Blocks(step, size, n_block // n_piece, n_piece, *more)
@@ -125,7 +125,7 @@ def _rewritten(blocks, function, weights):
     """Function of blocks and arguments, for the machine; of all pairs, where others than expected have weights."""
 
     def of(blocks):
-        return planned(lean(partial(function, blocks)))
+        return materialise_shared(flatten_jaxpr(partial(function, blocks)))
 
     if blocks.connected is None:
         return of(blocks)
@@ -168,7 +168,7 @@ def _derivative(blocks, tree, arguments, tangents):
         gradients = _rewritten(blocks, reverse, weights)(residuals, of_taken, of_last)
         return [gradients[index] for index in chosen]
 
-    moved = linear(forward, backward, [*arguments, *kept], given, value)
+    moved = linear_call(forward, backward, [*arguments, *kept], given, value)
     return (taken, last), jax.tree.unflatten(tree_of_value, moved)
 
 
@@ -218,7 +218,7 @@ def _reverse(tree, wanted, blocks, residuals, of_taken, of_last):
     long_constants, long_chosen = ([_repeated(leaf, size) for leaf in some] for some in (constants, wide))
 
     def sent(constants, chosen, x):
-        return step.sent(rebuilt(_replaced(constants, want_constants, chosen), entering)[0], x)
+        return step.source_output(rebuilt(_replaced(constants, want_constants, chosen), entering)[0], x)
 
     every_sent = jax.vmap(partial(sent, constants, chosen))
 
@@ -242,7 +242,7 @@ def _reverse(tree, wanted, blocks, residuals, of_taken, of_last):
         def step_of(chosen, x, s, chosen_entering):
             constants = _replaced(long_constants, want_constants, chosen)
             theta, inputs = rebuilt(constants, _replaced(entering, want_entering, chosen_entering))
-            return step.from_sum(theta, jnp.stack(x), jnp.stack(s), inputs)
+            return step.next_state(theta, jnp.stack(x), jnp.stack(s), inputs)
 
         def sent_of(chosen, x):
             return sent(long_constants, chosen, jnp.stack(x))

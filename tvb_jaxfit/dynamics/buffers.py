@@ -6,7 +6,7 @@ from ..state import State
 from .monitors import Bold, Projection, TemporalAverage
 
 
-def check_stocks(step, monitors, n_steps, state):
+def check_buffers(step, monitors, n_steps, state):
     """Raise ValueError where the history or what a monitor holds has another shape than this simulator's.
 
     Parameters
@@ -85,11 +85,11 @@ def _problems(node, expected, path):
             yield f"{path}.{name}: this simulator has no place for it"
         elif wanted == () and int(np.prod(shape)) != 1:
             yield f"{path}.{name}: shape {shape}. Give one value"
-        elif wanted != () and not is_like(shape, wanted):
+        elif wanted != () and not shape_matches(shape, wanted):
             yield f"{path}.{name}: shape {shape}, where this simulator has {wanted}"
 
 
-def is_like(shape, wanted):
+def shape_matches(shape, wanted):
     """Whether a shape is the wanted one, where None stands for any length."""
     return len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape, wanted, strict=True))
 

@@ -158,7 +158,7 @@ def filter_at(kernel, past, signal, ends):
     small matrix, all pieces of the kernel one above the other, meets every block.
     """
     n_lag, n = past.shape
-    lags, rows, n_blocks, back = _bands(n_lag, tuple(int(end) + n_lag for end in ends))
+    lags, rows, n_blocks, back = _banded_layout(n_lag, tuple(int(end) + n_lag for end in ends))
     size = lags.shape[-1]
     bands = _at(kernel, lags)
     blocks = _blocks(past, signal[: ends[-1] + 1], size, n_blocks + back)
@@ -236,7 +236,7 @@ def _blocks(past, signal, size, n_blocks):
     return [part for part in parts if part.shape[0]]
 
 
-def _bands(n_lag, ends):
+def _banded_layout(n_lag, ends):
     """Lag of every (block, blocks back, sample in block, time in block), and the rows that are real samples."""
     ends = np.asarray(ends)
     spacing = np.diff(ends)

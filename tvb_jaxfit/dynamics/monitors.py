@@ -64,7 +64,7 @@ class Monitor:
     voi : tuple of int
     istep : int
     dt : float
-    of_coupling : bool
+    observes_coupling : bool
         Whether it watches the coupling instead of the states.
     name : str
         For people: TVB's class.
@@ -73,7 +73,7 @@ class Monitor:
     voi: tuple[int, ...]
     istep: int
     dt: float
-    of_coupling: bool = False
+    observes_coupling: bool = False
     name: str = ""
 
     kind = "pick"
@@ -104,17 +104,17 @@ class Monitor:
         """What is needed to take `parts` of blocks of ``size`` steps, or None where samples are not made of such."""
         return None
 
-    def filter(self, leaves):
+    def fir_filter(self, leaves):
         """(pooled, taps): samples are sums of taps[d] times the mean of ``pooled`` steps, d such means ago."""
         return 1, jnp.ones(1)
 
-    def spatial(self, watched):
+    def spatial_covariance(self, watched):
         """Covariance of the signals, from that of the watched rows, (n, n) with n = n_voi * n_node * n_mode."""
         return watched
 
-    def covariance(self, watched, leaves):
+    def sample_covariance(self, watched, leaves):
         """Covariance of the samples, the monitor's own noise included."""
-        return self.spatial(watched)
+        return self.spatial_covariance(watched)
 
     def watch(self, observed):
         """Rows that the monitor watches."""
@@ -140,7 +140,7 @@ class Raw(Monitor):
         return self.watch(observed), {}
 
 
-class Silent(Monitor):
+class NoOutput(Monitor):
     """Records nothing (TVB: ProgressLogger)."""
 
     cycle = 1
@@ -177,7 +177,7 @@ class SpatialAverage(Monitor):
         """Means over each group at the sampling steps."""
         return jnp.einsum("gn,tvnm->tvgm", jnp.asarray(self.mean, observed.dtype), self.at_steps(observed, start)), {}
 
-    def spatial(self, watched):
+    def spatial_covariance(self, watched):
         """Of the groups."""
         modes = np.eye(watched.shape[0] // (len(self.voi) * self.mean.shape[1]))
         return _through(np.kron(np.eye(len(self.voi)), np.kron(self.mean, modes)), watched)
@@ -192,7 +192,7 @@ class TemporalAverage(Monitor):
         """Middle of each window [ms]."""
         return (self.steps(start, n_steps) - self.istep / 2.0) * self.dt
 
-    def filter(self, leaves):
+    def fir_filter(self, leaves):
         """The mean of a period."""
         return self.istep, jnp.ones(1)
 
@@ -233,19 +233,19 @@ class Projection(Monitor):
         """Middle of each window [ms]."""
         return (self.steps(start, n_steps) - self.istep / 2.0) * self.dt
 
-    def filter(self, leaves):
+    def fir_filter(self, leaves):
         """The mean of a period."""
         return self.istep, jnp.ones(1)
 
-    def spatial(self, watched):
+    def spatial_covariance(self, watched):
         """Of the sensors, without their noise."""
         n_node = self.gain.shape[1]
         modes = np.ones((1, watched.shape[0] // (len(self.voi) * n_node)))
         return self._less_reference(_through(np.kron(np.eye(len(self.voi)), np.kron(self.gain, modes)), watched))
 
-    def covariance(self, watched, leaves):
+    def sample_covariance(self, watched, leaves):
         """Of the sensors, and of their noise."""
-        signal = self.spatial(watched)
+        signal = self.spatial_covariance(watched)
         if self.coloured is None:
             return signal
         variance = self.dt**2 / jnp.reshape(leaves.obsnoise.ntau, ()) if self.coloured else self.dt
@@ -280,7 +280,7 @@ class Projection(Monitor):
         if not self.coloured:
             return self.dt**0.5 * node.draws, node
         eta = jnp.broadcast_to(node.eta, node.draws.shape[1:])
-        series, eta = noise.coloured(eta, jnp.reshape(node.ntau, ()), node.draws, self.dt)
+        series, eta = noise.coloured_noise(eta, jnp.reshape(node.ntau, ()), node.draws, self.dt)
         return series, node.replace(eta=eta)
 
 
@@ -331,7 +331,7 @@ class Bold(Monitor):
         """The same monitor of a signal that has one sample for ``n`` steps, a divisor of the interim period."""
         return replace(self, pooled=n)
 
-    def filter(self, leaves):
+    def fir_filter(self, leaves):
         """The hemodynamic response to interim means."""
         hrf = _numbers(leaves.hrf_kernel)
         taps = self._kernel(hrf, leaves.stock.dtype)

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..runtime.processes import Portable
+from ..persistence import serialisable
+from ..runtime.processes import PicklableMixin
 
 
+@serialisable
 class NumpyStream:
     """TVB's own stream, replayed: legacy numpy normals, in the order in which TVB takes them.
 
@@ -19,7 +21,7 @@ class NumpyStream:
     """
 
     # What comes of drawing is no part of what the stream is.
-    _passing = ("_standing",)
+    _transient = ("_standing",)
 
     def __init__(self, random_state, first_step):
         self._start = first_step, random_state.get_state()
@@ -44,12 +46,12 @@ class NumpyStream:
             Where no run of this stream ended at ``step``.
         """
         random = np.random.RandomState()
-        random.set_state(self.at(step))
+        random.set_state(self.state_at(step))
         draws = random.normal(size=shape)
         self._standing[stop] = random.get_state()
         return draws
 
-    def at(self, step):
+    def state_at(self, step):
         """State of the numpy stream (as of RandomState.get_state) after ``step``."""
         if step not in self._standing:
             raise ValueError(
@@ -70,7 +72,8 @@ class NumpyStream:
         return hash(self._key())
 
 
-class KeyStream(Portable):
+@serialisable
+class KeyStream(PicklableMixin):
     """Fresh noise from a JAX key, without TVB: each run folds in the step where it starts.
 
     Parameters
@@ -98,7 +101,7 @@ class KeyStream(Portable):
         return hash(self._key())
 
 
-def amplitude(nsig, dt):
+def noise_amplitude(nsig, dt):
     """Standard deviation of the noise of one step, sqrt(2 nsig dt); its derivative is 0, not infinite, at nsig = 0.
 
     Parameters
@@ -116,7 +119,7 @@ def amplitude(nsig, dt):
     return jnp.where(noisy, jnp.sqrt(2.0 * dt * jnp.where(noisy, nsig, 1.0)), jnp.where(nsig == 0.0, 0.0, jnp.nan))
 
 
-def coloured(eta, ntau, draws, dt):
+def coloured_noise(eta, ntau, draws, dt):
     r"""Exponentially correlated noise of a run from standard normal draws, and where it stands after it.
 
     Parameters

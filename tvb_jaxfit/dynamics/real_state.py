@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..checks.arrays import real_array
-from ..parameters import path_name, plain
+from ..parameters import path_name, strip_parameters
 
 
 def real_state(state):
@@ -35,13 +35,13 @@ def real_state(state):
                 problems.append(str(error))
         return leaf
 
-    state = jax.tree_util.tree_map_with_path(real, plain(state))
+    state = jax.tree_util.tree_map_with_path(real, strip_parameters(state))
     if problems:
         raise ValueError(" ".join(problems))
     return state
 
 
-def refuse_rounding(state, owner):
+def refuse_lost_precision(state, owner):
     """Raise RuntimeError where a state is in double precision and 64-bit mode is off: JAX would round it.
 
     Parameters

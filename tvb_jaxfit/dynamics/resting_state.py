@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from .monitors import Bold
 
 
-def at_rest(simulate, state, x):
+def resting_state(simulate, state, x):
     """State that has always been at x: its history, and what Bold monitors keep of it.
 
     Parameters
@@ -19,7 +19,7 @@ def at_rest(simulate, state, x):
     -------
     State
     """
-    past, seen = state.initial_conditions, simulate.observed(x[None])
+    past, seen = state.initial_conditions, simulate.observe(x[None])
     monitors = [
         leaves.replace(stock=jnp.broadcast_to(monitor.watch(seen), leaves.stock.shape).astype(leaves.stock.dtype))
         if isinstance(monitor, Bold)

@@ -9,10 +9,10 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 
-from ..runtime.processes import Portable, refuse_forked
+from ..runtime.processes import PicklableMixin, refuse_forked
 from ..runtime.programs import Program
 from .adjoint import block_sizes, simulate_steps
-from .buffers import check_stocks
+from .buffers import check_buffers
 from .monitors import Monitor, summary
 from .real_state import real_state
 from .step import Step, coupling_series
@@ -21,7 +21,7 @@ _PRECISIONS = {True: "double", False: "single"}
 
 
 @jax.tree_util.register_pytree_node_class
-class Result(Portable):
+class Result(PicklableMixin):
     """Samples of one run: unpacks as the result of ``sim.run()``, one (time, data) a monitor.
 
     Attributes
@@ -88,7 +88,7 @@ class Simulate:
     n_steps : int
     dt : float
         [ms]
-    observed : callable
+    observe : callable
         States (n_steps, n_var, n_node, n_mode) to what monitors see of them.
     description : str
         One line for people.
@@ -104,7 +104,7 @@ class Simulate:
     """
 
     # How it is made again is no part of what it is.
-    _passing = ("recipe", "_x64", "_is_loaded")
+    _transient = ("recipe", "_x64", "_is_loaded")
 
     step: Step
     constants: Callable
@@ -112,7 +112,7 @@ class Simulate:
     monitors: tuple[Monitor, ...]
     n_steps: int
     dt: float
-    observed: Callable
+    observe: Callable
     description: str = field(repr=False)
     # Of what was changed by `dataclasses.replace` there is none.
     recipe: Callable | None = field(init=False, default=None, repr=False)
@@ -160,7 +160,7 @@ class Simulate:
     def _run(self):
         # Of a copy: JAX keeps what it made of a function until the function is gone, and would so keep it for ever
         # where what it made holds this one.
-        return Program(replace(self)._run_plain)
+        return Program(replace(self)._simulate_state)
 
     @property
     def _cycle(self):
@@ -199,16 +199,16 @@ class Simulate:
             )
         return contextlib.nullcontext() if expected == jax.config.jax_enable_x64 else jax.enable_x64(expected)
 
-    def only(self, index):
+    def with_monitor(self, index):
         """The same simulator with one monitor alone."""
         alone = replace(self, monitors=self.monitors[index : index + 1])
         return (
             alone
             if self.recipe is None
-            else alone.made_by(replace(self.recipe, monitor=index), self._x64, self._is_loaded)
+            else alone.with_factory(replace(self.recipe, monitor=index), self._x64, self._is_loaded)
         )
 
-    def made_by(self, recipe, x64=None, is_loaded=False):
+    def with_factory(self, recipe, x64=None, is_loaded=False):
         """The same one, to be made again by a recipe; prepared in a precision."""
         new = replace(self)
         vars(new).update(recipe=recipe, _x64=x64, _is_loaded=is_loaded)
@@ -236,12 +236,12 @@ class Simulate:
     def __deepcopy__(self, memo):
         return self
 
-    def _run_plain(self, state):
+    def _simulate_state(self, state):
         start = state.current_step
         weights, past = state.connectivity.weights, state.initial_conditions
         theta = self.constants(state)
         inputs, integrator = self.inputs(state)
-        check_stocks(self.step, self.monitors, self.n_steps, state)
+        check_buffers(self.step, self.monitors, self.n_steps, state)
         wanted = [self._summary(monitor, start, past) for monitor in self.monitors]
 
         size = math.gcd(*block_sizes(self.n_steps, past))
@@ -249,8 +249,8 @@ class Simulate:
         needed = [monitor.needs(leaves, start, self.n_steps, size) for monitor, leaves in pairs]
 
         def take(needed, states):
-            seen = self.observed(states)
-            whole = states if any(monitor.of_coupling for monitor in self.monitors) else None
+            seen = self.observe(states)
+            whole = states if any(monitor.observes_coupling for monitor in self.monitors) else None
             parts = [None if of is None else m.parts(of, seen) for m, of in zip(self.monitors, needed, strict=True)]
             return {key: summary(*key, seen) for key in dict.fromkeys(wanted)}, parts, whole
 
@@ -259,7 +259,7 @@ class Simulate:
         coupling = None if states is None else coupling_series(self.step, theta, weights, past, states)
         samples = []
         for monitor, leaves, (kind, n), *more in zip(self.monitors, state.monitors, wanted, needed, parts, strict=True):
-            observed = coupling if monitor.of_coupling else taken[kind, n]
+            observed = coupling if monitor.observes_coupling else taken[kind, n]
             more = () if more[1] is None else more
             samples.append(monitor.coarse(n).sample(leaves, observed, start // n, *more))
         after = state.replace(
@@ -275,7 +275,7 @@ class Simulate:
         kind, n = monitor.window
         # A mean that is begun or left unfinished keeps its single steps in the monitor's stock.
         unfinished = kind == "mean" and (start % n or self.n_steps % n)
-        if monitor.of_coupling or unfinished:
+        if monitor.observes_coupling or unfinished:
             return kind, 1
         return kind, math.gcd(n, start, self.n_steps, *block_sizes(self.n_steps, past))
 

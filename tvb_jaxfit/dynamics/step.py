@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..jaxpr.linear_map import linear
+from ..jaxpr.linear_map import linear_call
 
 # Columns up to which a matrix times each by itself is faster than times all of them.
 _FEW = 4
@@ -31,7 +31,7 @@ class Step:
     local : callable
         (theta, x, c, u) to x': states (n_var, n_node, n_mode), coupling (n_cvar, n_node, n_mode), and what enters at
         each step (noise, stimulus) as a dict of arrays with the node axis second to last. No node looks at another,
-        unless ``mixes``.
+        unless ``is_nonlocal``.
     cvar : tuple of int
         The coupling variables: rows of the state that other nodes see.
     post : callable
@@ -39,16 +39,16 @@ class Step:
         own coupling variables y (n_cvar, n_node, n_mode).
     channels : callable or None
         (theta, y) to what each node sends, (n_channel, n_node, n_mode); None where it sends y as it is.
-    pairs : callable or None
+    pairwise : callable or None
         (theta, weights, y_i, y_j) to s, for couplings that do not split into channels: y_j (target, n_cvar, source,
         n_mode) is what each target sees of each source.
     delays : ndarray of int, shape (n_node, n_node), or None
         Steps from source to target, [target, source]; None where there are none.
-    connected : ndarray of bool, shape (n_node, n_node), or None
-        Pairs [target, source] that it pays to look at alone, as long as no other has a weight (see `skipping`).
-    mixes : bool
+    sparsity_mask : ndarray of bool, shape (n_node, n_node), or None
+        Pairs [target, source] that it pays to look at alone, as long as no other has a weight (see `sparsity_mask`).
+    is_nonlocal : bool
         Whether nodes meet in ``local``, too.
-    alike : bool
+    is_homogeneous : bool
         Whether ``local`` and ``post`` are the same for every node, but for its constants: they may then be given
         several samples as one of so many times more nodes.
 
@@ -62,11 +62,11 @@ class Step:
     cvar: tuple[int, ...]
     post: Callable[[Theta, Any, Any], Any]
     channels: Callable[[Theta, Any], Any] | None = None
-    pairs: Callable[[Theta, Any, Any, Any], Any] | None = None
+    pairwise: Callable[[Theta, Any, Any, Any], Any] | None = None
     delays: np.ndarray | None = None
-    connected: np.ndarray | None = None
-    mixes: bool = False
-    alike: bool = True
+    sparsity_mask: np.ndarray | None = None
+    is_nonlocal: bool = False
+    is_homogeneous: bool = True
 
     @property
     def horizon(self):
@@ -76,25 +76,25 @@ class Step:
     @property
     def is_local(self):
         """Whether nodes are alike and meet in sums of channels alone: the Jacobians of a step are node-local."""
-        return self.pairs is None and self.alike and not self.mixes
+        return self.pairwise is None and self.is_homogeneous and not self.is_nonlocal
 
-    def own(self, x):
+    def coupling_variables(self, x):
         """Coupling variables of the state x, (..., n_var, n_node, n_mode) to (..., n_cvar, n_node, n_mode)."""
         if self.cvar == tuple(range(x.shape[-3])):
             return x
         return jnp.stack([jax.lax.index_in_dim(x, i, x.ndim - 3, keepdims=False) for i in self.cvar], axis=-3)
 
-    def sent(self, theta, x):
+    def source_output(self, theta, x):
         """What each node sends of itself at state x: its channels."""
-        y = self.own(x)
+        y = self.coupling_variables(x)
         return y if self.channels is None else self.channels(theta, y)
 
-    def from_sum(self, theta, x, s, u):
+    def next_state(self, theta, x, s, u):
         """Next state from the sums s."""
-        return self.local(theta, x, self.post(theta, s, self.own(x)), u)
+        return self.local(theta, x, self.post(theta, s, self.coupling_variables(x)), u)
 
 
-def skipping(weights, delays):
+def sparsity_mask(weights, delays):
     """Pairs that it pays to look at alone, or None where to look at all costs less.
 
     Parameters
@@ -130,7 +130,7 @@ class Network:
         [target, source].
     delays : ndarray of int or None
         As in `Step`.
-    connected : ndarray of bool, optional
+    sparsity_mask : ndarray of bool, optional
         Pairs to look at; all by default.
     forward : bool
         False for the reverse pass, in which targets send to sources, from later to earlier.
@@ -243,7 +243,7 @@ def _exchange(horizon, delays, sources, sent, ring, time):
         return jnp.swapaxes(of_sent.reshape(n_channel, n_mode, n_node), 1, 2), of_ring
 
     seen = jax.ShapeDtypeStruct((*like.shape[::2], *sources.shape), like.dtype)
-    return linear(forward, transpose, [jnp.asarray(time, jnp.int32)], [sent, ring], [seen, whole])
+    return linear_call(forward, transpose, [jnp.asarray(time, jnp.int32)], [sent, ring], [seen, whole])
 
 
 def _put(horizon, sent, ring, time):
@@ -267,32 +267,27 @@ def _looked_up(horizon, delays, sources, sent, time):
     return first.reshape(n_channel, n_mode, 1, 1) + place[None, None]
 
 
-def sums(step, theta, weights, network, ring, x, time):
+def coupling_input(step, theta, weights, network, ring, x, time):
     """What the coupling makes of the network at a time, s of `Step`, and the ring with what is sent at that time.
 
     The ring is written first and then read. The other way round, XLA copies all of it where what is sent does not
     depend on what was read.
     """
-    sent = send(step, theta, x)
-    if step.pairs is None:
+    sent = step.source_output(theta, x)
+    if step.pairwise is None:
         return network.sum(sent, ring, time)
     seen, ring = network.pairs(sent, ring, time)
-    return step.pairs(theta, weights, step.own(x), seen), ring
+    return step.pairwise(theta, weights, step.coupling_variables(x), seen), ring
 
 
-def start(step, theta, weights, past, connected=None, time=0):
+def start_network(step, theta, weights, past, connected=None, time=0):
     """Network, and the ring of a run that begins at a time: past (horizon, n_var, n_node, n_mode) in order of time."""
     network = Network(weights, step.delays, connected)
     if step.delays is None:
         return network, None
-    sent = jax.vmap(partial(send, step, theta))(past)
+    sent = jax.vmap(partial(step.source_output, theta))(past)
     # Without the sample that the first step itself puts there: see `_exchange`.
     return network, network.put(network.ring(sent), time, jnp.zeros_like(sent[0]))
-
-
-def send(step, theta, x):
-    """What a node puts on its way: its channels; its coupling variables where pairs are looked at."""
-    return step.own(x) if step.pairs is not None else step.sent(theta, x)
 
 
 def coupling_series(step, theta, weights, past, states):
@@ -311,11 +306,11 @@ def coupling_series(step, theta, weights, past, states):
     -------
     Array, shape (n_steps, n_cvar, n_node, n_mode)
     """
-    network, ring = start(step, theta, weights, past, time=1)
+    network, ring = start_network(step, theta, weights, past, time=1)
 
     def body(ring, at):
         time, x = at
-        s, ring = sums(step, theta, weights, network, ring, x, time)
-        return ring, step.post(theta, s, step.own(x))
+        s, ring = coupling_input(step, theta, weights, network, ring, x, time)
+        return ring, step.post(theta, s, step.coupling_variables(x))
 
     return jax.lax.scan(body, ring, (1 + jnp.arange(states.shape[0]), states))[1]

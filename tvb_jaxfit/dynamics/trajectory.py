@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .step import Step, start, sums
+from .step import Step, coupling_input, start_network
 
 
 def whole(taking, states):
@@ -106,8 +106,8 @@ def run_block(step, network, theta, weights, begin, times, inputs, keep_sums=Fal
         variables, ring = carry
         time, u = at
         x = jnp.stack(variables)
-        s, ring = sums(step, theta, weights, network, ring, x, time)
-        new = rows(step.from_sum(theta, x, s, u))
+        s, ring = coupling_input(step, theta, weights, network, ring, x, time)
+        new = rows(step.next_state(theta, x, s, u))
         return (new, ring), (new, s if keep_sums else None)
 
     x, ring = begin
@@ -179,7 +179,7 @@ def run(blocks, theta, weights, past, inputs, taking=(), keep=False):
     if blocks.step.is_local and blocks.n_piece == 1 and (keep or takes_all):
         # All states lie in memory in any case: each is written where it stays. Not where autodiff runs blocks again.
         blocks = blocks.as_one
-    network, ring = start(blocks.step, theta, weights, past, blocks.connected)
+    network, ring = start_network(blocks.step, theta, weights, past, blocks.connected)
     latest = None
     if blocks.step.horizon > 1:
         latest = jnp.zeros((blocks.n_last, blocks.size, *past.shape[1:]), past.dtype)
@@ -220,7 +220,7 @@ def scan_steps(step, n_steps, theta, weights, past, inputs):
     -------
     Array, shape (n_steps, n_var, n_node, n_mode)
     """
-    network, ring = start(step, theta, weights, past)
+    network, ring = start_network(step, theta, weights, past)
     times = jnp.arange(n_steps, dtype=jnp.int32)
     _, after, _ = run_block(step, network, theta, weights, (past[-1], ring), times, inputs)
     return jnp.stack(after, axis=1)

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checks.options import shown
+from ..checks.options import short_repr
+from ..persistence import serialisable
 from .target import match_target
 
 _MEANS = ("mean", "trained on", "held out")
 _MOST_HALVES = 100
 
 
+@serialisable
 @dataclass(frozen=True)
 class Targets:
     """Empirical FC that scores are made with, by name.
@@ -34,15 +36,15 @@ class Targets:
     held_out: tuple[str, ...] = ()
 
     @property
-    def main(self):
+    def primary(self):
         """Name of the target that counts: what was held out, or the mean of the sessions, or the only one."""
         return list(self.matrices)[-1]
 
     def __repr__(self):
-        return f"Targets: {', '.join(self.matrices)} ({len(self.matrices[self.main])} regions)"
+        return f"Targets: {', '.join(self.matrices)} ({len(self.matrices[self.primary])} regions)"
 
 
-def named_targets(target, region_labels, trained_on=None, missing="refuse"):
+def named_targets(target, region_labels, training_sessions=None, missing="refuse"):
     """Targets in the order of the regions; see `evaluate` for what they may be.
 
     Raises
@@ -53,8 +55,10 @@ def named_targets(target, region_labels, trained_on=None, missing="refuse"):
     """
     keyed = _keyed(target)
     if keyed is None:
-        if trained_on is not None:
-            raise ValueError("trained_on: there is one target alone, so that nothing is held out. Give the sessions.")
+        if training_sessions is not None:
+            raise ValueError(
+                "training_sessions: there is one target alone, so that nothing is held out. Give the sessions."
+            )
         return Targets({"target": match_target(target, region_labels, missing)})
     matrices = {}
     for name, matrix in keyed.values():
@@ -66,14 +70,16 @@ def named_targets(target, region_labels, trained_on=None, missing="refuse"):
             raise ValueError(f"{name}: {error}") from error
     sessions, held_out = tuple(matrices), ()
     means = {"mean": sessions}
-    if trained_on is not None:
-        chosen = [trained_on] if isinstance(trained_on, (str, int, np.integer)) else list(trained_on)
+    if training_sessions is not None:
+        chosen = (
+            [training_sessions] if isinstance(training_sessions, (str, int, np.integer)) else list(training_sessions)
+        )
         unknown = [key for key in chosen if key not in keyed]
         trained = tuple(keyed[key][0] for key in dict.fromkeys(chosen) if key in keyed)
         held_out = tuple(name for name in sessions if name not in trained)
         if unknown or not trained or not held_out:
             raise ValueError(
-                f"trained_on: {trained_on!r}; give some of {', '.join(map(repr, keyed))}, and not all of them."
+                f"training_sessions: {training_sessions!r}; give some of {', '.join(map(repr, keyed))}, and not all of them."
             )
         means |= {"trained on": trained, "held out": held_out}
     matrices |= {name: _mean([matrices[one] for one in members]) for name, members in means.items()}
@@ -138,13 +144,13 @@ def correlation(a, b, among=None):
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def structural(weights, target):
+def structural_baseline(weights, target):
     """SC-FC baseline: correlation of the mean of the weights and their transpose with a target, off the diagonal."""
     weights = np.asarray(weights, float)
     return correlation((weights + weights.T) / 2.0, target)
 
 
-def ceiling(targets):
+def noise_ceiling(targets):
     """How well sessions agree with each other, which no model of all of them can be asked to exceed.
 
     Parameters
@@ -200,7 +206,7 @@ def _halves(n):
     return [random.permutation(n)[: n // 2] for _ in range(_MOST_HALVES)]
 
 
-def blocks(groups, n_node):
+def region_blocks(groups, n_node):
     """Which pairs of regions lie within a group or between two.
 
     Parameters
@@ -220,7 +226,7 @@ def blocks(groups, n_node):
         Another number of groups than of regions.
     """
     if isinstance(groups, str) or not hasattr(groups, "__iter__"):
-        raise ValueError(f"groups: {shown(groups)}; give a list with the group of each of the {n_node} regions.")
+        raise ValueError(f"groups: {short_repr(groups)}; give a list with the group of each of the {n_node} regions.")
     groups = np.asarray([str(group) for group in groups])
     if len(groups) != n_node:
         raise ValueError(f"groups: {len(groups)} for {n_node} regions; give the group of each region.")

@@ -6,15 +6,15 @@ import numpy as np
 from ..dynamics.monitors import Bold
 from ..errors import FitFailed
 from ..observation import compute_fc
-from ..parameters import plain
-from ..translate.divergence import divergence_of
-from .fc_monitor import name_of
+from ..parameters import strip_parameters
+from ..translate.divergence import find_divergence
+from .fc_monitor import monitor_label
 
 # A signal that varies by no more than so many units in its last place is constant: what varies is rounding.
 _ULPS = 16
 
 
-def why_no_fc(sim, simulate, state, monitor, skip_t, index=None):
+def explain_no_fc(sim, simulate, state, monitor, skip_t, index=None):
     """Why the run from a state has no FC.
 
     Parameters
@@ -38,12 +38,12 @@ def why_no_fc(sim, simulate, state, monitor, skip_t, index=None):
     result = simulate(state)
     signal = np.asarray(result.data[monitor])[:, 0, :, 0]
     recorder, index = simulate.monitors[monitor], monitor if index is None else index
-    return why_of_signal(
-        sim, recorder, index, (result.time[monitor], signal), skip_t, lambda: divergence_of(sim, simulate, state)
+    return explain_signal(
+        sim, recorder, index, (result.time[monitor], signal), skip_t, lambda: find_divergence(sim, simulate, state)
     )
 
 
-def fc_or_why(sim, simulate, state, monitor, skip_t):
+def fc_or_explanation(sim, simulate, state, monitor, skip_t):
     """FC of the run from a state (plain); ValueError with the reason where it has none.
 
     Parameters
@@ -51,19 +51,19 @@ def fc_or_why(sim, simulate, state, monitor, skip_t):
     sim : tvb.simulator.simulator.Simulator or None
         Its names of variables and regions, where there is one.
     simulate, state, monitor, skip_t
-        As for `why_no_fc`.
+        As for `explain_no_fc`.
     """
     try:
         return compute_fc(simulate(state).data[monitor], skip_t)
     except ValueError as error:
         if sim is None:
             raise
-        why = why_no_fc(sim, simulate, state, monitor, skip_t)
+        why = explain_no_fc(sim, simulate, state, monitor, skip_t)
         raise ValueError(f"{error} {why}".rstrip()) from error
 
 
-def why_of_signal(sim, recorder, index, samples, skip_t, find):
-    """Why samples have no FC: sentences, see `why_no_fc`.
+def explain_signal(sim, recorder, index, samples, skip_t, find):
+    """Why samples have no FC: sentences, see `explain_no_fc`.
 
     Parameters
     ----------
@@ -77,27 +77,27 @@ def why_of_signal(sim, recorder, index, samples, skip_t, find):
     find : callable
         No arguments to the `Divergence` of the run, or None.
     """
-    (time, signal), labels, name = samples, _labels(sim), name_of(recorder, index)
+    (time, signal), labels, name = samples, _labels(sim), monitor_label(recorder, index)
     if np.isfinite(signal[skip_t:]).all():
         return _why_constant(name, signal, skip_t, labels)
     states = _of_states(find(), recorder.dt, isinstance(recorder, Bold))
     return f"{name}: {_first_sample(signal, time, labels)}. {states}"
 
 
-def why_not_finite(sim, simulate, state, monitor, skip_t, loss, target, penalty):
-    """Why the loss of a fit, or its gradient, is not finite at a state: sentences, see `why_no_fc`.
+def explain_not_finite(sim, simulate, state, monitor, skip_t, loss, target, penalty):
+    """Why the loss of a fit, or its gradient, is not finite at a state: sentences, see `explain_no_fc`.
 
     Parameters
     ----------
     sim, simulate, state, monitor, skip_t
-        As for `why_no_fc`.
+        As for `explain_no_fc`.
     loss : callable
         (fc, target) to a scalar.
     target : ndarray
     penalty : callable
         State (plain) to a scalar.
     """
-    why = why_no_fc(sim, simulate, state, monitor, skip_t)
+    why = explain_no_fc(sim, simulate, state, monitor, skip_t)
     if why:
         return why
     fc = compute_fc(simulate(state).data[monitor], skip_t)
@@ -111,18 +111,18 @@ def why_not_finite(sim, simulate, state, monitor, skip_t, loss, target, penalty)
     )
 
 
-def refuse_constant(sim, simulate, state, monitor, skip_t):
+def refuse_constant_signal(sim, simulate, state, monitor, skip_t):
     """Raise FitFailed where noise does not reach what is recorded, and it is constant: before a gradient is compiled.
 
     Nothing is run where noise reaches every variable of every region.
     """
-    state = plain(state)
+    state = strip_parameters(state)
     if "noise" in state.integrator and np.all(np.asarray(state.integrator.noise.nsig) > 0.0):
         return
     signal = np.asarray(simulate(state).data[monitor])[:, 0, :, 0]
     # Of one that is not finite, the first loss tells more: it sees the noise of the fit.
     if np.isfinite(signal[skip_t:]).all():
-        why = _why_constant(name_of(simulate.monitors[monitor], monitor), signal, skip_t, _labels(sim))
+        why = _why_constant(monitor_label(simulate.monitors[monitor], monitor), signal, skip_t, _labels(sim))
         if why:
             raise FitFailed(f"fit: {why}")
 

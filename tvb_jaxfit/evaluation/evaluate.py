@@ -9,12 +9,12 @@ from ..checks import options as allowed
 from ..checks.options import check
 from ..loss import MISSING, rmse
 from ..observation import compute_fc
-from ..parameters import plain
+from ..parameters import strip_parameters
 from ..runtime.processes import refuse_forked
-from ..runtime.progress import announced, progress_bar
+from ..runtime.progress import progress_bar, status_line
 from ..state import State
-from . import baselines as yardsticks
-from .fc_monitor import transient
+from . import baselines
+from .fc_monitor import transient_samples
 from .scores import Evaluation
 
 
@@ -37,8 +37,8 @@ def resample(state, key):
     ValueError
         Where the simulator draws no noise.
     """
-    check("resample", state=(state, allowed.a(State)), key=(key, allowed.key))
-    state = plain(state)
+    check("resample", state=(state, allowed.instance(State)), key=(key, allowed.random_key))
+    state = strip_parameters(state)
     if "noise" not in state.integrator:
         raise ValueError("resample: the integrator is deterministic; there is no noise to draw.")
     noise = state.integrator.noise
@@ -49,7 +49,7 @@ def resample(state, key):
 
 
 def evaluate(
-    what,
+    simulator_or_fit,
     target=None,
     *,
     n_seeds=8,
@@ -57,10 +57,10 @@ def evaluate(
     skip_t=None,
     monitor=None,
     seed=0,
-    tvb=False,
+    n_tvb=False,
     window=None,
-    groups=None,
-    trained_on=None,
+    region_groups=None,
+    training_sessions=None,
     state=None,
     progress=True,
     missing="refuse",
@@ -69,7 +69,7 @@ def evaluate(
 
     Parameters
     ----------
-    what : tvb.simulator.simulator.Simulator or FitResult
+    simulator_or_fit : tvb.simulator.simulator.Simulator or FitResult
         Not modified. Of a fit: its best state, target, monitor, skip_t and length, unless others are given.
     target : optional
         Empirical FC: array_like or pandas.DataFrame of shape (n_node, n_node), or the path of a file (`load_fc`); or
@@ -83,16 +83,16 @@ def evaluate(
         As for `fit`.
     seed : int, optional
         What the seeds of the runs come from: the first runs are the same however many there are.
-    tvb : bool or int, optional
+    n_tvb : bool or int, optional
         Whether TVB itself runs, too, from the same state: as many runs (True: ``n_seeds``) with these seeds of its own
         random stream. At thousands of steps a second, that may take a while.
     window : float, optional
         [ms] Also score the FC of consecutive windows of this length, averaged over the windows of a run, as FC of short
         recordings is compared with; what is left at the end is not used.
-    groups : sequence, shape (n_node,), optional
+    region_groups : sequence, shape (n_node,), optional
         Group of each region, for r by block of the matrix; by default hemispheres, where ``connectivity.hemispheres``
         says which or TVB can tell from the labels.
-    trained_on : int, str, or sequence of them, optional
+    training_sessions : int, str, or sequence of them, optional
         Of several sessions, the index (of a dict: the name) of those that the fit was made with. Then the mean of the
         others, held out, is the target that counts; else the mean of all.
     state : State, optional
@@ -124,52 +124,54 @@ def evaluate(
     runs to be independent. They are done one after the other: memory is that of one.
     """
     from ..fitting.fit import FitResult
-    from .runs import runs_of, runs_of_fit
+    from .runs import prepare_runs, prepare_runs_of_fit
 
     refuse_forked("evaluate")
     check(
         "evaluate",
-        n_seeds=(n_seeds, allowed.whole(1)),
+        n_seeds=(n_seeds, allowed.integer(1)),
         simulation_length=(simulation_length, allowed.optional(allowed.number(above=0.0))),
-        skip_t=(skip_t, allowed.optional(allowed.whole(0))),
-        monitor=(monitor, allowed.optional(allowed.whole(0))),
-        seed=(seed, allowed.whole(0)),
-        tvb=(tvb, allowed.either(allowed.flag, allowed.whole(0))),
+        skip_t=(skip_t, allowed.optional(allowed.integer(0))),
+        monitor=(monitor, allowed.optional(allowed.integer(0))),
+        seed=(seed, allowed.integer(0)),
+        n_tvb=(n_tvb, allowed.either(allowed.boolean, allowed.integer(0))),
         window=(window, allowed.optional(allowed.number(above=0.0))),
-        state=(state, allowed.optional(allowed.a(State))),
-        progress=(progress, allowed.flag),
+        state=(state, allowed.optional(allowed.instance(State))),
+        progress=(progress, allowed.boolean),
         missing=(missing, MISSING),
     )
     n_seeds, seed = int(n_seeds), int(seed)
-    n_tvb = n_seeds if tvb is True else int(tvb)
-    result = what if isinstance(what, FitResult) else None
+    n_tvb = n_seeds if n_tvb is True else int(n_tvb)
+    result = simulator_or_fit if isinstance(simulator_or_fit, FitResult) else None
     if result is None and target is None:
         raise ValueError("evaluate: a simulator has no target of its own. Give the empirical FC.")
-    with announced("evaluate: translating the simulator", progress):
-        runs = (runs_of if result is None else runs_of_fit)(what, state, monitor, simulation_length)
+    with status_line("evaluate: translating the simulator", progress):
+        runs = (prepare_runs if result is None else prepare_runs_of_fit)(
+            simulator_or_fit, state, monitor, simulation_length
+        )
     if skip_t is None:
         as_fitted = result is not None and runs.monitor == result.monitor
-        skip_t = result.skip_t if as_fitted else transient(runs.simulate.monitors[0], runs.state.monitors[0])
+        skip_t = result.skip_t if as_fitted else transient_samples(runs.simulate.monitors[0], runs.state.monitors[0])
     skip_t = int(skip_t)
     n_window = _samples_of(window, runs, skip_t)
     # As it was before the fit: weights may have been fitted.
-    connectivity = runs.sim.connectivity if result is None else result.sim.connectivity
+    connectivity = runs.sim.connectivity if result is None else result.simulator.connectivity
     if target is None:
         target, missing = result.target, "ignore"
-    targets = yardsticks.named_targets(target, connectivity.region_labels, trained_on, missing)
-    groups = yardsticks.hemispheres(runs.sim.connectivity) if groups is None else groups
-    among = {} if groups is None else yardsticks.blocks(groups, len(connectivity.weights))
+    targets = baselines.named_targets(target, connectivity.region_labels, training_sessions, missing)
+    groups = baselines.hemispheres(runs.sim.connectivity) if region_groups is None else region_groups
+    among = {} if groups is None else baselines.region_blocks(groups, len(connectivity.weights))
 
     seeds = [int(word) for word in np.random.SeedSequence(seed).generate_state(max(n_seeds, n_tvb)) >> 1]
     rows, fc, failed, interrupted = [], {}, {}, False
     try:
-        for simulator, run, n in (("JAX", runs.in_jax, n_seeds), ("TVB", runs.in_tvb, n_tvb)):
+        for simulator, run, n in (("JAX", runs.run_jax, n_seeds), ("TVB", runs.run_tvb, n_tvb)):
             total = n * runs.simulate.n_steps
             with progress_bar(simulator, "step", total, progress and n > 0, unit_scale=True) as bar:
                 for one in seeds[:n]:
                     signal = run(one, bar.update)
                     whole, windows, why = _fc_of(signal, skip_t, n_window)
-                    why = why and f"{why} {runs.why_no_fc(simulator, one, signal, skip_t)}".rstrip()
+                    why = why and f"{why} {runs.explain_no_fc(simulator, one, signal, skip_t)}".rstrip()
                     rows += [
                         {"simulator": simulator, "seed": one, "target": name} | _scores(whole, windows, matrix, among)
                         for name, matrix in targets.matrices.items()
@@ -190,12 +192,13 @@ def evaluate(
         targets=targets,
         rows=rows,
         fc={simulator: np.array(matrices) for simulator, matrices in fc.items()},
-        training=None if result is None or state is not None else _training(result),
-        validation=None if result is None or state is not None else _validation(result),
-        baseline={
-            name: yardsticks.structural(connectivity.weights, matrix) for name, matrix in targets.matrices.items()
+        training_scores=None if result is None or state is not None else _training(result),
+        validation_scores=None if result is None or state is not None else _validation(result),
+        structural_baseline={
+            name: baselines.structural_baseline(connectivity.weights, matrix)
+            for name, matrix in targets.matrices.items()
         },
-        ceiling=yardsticks.ceiling(targets),
+        noise_ceiling=baselines.noise_ceiling(targets),
         failed=failed,
         interrupted=interrupted,
     )
@@ -236,11 +239,11 @@ def _scores(whole, windows, target, among):
     def difference(fc):
         return float(rmse(fc, target, missing="ignore"))
 
-    scores = {"r": yardsticks.correlation(whole, target), "rmse": difference(whole)}
+    scores = {"r": baselines.correlation(whole, target), "rmse": difference(whole)}
     if windows:
-        scores["window_r"] = float(np.mean([yardsticks.correlation(window, target) for window in windows]))
+        scores["window_r"] = float(np.mean([baselines.correlation(window, target) for window in windows]))
         scores["window_rmse"] = float(np.mean([difference(window) for window in windows]))
-    return scores | {f"r {name}": yardsticks.correlation(whole, target, pairs) for name, pairs in among.items()}
+    return scores | {f"r {name}": baselines.correlation(whole, target, pairs) for name, pairs in among.items()}
 
 
 def _training(result):

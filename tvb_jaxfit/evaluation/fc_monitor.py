@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from ..dynamics.monitors import Bold, Monitor, Projection
-from ..parameters import plain
+from ..parameters import strip_parameters
 
 
 def choose_monitor(monitors: tuple[Monitor, ...], wanted=None):
@@ -32,7 +32,7 @@ def choose_monitor(monitors: tuple[Monitor, ...], wanted=None):
     return candidates[0]
 
 
-def transient(monitor, leaves):
+def transient_samples(monitor, leaves):
     """Samples of a Bold monitor that see the empty part of its stock, the oldest: all of it before a first run."""
     if not isinstance(monitor, Bold):
         return 0
@@ -44,10 +44,10 @@ def transient(monitor, leaves):
 
 def is_noisy(state):
     """Whether runs from a state draw noise that has a size."""
-    return "noise" in state.integrator and bool(np.any(np.asarray(plain(state).integrator.noise.nsig) > 0.0))
+    return "noise" in state.integrator and bool(np.any(np.asarray(strip_parameters(state).integrator.noise.nsig) > 0.0))
 
 
-def name_of(monitor, index):
+def monitor_label(monitor, index):
     """How messages call a monitor."""
     return f"monitors[{index}] ({monitor.name}, every {monitor.istep * monitor.dt:g} ms)"
 
@@ -82,7 +82,7 @@ def refuse_no_fc(owner, sim, simulate, state, monitor, skip_t, index=None):
     """
     recorder, n_region = simulate.monitors[monitor], state.connectivity.weights.shape[0]
     shape = jax.eval_shape(lambda state: simulate(state).data[monitor], state).shape
-    name, problems = name_of(recorder, monitor if index is None else index), []
+    name, problems = monitor_label(recorder, monitor if index is None else index), []
     if n_region < 3:
         problems.append(
             f"connectivity: {n_region} region{'s' if n_region > 1 else ''}; the correlation of two FC needs at least 3"
@@ -125,7 +125,7 @@ def _of_shape(name, shape, n_region, sim, recorder):
 
 def _choice_of_variable(sim, recorder):
     """The line that has a monitor record one variable."""
-    shown = {} if recorder.of_coupling else dict(enumerate(sim.model.variables_of_interest))
+    shown = {} if recorder.observes_coupling else dict(enumerate(sim.model.variables_of_interest))
     rows = [f"{row}: {shown[row]}" if row in shown else str(row) for row in recorder.voi]
     kind = "RawVoi" if recorder.name == "Raw" else recorder.name
     period = "" if recorder.istep == 1 else f"period={recorder.istep * recorder.dt:g}, "

@@ -9,14 +9,14 @@ import numpy as np
 
 from ..dynamics.simulate import Simulate
 from ..errors import DomainWarning
-from ..parameters import plain
+from ..parameters import strip_parameters
 from ..state import State
 from ..translate.clone import clone, configured_clone
-from ..translate.divergence import Watch, divergence_of
+from ..translate.divergence import DivergenceWatch, find_divergence
 from ..translate.prepare import prepare
-from ..translate.random_stream import Aside
+from ..translate.random_stream import GlobalStreamGuard
 from ..writeback import write_back
-from .diagnosis import why_of_signal
+from .diagnosis import explain_signal
 from .evaluate import resample
 from .fc_monitor import choose_monitor, is_noisy, refuse_no_fc
 
@@ -58,59 +58,59 @@ class Runs:
         """Between two samples [ms]."""
         return self.simulate.monitors[0].istep * self.simulate.dt
 
-    def in_jax(self, seed, tick):
+    def run_jax(self, seed, tick):
         """Signal (n_time, n_node) on the noise of a JAX key; ``tick`` is told the steps that are done."""
         result = self.simulate(resample(self.state, jax.random.key(seed)))
         signal = np.asarray(result.data[0])
         tick(self.simulate.n_steps)
         return signal[:, 0, :, 0]
 
-    def in_tvb(self, seed, tick):
+    def run_tvb(self, seed, tick):
         """Signal of TVB's own run on a copy whose random stream starts from a seed."""
         sim, n_steps = clone(self.sim), self.simulate.n_steps
         sim.monitors = [sim.monitors[self.monitor]]
         sim.integrator.noise.random_stream.seed(seed)
         sim.simulation_length = _length(n_steps, self.simulate.dt)
-        samples, watch = [], Watch(sim)
+        samples, watch = [], DivergenceWatch(sim)
         # A user's model may draw from numpy's global stream.
-        for ((_, sample),) in Aside(sim).each(sim(n_steps=n_steps)):
+        for ((_, sample),) in GlobalStreamGuard(sim).iterate(sim(n_steps=n_steps)):
             samples.append(sample[0, :, 0])
             tick(self.simulate.monitors[0].istep)
-        self.diverged[seed] = watch.found
+        self.diverged[seed] = watch.divergence
         return np.array(samples)
 
-    def why_no_fc(self, simulator, seed, signal, skip_t):
-        """Why the run of a simulator ("JAX" or "TVB") with a seed has no FC: sentences, see `why_of_signal`."""
+    def explain_no_fc(self, simulator, seed, signal, skip_t):
+        """Why the run of a simulator ("JAX" or "TVB") with a seed has no FC: sentences, see `explain_signal`."""
         recorder = self.simulate.monitors[0]
         time = recorder.times(self.state.current_step, self.simulate.n_steps)
 
         def find():
             if simulator == "TVB":
                 return self.diverged[seed]
-            return divergence_of(self.sim, self.simulate, resample(self.state, jax.random.key(seed)))
+            return find_divergence(self.sim, self.simulate, resample(self.state, jax.random.key(seed)))
 
-        return why_of_signal(self.sim, recorder, self.monitor, (time, signal), skip_t, find)
+        return explain_signal(self.sim, recorder, self.monitor, (time, signal), skip_t, find)
 
 
-def runs_of_fit(result, state=None, monitor=None, simulation_length=None):
+def prepare_runs_of_fit(result, state=None, monitor=None, simulation_length=None):
     """Runs from the best state of a fit, or from another.
 
     Raises
     ------
     ValueError, UnsupportedComponent
-        As `runs_of`.
+        As `prepare_runs`.
     """
-    if result.sim is None:
+    if result.simulator is None:
         raise ValueError("evaluate: this FitResult holds no simulator. Give the simulator itself, and state=.")
     state = result.best if state is None else state
     monitor = result.monitor if monitor is None else monitor
     if simulation_length is None:
         # As long as the fit's: what was compiled for it does.
-        return _runs(moved(result.sim, state), result.simulate, plain(state), monitor)
-    return runs_of(result.sim, state, monitor, simulation_length)
+        return _runs(at_state(result.simulator, state), result.simulate, strip_parameters(state), monitor)
+    return prepare_runs(result.simulator, state, monitor, simulation_length)
 
 
-def runs_of(sim, state=None, monitor=None, simulation_length=None):
+def prepare_runs(sim, state=None, monitor=None, simulation_length=None):
     """Runs from where a simulator stands, or from a state of it.
 
     Raises
@@ -121,13 +121,13 @@ def runs_of(sim, state=None, monitor=None, simulation_length=None):
     UnsupportedComponent
         As `prepare`.
     """
-    sim = sim if state is None else moved(sim, state)
+    sim = sim if state is None else at_state(sim, state)
     # The draws of this key are not used: TVB's own stream would take long to draw as many.
     simulate, start = prepare(sim, simulation_length, noise=jax.random.key(0))
     return _runs(configured_clone(sim), simulate, start, monitor)
 
 
-def moved(sim, state):
+def at_state(sim, state):
     """Configured copy of a simulator, put where a state stands, with its parameters."""
     sim = configured_clone(sim)
     with warnings.catch_warnings():
@@ -145,7 +145,7 @@ def _runs(sim, simulate, state, monitor):
             "there is no fresh noise to judge it on."
         )
     if len(simulate.monitors) > 1:
-        simulate = simulate.only(monitor)
+        simulate = simulate.with_monitor(monitor)
         state = state.replace(monitors=state.monitors[monitor : monitor + 1])
     n_time = refuse_no_fc("evaluate", sim, simulate, state, 0, 0, index=monitor)
     return Runs(sim, simulate, state, monitor, n_time)

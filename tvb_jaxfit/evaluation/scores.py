@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..markup import shown_in_notebook, table
+from ..markup import notebook_html, table
+from ..persistence import serialisable
 from .baselines import Targets
 
 
+@serialisable
 @dataclass(frozen=True, repr=False)
 class Evaluation:
     """What `evaluate` found.
@@ -22,24 +24,24 @@ class Evaluation:
     window : float or None
         [ms]
     targets : Targets
-        ``targets.main`` names the one that counts.
+        ``targets.primary`` names the one that counts.
     rows : list of dict
         One for each run and target: ``simulator`` ("JAX" or "TVB"), ``seed``, ``target``, ``r``, ``rmse``, and where
         they were asked for ``window_r`` and ``window_rmse`` (means over windows) and ``r left-left``, ... for blocks.
     fc : dict of str to ndarray, shape (n_run, n_node, n_node)
         By simulator, the FC of each run; NaN where a run failed.
-    training : dict of str to float, or None
+    training_scores : dict of str to float, or None
         ``r`` and ``loss`` of a fit's best step: on the noise of that step, or by the linear response without noise;
         with the target and the loss of the fit.
-    validation : dict of str to float, or None
+    validation_scores : dict of str to float, or None
         ``r`` and ``loss`` of the same step on the noise of the validation, by whose loss the step was chosen. None of
         a fit that chose by the training.
-    baseline : dict of str to float
+    structural_baseline : dict of str to float
         By target, the correlation of the structural weights (mean of both directions) with it.
-    ceiling : dict of str to float
+    noise_ceiling : dict of str to float
         Of several sessions, how well they agree: ``"leave_one_out"`` (each with the mean of the others),
         ``"split_half"`` (reliability of their mean) and ``"trained on"`` (with held out), see
-        `tvb_jaxfit.evaluation.baselines.ceiling`.
+        `tvb_jaxfit.evaluation.baselines.noise_ceiling`.
     failed : dict of (str, int) to str
         By simulator and seed, why a run has no FC.
     interrupted : bool
@@ -59,10 +61,10 @@ class Evaluation:
     targets: Targets
     rows: list
     fc: dict
-    training: dict | None = None
-    validation: dict | None = None
-    baseline: dict = field(default_factory=dict)
-    ceiling: dict = field(default_factory=dict)
+    training_scores: dict | None = None
+    validation_scores: dict | None = None
+    structural_baseline: dict = field(default_factory=dict)
+    noise_ceiling: dict = field(default_factory=dict)
     failed: dict = field(default_factory=dict)
     interrupted: bool = False
 
@@ -87,7 +89,7 @@ class Evaluation:
         KeyError
             Where there is no such measure or target.
         """
-        target = self.targets.main if target is None else target
+        target = self.targets.primary if target is None else target
         if target not in self.targets.matrices:
             raise KeyError(f"no target {target!r}; there is: {', '.join(self.targets.matrices)}")
         rows = [row for row in self.rows if row["target"] == target and row["simulator"] == simulator]
@@ -109,7 +111,7 @@ class Evaluation:
         """Mean over the runs that did not fail; see `values`."""
         return _mean(self.values(measure, target, simulator))
 
-    def sd(self, measure="r", target=None, simulator="JAX"):
+    def std(self, measure="r", target=None, simulator="JAX"):
         """Standard deviation (n - 1) over the runs that did not fail; NaN of fewer than two."""
         return _sd(self.values(measure, target, simulator))
 
@@ -124,9 +126,9 @@ class Evaluation:
 
         return pd.DataFrame(self.rows)
 
-    def line(self):
+    def summary(self):
         """Scores on fresh noise in one line."""
-        against = "" if self.targets.main == "target" else f" against {self.targets.main}"
+        against = "" if self.targets.primary == "target" else f" against {self.targets.primary}"
         return (
             f"fresh noise: r {mean_and_sd(self.values('r'))}, RMSE {mean_and_sd(self.values('rmse'))}{against} "
             f"({runs(len(self.r))} of {seconds(self.length)})"
@@ -145,7 +147,7 @@ class Evaluation:
 
     def _repr_html_(self):
         told = f"{self.n_samples} samples of runs of {seconds(self.length)}, after {self.skip_t} left out"
-        return shown_in_notebook(
+        return notebook_html(
             f"Evaluation: {self.description}",
             f"{told}; mean ± standard deviation over noise",
             table(["", "r (off-diagonal)", "RMSE"], self.table()),
@@ -160,19 +162,21 @@ class Evaluation:
         list of (str, str, str)
         """
         rows = []
-        for name, scores in (("training", self.training), ("validation", self.validation)):
+        for name, scores in (("training", self.training_scores), ("validation", self.validation_scores)):
             if scores:
                 rows.append((name, f"{scores['r']:.4f}", f"(loss {_loss(scores['loss'])})"))
         for simulator in self.fc:
             rows += self._of(simulator)
-        name = self.targets.main
-        rows.append((f"structural weights, {name}", f"{self.baseline[name]:.4f}", ""))
+        name = self.targets.primary
+        rows.append((f"structural weights, {name}", f"{self.structural_baseline[name]:.4f}", ""))
         told = {
             "trained on": "sessions trained on, held out",
             "leave_one_out": "a session, mean of the others",
             "split_half": "mean of sessions (Spearman-Brown)",
         }
-        return rows + [(text, f"{self.ceiling[key]:.4f}", "") for key, text in told.items() if key in self.ceiling]
+        return rows + [
+            (text, f"{self.noise_ceiling[key]:.4f}", "") for key, text in told.items() if key in self.noise_ceiling
+        ]
 
     def remarks(self):
         """What is missing, in words."""
@@ -187,7 +191,7 @@ class Evaluation:
         for name in reversed(others):
             r, rmse = (self.values(measure, name, simulator) for measure in ("r", "rmse"))
             yield f"  {name}", mean_and_sd(r), mean_and_sd(rmse)
-            if name != self.targets.main:
+            if name != self.targets.primary:
                 continue
             if self.window is not None:
                 r, rmse = (self.values(measure, name, simulator) for measure in ("window_r", "window_rmse"))

@@ -8,7 +8,7 @@ import numpy as np
 from ..checks.arrays import real_array
 from ..checks.fc import asymmetry_problem, shape_problem, triangle_problem, values_doubt, values_problem
 from ..data import load_fc
-from ..errors import level_of_caller
+from ..errors import caller_stacklevel
 
 
 def match_target(target, region_labels, missing="refuse"):
@@ -41,7 +41,7 @@ def match_target(target, region_labels, missing="refuse"):
         Where rows were put into another order, or values may be p-values, weights or distances.
     """
     labels = [label.decode() if isinstance(label, bytes) else str(label) for label in region_labels]
-    target = opened(target)
+    target = read_target(target)
     if hasattr(target, "columns") and hasattr(target, "index"):
         if np.ndim(target) == 2 and len(target.index) != len(target.columns):
             raise ValueError(_misshapen(np.shape(target), len(labels), target.columns))
@@ -59,11 +59,11 @@ def match_target(target, region_labels, missing="refuse"):
     if problems:
         raise ValueError("target: " + "; ".join(problems) + ".")
     if doubt := values_doubt(given):
-        warnings.warn(f"target: {doubt}.", stacklevel=level_of_caller())
+        warnings.warn(f"target: {doubt}.", stacklevel=caller_stacklevel())
     return target
 
 
-def opened(target):
+def read_target(target):
     """Target, read where it is the path of a file."""
     return load_fc(target) if isinstance(target, (str, os.PathLike)) else target
 

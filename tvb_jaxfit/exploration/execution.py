@@ -13,9 +13,9 @@ import numpy as np
 
 from ..checks import options as allowed
 from ..checks.options import check
-from ..errors import level_of_caller
+from ..errors import caller_stacklevel
 from ..parameters import with_values
-from ..runtime.processes import Portable, refuse_forked
+from ..runtime.processes import PicklableMixin, refuse_forked
 from ..runtime.programs import Program
 from ..runtime.progress import progress_bar
 from .results import Exploration, named
@@ -26,7 +26,7 @@ from .space import Space
 _BATCH, _BATCH_OF_ACCELERATOR = 16, 4096
 
 
-class ParallelExecution(Portable):
+class ParallelExecution(PicklableMixin):
     """A loss at every point of a space, in batches of points that are compiled once and run side by side.
 
     Parameters
@@ -73,10 +73,10 @@ class ParallelExecution(Portable):
         check(
             "ParallelExecution",
             loss=(loss, allowed.function),
-            space=(space, allowed.a(Space, "such as Space(state)")),
-            n_pmap=(n_pmap, allowed.optional(allowed.whole(1))),
-            batch_size=(batch_size, allowed.optional(allowed.whole(1))),
-            progress=(progress, allowed.flag),
+            space=(space, allowed.instance(Space, "such as Space(state)")),
+            n_pmap=(n_pmap, allowed.optional(allowed.integer(1))),
+            batch_size=(batch_size, allowed.optional(allowed.integer(1))),
+            progress=(progress, allowed.boolean),
         )
         self.loss, self.space, self.progress = loss, space, progress
         is_cpu = jax.default_backend() == "cpu"
@@ -156,7 +156,7 @@ class ParallelExecution(Portable):
         vars(self).pop("_batch", None)
         warnings.warn(
             f"batch_size: the memory does not suffice for {before} points at once; {self.batch_size} at once follow.",
-            stacklevel=level_of_caller(),
+            stacklevel=caller_stacklevel(),
         )
 
     def _arguments(self, part):
@@ -190,7 +190,7 @@ class ParallelExecution(Portable):
                 return self._compiled()
             warnings.warn(
                 f"the loss does not run as a compiled batch, so its points run one by one ({_message(error)}).",
-                stacklevel=level_of_caller(),
+                stacklevel=caller_stacklevel(),
             )
 
 
@@ -219,8 +219,8 @@ class SequentialExecution:
         check(
             "SequentialExecution",
             loss=(loss, allowed.function),
-            space=(space, allowed.a(Space, "such as Space(state)")),
-            progress=(progress, allowed.flag),
+            space=(space, allowed.instance(Space, "such as Space(state)")),
+            progress=(progress, allowed.boolean),
         )
         self.loss, self.space, self.progress = loss, space, progress
 
@@ -315,5 +315,5 @@ class _Record:
         shape = self.space.shape
         values = np.full(len(self.space), np.nan) if self.values is None else self.values
         values = jax.tree.map(lambda held: held.reshape(*shape, *held.shape[1:]), values)
-        failures = [(self.space.at(index), what) for index, what in sorted(self.failed.items())]
+        failures = [(self.space.point(index), what) for index, what in sorted(self.failed.items())]
         return Exploration(self.space, values, failures, stop_reason, wall_time)

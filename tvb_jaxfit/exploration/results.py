@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
-from ..markup import shown_in_notebook, table
+from ..markup import notebook_html, table
 from ..parameters import path_name
+from ..persistence import serialisable
 from .space import Space
 
 
+@serialisable
 @dataclass
 class Exploration:
     """What a loss gave at the points of a space: a sequence of it, point by point in the order of the space.
@@ -99,7 +101,7 @@ class Exploration:
             lines.append(f"  order of values: [{', '.join(self.axes)}]")
         try:
             smallest = jax.tree.leaves(self.values)[0][self.best_index]
-            lines.append(f"  smallest: {smallest:.6g} at {_told(self.space.at(self.best_index))}")
+            lines.append(f"  smallest: {smallest:.6g} at {_told(self.space.point(self.best_index))}")
         except ValueError:
             lines += [f"  {name}: shape {values.shape}" for name, values in named(self.values)]
         if self.failures:
@@ -110,7 +112,7 @@ class Exploration:
     def _repr_html_(self):
         axes = [(path, repr(axis)) for path, axis in self.space.axes.items()]
         told = repr(self).splitlines()[len(axes) + 2 :]
-        return shown_in_notebook(
+        return notebook_html(
             f"Exploration: {len(self.space)} points, {self.stop_reason}, {self.wall_time:.1f} s",
             table(["axis", "values"], axes),
             *told,

@@ -14,15 +14,16 @@ import numpy as np
 from ..checks import options as allowed
 from ..checks.arrays import real_array
 from ..checks.options import check
-from ..parameters import path_name, plain, with_values
-from ..runtime.processes import Portable, refuse_forked
+from ..parameters import path_name, strip_parameters, with_values
+from ..persistence import serialisable
+from ..runtime.processes import PicklableMixin, refuse_forked
 from ..state import State
 
 # Order of axes by component, as in TVB-Optim's state: coupling, dynamics, external, graph, initial_state, noise.
 _COMPONENTS = ("coupling", "model", "stimulus", "connectivity", "initial_conditions", "integrator")
 
 
-class Axis(Portable):
+class Axis(PicklableMixin):
     """Values to try in place of one value of the state.
 
     Attributes
@@ -36,7 +37,7 @@ class Axis(Portable):
     n: int
     shape: tuple[int, ...] = ()
 
-    def in_place_of(self, former, n_node=None):
+    def reshape_like(self, former, n_node=None):
         """Return this axis with values in the shape of what it is put in place of; `State` asks for it."""
         own, theirs = math.prod(self.shape), getattr(former, "shape", ())
         if own > 1:
@@ -66,6 +67,7 @@ class Axis(Portable):
         return self.n
 
 
+@serialisable
 class GridAxis(Axis):
     """Evenly spaced values, both ends included.
 
@@ -88,7 +90,7 @@ class GridAxis(Axis):
 
     def __init__(self, low, high, n):
         name = type(self).__name__
-        check(name, n=(n, allowed.whole(1)))
+        check(name, n=(n, allowed.integer(1)))
         low, high = (real_array(end, f"{name}: {which}", shape=()) for which, end in {"low": low, "high": high}.items())
         if not (np.isfinite([low, high]).all() and low <= high):
             raise ValueError(f"{name}: {low} to {high} is no range; give two finite numbers, the lower one first.")
@@ -101,6 +103,7 @@ class GridAxis(Axis):
         return f"{type(self).__name__}({self.low:g} .. {self.high:g}, {self.n} values)"
 
 
+@serialisable
 class UniformAxis(GridAxis):
     """Values drawn at random, each from the whole range.
 
@@ -122,7 +125,7 @@ class UniformAxis(GridAxis):
 
     def __init__(self, low, high, n, seed=0):
         super().__init__(low, high, n)
-        check(type(self).__name__, seed=(seed, allowed.whole(0)))
+        check(type(self).__name__, seed=(seed, allowed.integer(0)))
         self.seed = int(seed)
 
     def _numbers(self, path):
@@ -133,6 +136,7 @@ class UniformAxis(GridAxis):
         return random.uniform(size=self.n)
 
 
+@serialisable
 class LatinHypercubeAxis(UniformAxis):
     """Values drawn at random, one from each of ``n`` equal parts of the range, in random order.
 
@@ -161,6 +165,7 @@ class LatinHypercubeAxis(UniformAxis):
         return (random.permutation(self.n) + random.uniform(size=self.n)) / self.n
 
 
+@serialisable
 class DataAxis(Axis):
     """Given values: numbers, or regional values, one set of them a point.
 
@@ -195,7 +200,8 @@ class DataAxis(Axis):
         return f"DataAxis({self.data.min():g} .. {self.data.max():g}, {self.n} values{each})"
 
 
-class Space(Portable):
+@serialisable
+class Space(PicklableMixin):
     """The states that the axes in a state span: a sequence of plain states.
 
     Parameters
@@ -239,8 +245,8 @@ class Space(Portable):
 
     def __init__(self, state, mode="product"):
         refuse_forked("Space")
-        check("Space", state=(state, allowed.a(State)), mode=(mode, allowed.one_of("product", "zip")))
-        found = jax.tree_util.tree_flatten_with_path(plain(state))[0]
+        check("Space", state=(state, allowed.instance(State)), mode=(mode, allowed.choice("product", "zip")))
+        found = jax.tree_util.tree_flatten_with_path(strip_parameters(state))[0]
         axes = {path_name(path): leaf for path, leaf in found if isinstance(leaf, Axis)}
         self.mode, self.axes = mode, {path: axes[path] for path in sorted(axes, key=_place)}
         if not self.axes:
@@ -261,7 +267,7 @@ class Space(Portable):
         self._values = {
             path: axis.values(path)[index] for (path, axis), index in zip(self.axes.items(), of_axes, strict=False)
         }
-        self._rest = with_values(plain(state), self.values(0))
+        self._rest = with_values(strip_parameters(state), self.values(0))
 
     def values(self, index):
         """What the axes put into the state at some points.
@@ -279,7 +285,7 @@ class Space(Portable):
         dtype = jnp.result_type(float)
         return {path: jnp.asarray(values[index], dtype) for path, values in self._values.items()}
 
-    def at(self, index):
+    def point(self, index):
         """Values of the axes at a point.
 
         Parameters

@@ -11,7 +11,8 @@ from tqdm.auto import tqdm
 
 from ..checks import options as allowed
 from ..checks.options import check
-from ..runtime.processes import Portable
+from ..persistence import serialisable
+from ..runtime.processes import PicklableMixin
 
 
 class Callback:
@@ -27,7 +28,7 @@ class Callback:
 
     reason = "the callback asked to stop"
     # What comes and goes with a fit: no part of what the callback is (see `content`).
-    _passing = ("reason",)
+    _transient = ("reason",)
 
     def __call__(self, step, state, loss, gradients):
         """Look on; True ends the fit.
@@ -98,7 +99,7 @@ class MultiCallback(Callback):
 
     def __init__(self, callbacks):
         if not isinstance(callbacks, (list, tuple)):
-            raise ValueError(f"MultiCallback: callbacks = {allowed.shown(callbacks)}; give a list of functions.")
+            raise ValueError(f"MultiCallback: callbacks = {allowed.short_repr(callbacks)}; give a list of functions.")
         self.callbacks = [as_callback(callback) for callback in callbacks]
         keys = [key for one in self.callbacks for key in one.saved]
         twice = sorted({str(key) for key in keys if keys.count(key) > 1})
@@ -143,7 +144,7 @@ class DefaultPrintCallback(Callback):
     """
 
     def __init__(self, every=10):
-        check("DefaultPrintCallback", every=(every, allowed.whole(1)))
+        check("DefaultPrintCallback", every=(every, allowed.integer(1)))
         self.every = int(every)
 
     def __call__(self, step, state, loss, gradients):
@@ -152,8 +153,9 @@ class DefaultPrintCallback(Callback):
             tqdm.write(f"step {step}: loss {loss:.6g}")
 
 
+@serialisable
 @dataclass
-class Saved(Portable):
+class Saved(PicklableMixin):
     """What a `SavingCallback` kept.
 
     Attributes
@@ -196,14 +198,14 @@ class SavingCallback(Callback):
         Steps from one to the next.
     """
 
-    _passing = ("kept",)
+    _transient = ("kept",)
 
     def __init__(self, key, save_fun=lambda step, state, loss, gradients: state, every=1):
         check(
             "SavingCallback",
-            key=(key, allowed.text),
+            key=(key, allowed.string),
             save_fun=(save_fun, allowed.function),
-            every=(every, allowed.whole(1)),
+            every=(every, allowed.integer(1)),
         )
         self.key, self.save_fun, self.kept, self.every = key, save_fun, Saved(), int(every)
 
@@ -281,13 +283,13 @@ class StopOnPlateau(Callback):
         A patience that is no whole number above 0, or a change below 0.
     """
 
-    _passing = ("reason", "_lowest", "_step")
+    _transient = ("reason", "_lowest", "_step")
 
     def __init__(self, patience, min_change=0.0):
         check(
             "StopOnPlateau",
-            patience=(patience, allowed.whole(1)),
-            min_change=(min_change, allowed.number(least=0.0)),
+            patience=(patience, allowed.integer(1)),
+            min_change=(min_change, allowed.number(minimum=0.0)),
         )
         self.patience, self.min_change = int(patience), float(min_change)
         self.begin()

@@ -10,9 +10,9 @@ import numpy as np
 
 from .. import __version__
 from ..parameters import path_name
-from ..persistence.fingerprint import digests
-from ..persistence.installed import own_sources
-from ..persistence.serialise import Unreadable, read, write
+from ..persistence.fingerprint.hasher import digests_by_path
+from ..persistence.fingerprint.installed import own_source_digest
+from ..persistence.serialise import ReadError, read, write
 from .callbacks import deciding
 
 _KIND = "checkpoint of a fit"
@@ -59,7 +59,7 @@ def notes_of(path):
     """
     try:
         held = read(path, _KIND)
-    except (OSError, Unreadable):
+    except (OSError, ReadError):
         return None
     return held.get("notes") if isinstance(held, dict) else None
 
@@ -73,7 +73,7 @@ def is_checkpoint(path):
     """
     try:
         read(path, _KIND)
-    except (OSError, Unreadable):
+    except (OSError, ReadError):
         return False
     return True
 
@@ -95,7 +95,7 @@ class Checkpoint:
     """
 
     # Of the fit that runs: no part of what the checkpoint is (see `content`).
-    _passing = ("_keys", "named", "notes")
+    _transient = ("_keys", "named", "notes")
 
     def __init__(self, path, every):
         self.path, self.every, self.named = path if path is None else Path(path), every, None
@@ -141,7 +141,7 @@ class Checkpoint:
     def _read(self):
         try:
             held = read(self.path, _KIND)
-        except Unreadable as error:
+        except ReadError as error:
             raise ValueError(f"checkpoint: {error}. Delete it, or name another file.") from error
         if not isinstance(held, dict) or held.get("form") != _FORM:
             raise ValueError(
@@ -168,7 +168,7 @@ def _keys(fit, named):
     """What decides a fit, as keys by name, and what of it cannot be compared."""
     loop = fit.optimizer
     parts = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(fit.rest)}
-    parts |= {f"{path} (bounds)": (type(each), each._facts()) for path, each in fit.parameters.items()}
+    parts |= {f"{path} (bounds)": (type(each), each.static_fields()) for path, each in fit.parameters.items()}
     parts |= {
         "structure of the state": jax.tree.map(lambda _: 0, fit.rest),
         "precision": [getattr(jax.config, name) for name in _SETTINGS],
@@ -185,9 +185,9 @@ def _keys(fit, named):
         named = {name: getattr(loop, name) for name in ("loss", "has_aux", "optimizer", "refresh", "validate")}
     keys, unseen = {}, {}
     for name, part in (parts | named).items():
-        within, not_seen = digests(part, name, _DEPTH if name in named and name not in _WHOLE else 0)
+        within, not_seen = digests_by_path(part, name, _DEPTH if name in named and name not in _WHOLE else 0)
         keys |= within
-        unseen |= {path: each.what for path, each in not_seen.items()}
+        unseen |= {path: each.name for path, each in not_seen.items()}
     return keys, unseen
 
 
@@ -212,7 +212,7 @@ def _is_within(path, other):
 
 def _installed():
     return {name: importlib.metadata.version(name) for name in _PACKAGES} | {
-        "tvb_jaxfit": f"{__version__} ({own_sources()})"
+        "tvb_jaxfit": f"{__version__} ({own_source_digest()})"
     }
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..parameters import BoundedParameter, parameters_of
-from ..reporting.parameter_table import numbers_of
+from ..reporting.parameter_table import free_values
 
 
 def refuse_starts(state):
@@ -31,7 +31,7 @@ def refuse_starts(state):
 
 
 def _problem_at_start(parameter):
-    numbers = numbers_of(parameter)
+    numbers = free_values(parameter)
     below, zero = np.sum(numbers < 0.0), np.sum(numbers == 0.0)
     if below:
         return (
@@ -87,7 +87,7 @@ def outside(state, before=None):
         if domain is None:
             continue
         low, high = domain
-        numbers = numbers_of(parameter)
+        numbers = free_values(parameter)
         left = ~((numbers >= low) & (numbers <= high))
         if left.any():
             found.append(
@@ -107,7 +107,7 @@ def _came(before, path, left):
     """Where the values were a step earlier."""
     if before is None:
         return ""
-    numbers = numbers_of(parameters_of(before)[path])[left]
+    numbers = free_values(parameters_of(before)[path])[left]
     span = f"{numbers[0]:.6g}" if numbers.size == 1 else f"{numbers.min():.6g} to {numbers.max():.6g}"
     return f" (a step before: {span})"
 

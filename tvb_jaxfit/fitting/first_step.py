@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..constraints import MaskedParameter, NormalisedParameter, PositiveParameter
-from ..errors import level_of_caller
+from ..constraints import MaskedParameter, PositiveParameter, ScaledParameter
+from ..errors import caller_stacklevel
 from ..parameters import BoundedParameter
-from ..reporting.parameter_table import numbers_of
+from ..reporting.parameter_table import free_values
 from ..runtime.programs import Program
 from .domains import domain_of
 
@@ -63,7 +63,7 @@ def refuse_leaps(optimizer, state, parameters, images):
     if refused:
         raise ValueError(" ".join(refused))
     if warned:
-        warnings.warn(" ".join(warned), stacklevel=level_of_caller())
+        warnings.warn(" ".join(warned), stacklevel=caller_stacklevel())
 
 
 def _first_step(optimizer, images):
@@ -104,7 +104,7 @@ def _compared(parameter, before, after):
         size = parameter.upper_bound - parameter.lower_bound
         step = np.max(np.abs(np.asarray(after) - np.asarray(before)))
         return step, size, f"the range between its bounds, [{parameter.lower_bound:g}, {parameter.upper_bound:g}]"
-    start, end = (numbers_of(parameter.with_value(parameter.from_unconstrained(one))) for one in (before, after))
+    start, end = (free_values(parameter.with_value(parameter.from_unconstrained(one))) for one in (before, after))
     size = np.max(np.abs(start))
     return (
         np.max(np.abs(end - start)),
@@ -114,10 +114,10 @@ def _compared(parameter, before, after):
 
 
 def _remedy(path, parameter):
-    if isinstance(parameter, (PositiveParameter, NormalisedParameter, MaskedParameter)):
+    if isinstance(parameter, (PositiveParameter, ScaledParameter, MaskedParameter)):
         return "Give a smaller learning rate"
-    is_positive = np.all(numbers_of(parameter) > 0.0)
-    kind, word = ("PositiveParameter", "positive") if is_positive else ("NormalisedParameter", "normalised")
+    is_positive = np.all(free_values(parameter) > 0.0)
+    kind, word = ("PositiveParameter", "positive") if is_positive else ("ScaledParameter", "scaled")
     regional, of_regions = ("regional=True", ":regional") if parameter.regional else ("", "")
     return (
         f"Give {kind}({regional}), whose steps are parts of the value ({path}{of_regions}:{word} on the command line), "

@@ -12,21 +12,21 @@ from ..checks.arrays import real_array
 from ..checks.options import check
 from ..dynamics.simulate import Simulate
 from ..errors import FitFailed
-from ..evaluation.diagnosis import fc_or_why, refuse_constant, why_no_fc, why_not_finite
+from ..evaluation.diagnosis import explain_no_fc, explain_not_finite, fc_or_explanation, refuse_constant_signal
 from ..evaluation.evaluate import evaluate, resample
-from ..evaluation.fc_monitor import choose_monitor, refuse_no_fc, transient
+from ..evaluation.fc_monitor import choose_monitor, refuse_no_fc, transient_samples
 from ..evaluation.scores import Evaluation
-from ..evaluation.target import match_target, opened
+from ..evaluation.target import match_target, read_target
 from ..loss import MISSING, fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
-from ..parameters import parameters_of, plain
-from ..persistence.provenance import data_of
-from ..reporting.reproduction import told
-from ..runtime.processes import Portable, refuse_forked
-from ..runtime.progress import announced
+from ..parameters import parameters_of, strip_parameters
+from ..persistence.provenance import data_provenance
+from ..reporting.reproduction import options_as_code
+from ..runtime.processes import PicklableMixin, refuse_forked
+from ..runtime.progress import status_line
 from ..state import State
-from ..translate.assemble import leaves
-from ..translate.clone import Packed, clone, configured_clone
+from ..translate.assemble import parameter_map
+from ..translate.clone import PackedSimulator, clone, configured_clone
 from ..translate.prepare import prepare
 from ..translate.prepare_linear import prepare_linear
 from .domains import refuse_starts
@@ -41,13 +41,13 @@ from .optimizer import OptaxOptimizer, gradient_transformation
 
 _METHODS = ("simulate", "linear", "linear+simulate")
 # Keys of the noise that a fit sees, and of the noise that it is held against.
-SEEN, UNSEEN = 1, 2
+TRAINING_KEY, VALIDATION_KEY = 1, 2
 # The shortest recording that a linear fit is made for [steps]: of less, FC is all chance.
 _SHORTEST = 25_000
 
 
 @dataclass
-class FitResult(Portable):
+class FitResult(PicklableMixin):
     """A fit, and how it came about.
 
     Attributes
@@ -65,11 +65,11 @@ class FitResult(Portable):
         BOLD samples left out before FC is computed.
     monitor : int
         Index of the monitor that FC is computed from.
-    sim : Simulator
+    simulator : Simulator
         Copy of the simulator, as it was.
     evaluation : Evaluation or None
         What `evaluate` found of the best state, once it was asked.
-    before : FitResult or None
+    linear_stage : FitResult or None
         The linear fit that the simulation went on from.
     options : dict of str to str
         Of `fit`, as code.
@@ -85,9 +85,9 @@ class FitResult(Portable):
     simulate: Simulate
     skip_t: int
     monitor: int = field(default=0)
-    sim: object = field(default=None, repr=False)
+    simulator: object = field(default=None, repr=False)
     evaluation: Evaluation | None = field(default=None, repr=False)
-    before: "FitResult | None" = field(default=None, repr=False)
+    linear_stage: "FitResult | None" = field(default=None, repr=False)
     options: dict = field(default_factory=dict, repr=False)
     data: dict = field(default_factory=dict, repr=False)
 
@@ -107,14 +107,16 @@ class FitResult(Portable):
         return self.history.aux.get("r", np.array([]))
 
     def __getstate__(self):
-        return super().__getstate__() | {"sim": None if self.sim is None else Packed(self.sim)}
+        return super().__getstate__() | {
+            "simulator": None if self.simulator is None else PackedSimulator(self.simulator)
+        }
 
     def __setstate__(self, held):
-        super().__setstate__(held | {"sim": held["sim"] and held["sim"].unpacked()})
+        super().__setstate__(held | {"simulator": held["simulator"] and held["simulator"].unpack()})
 
     def __deepcopy__(self, memo):
         # TVB's own deepcopy forgets what configure() worked out.
-        memo.setdefault(id(self.sim), clone(self.sim))
+        memo.setdefault(id(self.simulator), clone(self.simulator))
         new = copy.copy(self)
         vars(new).update({name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
         return new
@@ -126,9 +128,9 @@ class FitResult(Portable):
         -------
         Array, shape (n_node, n_node)
         """
-        state = plain(self.best if state is None else state)
+        state = strip_parameters(self.best if state is None else state)
         state = state if key is None else resample(state, key)
-        return fc_or_why(self.sim, self.simulate, state, self.monitor, self.skip_t)
+        return fc_or_explanation(self.simulator, self.simulate, state, self.monitor, self.skip_t)
 
     def score(self, state=None, key=None):
         """r (off-diagonal) of a state's FC with the target; see `fc`."""
@@ -181,21 +183,21 @@ class FitResult(Portable):
             As of any writing; there is no file then, or the one that was there before.
         """
         from ..certificate.certify import Certificate
-        from ..reporting.report import refuse_existing, refuse_no_page, write_report
-        from ..reporting.summary import account_of, certified
+        from ..reporting.report import refuse_existing, refuse_unusable_path, write_report
+        from ..reporting.summary import certify_fit, summarise
 
         check(
             "report",
             path=(path, allowed.path),
-            certificate=(certificate, allowed.optional(allowed.either(allowed.flag, allowed.a(Certificate)))),
-            force=(force, allowed.flag),
+            certificate=(certificate, allowed.optional(allowed.either(allowed.boolean, allowed.instance(Certificate)))),
+            force=(force, allowed.boolean),
         )
-        refuse_no_page(path)
+        refuse_unusable_path(path)
         refuse_existing(path, force)
         # One that failed is false, and is shown.
         if isinstance(certificate, bool) or certificate is None:
-            certificate = certified(self) if certificate else None
-        return write_report(path, account_of(self, certificate), force)
+            certificate = certify_fit(self) if certificate else None
+        return write_report(path, summarise(self, certificate), force)
 
     def __repr__(self):
         h = self.history
@@ -207,7 +209,7 @@ class FitResult(Portable):
         if self.diverged:
             lines.append(f"  DIVERGED: {self.diverged}")
         if self.evaluation is not None:
-            lines.append(f"  {self.evaluation.line()}")
+            lines.append(f"  {self.evaluation.summary()}")
         lines.append(f"  {max(0, h.loss.size - 1)} steps, best at {h.best_step}, {h.wall_time:.1f} s; {h.stop_reason}")
         began = parameters_of(self.initial)
         for path, parameter in parameters_of(self.best).items():
@@ -215,9 +217,9 @@ class FitResult(Portable):
         return "\n".join(lines)
 
     def _repr_html_(self):
-        from ..reporting.notebook import of_fit
+        from ..reporting.notebook import fit_html
 
-        return of_fit(self)
+        return fit_html(self)
 
 
 def fit(
@@ -317,46 +319,48 @@ def fit(
     FitFailed
         Where the loss or its gradient is not finite at the start values: with the sample, the state variable, the
         region and the time at which the run stops being finite. It holds the linear fit that it went on from, if any,
-        as ``before``.
+        as ``linear_stage``.
     UnsupportedComponent
         As `prepare`.
     """
     refuse_forked("fit")
-    options = told({name: value for name, value in locals().items() if name not in ("sim", "target", "free")})
+    options = options_as_code(
+        {name: value for name, value in locals().items() if name not in ("sim", "target", "free")}
+    )
     check(
         "fit",
-        method=(method, allowed.one_of(*_METHODS)),
+        method=(method, allowed.choice(*_METHODS)),
         loss=(loss, allowed.optional(allowed.function)),
         penalty=(penalty, allowed.optional(allowed.function)),
         optimizer=(optimizer, allowed.optional(gradient_transformation)),
-        max_steps=(max_steps, allowed.whole(0)),
-        skip_t=(skip_t, allowed.optional(allowed.whole(0))),
-        monitor=(monitor, allowed.optional(allowed.whole(0))),
+        max_steps=(max_steps, allowed.integer(0)),
+        skip_t=(skip_t, allowed.optional(allowed.integer(0))),
+        monitor=(monitor, allowed.optional(allowed.integer(0))),
         simulation_length=(simulation_length, allowed.optional(allowed.number(above=0.0))),
-        noise=(noise, allowed.either(allowed.one_of("tvb"), allowed.key)),
-        fresh=(fresh, allowed.optional(allowed.flag)),
-        n_noise=(n_noise, allowed.whole(1)),
-        patience=(patience, allowed.optional(allowed.whole(1))),
-        max_evaluations=(max_evaluations, allowed.whole(1)),
+        noise=(noise, allowed.either(allowed.choice("tvb"), allowed.random_key)),
+        fresh=(fresh, allowed.optional(allowed.boolean)),
+        n_noise=(n_noise, allowed.integer(1)),
+        patience=(patience, allowed.optional(allowed.integer(1))),
+        max_evaluations=(max_evaluations, allowed.integer(1)),
         callback=(callback, allowed.optional(allowed.function)),
-        progress=(progress, allowed.flag),
+        progress=(progress, allowed.boolean),
         checkpoint=(checkpoint, allowed.optional(allowed.path)),
-        resume=(resume, allowed.flag),
+        resume=(resume, allowed.boolean),
         missing=(missing, MISSING),
-        free=(free, allowed.a(dict, 'of paths and parameters, e.g. {"coupling.a": Parameter()}')),
+        free=(free, allowed.instance(dict, 'of paths and parameters, e.g. {"coupling.a": Parameter()}')),
     )
     max_steps, n_noise, max_evaluations = int(max_steps), int(n_noise), int(max_evaluations)
     is_fixed = fresh is not None and not fresh
-    given = opened(target)
-    with announced("fit: translating the simulator", progress):
+    given = read_target(target)
+    with status_line("fit: translating the simulator", progress):
         simulate, state = prepare(sim, simulation_length, noise)
     labels = sim.connectivity.region_labels
     monitor = choose_monitor(simulate.monitors, monitor)
-    skip_t = transient(simulate.monitors[monitor], state.monitors[monitor]) if skip_t is None else int(skip_t)
+    skip_t = transient_samples(simulate.monitors[monitor], state.monitors[monitor]) if skip_t is None else int(skip_t)
     refuse_no_fc("fit", sim, simulate, state, monitor, skip_t)
     target = match_target(given, labels, missing)
-    data = data_of(real_array(given, "target", masked=np.nan), sim.connectivity)
-    state = mark(state, free, {leaf.path: leaf.allowed(sim) for leaf in leaves(sim)}, len(labels))
+    data = data_provenance(real_array(given, "target", masked=np.nan), sim.connectivity)
+    state = mark(state, free, {leaf.path: leaf.allowed_shapes(sim) for leaf in parameter_map(sim)}, len(labels))
     refuse_starts(state)
     penalty = free_of_charge if penalty is None else checked_penalty(penalty, state)
     is_fresh = "noise" in state.integrator and not is_fixed
@@ -364,7 +368,7 @@ def fit(
         raise ValueError(f"n_noise: {n_noise}; give at least 1, and more than 1 for fresh noise alone.")
     if patience is not None and not is_fresh:
         raise ValueError(f"patience: {patience}; it counts looks at unseen noise, and this fit sees but one. Leave it.")
-    refuse_constant(sim, simulate, state, monitor, skip_t)
+    refuse_constant_signal(sim, simulate, state, monitor, skip_t)
     held, before = configured_clone(sim), None
     # What makes the simulation's fit this one, as its checkpoint names it.
     deciding = {"method": method, "target": target, "penalty": penalty, "skip_t": skip_t, "monitor": monitor}
@@ -372,9 +376,9 @@ def fit(
     deciding["simulation_length"] = simulate.n_steps * simulate.dt
     if method != "simulate":
         of_linear = checked_loss(rmse_corr if loss is None else loss, target)
-        with announced("linear fit: translating the simulator", progress):
+        with status_line("linear fit: translating the simulator", progress):
             linear, _ = prepare_linear(sim)
-        confirm = confirmation(held, simulate, of_linear, target, monitor, jax.random.key(UNSEEN))
+        confirm = confirmation(held, simulate, of_linear, target, monitor, jax.random.key(VALIDATION_KEY))
         # Long simulations have less noise to refine by; what they begin with is that of the simulator's own length.
         n_steps = simulate.n_steps if method == "linear" else int(np.ceil(sim.simulation_length / simulate.dt))
         used = simulate.monitors[monitor].steps(0, n_steps).size - skip_t
@@ -382,8 +386,8 @@ def fit(
         limits = {"max_evaluations": max_evaluations, "penalty": penalty, "callback": callback, "progress": progress}
         fitted, history, _ = fit_linear(linear, state, of_linear, target, monitor, length, confirm, **limits)
         if history.diverged:
-            unseen = resample(history.best, jax.random.key(UNSEEN))
-            why = why_no_fc(sim, simulate, unseen, monitor, skip_t)
+            unseen = resample(history.best, jax.random.key(VALIDATION_KEY))
+            why = explain_no_fc(sim, simulate, unseen, monitor, skip_t)
             history = replace(history, diverged=f"{history.diverged} {why}".rstrip())
         whole = {"options": options, "data": data}
         before = FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)
@@ -408,19 +412,19 @@ def fit(
     unseen = {}
     if is_fresh:
         unseen = {
-            "refresh": lambda step, state: resample(state, jax.random.fold_in(jax.random.key(SEEN), step)),
-            "validate": lambda state: objective(resample(state, jax.random.key(UNSEEN))),
+            "refresh": lambda step, state: resample(state, jax.random.fold_in(jax.random.key(TRAINING_KEY), step)),
+            "validate": lambda state: objective(resample(state, jax.random.key(VALIDATION_KEY))),
             "patience": patience,
         }
     loop = OptaxOptimizer(
         objective, optimizer, callback=callback, has_aux=True, progress=progress, checkpoint=checkpoint, **unseen
     )
     loop.checkpoint.named = deciding
-    loop.explain = lambda state: why_not_finite(sim, simulate, state, monitor, skip_t, loss, target, penalty)
+    loop.explain = lambda state: explain_not_finite(sim, simulate, state, monitor, skip_t, loss, target, penalty)
     try:
         fitted, history = loop.run(state, max_steps, resume)
     except FitFailed as error:
-        error.before = before
+        error.linear_stage = before
         raise
-    whole = {"before": before, "options": options, "data": data}
+    whole = {"linear_stage": before, "options": options, "data": data}
     return FitResult(fitted, history.best, state, history, target, simulate, skip_t, monitor, held, **whole)

@@ -29,7 +29,7 @@ def mark(state, free, paths, n_node):
     problems = []
     for path, parameter in free.items():
         if path not in paths:
-            near = did_you_mean(str(path), paths, by_end=True)
+            near = did_you_mean(str(path), paths, match_last_part=True)
             problems.append(f"{path!r}: no such parameter (there is: {', '.join(paths)}).{near}")
         elif not isinstance(parameter, Parameter):
             problems.append(f"{path!r}: {parameter!r} is no Parameter; give Parameter() or BoundedParameter(...)")

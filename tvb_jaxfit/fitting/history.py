@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..persistence import serialisable
 from ..state import State
 
 
+@serialisable
 @dataclass(frozen=True)
 class Validation:
     """What a fit was held against while it ran: unpacks as (steps, values).
@@ -35,6 +37,7 @@ class Validation:
         )
 
 
+@serialisable
 @dataclass
 class History:
     """What happened in a fit.

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..dynamics.real_state import refuse_rounding
-from ..errors import FitFailed, level_of_caller
-from ..parameters import parameters_of, path_name, plain, with_values
+from ..dynamics.real_state import refuse_lost_precision
+from ..errors import FitFailed, caller_stacklevel
+from ..parameters import parameters_of, path_name, strip_parameters, with_values
 from ..runtime.programs import Program
-from ..runtime.progress import doing
+from ..runtime.progress import bar_status
 from ..state import n_regions
 from .callbacks import deciding
 from .domains import outside, refuse_starts
@@ -32,9 +32,9 @@ class Fit:
     """A fit under way: where it stands, the last good images and the best ones, and why it ended."""
 
     def __init__(self, optimizer, state):
-        refuse_rounding(state, "OptaxOptimizer.run")
+        refuse_lost_precision(state, "OptaxOptimizer.run")
         self.optimizer, self.state, self.began = optimizer, state, time.perf_counter()
-        self.parameters, self.rest = _marked(state), plain(state)
+        self.parameters, self.rest = _marked(state), strip_parameters(state)
         refuse_starts(state)
         start = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
         self.step, self.optimizer_state = 0, _as_before(optimizer.optimizer.init(start))
@@ -53,7 +53,7 @@ class Fit:
     def advance(self):
         """Evaluate, put it on record, and update."""
         step, images = self.step, self.images
-        with nullcontext() if len(self._evaluate) else doing("compiling"):
+        with nullcontext() if len(self._evaluate) else bar_status("compiling"):
             rest = self._refreshed(step, images)
         value, aux, gradients, of_images = self._evaluate(images, rest)
         following = self._update(images, self.optimizer_state, rest, value, of_images)
@@ -174,7 +174,7 @@ class Fit:
             idle = [path for path, g in gradients.items() if not bool(jnp.any(g))]
             if idle:
                 message = f"the loss does not depend on {', '.join(idle)}: nothing to fit there."
-                warnings.warn(message, stacklevel=level_of_caller())
+                warnings.warn(message, stacklevel=caller_stacklevel())
         self.losses.append(value)
         _record(self.aux, aux)
         self.good = images
@@ -287,7 +287,7 @@ def _marked(state):
             )
         else:
             try:
-                parameters[path] = parameter.in_place_of(parameter.value, n_node)
+                parameters[path] = parameter.reshape_like(parameter.value, n_node)
                 parameters[path].check()
             except ValueError as error:
                 problems.append(f"{path}: {error}")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..parameters import plain
+from ..parameters import strip_parameters
 
 
 def checked_loss(loss, target):
@@ -48,7 +48,7 @@ def checked_loss(loss, target):
 
 def checked_penalty(penalty, state):
     """Penalty of a state, once it is clear that it gives a scalar; ValueError otherwise."""
-    refuse_no_scalar("penalty", _shape_of("penalty", penalty, plain(state)))
+    refuse_no_scalar("penalty", _shape_of("penalty", penalty, strip_parameters(state)))
     return penalty
 
 

@@ -6,7 +6,7 @@ import optax
 from ..checks import options as allowed
 from ..checks.options import check
 from ..runtime.processes import refuse_forked
-from ..runtime.progress import announced, progress_bar
+from ..runtime.progress import progress_bar, status_line
 from ..state import State
 from .callbacks import as_callback
 from .checkpoint import Checkpoint
@@ -88,14 +88,14 @@ class OptaxOptimizer:
             loss=(loss, allowed.function),
             optimizer=(optimizer, gradient_transformation),
             callback=(callback, allowed.optional(allowed.function)),
-            has_aux=(has_aux, allowed.flag),
-            progress=(progress, allowed.flag),
+            has_aux=(has_aux, allowed.boolean),
+            progress=(progress, allowed.boolean),
             refresh=(refresh, allowed.optional(allowed.function)),
             validate=(validate, allowed.optional(allowed.function)),
-            validate_every=(validate_every, allowed.whole(1)),
-            patience=(patience, allowed.optional(allowed.whole(1))),
+            validate_every=(validate_every, allowed.integer(1)),
+            patience=(patience, allowed.optional(allowed.integer(1))),
             checkpoint=(checkpoint, allowed.optional(allowed.path)),
-            checkpoint_every=(checkpoint_every, allowed.whole(1)),
+            checkpoint_every=(checkpoint_every, allowed.integer(1)),
         )
         if patience is not None and validate is None:
             raise ValueError(
@@ -162,13 +162,13 @@ class OptaxOptimizer:
         refuse_forked("OptaxOptimizer.run")
         check(
             "OptaxOptimizer.run",
-            state=(state, allowed.a(State)),
-            max_steps=(max_steps, allowed.whole(0)),
-            resume=(resume, allowed.flag),
+            state=(state, allowed.instance(State)),
+            max_steps=(max_steps, allowed.integer(0)),
+            resume=(resume, allowed.boolean),
         )
         fit = Fit(self, state)
         # The loss of its last step is computed once more.
-        with announced("fit: reading the checkpoint", self.progress and resume):
+        with status_line("fit: reading the checkpoint", self.progress and resume):
             self.checkpoint.begin(fit, resume)
         with progress_bar("fit", "step", max_steps, self.progress, initial=fit.step) as bar:
             try:

@@ -31,7 +31,7 @@ RESHAPES = ("reshape", "squeeze", "expand_dims")
 _MOST_ROWS = 32
 
 
-def lean(function):
+def flatten_jaxpr(function):
     """The same function of arrays, rewritten.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What of a traced function is worked out once and kept: kernels, planned.
+"""What of a traced function is worked out once and kept: kernels, materialise_shared.
 
 XLA makes a kernel of each result and of each costly operation with several users, and puts everything cheap that leads
 to it inside, again in each kernel that needs it. In the derivatives of a step the cheap is the most: some tens of
@@ -32,7 +32,7 @@ _FREE = frozenset(
 _ROOTS = ("reduce_", "concatenate", "pad", "dynamic_update_slice", "cumsum")
 
 
-def planned(function):
+def materialise_shared(function):
     """The same function of arrays, with what its kernels share worked out once.
 
     Parameters

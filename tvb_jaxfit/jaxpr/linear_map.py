@@ -10,7 +10,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 
-def linear(function, transpose, residuals, arguments, like):
+def linear_call(function, transpose, residuals, arguments, like):
     """function(residuals, arguments), with ``transpose`` as its reverse pass in ``arguments``.
 
     Parameters
@@ -61,7 +61,7 @@ def _batch(operands, axes, *, function, transpose, n_residual, shapes):
     arguments = [batching.bdim_at_front(one, axis, size) for one, axis in pairs]
     together = (jax.vmap(one, (of_residuals, 0)) for one in (function, transpose))
     like = [jax.ShapeDtypeStruct((size, *shape.shape), shape.dtype) for shape in shapes]
-    results = linear(*together, operands[:n_residual], arguments, like)
+    results = linear_call(*together, operands[:n_residual], arguments, like)
     return results, [0] * len(results)
 
 

@@ -1,4 +1,4 @@
-"""Numbers as scale times rest, for `exact_slopes`: what makes them, and arithmetic with them."""
+"""Numbers as scale times rest, for `exact_derivatives`: what makes them, and arithmetic with them."""
 
 import functools
 import math

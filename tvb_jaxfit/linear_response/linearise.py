@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.step import send
-
 
 class Linearised(NamedTuple):
     """x' = A x + D s + B z for each group by itself, s = sum over delays of N Y x(t - delay).
@@ -53,19 +51,19 @@ def at_rest(step, theta, weights, inputs, x):
     -------
     Array, shape (n_var, n_node, n_mode)
     """
-    return step.from_sum(theta, x, arriving(step, theta, weights, x), inputs)
+    return step.next_state(theta, x, arriving(step, theta, weights, x), inputs)
 
 
 def arriving(step, theta, weights, x):
     """Sums that arrive where all nodes have been at x for longer than all delays."""
-    return _arriving_of(step, theta, weights, step.own(x), send(step, theta, x))
+    return _arriving_of(step, theta, weights, step.coupling_variables(x), step.source_output(theta, x))
 
 
 def _arriving_of(step, theta, weights, own, sent):
-    if step.pairs is None:
+    if step.pairwise is None:
         return jnp.einsum("ij,cjm->cim", weights, sent)
     seen = jnp.broadcast_to(sent, (sent.shape[1], *sent.shape))
-    return step.pairs(theta, weights, own, seen)
+    return step.pairwise(theta, weights, own, seen)
 
 
 def linearise(step, theta, weights, inputs, x):
@@ -80,23 +78,23 @@ def linearise(step, theta, weights, inputs, x):
     -------
     Linearised
     """
-    whole = step.mixes
-    own, sent = step.own(x), send(step, theta, x)
+    whole = step.is_nonlocal
+    own, sent = step.coupling_variables(x), step.source_output(theta, x)
     arrives = partial(_arriving_of, step, theta, weights)
     s = arrives(own, sent)
 
     def local(x, more, noise):
         # What a node looks at of itself in pairs is its own affair, too.
-        s_of_own = s if step.pairs is None else arrives(step.own(x), sent)
-        return step.from_sum(theta, x, s_of_own + more, inputs | {"noise": noise})
+        s_of_own = s if step.pairwise is None else arrives(step.coupling_variables(x), sent)
+        return step.next_state(theta, x, s_of_own + more, inputs | {"noise": noise})
 
     A, D, B = jacobian(local, (x, jnp.zeros_like(s), inputs["noise"]), whole)
-    (Y,) = jacobian(partial(send, step, theta), (x,), whole)
+    (Y,) = jacobian(partial(step.source_output, theta), (x,), whole)
     return Linearised(A, D, Y, B, _network(step, weights, partial(arrives, own), sent))
 
 
 def _network(step, weights, arrives, sent):
-    if step.pairs is not None:
+    if step.pairwise is not None:
         return jacobian(arrives, (sent,), True)[0][0]
     return jnp.kron(weights, jnp.eye(sent.shape[0] * sent.shape[2], dtype=weights.dtype))
 

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.monitors import Silent
+from ..dynamics.monitors import NoOutput
 from ..dynamics.real_state import real_state
 from ..dynamics.simulate import Simulate
-from ..markup import shown_in_notebook
-from ..observation import correlations
-from ..runtime.processes import Portable, refuse_forked
+from ..markup import notebook_html
+from ..observation import covariance_to_fc
+from ..runtime.processes import PicklableMixin, refuse_forked
 from ..runtime.programs import Program
 from ..state import State
 from . import modal, spectral
@@ -36,7 +36,7 @@ def _promoting(function):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
-class LinearResponse(Portable):
+class LinearResponse(PicklableMixin):
     """Small fluctuations of a simulator around its fixed point.
 
     Attributes
@@ -46,30 +46,30 @@ class LinearResponse(Portable):
         The step at the fixed point.
     covariances : tuple of Array
         Of each monitor's samples, (n, n) with n = n_voi * n_node * n_mode; None for one that records nothing.
-    spread : Array, shape (n_var, n_node, n_mode)
+    std : Array, shape (n_var, n_node, n_mode)
         Standard deviation of the states.
-    shift : Array, shape (n_var, n_node, n_mode)
+    mean_shift : Array, shape (n_var, n_node, n_mode)
         How far the curvature of the step moves the mean of the states, to second order in the noise.
-    duration : Array, shape (n_var, n_node, n_mode)
+    correlation_time : Array, shape (n_var, n_node, n_mode)
         How long fluctuations of the states last [ms]: half the sum of the autocorrelation, the time constant where it
         decays exponentially.
     n_unstable : Array, shape ()
         Modes that grow, or decay too slowly to be told from one that does.
     state : State
         Where it is the response.
-    about : Linear
+    system : LinearizedSimulator
         Of which simulator.
     """
 
     fixed_point: FixedPoint
     linearised: Linearised
     covariances: tuple
-    spread: jax.Array
-    shift: jax.Array
-    duration: jax.Array
+    std: jax.Array
+    mean_shift: jax.Array
+    correlation_time: jax.Array
     n_unstable: jax.Array
     state: State = field(repr=False)
-    about: "Linear" = field(metadata={"static": True}, repr=False)
+    system: "LinearizedSimulator" = field(metadata={"static": True}, repr=False)
 
     @property
     def is_stable(self):
@@ -77,34 +77,34 @@ class LinearResponse(Portable):
         return self.fixed_point.converged & (self.n_unstable == 0)
 
     @property
-    def reach(self):
+    def nonlinearity(self):
         r"""How far fluctuations reach into the curvature, the largest over states: |shift| / spread.
 
         For a state x beside a saddle at distance d, :math:`\\dot x = -b x (d + x)`, it is spread / d.
         """
-        moves = self.spread > 0.0
-        ratio = jnp.abs(self.shift) / jnp.where(moves, self.spread, 1.0)
+        moves = self.std > 0.0
+        ratio = jnp.abs(self.mean_shift) / jnp.where(moves, self.std, 1.0)
         return jnp.where(moves, ratio, 0.0)
 
     @property
-    def remainder(self):
+    def relaxation_residual(self):
         """How far from the fixed point the network still is, some time after it was let go from afar.
 
         Array, shape (2, n_var, n_node, n_mode), from the lower and the upper ends of the state variables' ranges, in
         parts of the ranges; see `homeward`. Where it is not nearly 0, there are other fixed points, or almost, and
         noise may kick the network from one to the other.
         """
-        return self.about.remainder(self)
+        return self.system.relaxation_residual(self)
 
     def fc(self, monitor=0):
         """Correlation of a monitor's signals, (n, n), its diagonal 0 as in `compute_fc`."""
-        return correlations(self._of(monitor))
+        return covariance_to_fc(self._of(monitor))
 
     def covariance(self, monitor=0):
         """Covariance of a monitor's signals, (n, n)."""
         return self._of(monitor)
 
-    def fc_error(self, length, monitor=0):
+    def fc_standard_error(self, length, monitor=0):
         r"""Standard deviation of the FC that a recording of some length gives.
 
         Parameters
@@ -119,16 +119,16 @@ class LinearResponse(Portable):
 
         Notes
         -----
-        Bartlett's :math:`(1 - r^2) \sqrt{t / T}`; see `z_error`. Near -1 and 1, FC is not normally distributed, and its
+        Bartlett's :math:`(1 - r^2) \sqrt{t / T}`; see `z_standard_error`. Near -1 and 1, FC is not normally distributed, and its
         Fisher z still is.
 
         References
         ----------
         Bartlett, M. S. (1946). Supplement to J. R. Stat. Soc. 8(1), 27-41.
         """
-        return (1.0 - self.fc(monitor) ** 2) * self.z_error(length, monitor)
+        return (1.0 - self.fc(monitor) ** 2) * self.z_standard_error(length, monitor)
 
-    def z_error(self, length, monitor=0):
+    def z_standard_error(self, length, monitor=0):
         r"""Standard deviation of the Fisher z, arctanh(FC), that a recording of some length gives.
 
         Parameters
@@ -148,7 +148,7 @@ class LinearResponse(Portable):
         of the length.
         """
         self._of(monitor)
-        return self.about.z_error(self, length, monitor)
+        return self.system.z_standard_error(self, length, monitor)
 
     def _of(self, monitor):
         if self.covariances[monitor] is None:
@@ -158,12 +158,12 @@ class LinearResponse(Portable):
     @cached_property
     def eigenvalues(self):
         """Growth of each mode a step, the largest first; of the slowest ones where delays make too many."""
-        return eigenvalues(self.linearised, delays_of(self.about.simulate.step, self.linearised))
+        return eigenvalues(self.linearised, delays_of(self.system.simulate.step, self.linearised))
 
     @property
-    def margin(self):
+    def decay_rate(self):
         """Rate at which the slowest mode decays [1/ms]; negative where it grows."""
-        return float(-np.log(np.abs(self.eigenvalues[0])) / self.about.simulate.dt)
+        return float(-np.log(np.abs(self.eigenvalues[0])) / self.system.simulate.dt)
 
     def power(self, frequencies, monitor=0):
         """Power spectral density of a monitor's signals as they are before they are sampled.
@@ -187,31 +187,31 @@ class LinearResponse(Portable):
         """
         self._of(monitor)
         frequencies = np.asarray(frequencies, float)
-        highest = 500.0 / self.about.simulate.dt
+        highest = 500.0 / self.system.simulate.dt
         if frequencies.ndim != 1 or not np.all((frequencies >= 0.0) & (frequencies <= highest)):
             raise ValueError(f"frequencies: {frequencies}; give a list of them from 0 to {highest:g} Hz.")
-        return self.about.power(self, frequencies, monitor)
+        return self.system.power(self, frequencies, monitor)
 
     def __repr__(self):
-        if isinstance(self.shift, jax.core.Tracer):
+        if isinstance(self.mean_shift, jax.core.Tracer):
             return "LinearResponse(traced)"
         state = "stable" if bool(self.is_stable) else f"{int(self.n_unstable)} modes grow"
         if not bool(self.fixed_point.converged):
             state = f"no fixed point (a step still changes it by {float(self.fixed_point.residual):.1e})"
         # To print it works nothing out: the eigenvalues of a network with delays take seconds.
-        slowest = f", slowest decay {self.margin:.2e} / ms" if "eigenvalues" in vars(self) else ""
+        slowest = f", slowest decay {self.decay_rate:.2e} / ms" if "eigenvalues" in vars(self) else ""
         return (
-            f"LinearResponse: {self.about.simulate.description}\n"
+            f"LinearResponse: {self.system.simulate.description}\n"
             f"  fixed point: {state}{slowest}\n"
-            f"  reach of fluctuations into the curvature: {float(self.reach.max()):.3f}"
+            f"  reach of fluctuations into the curvature: {float(self.nonlinearity.max()):.3f}"
         )
 
     def _repr_html_(self):
-        return shown_in_notebook(*repr(self).splitlines())
+        return notebook_html(*repr(self).splitlines())
 
 
 @dataclass(frozen=True, eq=False)
-class Linear(Portable):
+class LinearizedSimulator(PicklableMixin):
     """A simulator's linear response as a pure function of its state: ``response = linear(state)``.
 
     Attributes
@@ -246,8 +246,8 @@ class Linear(Portable):
         return LinearResponse(*found, state, self)
 
     @_promoting
-    def remainder(self, response):
-        """See `LinearResponse.remainder`."""
+    def relaxation_residual(self, response):
+        """See `LinearResponse.relaxation_residual`."""
         step, state, x = self.simulate.step, response.state, response.fixed_point.x
         theta, inputs = self.simulate.constants(state), self._without_noise(state)
         return homeward(step, theta, state.connectivity.weights, inputs, response.linearised, x, self.ends)
@@ -268,13 +268,13 @@ class Linear(Portable):
         rest = fixed_point(step, theta, weights, inputs, start)
         there = linearise(step, theta, weights, inputs, rest.x)
         observed = self._observed(rest.x)
-        filters = [monitor.filter(leaves) for monitor, leaves in self._recording(state)]
+        filters = [monitor.fir_filter(leaves) for monitor, leaves in self._recording(state)]
         seen = spectra(step, weights, there, observed, noise, filters, dt)
         watched = iter(seen.covariances)
         covariances = tuple(
             None
-            if isinstance(monitor, Silent)
-            else monitor.covariance(self._watched(monitor, next(watched), rest.x), leaves)
+            if isinstance(monitor, NoOutput)
+            else monitor.sample_covariance(self._watched(monitor, next(watched), rest.x), leaves)
             for monitor, leaves in zip(self.simulate.monitors, state.monitors, strict=True)
         )
         shape, n_state = rest.x.shape, there.A.shape[1]
@@ -301,15 +301,15 @@ class Linear(Portable):
         density = _density(response.state.integrator.noise, dt, theta)
 
         def variances(covariance):
-            return jnp.diagonal(monitor.spatial(self._watched(monitor, covariance, x)))
+            return jnp.diagonal(monitor.spatial_covariance(self._watched(monitor, covariance, x)))
 
         of_rows = spectral.power(there, delays_of(step, there), self._observed(x), theta, variances)
         # Per Hz instead of per radian a step, of negative frequencies, too.
         return (2.0 * dt / 1000.0) * (density * gain)[:, None] * of_rows
 
     @_promoting
-    def z_error(self, response, length, monitor):
-        """See `LinearResponse.z_error`."""
+    def z_standard_error(self, response, length, monitor):
+        """See `LinearResponse.z_standard_error`."""
         x, (pooled, taps) = response.fixed_point.x, self._filter(response.state, monitor)
         monitor, dt = self.simulate.monitors[monitor], self.simulate.dt
 
@@ -318,25 +318,25 @@ class Linear(Portable):
 
         def of_rows(values):
             each = jnp.einsum("gos,gs->go", squared, by_node(values).reshape(squared.shape[0], -1))
-            return jnp.diagonal(monitor.spatial(self._watched(monitor, jnp.diag(each.ravel()), x)))
+            return jnp.diagonal(monitor.spatial_covariance(self._watched(monitor, jnp.diag(each.ravel()), x)))
 
-        variance = of_rows(response.spread**2)
+        variance = of_rows(response.std**2)
         positive = variance > 0.0
-        own = of_rows(response.duration * response.spread**2) / jnp.where(positive, variance, 1.0)
+        own = of_rows(response.correlation_time * response.std**2) / jnp.where(positive, variance, 1.0)
         lasting = jnp.sqrt(_duration(taps, pooled) ** 2 * dt**2 + own[:, None] * own)
         lasting = jnp.maximum(lasting, monitor.istep * dt)
         return jnp.sqrt(jnp.minimum(lasting / length, 0.25))
 
     def _filter(self, state, monitor):
-        return self.simulate.monitors[monitor].filter(state.monitors[monitor])
+        return self.simulate.monitors[monitor].fir_filter(state.monitors[monitor])
 
     def _recording(self, state):
         pairs = zip(self.simulate.monitors, state.monitors, strict=True)
-        return [(monitor, leaves) for monitor, leaves in pairs if not isinstance(monitor, Silent)]
+        return [(monitor, leaves) for monitor, leaves in pairs if not isinstance(monitor, NoOutput)]
 
     def _observed(self, x):
         """What monitors see, by the states: (n_group, n_out, n_state)."""
-        return jacobian(lambda x: self.simulate.observed(x[None])[0], (x,), self.simulate.step.mixes)[0]
+        return jacobian(lambda x: self.simulate.observe(x[None])[0], (x,), self.simulate.step.is_nonlocal)[0]
 
     def _watched(self, monitor, covariance, x):
         """Covariance of the rows that a monitor watches, in the order (voi, node, mode)."""
@@ -381,7 +381,7 @@ def spectra(step, weights, there, observed, noise, filters, dt):
     pools = [pooled for pooled, _ in filters]
     filters = [taps.astype(there.A.dtype) for _, taps in filters]
     small = there.A.shape[1:] == there.D.shape[1:] == there.Y.shape[1:] == (1, 1)
-    if not small or step.mixes or step.pairs is not None or delays is not None or "eta" in noise:
+    if not small or step.is_nonlocal or step.pairwise is not None or delays is not None or "eta" in noise:
         return by_frequency(there, observed, filters)
     usable = modal.is_symmetrisable(weights, there.D[:, 0, 0], there.Y[:, 0, 0])
     return jax.lax.cond(usable, by_modes, by_frequency, there, observed, filters)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .linearise import arriving, at_rest, by_node, by_variable, send
+from .linearise import arriving, at_rest, by_node, by_variable
 
 # Second differences are taken over that share of the fluctuations: they see how the step bends where it is, and not the
 # bounds of a state that lies near one, which clip its fluctuations and move nothing else.
@@ -32,11 +32,11 @@ def mean_push(step, theta, weights, inputs, x, linearised, local):
     s = arriving(step, theta, weights, x)
 
     def of_step(x, s):
-        return step.from_sum(theta, x, s, inputs)
+        return step.next_state(theta, x, s, inputs)
 
     push = mean_of(of_step, (x, s), local)
     if step.channels is not None:
-        of_sent = mean_of(lambda x: send(step, theta, x), (x,), local[:, :n_state, :n_state])
+        of_sent = mean_of(lambda x: step.source_output(theta, x), (x,), local[:, :n_state, :n_state])
         arrived = (linearised.N @ of_sent.ravel()).reshape(n_group, n_sum)
         push = push + jnp.einsum("gas,gs->ga", linearised.D, arrived).reshape(push.shape)
     return push.ravel()

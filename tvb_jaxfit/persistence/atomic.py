@@ -21,7 +21,7 @@ _PLAN = "plan"
 
 
 @contextlib.contextmanager
-def whole(path):
+def atomic_write(path):
     """Binary file that takes its name once it is written to the end, whatever happens before.
 
     Parameters
@@ -43,16 +43,16 @@ def whole(path):
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> from tvb_jaxfit.persistence.atomic import whole
+    >>> from tvb_jaxfit.persistence.atomic import atomic_write
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "new" / "file"
-    >>> with whole(path) as file:
+    >>> with atomic_write(path) as file:
     ...     _ = file.write(b"all of it")
     >>> path.read_bytes(), [each.name for each in path.parent.iterdir()]
     (b'all of it', ['file'])
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    finish(path.parent)
+    recover(path.parent)
     written, file = _begun(path)
     try:
         with file:
@@ -70,7 +70,7 @@ def whole(path):
 
 
 @contextlib.contextmanager
-def together(folder, remove=()):
+def atomic_write_all(folder, remove=()):
     """Several files of a folder that take their names at once, when all are written to the end.
 
     A process that is killed before leaves all as it was; one that is killed while they take their names leaves what
@@ -95,7 +95,7 @@ def together(folder, remove=()):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    finish(folder)
+    recover(folder)
     lock_path, lock = _begun(folder / "results")
     parts, ready, files = Path(f"{lock_path}{_PARTS}"), Path(f"{lock_path}{_READY}"), {}
     try:
@@ -121,7 +121,7 @@ def together(folder, remove=()):
             lock_path.unlink()
 
 
-def finish(folder):
+def recover(folder):
     """Remove what writers that were killed have left in a folder, and put in place what they had written to the end.
 
     Parameters

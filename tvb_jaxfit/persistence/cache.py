@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ..checks import options as allowed
 from ..checks.options import check
-from .fingerprint import environment, seen
-from .fingerprint_objects import NotKeyed
-from .locks import alone
-from .serialise import Unreadable, read, write
+from .fingerprint.hasher import environment, seen
+from .fingerprint.objects import NotHashable
+from .locks import file_lock
+from .serialise import ReadError, read, write
 
 _path = Path(".tvb_jaxfit")
 
@@ -48,7 +48,7 @@ def cache(name, redo=False):
     ------
     ValueError
         Where the name is none for a file.
-    NotKeyed
+    NotHashable
         When called: where something that the function uses, or an argument, cannot be compared by content (an open
         file, a generator), by name.
 
@@ -93,7 +93,7 @@ def cache(name, redo=False):
     computing
     (9, 16)
     """
-    check("cache", name=(name, allowed.text), redo=(redo, allowed.flag))
+    check("cache", name=(name, allowed.string), redo=(redo, allowed.boolean))
     if not re.fullmatch(r"[\w.-]+", name):
         raise ValueError(f"cache: name {name!r}; give letters, digits, '_', '-' and '.', as of a file.")
 
@@ -104,15 +104,15 @@ def cache(name, redo=False):
             kind = f"cache of {path.stem}"
             if unseen:
                 _warn_of(unseen, name)
-            if not all(each.is_kept for each in unseen.values()):
+            if not all(each.is_cacheable for each in unseen.values()):
                 return function(*args, **kwargs)
-            with alone(path):
+            with file_lock(path):
                 if not redo:
                     try:
                         return read(path, kind)
                     except (FileNotFoundError, NotADirectoryError):
                         pass
-                    except Unreadable as error:
+                    except ReadError as error:
                         warnings.warn(f"cache: {error}; it is computed anew.", stacklevel=2)
                 result = function(*args, **kwargs)
                 try:
@@ -134,17 +134,17 @@ def _place(name, function, args, kwargs):
     bound.apply_defaults()
     try:
         key, unseen = seen([name, function, bound.arguments, environment()], name)
-    except NotKeyed as error:
-        raise NotKeyed(f"cache: {error}") from None
+    except NotHashable as error:
+        raise NotHashable(f"cache: {error}") from None
     return _path / f"{name}-{key}.npz", unseen
 
 
 def _warn_of(unseen, name):
-    is_kept = all(each.is_kept for each in unseen.values())
-    what = ", ".join(sorted({each.what for each in unseen.values()}))
+    is_cacheable = all(each.is_cacheable for each in unseen.values())
+    what = ", ".join(sorted({each.name for each in unseen.values()}))
     then = (
         "What was computed first is returned as long as nothing that can be seen has changed."
-        if is_kept
+        if is_cacheable
         else "It is computed at each call, and not kept."
     )
     warnings.warn(

@@ -12,7 +12,7 @@ _OF_A_RESULT = re.compile(r"\..+-[0-9a-f]{32}\.npz\.lock")
 
 
 @contextlib.contextmanager
-def alone(path):
+def file_lock(path):
     """Have a lock beside a file: another process, or thread, that wants it waits.
 
     A process that is forked meanwhile does not have it: it neither keeps others waiting nor lets them go on.

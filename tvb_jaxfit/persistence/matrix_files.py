@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checks.suggestions import did_you_mean
-from .provenance import remember
+from .provenance import record_source
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat")
 # How cells of a table say that there is no number.
@@ -22,7 +22,7 @@ _SAVED = {
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class LabelledMatrix:
     """A matrix with names of its rows and columns, as a pandas.DataFrame has them.
 
     Attributes
@@ -57,7 +57,7 @@ def read_array(path, key):
 
     Returns
     -------
-    ndarray or Labelled
+    ndarray or LabelledMatrix
 
     Raises
     ------
@@ -85,7 +85,7 @@ def read_array(path, key):
         file = Path(file)
     read = {".npy": _npy, ".npz": _npz, ".mat": _mat} | dict.fromkeys(_TEXT, _text)
     if not file.exists():
-        raise FileNotFoundError(errno.ENOENT, f"No such file.{near_file(file)}".rstrip("."), name)
+        raise FileNotFoundError(errno.ENOENT, f"No such file.{suggest_file(file)}".rstrip("."), name)
     if file.suffix.lower() not in read:
         raise ValueError(f"{name}: {file.suffix or 'no ending'}; files are read that end in {', '.join(read)}")
     if named and file.suffix.lower() not in (".npz", ".mat"):
@@ -100,11 +100,11 @@ def read_array(path, key):
         raise ValueError(f"{name}: not read as {file.suffix.lower()} ({_told(error)}); give {how}") from error
     if np.asarray(array).dtype.kind not in "fiu":
         raise ValueError(f"{name}: an array of {np.asarray(array).dtype}; give one of real numbers")
-    remember(file, array, name=name)
+    record_source(file, array, name=name)
     return array
 
 
-def near_file(path):
+def suggest_file(path):
     """End of a message that names a file of a similar name, and the same ending, in the same folder; or empty.
 
     Parameters
@@ -175,7 +175,7 @@ def _text(file, key, named):
     # Numbers in order are what a table of no names has been given.
     if names is None or names == columns == [str(i) for i in range(len(values))]:
         return values
-    return Labelled(values, names, columns)
+    return LabelledMatrix(values, names, columns)
 
 
 def _number(cell):

@@ -33,7 +33,7 @@ def digest(array):
     return hashlib.sha256(np.ascontiguousarray(array, "<f8").tobytes()).hexdigest()
 
 
-def remember(path, *arrays, name=None):
+def record_source(path, *arrays, name=None):
     """Record the file that arrays were read from, for `described`.
 
     Parameters
@@ -78,7 +78,7 @@ def described(array):
     return own if file is None else f"{file}; {own}"
 
 
-def data_of(target, connectivity):
+def data_provenance(target, connectivity):
     """Provenance of the empirical FC, the weights and the tract lengths of a fit.
 
     Parameters

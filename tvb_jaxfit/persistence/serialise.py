@@ -1,43 +1,24 @@
 """Trees in files: arrays and JSON, never anything that is run when it is read."""
 
-import importlib
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .atomic import whole
+from . import _CLASSES, class_name, registered_class
+from .atomic import atomic_write
 
 _FORMAT = "tvb_jaxfit 1"
-# What is stored as its attributes; anything else is refused.
-_CLASSES = {
-    name: f"tvb_jaxfit.{module}"
-    for module, names in {
-        "state": ["State", "Origin"],
-        "parameters": ["Parameter", "BoundedParameter"],
-        "constraints": ["PositiveParameter", "NormalisedParameter", "MaskedParameter"],
-        "dynamics.noise": ["NumpyStream", "KeyStream"],
-        "certificate.certify": ["Certificate", "Comparison"],
-        "fitting.history": ["History", "Validation"],
-        "evaluation.scores": ["Evaluation"],
-        "evaluation.baselines": ["Targets"],
-        "reporting.summary": ["Account", "Fitted"],
-        "fitting.callbacks": ["Saved"],
-        "exploration.space": ["Space", "GridAxis", "UniformAxis", "LatinHypercubeAxis", "DataAxis"],
-        "exploration.results": ["Exploration"],
-    }.items()
-    for name in names
-}
 # Python's own numbers give weak types.
 _WEAK = {"i": int, "f": float, "c": complex}
 
 
-class NotStored(TypeError):
+class NotSerialisable(TypeError):
     """Something that has no form as arrays and JSON."""
 
 
-class Unreadable(ValueError):
+class ReadError(ValueError):
     """A file that is damaged, or that is none of ours."""
 
 
@@ -56,7 +37,7 @@ def write(path, tree, kind):
 
     Raises
     ------
-    NotStored
+    NotSerialisable
         Where there is something else in the tree; nothing is written.
     OSError
         As of any writing: a full disk, a place that may not be written.
@@ -70,17 +51,17 @@ def write(path, tree, kind):
     >>> read(path, "example")
     {'a': [1, array([0, 1, 2])], 2: (None, inf)}
     """
-    arrays = arrays_of(tree, kind)
-    with whole(path) as file:
+    arrays = tree_to_arrays(tree, kind)
+    with atomic_write(path) as file:
         np.savez(file, **arrays)
 
 
-def arrays_of(tree, kind):
+def tree_to_arrays(tree, kind):
     """Arrays by name that `read` makes the tree of, once `numpy.savez` has put them into a file.
 
     Raises
     ------
-    NotStored
+    NotSerialisable
         As `write`.
     """
     writer = _Writer()
@@ -108,7 +89,7 @@ def read(path, kind):
     ------
     FileNotFoundError, NotADirectoryError
         Where there is none.
-    Unreadable
+    ReadError
         Where it is damaged, or no file of this kind.
     """
     try:
@@ -122,7 +103,7 @@ def read(path, kind):
         raise
     # What a broken file makes of the reader can be anything.
     except Exception as error:
-        raise Unreadable(f"{path} is damaged, or no {kind} of tvb_jaxfit ({type(error).__name__}: {error})") from error
+        raise ReadError(f"{path} is damaged, or no {kind} of tvb_jaxfit ({type(error).__name__}: {error})") from error
 
 
 class _Writer:
@@ -143,9 +124,9 @@ class _Writer:
             return {"complex": [value.real, value.imag]}
         if isinstance(value, (np.ndarray, np.generic, jax.Array)):
             return self._array(value, path)
-        if _CLASSES.get(kind.__name__) == kind.__module__:
+        if _CLASSES.get(class_name(kind)) is kind:
             return self._object(value, path)
-        raise NotStored(
+        raise NotSerialisable(
             f"result{path}: {kind.__module__}.{kind.__name__} cannot be stored as arrays and JSON. Return numbers, "
             "strings, arrays, lists, dicts, states, histories or explorations."
         )
@@ -160,7 +141,7 @@ class _Writer:
                 form = "weak"
             array = np.asarray(array)
             if type(value) is not np.ndarray and form == "numpy" or array.dtype.hasobject or array.dtype.kind == "V":
-                raise NotStored(f"result{path}: a {type(value).__name__} of {array.dtype} cannot be stored.")
+                raise NotSerialisable(f"result{path}: a {type(value).__name__} of {array.dtype} cannot be stored.")
             self.arrays.append(array)
             # The value is held, so that its id stays its own.
             self._seen[id(value)] = value, {"array": len(self.arrays) - 1, "as": form}
@@ -171,7 +152,7 @@ class _Writer:
             self._seen[id(value)] = value, {"object": len(self.objects)}
             self.objects.append(None)
             self.objects[self._seen[id(value)][1]["object"]] = {
-                "class": type(value).__name__,
+                "class": class_name(type(value)),
                 "attributes": {name: self.node(item, f"{path}.{name}") for name, item in vars(value).items()},
             }
         return self._seen[id(value)][1]
@@ -216,6 +197,6 @@ class _Reader:
     def _object(self, index):
         name, attributes = self._objects[index]["class"], self._objects[index]["attributes"]
         attributes = {key: self.node(item) for key, item in attributes.items()}
-        new = object.__new__(getattr(importlib.import_module(_CLASSES[name]), name))
+        new = object.__new__(registered_class(name))
         vars(new).update(attributes)
         return new

@@ -5,7 +5,7 @@ import numpy as np
 from ..checks.arrays import real_array
 from ..checks.options import check
 from ..loss import fc_corr, rmse
-from ..parameters import plain
+from ..parameters import strip_parameters
 from ..state import get_path
 
 _MAP = "cividis"
@@ -255,7 +255,9 @@ def exploration(result, path=(), ax=None):
         raise ValueError("exploration: an axis of regional values has no place on a line; see result.to_pandas().")
     axes = [values_of.reshape(-1) for values_of in axes]
     order = [np.argsort(values_of) for values_of in axes]
-    route = np.array([[np.mean(np.asarray(get_path(plain(state), name))) for name in names] for state in path])
+    route = np.array(
+        [[np.mean(np.asarray(get_path(strip_parameters(state), name))) for name in names] for state in path]
+    )
     route = route.reshape(-1, len(names))
     ax = _axes(ax, 1, (5.4, 4.0))[0]
     best = result.best_index
@@ -392,10 +394,10 @@ def certificate(of, ax=None):
     -------
     matplotlib.axes.Axes
     """
-    rows = [(f"{c.monitor}\nTVB, history in float64", c.relative, c.agrees(of.lifted_tolerance)) for c in of.lifted]
-    rows += [(f"{c.monitor}\nTVB as it is", c.relative, c.agrees(of.stock_tolerance)) for c in of.stock]
-    controls = {name: d for name, d in of.controls.items() if not isinstance(d, str)}
-    rows += [(f"control: {name}", d, not d <= of.lifted_tolerance) for name, d in controls.items()]
+    rows = [(f"{c.monitor}\nTVB, history in float64", c.relative, c.agrees(of.tolerance)) for c in of.float64_history]
+    rows += [(f"{c.monitor}\nTVB as it is", c.relative, c.agrees(of.float32_tolerance)) for c in of.float32_history]
+    controls = {name: d for name, d in of.negative_controls.items() if not isinstance(d, str)}
+    rows += [(f"control: {name}", d, not d <= of.tolerance) for name, d in controls.items()]
     ax = _axes(ax, 1, (7.2, 1.2 + 0.45 * len(rows)))[0]
     # What is equal to the last bit has no logarithm.
     smallest = 1e-17
@@ -414,9 +416,9 @@ def certificate(of, ax=None):
         )
     n_compared = len(rows) - len(controls)
     for tolerance, begin, end in (
-        (of.lifted_tolerance, 0, len(of.lifted)),
-        (of.stock_tolerance, len(of.lifted), n_compared),
-        (of.lifted_tolerance, n_compared, len(rows)),
+        (of.tolerance, 0, len(of.float64_history)),
+        (of.float32_tolerance, len(of.float64_history), n_compared),
+        (of.tolerance, n_compared, len(rows)),
     ):
         ax.plot([tolerance] * 2, [begin - 0.5, end - 0.5], color="k", linestyle="--", linewidth=1.0)
     ax.axhspan(n_compared - 0.5, len(rows) - 0.5, color="0.93", zorder=0)

@@ -32,7 +32,7 @@ def headline(account):
 
     Parameters
     ----------
-    account : Account
+    account : FitSummary
 
     Returns
     -------
@@ -51,7 +51,7 @@ def headline(account):
     why = "not evaluated on fresh noise" if found is None else "no run on fresh noise has FC"
     value, told = trained[0]
     told = f"{told[:1].upper()}{told[1:]}; {why}."
-    if "reach" in stage.aux:
+    if "nonlinearity" in stage.aux:
         return Headline(f"r = {value} without noise only", f"{told} The fit's own check: {stage.stop_reason}.", rows)
     return Headline(f"r = {value} on training noise only", told, rows)
 
@@ -60,7 +60,7 @@ def _fresh(found):
     """Rows of an evaluation."""
     if found is None:
         return
-    against = "" if found.targets.main == "target" else f" with the target {found.targets.main!r}"
+    against = "" if found.targets.primary == "target" else f" with the target {found.targets.primary!r}"
     spread = "mean ± standard deviation over" if np.isfinite(found.r).sum() > 1 else "of"
     for simulator in found.fc:
         values = found.values("r", simulator=simulator)
@@ -82,7 +82,7 @@ def _fitted(history, is_noisy):
             "of the best step, which the fit has used" if history.validation.steps.size else "that every step has used"
         )
         told = f"on the noise {which}" if is_noisy else "of the best step"
-        told = "by the linear response, without noise" if "reach" in history.aux else told
+        told = "by the linear response, without noise" if "nonlinearity" in history.aux else told
         yield "training", f"{history.aux['r'][history.best_step]:.4f}", told
     steps, at = history.validation.steps, history.validation.steps == history.best_step
     if "r" in history.validation.aux and at.any():

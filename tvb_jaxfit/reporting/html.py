@@ -3,9 +3,9 @@
 import base64
 import io
 
-from ..markup import Html, facts, table, tag
+from ..markup import Html, key_value_table, table, tag
 
-__all__ = ["Html", "facts", "figure", "folded", "page", "table", "tag"]
+__all__ = ["Html", "key_value_table", "figure", "folded", "page", "table", "tag"]
 
 # Clouds of more points than this are drawn as pixels: as paths they make a page slow.
 _CLOUD = 500

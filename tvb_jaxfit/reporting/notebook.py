@@ -1,12 +1,12 @@
 """HTML of a fit for a notebook."""
 
 from ..evaluation.scores import mean_and_sd
-from ..markup import shown_in_notebook, table
+from ..markup import notebook_html, table
 from ..parameters import parameters_of
-from .parameter_table import kind_of, shown_values
+from .parameter_table import format_constraint, format_values
 
 
-def of_fit(result):
+def fit_html(result):
     """Scores, fitted values and why the fit ended, as HTML.
 
     Parameters
@@ -26,10 +26,10 @@ def of_fit(result):
     if result.evaluation is not None:
         scores.append(("r, fresh noise", "", mean_and_sd(result.evaluation.r)))
     values = [
-        (path, shown_values(began[path]), shown_values(parameter), kind_of(parameter))
+        (path, format_values(began[path]), format_values(parameter), format_constraint(parameter))
         for path, parameter in parameters_of(result.best).items()
     ]
-    return shown_in_notebook(
+    return notebook_html(
         f"FitResult: {result.simulate.description}",
         *([table(["", "initial", "best"], scores)] if scores else []),
         table(["parameter", "initial", "best", "kept"], values),

@@ -32,9 +32,9 @@ class ParameterTree:
     """
 
     def __init__(self, state, sim=None):
-        check("show_parameters", state=(state, allowed.a(State)), sim=(sim, allowed.optional(allowed.simulator)))
+        check("show_parameters", state=(state, allowed.instance(State)), sim=(sim, allowed.optional(allowed.simulator)))
         self.parameters = parameters_of(state)
-        self._traits = {} if sim is None else traits_of(sim)
+        self._traits = {} if sim is None else units_and_domains(sim)
         missing = [path for path in self.parameters if sim is not None and path not in self._traits]
         if missing:
             raise ValueError(
@@ -54,7 +54,7 @@ class ParameterTree:
             for step in above:
                 node = node.setdefault(step, {})
             unit, domain = self._traits.get(path, ("", ""))
-            told = [f"{name} {unit}".strip() + f" = {shown_values(parameter)}", kind_of(parameter)]
+            told = [f"{name} {unit}".strip() + f" = {format_values(parameter)}", format_constraint(parameter)]
             node[name] = ", ".join(told + ([f"TVB: {domain}"] if domain else []))
         return root
 
@@ -63,10 +63,10 @@ class ParameterTree:
         rows = []
         for path, parameter in self.parameters.items():
             unit, domain = self._traits.get(path, ("", ""))
-            numbers = numbers_of(parameter)
+            numbers = free_values(parameter)
             low, middle, high = (f"{f(numbers):.6g}" for f in (np.min, np.median, np.max))
             row = [path, unit, *((low, middle, high) if numbers.size > 1 else ("", low, ""))]
-            rows.append([*row, str(numbers.size), kind_of(parameter), domain])
+            rows.append([*row, str(numbers.size), format_constraint(parameter), domain])
         lines = [_row("th", heads), *(_row("td", row) for row in rows)]
         return "<table>\n" + "\n".join(lines) + "\n</table>"
 
@@ -111,15 +111,15 @@ def show_parameters(state, sim=None):
         display(tree)
 
 
-def numbers_of(parameter):
+def free_values(parameter):
     """Numbers of a parameter that are fitted, as one vector."""
     value = np.asarray(parameter.value)
     return value[parameter.mask] if isinstance(parameter, MaskedParameter) else value.ravel()
 
 
-def shown_values(parameter):
+def format_values(parameter):
     """Numbers of a parameter that are fitted, as text: one, or the least, the median and the largest."""
-    numbers = numbers_of(parameter)
+    numbers = free_values(parameter)
     if numbers.size == 1:
         return f"{numbers.item():.6g}"
     if np.ptp(numbers) == 0.0:
@@ -127,20 +127,20 @@ def shown_values(parameter):
     return f"{numbers.min():.6g} .. {np.median(numbers):.6g} .. {numbers.max():.6g} ({numbers.size} values)"
 
 
-def kind_of(parameter):
+def format_constraint(parameter):
     """What a parameter is kept to, in words."""
     low, high = getattr(parameter, "lower_bound", -np.inf), getattr(parameter, "upper_bound", np.inf)
     bounds = "" if np.isinf(low) and np.isinf(high) else f" in [{low:g}, {high:g}]"
     return type(parameter).__name__ + bounds
 
 
-def traits_of(sim):
+def units_and_domains(sim):
     """Unit and domain of each parameter of a simulator, by path, as text."""
-    from ..translate.assemble import leaves
+    from ..translate.assemble import parameter_map
 
     found = {}
-    for leaf in leaves(sim):
-        trait = None if leaf.parameters else getattr(type(leaf.owner(sim)), leaf.name)
+    for leaf in parameter_map(sim):
+        trait = None if leaf.in_equation_dict else getattr(type(leaf.owner(sim)), leaf.name)
         unit, domain = _UNIT.search(str(getattr(trait, "doc", ""))), leaf.domain(sim)
         found[leaf.path] = (unit[0] if unit else "", f"[{domain.lo:g}, {domain.hi:g}]" if domain else "")
     return found

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from ..loss import fc_corr, rmse
-from ..persistence.atomic import whole
+from ..persistence.atomic import atomic_write
 from ..plot import figures as plot
 from .headline import headline
-from .html import facts, figure, folded, page, table, tag
+from .html import figure, folded, key_value_table, page, table, tag
 from .summary import COMMAND, VALUES
 
 # Entries of a matrix that are listed one by one.
@@ -19,7 +19,7 @@ _COLUMNS = 3
 _ENDS = (".html", ".htm")
 
 
-def refuse_no_page(path):
+def refuse_unusable_path(path):
     """Raise ValueError where a path is not one that a page can have.
 
     Parameters
@@ -59,7 +59,7 @@ def write_report(path, account, force=False):
     Parameters
     ----------
     path : path-like
-    account : Account
+    account : FitSummary
     force : bool, optional
         Whether a file of that name is replaced.
 
@@ -76,11 +76,11 @@ def write_report(path, account, force=False):
     OSError
         As of any writing.
     """
-    refuse_no_page(path)
+    refuse_unusable_path(path)
     refuse_existing(path, force)
     text = report(account)
     refuse_existing(path, force)
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
     return Path(path)
 
@@ -90,13 +90,13 @@ def report(account):
 
     Parameters
     ----------
-    account : Account
+    account : FitSummary
 
     Returns
     -------
     str
     """
-    content = [tag("p", f"Fit to functional connectivity (FC), {account.when}", class_="quiet")]
+    content = [tag("p", f"Fit to functional connectivity (FC), {account.created}", class_="quiet")]
     for stage, history in account.stages.items():
         if history.diverged:
             content.append(tag("p", tag("strong", f"{stage}: the fit diverged. "), history.diverged))
@@ -257,7 +257,7 @@ def _evaluation(account):
         if not account.is_noisy:
             yield tag("p", "The simulator is deterministic: there is no fresh noise to evaluate the fit on.")
             return
-        how = tag("code", "--evaluate 8 --tvb" if COMMAND in account.code else "result.evaluate(n_seeds=8, tvb=1)")
+        how = tag("code", "--evaluate 8 --tvb" if COMMAND in account.code else "result.evaluate(n_seeds=8, n_tvb=1)")
         told = "The fit has not been judged on noise that it never saw: "
         yield tag("p", told, how, " has that done, and a later report shows it.")
         return
@@ -293,7 +293,11 @@ def _certificate(account):
         return
     if of.diverged:
         yield tag("p", tag("strong", "TVB's own run does not stay finite: "), f"{'; '.join(of.diverged)}.")
-    n = len(of.lifted) + len(of.stock) + sum(not isinstance(d, str) for d in of.controls.values())
+    n = (
+        len(of.float64_history)
+        + len(of.float32_history)
+        + sum(not isinstance(d, str) for d in of.negative_controls.values())
+    )
     caption = (
         f"TVB against its translation, {of.n_steps} steps on the same draws: differences have to lie left of the "
         "dashed lines, those of translations that are wrong on purpose (controls) right of them."
@@ -303,9 +307,9 @@ def _certificate(account):
 
 
 def _made(account):
-    for subject, told in account.facts.items():
+    for subject, told in account.details.items():
         yield tag("h3", subject)
-        yield facts(told)
+        yield key_value_table(told)
     for title, code in account.code.items():
         digits = " (all digits; tables have 6)" if title == VALUES else ""
         yield folded(f"{title}, as code{digits}", tag("pre", code))

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..constraints import MaskedParameter, NormalisedParameter
+from ..constraints import MaskedParameter, ScaledParameter
 from ..parameters import BoundedParameter, parameters_of
 from ..state import get_path
-from ..translate.assemble import leaves
+from ..translate.assemble import parameter_map
 
 # What of a call belongs to its own time and place.
 _PASSING = ("progress", "callback", "checkpoint", "resume")
@@ -18,7 +18,7 @@ _PASSING = ("progress", "callback", "checkpoint", "resume")
 _LONGEST = 2000
 
 
-def told(arguments):
+def options_as_code(arguments):
     """Arguments of a call as code, by name.
 
     Parameters
@@ -34,8 +34,8 @@ def told(arguments):
     --------
     >>> import optax
     >>> from tvb_jaxfit import rmse
-    >>> from tvb_jaxfit.reporting.reproduction import told
-    >>> told({"loss": rmse, "optimizer": optax.adam(0.1), "max_steps": 20})
+    >>> from tvb_jaxfit.reporting.reproduction import options_as_code
+    >>> options_as_code({"loss": rmse, "optimizer": optax.adam(0.1), "max_steps": 20})
     {'loss': 'tj.rmse', 'optimizer': 'optimizer', 'max_steps': '20'}
     """
     return {name: _code(value, name) for name, value in arguments.items()}
@@ -70,7 +70,7 @@ def fit_call(options, initial, sim):
     Parameters
     ----------
     options : dict of str to str
-        As `told` of the arguments of `fit`.
+        As `options_as_code` of the arguments of `fit`.
     initial : State
         Where it began.
     sim : Simulator
@@ -81,7 +81,7 @@ def fit_call(options, initial, sim):
     """
     from ..fitting.fit import fit
 
-    own = {leaf.path: np.asarray(leaf.state_value(sim)) for leaf in leaves(sim)}
+    own = {leaf.path: np.asarray(leaf.state_value(sim)) for leaf in parameter_map(sim)}
     free = [f"    {path!r}: {_parameter(p, own.get(path))}," for path, p in parameters_of(initial).items()]
     defaults = {name: repr(each.default) for name, each in inspect.signature(fit).parameters.items()}
     given = {name: text for name, text in options.items() if text != defaults.get(name) and name not in _PASSING}
@@ -98,7 +98,7 @@ def _parameter(parameter, own):
     if isinstance(parameter, BoundedParameter):
         bounds = {"lower_bound": parameter.lower_bound, "upper_bound": parameter.upper_bound}
         facts |= {name: repr(float(bound)).removesuffix(".0") for name, bound in bounds.items() if np.isfinite(bound)}
-    if isinstance(parameter, NormalisedParameter):
+    if isinstance(parameter, ScaledParameter):
         facts["scale"] = repr(parameter.scale)
     if isinstance(parameter, MaskedParameter) and not np.array_equal(parameter.mask, value != 0.0):
         facts["mask"] = "mask"
@@ -122,13 +122,13 @@ def tvb_values(best, sim):
     -------
     str
     """
-    places = {leaf.path: leaf for leaf in leaves(sim)}
+    places = {leaf.path: leaf for leaf in parameter_map(sim)}
     lines = ["import numpy as np", "", "# sim: before sim.configure()"]
     for path in parameters_of(best):
         leaf = places[path]
-        native = leaf.native_value(get_path(best, path).value, sim)
+        native = leaf.tvb_value(get_path(best, path).value, sim)
         above, _, name = path.rpartition(".")
-        place = f"sim.{above}.parameters[{name!r}]" if leaf.parameters else f"sim.{path}"
+        place = f"sim.{above}.parameters[{name!r}]" if leaf.in_equation_dict else f"sim.{path}"
         long = np.size(native) > _LONGEST
         lines.append(f"# {place}: {np.size(native)} values" if long else f"{place} = {_array(native)}")
     return "\n".join(lines)

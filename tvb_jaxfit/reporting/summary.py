@@ -13,12 +13,13 @@ from ..certificate.certify import Certificate, certify
 from ..constraints import MaskedParameter
 from ..evaluation.baselines import hemispheres
 from ..evaluation.fc_monitor import is_noisy
-from ..evaluation.runs import moved
+from ..evaluation.runs import at_state
 from ..evaluation.scores import Evaluation
-from ..fitting.fit import SEEN, UNSEEN
+from ..fitting.fit import TRAINING_KEY, VALIDATION_KEY
 from ..fitting.linear import refinement
 from ..parameters import parameters_of
-from .parameter_table import kind_of, traits_of
+from ..persistence import serialisable
+from .parameter_table import format_constraint, units_and_domains
 from .reproduction import fit_call, tvb_values
 
 # What the code of a fit from the command line does.
@@ -29,8 +30,9 @@ VALUES = "The fitted values, in TVB alone"
 _CERTIFIED = 10_000.0
 
 
+@serialisable
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedParameter:
     """One parameter, before and after.
 
     Attributes
@@ -57,15 +59,16 @@ class Fitted:
         return self.initial[free].ravel(), self.fitted[free].ravel()
 
 
+@serialisable
 @dataclass(frozen=True, eq=False)
-class Account:
+class FitSummary:
     """What there is to tell of a fit.
 
     Attributes
     ----------
     description : str
         Of the simulator.
-    when : str
+    created : str
     labels : list of str
         Of the regions.
     weights, lengths : ndarray, shape (n_node, n_node)
@@ -76,12 +79,12 @@ class Account:
         Why there is no FC, by title.
     stages : dict of str to History
         What happened, by stage; without states.
-    parameters : list of Fitted
+    parameters : list of FittedParameter
     evaluation : Evaluation or None
     certificate : Certificate or None
     is_noisy : bool
         Whether there is noise to evaluate the fit on.
-    facts : dict of str to dict of str to str
+    details : dict of str to dict of str to str
         How it was made, by subject.
     code : dict of str to str
         By what it does.
@@ -90,7 +93,7 @@ class Account:
     """
 
     description: str
-    when: str
+    created: str
     labels: list
     weights: np.ndarray
     lengths: np.ndarray
@@ -101,13 +104,13 @@ class Account:
     evaluation: Evaluation | None
     certificate: Certificate | None
     is_noisy: bool
-    facts: dict
+    details: dict
     code: dict
     hemispheres: np.ndarray | None = None
 
 
-def account_of(result, certificate=None, command=None, simulated=True):
-    """Account of a fit.
+def summarise(result, certificate=None, command=None, simulated=True):
+    """FitSummary of a fit.
 
     Parameters
     ----------
@@ -120,17 +123,17 @@ def account_of(result, certificate=None, command=None, simulated=True):
 
     Returns
     -------
-    Account
+    FitSummary
 
     Raises
     ------
     ValueError
         Where the result holds no simulator.
     """
-    sim = result.sim
+    sim = result.simulator
     if sim is None:
         raise ValueError("report: this FitResult holds no simulator, of which there is much to tell. Fit with fit().")
-    stages = {} if result.before is None else {"Linear response": result.before}
+    stages = {} if result.linear_stage is None else {"Linear response": result.linear_stage}
     stages[_stage(result)] = result
     first = next(iter(stages.values()))
     matrices, missing = {"Empirical": result.target}, {}
@@ -146,9 +149,9 @@ def account_of(result, certificate=None, command=None, simulated=True):
             missing[title] = str(error)
     sides = hemispheres(sim.connectivity)
     again = {COMMAND: command} if command else {"The fit": fit_call(result.options, first.initial, sim)}
-    return Account(
+    return FitSummary(
         description=result.simulate.description,
-        when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         labels=[label.decode() if isinstance(label, bytes) else str(label) for label in sim.connectivity.region_labels],
         weights=np.array(sim.connectivity.weights, float),
         lengths=np.array(sim.connectivity.tract_lengths, float),
@@ -159,13 +162,13 @@ def account_of(result, certificate=None, command=None, simulated=True):
         evaluation=result.evaluation,
         certificate=certificate,
         is_noisy=is_noisy(result.initial),
-        facts={"The run": _run(result), "Data": result.data, "The fit": _options(result), "Versions": versions()},
+        details={"The run": _run(result), "Data": result.data, "The fit": _options(result), "Versions": versions()},
         code=again | {VALUES: tvb_values(result.best, sim)},
         hemispheres=None if sides is None else sides == "right",
     )
 
 
-def certified(result):
+def certify_fit(result):
     """Certificate of the fitted simulator, from where the best state stands.
 
     Parameters
@@ -184,20 +187,20 @@ def certified(result):
     simulate = result.simulate
     slowest = max(monitor.istep for monitor in simulate.monitors)
     n_steps = min(simulate.n_steps, max(_CERTIFIED / simulate.dt, 3 * slowest))
-    return certify(moved(result.sim, result.best), n_steps * simulate.dt)
+    return certify(at_state(result.simulator, result.best), n_steps * simulate.dt)
 
 
 def _stage(result):
-    return "Linear response" if "reach" in result.history.aux else "Simulation"
+    return "Linear response" if "nonlinearity" in result.history.aux else "Simulation"
 
 
 def _parameters(initial, best, sim):
-    traits, began = traits_of(sim), parameters_of(initial)
+    traits, began = units_and_domains(sim), parameters_of(initial)
     return [
-        Fitted(
+        FittedParameter(
             path,
             *traits[path],
-            kind_of(parameter),
+            format_constraint(parameter),
             np.asarray(began[path].value),
             np.asarray(parameter.value),
             parameter.mask if isinstance(parameter, MaskedParameter) else None,
@@ -207,7 +210,7 @@ def _parameters(initial, best, sim):
 
 
 def _run(result):
-    simulate, sim = result.simulate, result.sim
+    simulate, sim = result.simulate, result.simulator
     monitor = simulate.monitors[result.monitor]
     noise = getattr(sim.integrator, "noise", None)
     told = "none: the integrator is deterministic"
@@ -240,8 +243,8 @@ def _options(result):
         "skip_t": str(result.skip_t),
         "monitor": str(result.monitor),
         "simulation_length": "the simulator's own",
-        "fresh": f"noise of its own for each step, jax.random.fold_in(jax.random.key({SEEN}), step); held out: "
-        f"jax.random.key({UNSEEN})"
+        "fresh": f"noise of its own for each step, jax.random.fold_in(jax.random.key({TRAINING_KEY}), step); held out: "
+        f"jax.random.key({VALIDATION_KEY})"
         if "noise" in result.initial.integrator
         else "no: there is no noise",
         "patience": "none",

@@ -50,7 +50,7 @@ def _has_threads():
     return any(name.startswith(("tf_", "py_xla", "cuda")) for name in names)
 
 
-class Portable:
+class PicklableMixin:
     """Objects that go to other processes: their JAX arrays go as numpy's, and come back as precise as they were.
 
     Notes

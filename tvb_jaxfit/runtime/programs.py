@@ -13,7 +13,7 @@ from collections import OrderedDict
 
 import jax
 
-from .progress import doing
+from .progress import bar_status
 
 # Programs that are kept after the functions that they were compiled for are gone: the last ones that were used.
 _MOST = 32
@@ -70,7 +70,7 @@ class Program:
 
     def compiled(self, *arguments):
         """Function of arguments like these, which neither traces nor compiles: any thread may call it."""
-        with contextlib.nullcontext() if self._compiled else doing("compiling"):
+        with contextlib.nullcontext() if self._compiled else bar_status("compiling"):
             # JAX keeps what it has traced, and traces again where its settings have changed.
             traced = self._jitted.trace(*arguments)
             leaves = jax.tree.leaves(arguments)
@@ -88,7 +88,7 @@ class Program:
             return jax.core.eval_jaxpr(jaxpr, shared or constants, *leaves)
 
         program.__name__ = self._name
-        with doing("compiling"):
+        with bar_status("compiling"):
             lowered = jax.jit(program, keep_unused=True).lower(shared, leaves)
             types = [one.aval for one in (*jaxpr.constvars, *jaxpr.invars, *jaxpr.outvars)]
             executable = _executable(lowered, types, _places([*shared, *leaves]))

@@ -10,7 +10,7 @@ _open = contextvars.ContextVar("open", default=(None, "", False))
 
 @contextlib.contextmanager
 def progress_bar(name, unit, total, progress=True, **options):
-    """Progress bar of tqdm; `doing` shows on it while it is open.
+    """Progress bar of tqdm; `bar_status` shows on it while it is open.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def progress_bar(name, unit, total, progress=True, **options):
 
 
 @contextlib.contextmanager
-def doing(what):
+def bar_status(what):
     """Say on the bar that is open, if there is one, what the block does, and leave its time out of the estimate.
 
     Parameters
@@ -57,7 +57,7 @@ def doing(what):
 
 
 @contextlib.contextmanager
-def announced(what, progress=True):
+def status_line(what, progress=True):
     """Say what the block does where there is no bar yet; the line is cleared at the end.
 
     Parameters

@@ -10,20 +10,20 @@ from tvb.simulator.simulator import Simulator
 
 from ..checks import options as allowed
 from ..checks.options import check
-from ..dynamics.monitors import Silent
-from ..dynamics.noise import KeyStream, coloured
+from ..dynamics.monitors import NoOutput
+from ..dynamics.noise import KeyStream, coloured_noise
 from ..dynamics.simulate import Simulate
-from ..dynamics.step import Step, skipping
+from ..dynamics.step import Step, sparsity_mask
 from ..errors import UnsupportedComponent
-from ..state import State, of_regions, with_path
+from ..state import State, with_n_regions, with_path
 from . import origin
-from .clone import Packed
+from .clone import PackedSimulator
 from .components import coupling, equation, history, integrator, model, monitors, stimulus
 from .components import noise as noise_of
 from .components import vector_field as field
 from .double_precision import in_double
-from .parameter_map import Leaf
-from .random_stream import Aside
+from .mapped_parameter import MappedParameter
+from .random_stream import GlobalStreamGuard
 from .shapes import shapes_of
 from .tracing.method import Untranslatable
 
@@ -36,12 +36,12 @@ class Parts:
     ----------
     reference : Simulator
         Configured copy that stands where ``sim.run()`` would start.
-    field : Field
+    field : VectorField
     coupling : Translated
     """
 
     reference: Simulator
-    field: field.Field
+    field: field.VectorField
     coupling: coupling.Translated
 
 
@@ -65,10 +65,10 @@ class Recipe:
     monitor: int | None = None
 
     def __getstate__(self):
-        return vars(self) | {"reference": Packed(self.reference)}
+        return vars(self) | {"reference": PackedSimulator(self.reference)}
 
     def __setstate__(self, held):
-        vars(self).update(held | {"reference": held["reference"].unpacked()})
+        vars(self).update(held | {"reference": held["reference"].unpack()})
 
     def __call__(self):
         """`Simulate`.
@@ -78,19 +78,20 @@ class Recipe:
         UnsupportedComponent
             Where what was translated once is not any more, as where a user's source is not found.
         """
-        with Aside(self.reference):
-            vector_field, reasons = field.make(self.reference)
+        with GlobalStreamGuard(self.reference):
+            vector_field, reasons = field.translate_checked(self.reference)
             of_coupling, others = coupling.make(self.reference)
         if reasons or others:
             raise UnsupportedComponent([*reasons, *others])
         parts = Parts(self.reference, vector_field, of_coupling)
         simulate = _simulate(parts, self.n_steps, self.alike)
-        return simulate.made_by(self) if self.monitor is None else simulate.made_by(self).only(self.monitor)
+        simulate = simulate.with_factory(self)
+        return simulate if self.monitor is None else simulate.with_monitor(self.monitor)
 
 
-def leaves(sim):
-    """The table between state and simulator: every parameter, in order (see `Leaf`)."""
-    weights = Leaf("connectivity.weights", lambda sim: sim.connectivity, "weights")
+def parameter_map(sim):
+    """The table between state and simulator: every parameter, in order (see `MappedParameter`)."""
+    weights = MappedParameter("connectivity.weights", lambda sim: sim.connectivity, "weights")
     return [
         *model.leaves(sim),
         *coupling.leaves(sim),
@@ -123,10 +124,10 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
     n_steps = math.ceil(length / dt) if n_steps is None else n_steps
     simulate, state = unchecked(parts, n_steps, reference, noise)
     alike = not (simulate.step.is_local and _has_own_code(reference)) or _are_alike(simulate, state)
-    simulate = replace(simulate, step=replace(simulate.step, alike=alike))
-    simulate = simulate.made_by(Recipe(reference, n_steps, alike), jax.config.jax_enable_x64)
+    simulate = replace(simulate, step=replace(simulate.step, is_homogeneous=alike))
+    simulate = simulate.with_factory(Recipe(reference, n_steps, alike), jax.config.jax_enable_x64)
     for index, monitor in enumerate(simulate.monitors):
-        if not isinstance(monitor, Silent) and monitor.steps(reference.current_step, n_steps).size == 0:
+        if not isinstance(monitor, NoOutput) and monitor.steps(reference.current_step, n_steps).size == 0:
             raise ValueError(
                 f"simulation_length: {length:g} ms is too short for monitors[{index}] ({monitor.name}, every "
                 f"{monitor.istep * dt:g} ms): it would record nothing. Simulate at least one period."
@@ -142,15 +143,15 @@ def unchecked(parts, n_steps, reference, noise="tvb"):
 
 def _simulate(parts, n_steps, alike=True):
     reference = parts.reference
-    shapes = shapes_of(reference, leaves(reference), n_steps)
+    shapes = shapes_of(reference, parameter_map(reference), n_steps)
     return Simulate(
-        step=replace(_step(reference, parts), alike=alike),
+        step=replace(_step(reference, parts), is_homogeneous=alike),
         constants=_constants(reference, parts, shapes),
         inputs=_inputs(reference, n_steps, shapes),
         monitors=monitors.translate(reference),
         n_steps=n_steps,
         dt=float(reference.integrator.dt),
-        observed=model.observed(reference.model),
+        observe=model.observed(reference.model),
         description=describe(reference),
     )
 
@@ -174,9 +175,9 @@ def _are_alike(simulate, state):
     def twice(value):
         return np.concatenate([value, value], axis=-2) if value.shape[-2] == x.shape[1] else value
 
-    one = in_double(step.from_sum, theta, x, s, u)
+    one = in_double(step.next_state, theta, x, s, u)
     try:
-        two = in_double(step.from_sum, *jax.tree.map(twice, (theta, x, s, u)))
+        two = in_double(step.next_state, *jax.tree.map(twice, (theta, x, s, u)))
     except (Untranslatable, TypeError, ValueError, IndexError):
         return False
     return np.array_equal(two, np.concatenate([one, one], axis=1), equal_nan=True)
@@ -199,10 +200,10 @@ def _step(sim, parts):
         cvar=tuple(int(i) for i in sim.model.cvar),
         post=parts.coupling.post,
         channels=parts.coupling.channels,
-        pairs=parts.coupling.pairs,
+        pairwise=parts.coupling.pairs,
         delays=delays,
-        connected=skipping(sim.connectivity.weights, delays),
-        mixes=parts.field.mixes,
+        sparsity_mask=sparsity_mask(sim.connectivity.weights, delays),
+        is_nonlocal=parts.field.is_nonlocal,
     )
 
 
@@ -235,7 +236,7 @@ def _inputs(sim, n_steps, shapes):
             node = state.integrator.noise
             enters["noise"] = node.draws
             if has_memory:
-                enters["noise"], eta = coloured(node.eta, jnp.reshape(node.ntau, ()), node.draws, dt)
+                enters["noise"], eta = coloured_noise(node.eta, jnp.reshape(node.ntau, ()), node.draws, dt)
                 after = after.replace(noise=node.replace(eta=eta))
         if drive is not None:
             enters["stimulus"] = drive(state.stimulus)
@@ -254,7 +255,7 @@ def _state(sim, simulate, noise):
         node = noise_of.node(sim.integrator.noise, stream, step, step + n_steps, shape)
         own = dict.fromkeys(leaf.name for leaf in noise_of.own_leaves(sim))
         if hasattr(sim.integrator.noise, "b"):
-            own["b"] = State(**dict.fromkeys(equation.names(sim.integrator.noise.b)))
+            own["b"] = State(**dict.fromkeys(equation.parameter_names(sim.integrator.noise.b)))
         children["noise"] = State(node.static.items(), **own | dict(node.items()))
     if sim.integrator.clamped_state_variable_values is not None:
         children["clamped_state_variable_values"] = None
@@ -272,14 +273,14 @@ def _state(sim, simulate, noise):
         initial_conditions=jnp.asarray(history.of(sim), dtype),
         **parts,
     )
-    for leaf in leaves(sim):
+    for leaf in parameter_map(sim):
         state = with_path(state, leaf.path, leaf.state_value(sim))
-    return of_regions(state, sim.connectivity.weights.shape[0])
+    return with_n_regions(state, sim.connectivity.weights.shape[0])
 
 
 def _origin(sim):
     """Origin of a simulator's states, with the domains of its parameters."""
-    table = leaves(sim)
+    table = parameter_map(sim)
     domains = tuple((leaf.path, *bounds) for leaf in table if (bounds := leaf.bounds(sim)) is not None)
     return replace(origin.of(sim), domains=domains, positive=tuple(leaf.path for leaf in table if leaf.positive))
 

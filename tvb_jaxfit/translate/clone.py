@@ -8,23 +8,23 @@ from tvb.basic.neotraits.api import HasTraits
 from tvb.simulator import descriptors, history
 from tvb.simulator.models.base import Model
 
-from .random_stream import Aside, continuation, runs_own_code
+from .random_stream import GlobalStreamGuard, global_stream_copy, has_user_classes
 
 
-class History(history.SparseHistory):
+class PicklableHistory(history.SparseHistory):
     """TVB's history, which pickles and copies: TVB keeps what an instance holds in the descriptors of the class."""
 
     def __reduce__(self):
         return _restored, (self.weights, self.delays, self.cvars, self.n_mode, self.buffer, type(self))
 
 
-class LiftedHistory(History):
+class Float64History(PicklableHistory):
     """TVB's history in double precision, where TVB's own holds weights and samples as float32."""
 
 
 for _name, _array in [pair for _cls in reversed(history.SparseHistory.__mro__) for pair in vars(_cls).items()]:
     if isinstance(_array, descriptors.NDArray) and _array.dtype == "f":
-        setattr(LiftedHistory, _name, descriptors.NDArray(_array.shape, "d", _array.read_only))
+        setattr(Float64History, _name, descriptors.NDArray(_array.shape, "d", _array.read_only))
 
 
 def _restored(weights, delays, cvars, n_mode, buffer, kind):
@@ -56,7 +56,7 @@ def clone(value, memo=None):
         memo[id(value)] = new
         vars(new).update({name: clone(item, memo) for name, item in dict(vars(value)).items()})
     elif isinstance(value, history.SparseHistory):
-        new = with_weights(value, value.weights)
+        new = history_with_weights(value, value.weights)
     elif isinstance(value, types.MethodType):
         new = types.MethodType(value.__func__, clone(value.__self__, memo))
     elif isinstance(value, np.ndarray):
@@ -71,7 +71,7 @@ def clone(value, memo=None):
     return new
 
 
-class Packed:
+class PackedSimulator:
     """A configured simulator on its way to another process.
 
     Parameters
@@ -85,32 +85,32 @@ class Packed:
         # A function that TVB makes of text, and that no module has.
         vars(self._sim.model).pop("observe", None)
 
-    def unpacked(self):
+    def unpack(self):
         """The simulator."""
         self._sim.model._build_observer()
         return self._sim
 
 
-def with_weights(past, weights, lifted=False):
+def history_with_weights(past, weights, float64_history=False):
     """A TVB history with other weights and the same buffer: as precise as the old one at least, or in double."""
-    kind = LiftedHistory if lifted or past.buffer.dtype == np.float64 else History
+    kind = Float64History if float64_history or past.buffer.dtype == np.float64 else PicklableHistory
     return _restored(weights, past.delays, past.cvars, past.n_mode, past.buffer, kind)
 
 
-def with_past(past, buffer, delays):
+def history_with_buffer(past, buffer, delays):
     """A TVB history with another buffer and other delays, as precise as the old one at least."""
-    kind = LiftedHistory if past.buffer.dtype == np.float64 else History
+    kind = Float64History if past.buffer.dtype == np.float64 else PicklableHistory
     return _restored(past.weights, delays, past.cvars, past.n_mode, buffer, kind)
 
 
-def configured_clone(sim, lifted=False):
+def configured_clone(sim, float64_history=False):
     """Configured copy of a simulator that stands where ``sim.run()`` would start.
 
     Parameters
     ----------
     sim : Simulator
         Not modified, nor its random stream, nor numpy's global one.
-    lifted : bool, optional
+    float64_history : bool, optional
         Whether the copy's history is in double precision. That of a simulator that was not configured before is then
         exact.
 
@@ -121,12 +121,12 @@ def configured_clone(sim, lifted=False):
     """
     copy_of = clone(sim)
     if copy_of.history is None:
-        _configure(copy_of, LiftedHistory if lifted else History)
+        _configure(copy_of, Float64History if float64_history else PicklableHistory)
         return copy_of
-    copy_of.history = with_weights(copy_of.history, copy_of.history.weights, lifted)
-    if holds_weights(copy_of):
-        copy_of.history = with_weights(copy_of.history, copy_of.connectivity.weights)
-    if holds_current_state(copy_of):
+    copy_of.history = history_with_weights(copy_of.history, copy_of.history.weights, float64_history)
+    if history_has_weights(copy_of):
+        copy_of.history = history_with_weights(copy_of.history, copy_of.connectivity.weights)
+    if history_has_current_state(copy_of):
         past = copy_of.history
         past.buffer[copy_of.current_step % past.n_time] = copy_of.current_state[past.cvars]
     return copy_of
@@ -136,25 +136,25 @@ def _configure(sim, kind):
     """TVB's own configure() of a copy, with TVB's own draws, which are taken from no stream of the user's."""
     own, model = vars(sim), sim.model
     own["_configure_history"] = lambda: setattr(sim, "history", kind.from_simulator(sim))
-    if not runs_own_code(sim) and isinstance(model, Model) and not hasattr(sim.integrator, "noise"):
+    if not has_user_classes(sim) and isinstance(model, Model) and not hasattr(sim.integrator, "noise"):
         # With a deterministic integrator TVB draws initial conditions from numpy's global stream.
-        stream = continuation()
+        stream = global_stream_copy()
         vars(model)["initial_for_simulator"] = lambda integrator, shape: model.initial(integrator.dt, shape, stream)
     try:
-        with Aside(sim):
+        with GlobalStreamGuard(sim):
             sim.configure()
     finally:
         del own["_configure_history"]
         vars(model).pop("initial_for_simulator", None)
 
 
-def holds_weights(sim):
+def history_has_weights(sim):
     """Whether the weights that a simulator's history holds are its connectivity's, to the precision of a history."""
     held, weights = (np.asarray(array, dtype="f") for array in (sim.history.weights, sim.connectivity.weights))
     return np.array_equal(held, weights)
 
 
-def holds_current_state(sim):
+def history_has_current_state(sim):
     """Whether the newest sample of a simulator's history is its current state, to the precision of a history."""
     newest = np.asarray(sim.history.buffer[sim.current_step % sim.history.n_time], dtype="f")
     current = np.asarray(sim.current_state[sim.model.cvar], dtype="f")

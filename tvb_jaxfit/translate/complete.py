@@ -23,7 +23,7 @@ def refusals(sim):
     ------
     str
     """
-    for path, component in components(sim):
+    for path, component in component_objects(sim):
         if not isinstance(component, HasTraits):
             yield f"{path}: {_found(component)}, which is no component of TVB. Give one."
             continue
@@ -140,7 +140,7 @@ def _found(value):
     return "none" if value is None else f"{value!r:.60} ({type(value).__name__})"
 
 
-def components(sim):
+def component_objects(sim):
     """Paths and objects of a simulator's components, of those that it has.
 
     Yields

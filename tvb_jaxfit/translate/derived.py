@@ -13,7 +13,7 @@ from tvb.simulator.noise import Noise
 from tvb.simulator.simulator import Simulator
 
 from . import traits
-from .clone import clone, configured_clone, with_weights
+from .clone import clone, configured_clone, history_with_weights
 from .components import vector_field_oracle as trials
 
 # Where a run stands, and estimates for people. Each configure() starts these anew; of some the shape is derived.
@@ -133,7 +133,7 @@ def derive_anew(sim):
     fresh = reconfigured(sim)
     for found in list(_lasting(differences(sim, fresh), fresh)):
         if found.place is None:
-            sim.history = with_weights(sim.history, sim.connectivity.weights)
+            sim.history = history_with_weights(sim.history, sim.connectivity.weights)
         elif found.derived is _ABSENT:
             found.place.pop(found.key, None)
         else:
@@ -218,14 +218,14 @@ def as_given(sim):
         Modified. Models that derive nothing take any of TVB's shapes.
     """
     model = sim.model
-    if not trials.derives(model):
+    if not trials.derives_attributes(model):
         return
-    own = [p for p in traits.parameters(model) if p.shape is None and not p.scalar and np.size(p.read(model)) > 1]
+    own = [p for p in traits.parameters(model) if p.shape is None and not p.is_scalar and np.size(p.read(model)) > 1]
     if not own:
         return
-    raw = trials.raw_shapes(model, np.shape(sim.connectivity.weights)[0])
+    raw = trials.find_regional_layouts(model, np.shape(sim.connectivity.weights)[0])
     for parameter in own:
-        setattr(model, parameter.name, trials.as_raw(parameter.read(model), raw[parameter.name]))
+        setattr(model, parameter.name, trials.in_regional_layout(parameter.read(model), raw[parameter.name]))
 
 
 def _objects(value, kind, met=None):

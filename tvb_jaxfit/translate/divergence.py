@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.step import start, sums
+from ..dynamics.step import coupling_input, start_network
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Divergence:
         )
 
 
-def divergence_of(sim, simulate, state):
+def find_divergence(sim, simulate, state):
     """First state of a translated run that is not finite.
 
     Parameters
@@ -72,7 +72,7 @@ def _first_not_finite(simulate, state):
     """(steps, state) of the first state that is not finite, or of the end."""
     step, weights, past = simulate.step, state.connectivity.weights, state.initial_conditions
     theta, (inputs, _) = simulate.constants(state), simulate.inputs(state)
-    network, ring = start(step, theta, weights, past)
+    network, ring = start_network(step, theta, weights, past)
 
     def goes_on(carry):
         time, x, _ = carry
@@ -80,15 +80,15 @@ def _first_not_finite(simulate, state):
 
     def advance(carry):
         time, x, ring = carry
-        s, ring = sums(step, theta, weights, network, ring, x, time)
+        s, ring = coupling_input(step, theta, weights, network, ring, x, time)
         enters = jax.tree.map(lambda series: jax.lax.dynamic_index_in_dim(series, time, keepdims=False), inputs)
-        return time + 1, step.from_sum(theta, x, s, enters), ring
+        return time + 1, step.next_state(theta, x, s, enters), ring
 
     time, x, _ = jax.lax.while_loop(goes_on, advance, (jnp.zeros((), jnp.int32), past[-1], ring))
     return time, x
 
 
-class Watch:
+class DivergenceWatch:
     """The first state of a TVB simulator's own run that is not finite.
 
     Parameters
@@ -102,12 +102,12 @@ class Watch:
     """
 
     def __init__(self, sim):
-        self.found, start, update = None, sim.current_step, sim._loop_update_history
+        self.divergence, start, update = None, sim.current_step, sim._loop_update_history
 
         def updated(step, state):
             update(step, state)
-            if self.found is None:
-                self.found = _named(sim, np.asarray(state), step - start, start, float(sim.integrator.dt))
+            if self.divergence is None:
+                self.divergence = _named(sim, np.asarray(state), step - start, start, float(sim.integrator.dt))
 
         vars(sim)["_loop_update_history"] = updated
 

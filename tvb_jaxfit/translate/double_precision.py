@@ -11,11 +11,11 @@ _LONG = 2000
 
 
 def in_double(function, *arguments, **named):
-    """A translated function's value in double precision, whatever mode the user chose; see `Double`."""
-    return Double(function)(*arguments, **named)
+    """A translated function's value in double precision, whatever mode the user chose; see `DoublePrecision`."""
+    return DoublePrecision(function)(*arguments, **named)
 
 
-class Double:
+class DoublePrecision:
     """A function of arrays as numpy's, in double precision, traced once for each shape of its arguments.
 
     Parameters
@@ -46,7 +46,7 @@ class Double:
             return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
 
-def worst_by_row(ours, theirs, floor=0.0):
+def max_row_error(ours, theirs, floor=0.0):
     """Largest difference, relative to the largest value of its row; infinite where one is NaN and the other is not.
 
     Parameters

@@ -4,9 +4,9 @@ from tvb.basic.neotraits.api import HasTraits
 from tvb.datatypes.equations import Equation
 
 from ..state import Origin
-from .complete import components
+from .complete import component_objects
 from .components import monitors
-from .subclasses import changes
+from .subclasses import overridden_attributes
 
 _SHOWN = 3
 # Components whose class changes the meaning of no value: what their parts are is compared by itself.
@@ -23,7 +23,7 @@ def of(sim):
     labels = tuple(str(label) for label in sim.connectivity.region_labels)
     classes = tuple(
         (path.removeprefix("Simulator."), _class_name(component))
-        for path, component in components(sim)
+        for path, component in component_objects(sim)
         if path != "Simulator"
     )
     steps = tuple(monitor.istep for monitor in monitors.translate(sim))
@@ -36,7 +36,7 @@ def _class_name(component):
     # Equations of another class are other equations: their text is a default.
     bases = () if isinstance(component, Equation) or cls.__module__.startswith("tvb.") else cls.__mro__[1:]
     for base in bases:
-        if issubclass(base, HasTraits) and not changes(cls, base):
+        if issubclass(base, HasTraits) and not overridden_attributes(cls, base):
             kind = base
         if base.__module__.startswith("tvb."):
             break

@@ -7,7 +7,7 @@ from ..dynamics.buffers import history_problems, monitor_problems
 from ..dynamics.noise import NumpyStream
 from ..state import get_path
 from .components import coupling, history, monitors, noise
-from .shapes import is_position, paths_of, sample_problems, shapes_of
+from .shapes import array_paths, is_position, sample_problems, shapes_of
 
 
 def is_at(state, sim):
@@ -42,7 +42,7 @@ def refusals(state, sim):
     ]
     if wrong:
         yield ". ".join(wrong) + ". Give the simulator the state's delays, model and monitors, and configure it again"
-    for path in filter(is_position, paths_of(state)):
+    for path in filter(is_position, array_paths(state)):
         try:
             real_array(get_path(state, path), path, finite=True)
         except ValueError as error:
@@ -63,7 +63,7 @@ def _streams(state):
 def _of_stream(stream, step, path):
     if isinstance(stream, NumpyStream):
         try:
-            stream.at(step)
+            stream.state_at(step)
         except ValueError as error:
             yield f"{path}: {str(error).removesuffix('.')}"
 

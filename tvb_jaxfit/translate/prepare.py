@@ -13,25 +13,14 @@ from ..errors import HistoryWarning, UnsupportedComponent
 from ..runtime.processes import refuse_forked
 from . import complete, derived
 from .assemble import Parts, assemble, unchecked
-from .clone import clone, configured_clone, holds_current_state
-from .complete import components
-from .components import (
-    coupling,
-    history,
-    integrator,
-    model,
-    monitors,
-    stimulus,
-)
-from .components import (
-    vector_field as field,
-)
-from .components import (
-    vector_field_oracle as trials,
-)
-from .double_precision import in_double, worst_by_row
-from .random_stream import Aside
-from .subclasses import kind_of, unsupported
+from .clone import clone, configured_clone, history_has_current_state
+from .complete import component_objects
+from .components import coupling, history, integrator, model, monitors, stimulus
+from .components import vector_field as field
+from .components import vector_field_oracle as trials
+from .double_precision import in_double, max_row_error
+from .random_stream import GlobalStreamGuard
+from .subclasses import supported_base, unsupported_reason
 from .tracing.method import Untranslatable
 
 _STEP_TOLERANCE = 1e-10
@@ -95,7 +84,7 @@ def prepare(sim, simulation_length=None, noise="tvb"):
     >>> data.shape
     (10, 1, 2, 1)
     """
-    parts = translated(sim)
+    parts = translate_simulator(sim)
     monitors.warn_of_rounding(parts.reference)
     monitors.warn_of_constants(parts.reference)
     stimulus.warn_of_constants(parts.reference)
@@ -118,7 +107,7 @@ def prepare(sim, simulation_length=None, noise="tvb"):
     return simulate, state
 
 
-def translated(sim):
+def translate_simulator(sim):
     """Configured copy of a simulator and its translated parts, each compared with TVB's own.
 
     Raises
@@ -130,13 +119,13 @@ def translated(sim):
     _refuse(refusals(sim))
     try:
         # Initial conditions are drawn in double precision; what a stock TVB keeps of them is rounded to single.
-        reference = configured_clone(sim, lifted=True)
+        reference = configured_clone(sim, float64_history=True)
     except Exception as error:
         raise UnsupportedComponent(
             [f"Simulator: TVB's own configure() fails: {type(error).__name__}: {error}. Mend it, so that it succeeds."]
         ) from error
     try:
-        with Aside(reference):
+        with GlobalStreamGuard(reference):
             return _translated(sim, reference)
     except UnsupportedComponent:
         raise
@@ -148,11 +137,11 @@ def _translated(sim, reference):
     if sim.history is not None or monitors.configured_before(sim):
         _refuse(derived.changes(reference))
     _refuse(_later_refusals(reference))
-    vector_field, reasons = field.make(reference)
+    vector_field, reasons = field.translate_checked(reference)
     of_coupling, others = coupling.make(reference, with_model=not reasons)
     _refuse(reasons + others)
     parts = Parts(reference, vector_field, of_coupling)
-    _refuse(_disagreement(parts))
+    _refuse(step_refusals(parts))
     return parts
 
 
@@ -175,8 +164,8 @@ def refusals(sim):
     if not isinstance(sim, Simulator):
         yield f"{type(sim).__name__} is not a tvb.simulator.simulator.Simulator; give a plain TVB Simulator."
         return
-    if kind_of(sim, (Simulator,)) is None:
-        yield f"Simulator: {unsupported(sim, (Simulator,))}. Give a plain TVB Simulator."
+    if supported_base(sim, (Simulator,)) is None:
+        yield f"Simulator: {unsupported_reason(sim, (Simulator,))}. Give a plain TVB Simulator."
     if getattr(sim, "surface", None) is not None:
         yield "Simulator.surface: surfaces are not supported (region level alone). Set sim.surface = None."
     missing = list(_guarded("Simulator", complete.refusals, sim))
@@ -190,7 +179,7 @@ def refusals(sim):
         yield from _guarded(f"Simulator.{part.__name__.rpartition('.')[2]}", part.refusals, sim)
     if sim.initial_conditions is not None and not np.all(np.isfinite(sim.initial_conditions)):
         yield "Simulator.initial_conditions: hold values that are not finite. Give finite ones."
-    for path, component in components(sim):
+    for path, component in component_objects(sim):
         methods = [name for name in list(vars(component)) if _replaces_method(component, name)]
         if methods:
             yield f"{path}.{methods[0]}: replaced on the instance, which cannot be followed. Remove it."
@@ -209,8 +198,8 @@ def _is_square(weights):
 
 
 def _of_connectivity(connectivity):
-    if kind_of(connectivity, (Connectivity,)) is None:
-        why = unsupported(connectivity, (Connectivity,))
+    if supported_base(connectivity, (Connectivity,)) is None:
+        why = unsupported_reason(connectivity, (Connectivity,))
         yield f"Simulator.connectivity: {why}. Give a tvb.datatypes.connectivity.Connectivity."
     weights = connectivity.weights
     if not _is_square(weights):
@@ -231,7 +220,7 @@ def _later_refusals(reference):
     """Reasons that show in a configured copy only."""
     yield from integrator.later_refusals(reference)
     yield from stimulus.later_refusals(reference)
-    if not holds_current_state(reference):
+    if not history_has_current_state(reference):
         yield (
             "Simulator.current_state: is not the newest sample of the history, as after a run that was broken off. "
             "Call sim.configure() again."
@@ -242,11 +231,11 @@ def _later_refusals(reference):
     yield from model.disagreement(reference)
 
 
-def _disagreement(parts):
+def step_refusals(parts):
     """Why a step of the whole is not TVB's, or nothing: what no part shows by itself."""
     sim, field = clone(parts.reference), parts.field
     # Field and coupling have been compared by themselves.
-    compared = not (integrator.has_hooks(sim.model) or field.writes)
+    compared = not (integrator.has_hooks(sim.model) or field.writes_states)
     parts = replace(parts, field=_Compared(field)) if compared else parts
     with jax.enable_x64(True):
         simulate, state = unchecked(parts, 1, sim)
@@ -279,7 +268,7 @@ def _disagreement(parts):
         return
     theirs = np.asarray(sim.current_state, dtype=float)
     # At a singular point of TVB's formula, where it gives NaN, a field written by hand is finite.
-    worst = worst_by_row(np.where(np.isnan(theirs), np.nan, ours), theirs)
+    worst = max_row_error(np.where(np.isnan(theirs), np.nan, ours), theirs)
     if not worst <= _STEP_TOLERANCE:
         yield f"Simulator: the first step of the translation differs from TVB's by {worst:.1e} of its maximum."
 
@@ -303,12 +292,17 @@ class _Compared:
     """In place of a vector field that was compared with TVB's: TVB's own, which costs nothing to make."""
 
     def __init__(self, field):
-        self.model, self.values, self.mixes, self.writes = field.model, field.values, field.mixes, False
+        self.model, self.model_attributes, self.is_nonlocal, self.writes_states = (
+            field.model,
+            field.model_attributes,
+            field.is_nonlocal,
+            False,
+        )
         self._constants = field.constants_in_double()
 
     def constants(self, node):
         """Constants of the field; the node is the model's own."""
         return self._constants
 
-    def __call__(self, theta, x, coupling, memory=None):
-        return trials.dfun(self.model, np.asarray(x), np.asarray(coupling))
+    def __call__(self, theta, x, coupling, step_attributes=None):
+        return trials.reference_dfun(self.model, np.asarray(x), np.asarray(coupling))

@@ -4,7 +4,7 @@ import numpy as np
 from tvb.simulator.monitors import AfferentCoupling
 
 from ..errors import UnsupportedComponent
-from ..linear_response.response import Linear
+from ..linear_response.response import LinearizedSimulator
 from . import complete
 from .components import integrator
 from .prepare import prepare
@@ -20,7 +20,7 @@ def prepare_linear(sim):
 
     Returns
     -------
-    linear : Linear
+    linear : LinearizedSimulator
         ``response = linear(state)``: fixed point, stability, covariance, FC and power of each monitor's signals.
     state : State
         The state that `prepare` gives. Its history says where the search for the fixed point begins; its draws and
@@ -41,7 +41,7 @@ def prepare_linear(sim):
     .. math:: x_{t+1} - x^* = M (x_t - x^*) + B \xi_t,
 
     delays included in M. Multiplicative noise is taken at the fixed point, B = g(x*). What is left out are the terms
-    of higher order: how much they matter is what ``response.reach`` says. Bounds that are active at the fixed point
+    of higher order: how much they matter is what ``response.nonlinearity`` says. Bounds that are active at the fixed point
     hold what they bound.
 
     Examples
@@ -72,7 +72,7 @@ def prepare_linear(sim):
     if own:
         raise UnsupportedComponent(own)
     ranges = sim.model.state_variable_range
-    return Linear(simulate, np.array([ranges[name] for name in sim.model.state_variables], float).T), state
+    return LinearizedSimulator(simulate, np.array([ranges[name] for name in sim.model.state_variables], float).T), state
 
 
 def refusals(sim):

@@ -8,7 +8,7 @@ import numpy as np
 from tvb.basic.neotraits.api import HasTraits
 
 
-def continuation():
+def global_stream_copy():
     """A stream of its own that gives the draws that numpy's global one would give next.
 
     Returns
@@ -19,7 +19,7 @@ def continuation():
     return copy.deepcopy(np.random.rand.__self__)
 
 
-class Aside:
+class GlobalStreamGuard:
     """Context in which a simulator's own code may draw from numpy's global stream, and leaves it as it was.
 
     Parameters
@@ -35,7 +35,7 @@ class Aside:
     """
 
     def __init__(self, sim):
-        self._applies, self._stands = runs_own_code(sim), None
+        self._applies, self._stands = has_user_classes(sim), None
         self._lock = _lock() if self._applies else contextlib.nullcontext()
 
     def __enter__(self):
@@ -51,7 +51,7 @@ class Aside:
             np.random.set_state(self._former)
         self._lock.__exit__(*error)
 
-    def each(self, iterator):
+    def iterate(self, iterator):
         """Items of an iterator, each made in the context, and handed over outside of it."""
         iterator, end = iter(iterator), object()
         while True:
@@ -68,7 +68,7 @@ def _lock():
     return lock if isinstance(lock, type(threading.RLock())) else contextlib.nullcontext()
 
 
-def runs_own_code(sim):
+def has_user_classes(sim):
     """Whether any component of a simulator is of a class that is not TVB's own."""
     seen, waiting = set(), [sim]
     while waiting:

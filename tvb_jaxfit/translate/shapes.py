@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from ..dynamics.buffers import is_like
+from ..dynamics.buffers import shape_matches
 from ..parameters import path_name
 from ..state import get_path
-from .parameter_map import fits, misfit
+from .mapped_parameter import is_allowed_shape, shape_problem
 
 # Where a run starts, and its noise: what of a state is no parameter.
 _POSITION = re.compile(
@@ -22,7 +22,7 @@ def is_position(path):
     return _POSITION.fullmatch(path) is not None
 
 
-def paths_of(state):
+def array_paths(state):
     """Paths of all arrays of a state."""
     return [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
 
@@ -46,11 +46,11 @@ class Shapes:
         """Raise ValueError where a parameter is missing, has another shape, or has no place in the simulator."""
         found = _present(state, self.parameters)
         problems = [
-            misfit(f"State.{path}", np.shape(value), self.parameters[path])
+            shape_problem(f"State.{path}", np.shape(value), self.parameters[path])
             for path, value in found.items()
-            if not fits(np.shape(value), self.parameters[path])
+            if not is_allowed_shape(np.shape(value), self.parameters[path])
         ]
-        for path in paths_of(state):
+        for path in array_paths(state):
             if not (path.startswith("monitors[") or path in self.parameters or path in self.samples):
                 problems.append(f"State.{path}: this simulator has no place for it")
         _refuse(_missing(self.parameters, found) + problems)
@@ -66,7 +66,7 @@ def sample_problems(samples, state):
     yield from _missing(samples, found)
     for path, value in found.items():
         shape, expected = np.shape(value), samples[path]
-        if is_like(shape, expected):
+        if shape_matches(shape, expected):
             continue
         if path.endswith(".draws") and shape[1:] == expected[1:]:
             yield f"State.{path}: {shape[0]} steps of noise for {expected[0]} steps of simulation"
@@ -99,7 +99,7 @@ def shapes_of(sim, table, n_steps):
     Parameters
     ----------
     sim : Simulator
-    table : list of Leaf
+    table : list of MappedParameter
     n_steps : int or None
         None allows noise of any length.
 
@@ -116,4 +116,4 @@ def shapes_of(sim, table, n_steps):
         if noise.ntau > 0.0:
             samples["integrator.noise.eta"] = integrated
     own = [leaf for leaf in table if not leaf.path.startswith("monitors[")]
-    return Shapes({leaf.path: leaf.allowed(sim) for leaf in own}, samples)
+    return Shapes({leaf.path: leaf.allowed_shapes(sim) for leaf in own}, samples)

@@ -15,12 +15,12 @@ _ENTRIES = ("configure", "run", "__call__")
 _MODULES = ("tvb.simulator", "tvb.datatypes", "tvb.basic.neotraits")
 
 
-def base_of(value, kinds):
+def nearest_base(value, kinds):
     """Nearest class among ``kinds`` that an object is an instance of, whatever its subclass changes; or None."""
     return next((cls for cls in type(value).__mro__ if cls in kinds), None)
 
 
-def kind_of(value, kinds):
+def supported_base(value, kinds):
     """Class among ``kinds`` that an object behaves as: its own, or the base that its subclass leaves as it is; or None.
 
     Parameters
@@ -30,11 +30,11 @@ def kind_of(value, kinds):
     kinds : collection of type
         Classes of TVB's.
     """
-    base = base_of(value, kinds)
-    return base if base is not None and not changes(type(value), base) else None
+    base = nearest_base(value, kinds)
+    return base if base is not None and not overridden_attributes(type(value), base) else None
 
 
-def changes(cls, base, followed=()):
+def overridden_attributes(cls, base, followed=()):
     """Attributes that TVB reads from ``base`` and that a subclass defines otherwise.
 
     Parameters
@@ -67,10 +67,10 @@ def _same(cls, base, name):
     return isinstance(theirs, plain) and type(ours) is type(theirs) and ours == theirs
 
 
-def unsupported(value, kinds, followed=()):
+def unsupported_reason(value, kinds, followed=()):
     """Why an object is none of ``kinds``: "MyBold is not supported: it replaces sample of TVB's Bold"."""
-    name, base = type(value).__name__, base_of(value, kinds)
-    names = () if base is None else changes(type(value), base, followed)
+    name, base = type(value).__name__, nearest_base(value, kinds)
+    names = () if base is None else overridden_attributes(type(value), base, followed)
     return f"{name} is not supported" + (f": it replaces {', '.join(names)} of TVB's {base.__name__}" if names else "")
 
 

@@ -7,13 +7,13 @@ from tvb.basic.neotraits.api import Float, NArray
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredParameter:
     """One float parameter that a class declares.
 
     Attributes
     ----------
     name : str
-    scalar : bool
+    is_scalar : bool
         A plain number (Float), not an array.
     shape : tuple of int or None
         Of a table whose size has nothing to do with regions (such as Zerlaut's P_e); None for a value that is global
@@ -21,7 +21,7 @@ class Declared:
     """
 
     name: str
-    scalar: bool = False
+    is_scalar: bool = False
     shape: tuple[int, ...] | None = None
 
     def read(self, owner):
@@ -38,7 +38,7 @@ def parameters(owner):
     return [_declared(name, attribute) for name, attribute in _attributes(owner) if _is_float(owner, name, attribute)]
 
 
-def seen(owner, values, regional=lambda value: value):
+def as_declared(owner, values, regional=lambda value: value):
     """Parameters as an object's own code sees them: plain numbers and single values as declared, the rest by regional.
 
     Parameters
@@ -49,7 +49,7 @@ def seen(owner, values, regional=lambda value: value):
     regional : callable, optional
         Array of several values to the layout in which the code takes it.
     """
-    numbers = {p.name for p in parameters(owner) if p.scalar}
+    numbers = {p.name for p in parameters(owner) if p.is_scalar}
 
     def one(name, value):
         if value.size > 1:
@@ -77,7 +77,7 @@ def _is_float(owner, name, attribute):
 
 def _declared(name, attribute):
     if isinstance(attribute, Float):
-        return Declared(name, scalar=True)
+        return DeclaredParameter(name, is_scalar=True)
     default = attribute.default
     table = default is not None and np.size(default) != 1
-    return Declared(name, shape=np.shape(default) if table else None)
+    return DeclaredParameter(name, shape=np.shape(default) if table else None)

@@ -7,14 +7,14 @@ from functools import cache
 import jax
 import numpy as np
 
-from ...dynamics.resting_state import at_rest
+from ...dynamics.resting_state import resting_state
 from ...evaluation.evaluate import resample
-from ...evaluation.fc_monitor import transient
+from ...evaluation.fc_monitor import transient_samples
 from ...loss import fc_corr
 from ...observation import compute_fc
 from ...parameters import parameters_of, with_values
 from ...runtime.programs import Program
-from ...runtime.progress import doing
+from ...runtime.progress import bar_status
 from ...translate.prepare import prepare
 
 # Steps of a simulation, and how many there are: noise kicks a network out of a stable state now and then.
@@ -46,7 +46,7 @@ def confirmation(sim, simulate, loss, target, monitor, key):
     @cache
     def simulation():
         longer, start = prepare(sim, max(simulate.n_steps, STEPS) * simulate.dt, key)
-        skip_t = transient(longer.monitors[monitor], start.monitors[monitor])
+        skip_t = transient_samples(longer.monitors[monitor], start.monitors[monitor])
 
         def scores(state, key):
             fc = compute_fc(longer(resample(state, key)).data[monitor], skip_t)
@@ -55,10 +55,10 @@ def confirmation(sim, simulate, loss, target, monitor, key):
         return longer, start, Program(scores, shares_constants=True)
 
     def confirm(fitted):
-        with doing("compiling"):
+        with bar_status("compiling"):
             longer, start, scores = simulation()
         values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}
-        there = at_rest(longer, with_values(start, values), fitted.initial_conditions[-1])
+        there = resting_state(longer, with_values(start, values), fitted.initial_conditions[-1])
         keys = jax.random.split(key, _TIMES)
         # Threads do no more than run it: JAX's settings, such as enable_x64, may be those of this one alone.
         compiled = scores.compiled(there, keys[0])

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...errors import level_of_caller
+from ...errors import caller_stacklevel
 from ...loss import fc_corr
-from ...parameters import plain
-from ...runtime.progress import doing, progress_bar
+from ...parameters import strip_parameters
+from ...runtime.progress import bar_status, progress_bar
 from ...state import State
 from ..callbacks import as_callback
 from ..history import History
@@ -26,7 +26,7 @@ _GAP, _APART = 0.05, 0.1
 
 
 @dataclass(frozen=True)
-class Attempt:
+class LinearFitCandidate:
     """The end of a descent, and what simulations said of it.
 
     Attributes
@@ -34,26 +34,26 @@ class Attempt:
     fitted : State
         At its fixed point.
     trace : ndarray, shape (n, 3)
-        Loss, r and reach at the start values, where the descent began, and at each improvement.
+        Loss, r and nonlinearity at the start values, where the descent began, and at each improvement.
     loss, r : float
         Mean over simulations on fresh noise; infinite and NaN where none was run, after an interrupt; both NaN where
         simulations are not finite.
-    endless_r, apart : float
+    noise_corrected_r, fc_distance : float
         What r, and the root mean square by which their FC differs from that of the linear response, would be if the
-        simulations were endless; see `endless`.
+        simulations were endless; see `noise_corrected`.
     """
 
     fitted: State = field(repr=False)
     trace: np.ndarray = field(repr=False)
     loss: float
     r: float
-    endless_r: float
-    apart: float
+    noise_corrected_r: float
+    fc_distance: float
 
     @property
     def is_confirmed(self):
         """Whether simulations agree with the linear response, but for what their length leaves to chance."""
-        return self.endless_r >= self.trace[-1, 1] - _GAP and self.apart <= _APART
+        return self.noise_corrected_r >= self.trace[-1, 1] - _GAP and self.fc_distance <= _APART
 
     @property
     def is_diverged(self):
@@ -67,8 +67,8 @@ class Attempt:
             return f"linear response: r {self.trace[-1, 1]:.3f}; not simulated"
         agrees = "" if self.is_confirmed else ", which they do not confirm"
         return (
-            f"simulations on fresh noise: r {self.r:.3f}, {self.endless_r:.3f} if they were endless; "
-            f"linear response: {self.trace[-1, 1]:.3f}{agrees} (their FC differ by {self.apart:.3f})"
+            f"simulations on fresh noise: r {self.r:.3f}, {self.noise_corrected_r:.3f} if they were endless; "
+            f"linear response: {self.trace[-1, 1]:.3f}{agrees} (their FC differ by {self.fc_distance:.3f})"
         )
 
 
@@ -93,7 +93,7 @@ def fit_linear(
 
     Parameters
     ----------
-    linear : Linear
+    linear : LinearizedSimulator
     state : State
         With `Parameter`s.
     loss : callable
@@ -117,8 +117,8 @@ def fit_linear(
     fitted : State
         At its fixed point; parameters stay parameters.
     history : History
-        Loss, r and reach (`LinearResponse.reach`) as the `Attempt` that was kept has them.
-    attempts : list of Attempt
+        Loss, r and nonlinearity (`LinearResponse.nonlinearity`) as the `LinearFitCandidate` that was kept has them.
+    attempts : list of LinearFitCandidate
 
     Raises
     ------
@@ -142,16 +142,16 @@ def fit_linear(
             ended = callback(len(trace) - 1, objective.state_of(seen), seen.loss, gradients) is True
             return ended
 
-        loss, r, endless_r, apart = np.inf, np.nan, np.nan, np.nan
+        loss, r, noise_corrected_r, fc_distance = np.inf, np.nan, np.nan, np.nan
         try:
             for prior in PRIORS:
                 if not ended:
                     start = descend(objective, start, prior, max_evaluations // len(PRIORS), bar, record)
             fitted = objective.state_of(start)
-            with doing("simulating"):
+            with bar_status("simulating"):
                 loss, r, fc = confirm(fitted)
-            loss += float(penalty(plain(fitted)))
-            endless_r, apart = endless(fc, start.fc, target)
+            loss += float(penalty(strip_parameters(fitted)))
+            noise_corrected_r, fc_distance = noise_corrected(fc, start.fc, target)
         except KeyboardInterrupt:
             ended, reason = True, "interrupted; "
             if not trace:
@@ -161,16 +161,16 @@ def fit_linear(
                 return
             start = trace[-1]
             fitted = objective.state_of(start)
-        rows = np.array([(each.loss, each.r, each.reach) for each in trace[: trace.index(start) + 1]])
-        attempts.append(Attempt(fitted, rows, loss, r, endless_r, apart))
+        rows = np.array([(each.loss, each.r, each.nonlinearity) for each in trace[: trace.index(start) + 1]])
+        attempts.append(LinearFitCandidate(fitted, rows, loss, r, noise_corrected_r, fc_distance))
 
     total = _POINTS + 1 + _STARTS * max_evaluations
     with progress_bar("linear fit", "evaluation", total, progress) as bar:
         first, starts, ended = _starts(objective, bar)
         if ended:
             reason = "interrupted in the sweep of starts; "
-            rows = np.array([(each.loss, each.r, each.reach) for each in [*first, starts[0]]])
-            attempts.append(Attempt(objective.state_of(starts[0]), rows, np.inf, np.nan, np.nan, np.nan))
+            rows = np.array([(each.loss, each.r, each.nonlinearity) for each in [*first, starts[0]]])
+            attempts.append(LinearFitCandidate(objective.state_of(starts[0]), rows, np.inf, np.nan, np.nan, np.nan))
         for start in starts:
             if not ended:
                 attempt(start, bar)
@@ -178,7 +178,7 @@ def fit_linear(
     followed = "" if "sweep" in reason else f"{len(attempts)} starts followed; "
     history = History(
         loss=best.trace[:, 0],
-        aux={"r": best.trace[:, 1], "reach": best.trace[:, 2]},
+        aux={"r": best.trace[:, 1], "nonlinearity": best.trace[:, 2]},
         best=best.fitted,
         best_step=len(best.trace) - 1,
         stop_reason=f"{reason}{followed}{best}",
@@ -188,7 +188,7 @@ def fit_linear(
     return best.fitted, history, attempts
 
 
-def endless(fcs, fc, target):
+def noise_corrected(fcs, fc, target):
     """What recordings say of an FC, without what their length leaves to chance.
 
     Parameters
@@ -203,7 +203,7 @@ def endless(fcs, fc, target):
     -------
     r : float
         Of the recordings with the target.
-    apart : float
+    fc_distance : float
         Root mean square difference of the recordings from the FC.
 
     Notes
@@ -220,8 +220,8 @@ def endless(fcs, fc, target):
     --------
     >>> fc = np.array([[1.0, 0.2, 0.4], [0.2, 1.0, 0.6], [0.4, 0.6, 1.0]])
     >>> draw = np.array([[0.0, 0.1, -0.2], [0.1, 0.0, 0.1], [-0.2, 0.1, 0.0]])
-    >>> r, apart = endless([fc + draw, fc - draw], fc, fc)
-    >>> r > 1.0 - 1e-12, apart < 0.01
+    >>> r, fc_distance = noise_corrected([fc + draw, fc - draw], fc, fc)
+    >>> r > 1.0 - 1e-12, fc_distance < 0.01
     (True, True)
     """
     pairs = ~np.eye(np.shape(fc)[0], dtype=bool) & ~np.isnan(np.asarray(target))
@@ -278,6 +278,6 @@ def _hold_what_has_no_effect(objective, seen):
         raise ValueError(f'{what}, so that there is nothing to fit. Fit through the simulation: method="simulate".')
     objective.hold(idle)
     warnings.warn(
-        f"{what}: kept at the start. Leave it out, or fit it through the simulation.", stacklevel=level_of_caller()
+        f"{what}: kept at the start. Leave it out, or fit it through the simulation.", stacklevel=caller_stacklevel()
     )
     return True

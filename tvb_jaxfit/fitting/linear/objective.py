@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ...dynamics.resting_state import at_rest
+from ...dynamics.resting_state import resting_state
 from ...loss import fc_corr
-from ...parameters import BoundedParameter, Parameter, parameters_of, plain, with_values
+from ...parameters import BoundedParameter, Parameter, parameters_of, strip_parameters, with_values
 from ...runtime.programs import Program
 
-# Costs of being far from what can be trusted: of the mean fourth power of the reach in parts of _REACH; of the mean
+# Costs of being far from what can be trusted: of the mean fourth power of the nonlinearity in parts of _REACH; of the mean
 # fourth power of what is left of the way home, for other fixed points; and (the prior) of the mean square by which
 # regional values differ from each other, in parts of their range.
 _CURVED, _REACH = 0.01, 0.4
@@ -33,8 +33,8 @@ class Seen:
         Of the objective; infinite where there is no stable fixed point.
     loss, r : float
         Of the FC itself.
-    reach : float
-        The largest over states, see `LinearResponse.reach`.
+    nonlinearity : float
+        The largest over states, see `LinearResponse.nonlinearity`.
     x : Array
         Fixed point.
     fc : Array
@@ -44,7 +44,7 @@ class Seen:
     value: float
     loss: float
     r: float
-    reach: float
+    nonlinearity: float
     x: jax.Array = field(repr=False)
     fc: jax.Array = field(repr=False)
 
@@ -64,7 +64,7 @@ class Objective:
 
     Parameters
     ----------
-    linear : Linear
+    linear : LinearizedSimulator
     state : State
         With `Parameter`s.
     loss : callable
@@ -86,16 +86,16 @@ class Objective:
         self._sizes = ravel_pytree(sizes)[0]
         self._held = np.zeros(self.start.size, bool)
         self.x = state.initial_conditions[-1]
-        self._rest = plain(state)
+        self._rest = strip_parameters(state)
         # One draw for all pairs, and its opposite: neither favours a pair, and there is no slope along the draw.
         draw = np.triu(np.random.default_rng(0).normal(size=np.shape(target)), 1)
         draw = jnp.asarray(draw + draw.T, self.start.dtype)
 
         def expected(response):
-            fc, scatter = _within(response.fc(monitor)), response.z_error(length, monitor) * draw
+            fc, scatter = _within(response.fc(monitor)), response.z_standard_error(length, monitor) * draw
             recorded = 0.5 * (loss(scattered(fc, scatter), target) + loss(scattered(fc, -scatter), target))
-            curved = _CURVED * jnp.mean((response.reach / _REACH) ** 4)
-            return recorded + curved + _ASTRAY * jnp.mean(response.remainder**4)
+            curved = _CURVED * jnp.mean((response.nonlinearity / _REACH) ** 4)
+            return recorded + curved + _ASTRAY * jnp.mean(response.relaxation_residual**4)
 
         def of_values(values, rest, x):
             there = with_values(rest, values)
@@ -105,7 +105,7 @@ class Objective:
             seen = (
                 loss(fc, target),
                 fc_corr(fc, target, missing="ignore"),
-                jnp.max(response.reach),
+                jnp.max(response.nonlinearity),
                 response.fixed_point.x,
                 fc,
             )
@@ -138,7 +138,7 @@ class Objective:
         -------
         Seen
         gradients : dict of str to Array
-            Of the loss that is expected, and of the reach, in the values by path.
+            Of the loss that is expected, and of the nonlinearity, in the values by path.
         slope : ndarray
             Of the objective, in the point.
         """
@@ -194,7 +194,7 @@ class Objective:
     def state_of(self, seen):
         """State with the values of a point, which has been at its fixed point for ever."""
         state = with_values(self.state, self._values(self._array(seen.point)))
-        return at_rest(self._linear.simulate, state, seen.x)
+        return resting_state(self._linear.simulate, state, seen.x)
 
     def points(self, n, seed=0):
         """Points of a Latin hypercube over the values that are the same in all regions; see `_somewhere`."""
@@ -249,9 +249,9 @@ def _within(fc):
     return jnp.clip(fc, -largest, largest)
 
 
-def _seen(point, value, loss, r, reach, *arrays):
+def _seen(point, value, loss, r, nonlinearity, *arrays):
     value = float(value) if np.isfinite(value) else np.inf
-    return Seen(np.array(point), value, float(loss), float(r), float(reach), *arrays)
+    return Seen(np.array(point), value, float(loss), float(r), float(nonlinearity), *arrays)
 
 
 def size_of(parameter):

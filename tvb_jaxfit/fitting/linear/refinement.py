@@ -5,7 +5,7 @@ import optax
 
 from ...loss import fc_corr
 from ...parameters import BoundedParameter
-from ...reporting.parameter_table import numbers_of
+from ...reporting.parameter_table import free_values
 from .objective import size_of
 
 # Steps of Adam in parts of a value's range. The first ones are short, since Adam takes them at full length whatever the
@@ -32,7 +32,7 @@ def _size_of_image(parameter):
     ):
         return size_of(parameter)
     bound = parameter.lower_bound if np.isfinite(parameter.lower_bound) else parameter.upper_bound
-    distance = np.maximum(np.abs(numbers_of(parameter) - bound), np.finfo(float).tiny)
+    distance = np.maximum(np.abs(free_values(parameter) - bound), np.finfo(float).tiny)
     return float(np.mean(distance / -np.expm1(-distance)))
 
 

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from tvb.simulator import coupling as tvb_coupling
 
-from ...dynamics.step import Step, start, sums
+from ...dynamics.step import Step, coupling_input, start_network
 from ...state import State
 from .. import traits
-from ..clone import clone, with_weights
-from ..double_precision import in_double, worst_by_row
-from ..parameter_map import Leaf, global_or_regional, node_column
-from ..tracing.method import Untranslatable, follow
-from ..tracing.mutable_array import Box
+from ..clone import clone, history_with_weights
+from ..double_precision import in_double, max_row_error
+from ..mapped_parameter import MappedParameter, global_or_regional, node_column
+from ..tracing.method import Untranslatable, trace
+from ..tracing.mutable_array import MutableArray
 from . import vector_field_oracle as trials
 
 _TOLERANCE = 1e-11
@@ -98,14 +98,14 @@ def leaves(sim):
         def shapes(sim):
             return (*global_or_regional(n_node), (1, n_node, 1))
 
-        return Leaf(
+        return MappedParameter(
             f"coupling.{parameter.name}",
             lambda sim: sim.coupling,
             parameter.name,
             native,
             shaped,
-            number=parameter.scalar,
-            shapes=None if parameter.scalar else shapes,
+            is_scalar=parameter.is_scalar,
+            shapes=None if parameter.is_scalar else shapes,
         )
 
     return [leaf(parameter) for parameter in traits.parameters(sim.coupling)]
@@ -214,12 +214,12 @@ def _followed_post(coupling, n_cvar):
         def post(theta, s, y):
             # TVB's layout is (target, n_cvar, n_mode), each row of the weights repeated for each variable.
             gx = jnp.swapaxes(_for_each_variable(s, n_cvar), 0, 1)
-            values = traits.seen(coupling, theta["coupling"], lambda value: jnp.swapaxes(value, 0, 1))
-            return jnp.swapaxes(follow(coupling, "post", values, gx)[0], 0, 1)
+            values = traits.as_declared(coupling, theta["coupling"], lambda value: jnp.swapaxes(value, 0, 1))
+            return jnp.swapaxes(trace(coupling, "post", values, gx)[0], 0, 1)
     else:
 
         def post(theta, s, y):
-            return follow(coupling, "post", traits.seen(coupling, theta["coupling"]), s)[0]
+            return trace(coupling, "post", traits.as_declared(coupling, theta["coupling"]), s)[0]
 
     return post
 
@@ -229,10 +229,10 @@ def _followed_pre(coupling):
     dense = _is_dense(coupling)
 
     def channels(theta, y):
-        values = traits.seen(coupling, theta["coupling"])
+        values = traits.as_declared(coupling, theta["coupling"])
         if dense:
-            return follow(coupling, "pre", values, y[None, :, :1], y[None])[0][0]
-        return follow(coupling, "pre", values, y, y)[0]
+            return trace(coupling, "pre", values, y[None, :, :1], y[None])[0][0]
+        return trace(coupling, "pre", values, y, y)[0]
 
     return channels
 
@@ -245,8 +245,8 @@ def _needed_by_pre(coupling, sim):
     names = [p.name for p in traits.parameters(coupling)]
 
     def pre(x_i, x_j, *parameters):
-        values = traits.seen(coupling, dict(zip(names, parameters, strict=True)))
-        return follow(coupling, "pre", values, x_i, x_j)[0]
+        values = traits.as_declared(coupling, dict(zip(names, parameters, strict=True)))
+        return trace(coupling, "pre", values, x_i, x_j)[0]
 
     traced = jax.make_jaxpr(pre)(x, x, *[one] * len(names)).jaxpr
     needed = {id(v) for v in traced.outvars}
@@ -261,14 +261,14 @@ def _followed_pairs(coupling):
     dense = _is_dense(coupling)
 
     def pairs(theta, weights, y_i, y_j):
-        values = traits.seen(coupling, theta["coupling"])
+        values = traits.as_declared(coupling, theta["coupling"])
         n_target, n_cvar, n_source, n_mode = y_j.shape
         if dense:
-            pre, _ = follow(coupling, "pre", values, jnp.swapaxes(y_i[None], 0, 2), y_j)
+            pre, _ = trace(coupling, "pre", values, jnp.swapaxes(y_i[None], 0, 2), y_j)
         else:
             x_i = jnp.repeat(y_i, n_source, axis=1)
             x_j = jnp.swapaxes(y_j, 0, 1).reshape(n_cvar, -1, n_mode)
-            pre, _ = follow(coupling, "pre", values, x_i, x_j)
+            pre, _ = trace(coupling, "pre", values, x_i, x_j)
             pre = jnp.swapaxes(pre.reshape(-1, n_target, n_source, n_mode), 0, 1)
         # Pairs that are not connected do not enter, not even where they are not finite; their slope in the weight does.
         pre = jnp.where((weights != 0.0)[:, None, :, None] | jnp.isfinite(pre), pre, 0.0)
@@ -282,8 +282,8 @@ class _History:
 
     def __init__(self, weights, y_i, y_j):
         self.n_node, self.n_cvar, _, self.n_mode = y_j.shape
-        self.es_weights = Box(jnp.broadcast_to(weights[:, None, :, None], y_j.shape))
-        self._seen = Box(y_i), Box(y_j)
+        self.es_weights = MutableArray(jnp.broadcast_to(weights[:, None, :, None], y_j.shape))
+        self._seen = MutableArray(y_i), MutableArray(y_j)
 
     def query(self, step):
         """Current state of the targets, and what they see of the sources."""
@@ -303,9 +303,9 @@ def _followed_call(coupling, hidden):
     """A coupling with a __call__ of its own, as TVB's PreSigmoidal."""
 
     def pairs(theta, weights, y_i, y_j):
-        values = traits.seen(coupling, theta["coupling"])
+        values = traits.as_declared(coupling, theta["coupling"])
         y_j = jnp.where(_HIDDEN[hidden](weights)[:, None, :, None], 0.0, y_j)
-        return follow(coupling, type(coupling).__call__, values, 0, _History(weights, y_i, y_j))[0]
+        return trace(coupling, type(coupling).__call__, values, 0, _History(weights, y_i, y_j))[0]
 
     return pairs
 
@@ -330,7 +330,7 @@ def make(sim, with_model=True):
             if many:
                 return None, [f"Simulator.coupling.{which}: {_ONE_VALUE.format(name)}" for which in many]
             ours = in_double_of(sim, translated, samples)
-            worst = worst_by_row(ours, theirs)
+            worst = max_row_error(ours, theirs)
             if worst <= _TOLERANCE:
                 return translated, []
     except (Untranslatable, ValueError, TypeError) as error:
@@ -350,7 +350,7 @@ def _trial(sim, with_model, seed=0):
     ranges = np.array([model.state_variable_range[model.state_variables[i]] for i in model.cvar])
     shape = (past.n_time, past.n_cvar, past.n_node, past.n_mode)
     samples = random.uniform(ranges[:, :1, None], ranges[:, 1:, None], size=shape)
-    history = with_weights(past, sim.connectivity.weights)
+    history = history_with_weights(past, sim.connectivity.weights)
     history.buffer = samples
     own = clone(coupling)
     for cached in ("_cached_lri", "_cached_nzr"):
@@ -364,7 +364,7 @@ def _trial(sim, with_model, seed=0):
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}."
         ) from error
     x = sim.current_state[model.state_variable_mask]
-    failure = trials.why_dfun_fails(model, x, theirs) if with_model else None
+    failure = trials.dfun_failure(model, x, theirs) if with_model else None
     if failure is not None:
         raise _Failure(f"TVB's own {name} fails with {type(model).__name__}, whose dfun fails: {failure}.")
     # The newest sample lies at index 0, the one before it at the end.
@@ -387,9 +387,9 @@ def in_double_of(sim, translated, ordered):
 
     def coupled(values, weights, past):
         theta = {"coupling": constants(sim.coupling, n_node)(State(**values))}
-        network, ring = start(step, theta, weights, past)
-        s, _ = sums(step, theta, weights, network, ring, past[-1], 0)
-        return step.post(theta, s, step.own(past[-1]))
+        network, ring = start_network(step, theta, weights, past)
+        s, _ = coupling_input(step, theta, weights, network, ring, past[-1], 0)
+        return step.post(theta, s, step.coupling_variables(past[-1]))
 
     values = {p.name: np.ravel(np.asarray(p.read(sim.coupling), float)) for p in traits.parameters(sim.coupling)}
     return in_double(coupled, values, np.asarray(sim.connectivity.weights, float), ordered)

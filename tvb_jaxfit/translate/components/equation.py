@@ -9,21 +9,21 @@ import numpy as np
 
 from ...errors import FrozenWarning
 from ...state import State
-from ..double_precision import in_double, worst_by_row
-from ..parameter_map import Leaf
-from ..tracing.method import Untranslatable, follow
+from ..double_precision import in_double, max_row_error
+from ..mapped_parameter import MappedParameter
+from ..tracing.method import Untranslatable, trace
 
 _TOLERANCE = 1e-12
 # numpy's words where an array of boxes.py is given to a function that is not followed.
-_INNER = "TypeError: operand 'Box' does not support ufuncs (__array_ufunc__=None)"
+_INNER = "TypeError: operand 'MutableArray' does not support ufuncs (__array_ufunc__=None)"
 
 
-def names(equation):
+def parameter_names(equation):
     """Parameters that the state shows: numbers, and arrays of one, in the order in which TVB holds them."""
     return tuple(name for name in _numbers(equation) if _is_name(name))
 
 
-def unnamed(equation):
+def hidden_parameters(equation):
     """Numbers among the parameters whose names no attribute of a state can have: constants of the translation."""
     return tuple(name for name in _numbers(equation) if not _is_name(name))
 
@@ -42,9 +42,9 @@ def _is_name(name):
     return isinstance(name, str) and name.isidentifier() and not name.startswith("_") and not hasattr(State, name)
 
 
-def values(equation):
+def parameter_values(equation):
     """Values of the parameters that the state shows."""
-    return {name: _value(equation, name) for name in names(equation)}
+    return {name: _value(equation, name) for name in parameter_names(equation)}
 
 
 def _value(equation, name):
@@ -67,28 +67,28 @@ def translate(equation):
 
     def evaluate(parameters, variable):
         parameters = {name: jnp.asarray(value) for name, value in parameters.items()}
-        return follow(equation, "evaluate", {"parameters": parameters}, variable)[0]
+        return trace(equation, "evaluate", {"parameters": parameters}, variable)[0]
 
     return evaluate
 
 
-def as_held(equation, parameters):
+def in_tvb_shapes(equation, parameters):
     """Single values of parameters in the shapes in which TVB holds them: numbers, or arrays of one."""
     return {name: jnp.reshape(value, np.shape(equation.parameters[name])) for name, value in parameters.items()}
 
 
-def obstacle(equation, variable):
+def tracing_error(equation, variable):
     """Error of following an equation with its parameters as JAX arrays, or None."""
     with jax.enable_x64(True):
-        parameters = {name: jax.ShapeDtypeStruct((), float) for name in names(equation)}
+        parameters = {name: jax.ShapeDtypeStruct((), float) for name in parameter_names(equation)}
         try:
-            jax.eval_shape(lambda some: translate(equation)(as_held(equation, some), variable), parameters)
+            jax.eval_shape(lambda some: translate(equation)(in_tvb_shapes(equation, some), variable), parameters)
         except (Untranslatable, ValueError, TypeError) as error:
             return error
     return None
 
 
-def of_tvb(equation, variable, path):
+def reference_values(equation, variable, path):
     """TVB's own values, and reasons why there are none."""
     try:
         with np.errstate(all="ignore"):
@@ -104,15 +104,15 @@ def of_tvb(equation, variable, path):
     return first, []
 
 
-def disagreement(equation, variable, path):
+def mismatches(equation, variable, path):
     """Reasons why a translated equation is not TVB's, as a function of its variable, on some values of that."""
-    theirs, reasons = of_tvb(equation, variable, path)
+    theirs, reasons = reference_values(equation, variable, path)
     if reasons:
         return reasons
-    return difference(equation, theirs, path, translate(equation), values(equation), variable)
+    return mismatches_with(equation, theirs, path, translate(equation), parameter_values(equation), variable)
 
 
-def difference(equation, theirs, path, translated, *arguments):
+def mismatches_with(equation, theirs, path, translated, *arguments):
     """Reasons why a translation of an equation does not give TVB's values, at most one."""
     name = type(equation).__name__
     try:
@@ -121,13 +121,13 @@ def difference(equation, theirs, path, translated, *arguments):
         ours, theirs = (np.broadcast_to(value, shape).reshape(1, -1) for value in (ours, theirs))
     except (Untranslatable, ValueError, TypeError) as error:
         return [f"{path}: {name} is not translated: {error}."]
-    worst = worst_by_row(ours, theirs)
+    worst = max_row_error(ours, theirs)
     if worst <= _TOLERANCE:
         return []
     return [f"{path}: the translated {name} differs from TVB's by {worst:.1e} of its maximum."]
 
 
-def warn_of_constants(path, reason, remedy, stacklevel=4):
+def warn_frozen(path, reason, remedy, stacklevel=4):
     """Warn that the state does not show what an equation holds."""
     warnings.warn(
         f"{path}: {reason}. It is constant in the translation: results are TVB's, but the state does not show it. "
@@ -137,19 +137,21 @@ def warn_of_constants(path, reason, remedy, stacklevel=4):
     )
 
 
-def warn_of_code(path, equation, error):
+def warn_untraceable(path, equation, error):
     """Warn that an equation is evaluated by TVB alone."""
     reason = str(error).replace(_INNER, "a function that has no counterpart in JAX is given a parameter")
     what = f"{type(equation).__name__} is evaluated by TVB, as its code cannot be followed while parameters vary"
-    warn_of_constants(path, f"{what} ({reason})", "To fit its parameters, write it with numpy's functions.", 5)
+    warn_frozen(path, f"{what} ({reason})", "To fit its parameters, write it with numpy's functions.", 5)
 
 
-def warn_of_name(path, name):
+def warn_hidden(path, name):
     """Warn that no attribute of a state can have a parameter's name."""
     what = "no value of a state can have this name"
-    warn_of_constants(f"{path}.parameters[{name!r}]", what, "To fit it, give it another name.", 5)
+    warn_frozen(f"{path}.parameters[{name!r}]", what, "To fit it, give it another name.", 5)
 
 
-def leaves(path, owner, sim):
+def mapped_parameters(path, owner, sim):
     """Table of an equation's parameters."""
-    return [Leaf(f"{path}.{name}", owner, name, parameters=True) for name in names(owner(sim))]
+    return [
+        MappedParameter(f"{path}.{name}", owner, name, in_equation_dict=True) for name in parameter_names(owner(sim))
+    ]

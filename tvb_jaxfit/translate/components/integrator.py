@@ -6,9 +6,9 @@ from tvb.simulator import integrators
 from tvb.simulator.models.base import Model
 
 from ...dynamics import schemes
-from ..parameter_map import Leaf
-from ..subclasses import kind_of, unsupported
-from ..tracing.method import Memory, Untranslatable, follow_in_place
+from ..mapped_parameter import MappedParameter
+from ..subclasses import supported_base, unsupported_reason
+from ..tracing.method import StepAttributes, Untranslatable, trace_in_place
 from . import noise
 
 _SCHEMES = {
@@ -33,8 +33,8 @@ def is_stochastic(integrator):
 def refusals(sim):
     """Reasons why the integrator of a simulator is not translated."""
     integrator = sim.integrator
-    if kind_of(integrator, _SCHEMES) is None:
-        why = unsupported(integrator, _SCHEMES) + (": it adapts its own step" if _is_scipy(integrator) else "")
+    if supported_base(integrator, _SCHEMES) is None:
+        why = unsupported_reason(integrator, _SCHEMES) + (": it adapts its own step" if _is_scipy(integrator) else "")
         yield f"Simulator.integrator: {why}. Use one of {SUPPORTED}."
         return
     if not (np.isfinite(integrator.dt) and integrator.dt > 0.0):
@@ -81,7 +81,7 @@ def leaves(sim):
     table = noise.leaves(sim) if is_stochastic(sim.integrator) else []
     if sim.integrator.clamped_state_variable_values is not None:
         table.append(
-            Leaf(
+            MappedParameter(
                 "integrator.clamped_state_variable_values",
                 lambda sim: sim.integrator,
                 "clamped_state_variable_values",
@@ -115,7 +115,7 @@ def local_map(sim, field):
     )
     outer_clip = schemes.clip(bounds(integrator))
     clamped, inner_rows = _clamped(sim, integrated)
-    scheme = _SCHEMES[kind_of(integrator, _SCHEMES)]
+    scheme = _SCHEMES[supported_base(integrator, _SCHEMES)]
     diffusion = noise.diffusion(sim) if is_stochastic(integrator) else None
     dt = float(integrator.dt)
 
@@ -125,15 +125,15 @@ def local_map(sim, field):
             x = x.at[index].set(jnp.broadcast_to(values[row if values.shape[0] > 1 else 0], x.shape[1:]))
         return x
 
-    def advance(theta, x, coupling, inputs, memory=None):
+    def advance(theta, x, coupling, inputs, step_attributes=None):
         take_noise = diffusion(theta, x) * inputs["noise"] if diffusion else 0.0
         first = []
-        if field.writes:
+        if field.writes_states:
             # TVB's schemes evaluate dfun at the state before all else, and go on with the state as dfun leaves it.
-            dx, x = field.in_place(theta["model"], x, coupling, memory)
+            dx, x = field.in_place(theta["model"], x, coupling, step_attributes)
             first.append(dx)
         step = scheme(
-            lambda theta, x, c: first.pop() if first else field(theta["model"], x, c, memory),
+            lambda theta, x, c: first.pop() if first else field(theta["model"], x, c, step_attributes),
             lambda x: clamp(theta, inner_clip(x), inner_rows),
             dt,
         )
@@ -142,19 +142,23 @@ def local_map(sim, field):
     if every and not has_hooks(model):
         return advance
 
-    def updated(theta, memory, name, x, *others):
+    def updated(theta, step_attributes, name, x, *others):
         """State and other arguments after one of the model's own updates, which may write to them in place."""
-        new, _, (x, *others) = follow_in_place(model, name, field.values(theta["model"]), x, *others, memory=memory)
+        new, _, (x, *others) = trace_in_place(
+            model, name, field.model_attributes(theta["model"]), x, *others, step_attributes=step_attributes
+        )
         return x if new is None else clamp(theta, outer_clip(jnp.asarray(new)), clamped), *others
 
     def with_hooks(theta, x, coupling, inputs):
-        memory, drive = Memory(), _stimulus(sim, theta, inputs)
-        x, coupling, _, after = updated(theta, memory, _HOOKS[0], jnp.asarray(x), jnp.asarray(coupling), 0.0, drive)
+        step_attributes, drive = StepAttributes(), _stimulus(sim, theta, inputs)
+        x, coupling, _, after = updated(
+            theta, step_attributes, _HOOKS[0], jnp.asarray(x), jnp.asarray(coupling), 0.0, drive
+        )
         if after is not drive:
             raise Untranslatable(f"{_HOOKS[0]} writes in place into the stimulus; give it a copy")
-        x = x.at[integrated].set(advance(theta, x[integrated], coupling, inputs, memory))
-        (x,) = updated(theta, memory, _HOOKS[1], x)
-        memory.close(model)
+        x = x.at[integrated].set(advance(theta, x[integrated], coupling, inputs, step_attributes))
+        (x,) = updated(theta, step_attributes, _HOOKS[1], x)
+        step_attributes.refuse_carried_over(model)
         return x
 
     return with_hooks

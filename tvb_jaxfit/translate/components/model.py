@@ -6,9 +6,9 @@ from tvb.simulator.models.base import Model
 
 from .. import traits
 from ..clone import configured_clone
-from ..double_precision import in_double, worst_by_row
-from ..parameter_map import Leaf, global_or_regional
-from ..tracing.method import Untranslatable, follow
+from ..double_precision import in_double, max_row_error
+from ..mapped_parameter import MappedParameter, global_or_regional
+from ..tracing.method import Untranslatable, trace
 from . import vector_field_oracle as trials
 
 _TOLERANCE = 1e-12
@@ -49,23 +49,23 @@ def _leaf(parameter):
             return value.reshape(held)
         if value.size == 1:
             return value.reshape(1)
-        if not trials.derives(sim.model):
+        if not trials.derives_attributes(sim.model):
             return value.reshape(sim.model.spatial_param_reshape)
         configured = configured_clone(sim).model
-        return trials.as_raw(value, trials.raw_shapes(configured, value.size)[parameter.name])
+        return trials.in_regional_layout(value, trials.find_regional_layouts(configured, value.size)[parameter.name])
 
     def shapes(sim):
-        if parameter.shape is not None or parameter.scalar:
-            return ((1,) if parameter.scalar else parameter.shape,)
+        if parameter.shape is not None or parameter.is_scalar:
+            return ((1,) if parameter.is_scalar else parameter.shape,)
         return global_or_regional(np.shape(sim.connectivity.weights)[0])
 
-    return Leaf(
+    return MappedParameter(
         f"model.{parameter.name}",
         lambda sim: sim.model,
         parameter.name,
         native,
         parameter.shaped,
-        number=parameter.scalar,
+        is_scalar=parameter.is_scalar,
         shapes=shapes,
     )
 
@@ -78,7 +78,7 @@ def observed(model):
         if rows == tuple(range(model.nvar)):
             return lambda states: states
         return lambda states: states[:, np.asarray(rows)]
-    return jax.vmap(lambda state: follow(None, model.observe, {}, state)[0])
+    return jax.vmap(lambda state: trace(None, model.observe, {}, state)[0])
 
 
 def _are_rows(model):
@@ -113,5 +113,5 @@ def disagreement(sim, seed=0):
     except (Untranslatable, ValueError, TypeError) as error:
         yield f"{path}: {names} is not translated: {error}."
         return
-    if not worst_by_row(ours, theirs) <= _TOLERANCE:
+    if not max_row_error(ours, theirs) <= _TOLERANCE:
         yield f"{path}: what is translated of {names} differs from TVB's."

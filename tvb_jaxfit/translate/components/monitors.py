@@ -15,8 +15,8 @@ from ...errors import PeriodWarning
 from ...state import State
 from ..clone import clone
 from ..double_precision import in_double
-from ..parameter_map import Leaf
-from ..subclasses import kind_of, unsupported
+from ..mapped_parameter import MappedParameter
+from ..subclasses import supported_base, unsupported_reason
 from ..tracing.method import Untranslatable
 from . import equation, noise
 
@@ -33,7 +33,7 @@ _KINDS = {
     tvb_monitors.MEG: jax_monitors.Projection,
     tvb_monitors.iEEG: jax_monitors.Projection,
     tvb_monitors.Bold: jax_monitors.Bold,
-    tvb_monitors.ProgressLogger: jax_monitors.Silent,
+    tvb_monitors.ProgressLogger: jax_monitors.NoOutput,
 }
 _EVERY_STEP = (tvb_monitors.Raw, tvb_monitors.RawVoi, tvb_monitors.AfferentCoupling)
 # Kernels with the parameters that enter them; what TVB works out from these in `parameters` is no parameter.
@@ -63,8 +63,8 @@ def refusals(sim):
         if isinstance(monitor, tvb_monitors.BoldRegionROI):
             yield f"{path}: BoldRegionROI averages over a surface; without one TVB fails. Use Bold."
             continue
-        if kind_of(monitor, _KINDS) is None:
-            yield f"{path}: {unsupported(monitor, _KINDS)} (supported: {SUPPORTED}). Remove it before prepare()."
+        if supported_base(monitor, _KINDS) is None:
+            yield f"{path}: {unsupported_reason(monitor, _KINDS)} (supported: {SUPPORTED}). Remove it before prepare()."
             continue
         first = next(i for i, other in enumerate(monitors) if other is monitor)
         if first != index:
@@ -79,7 +79,7 @@ def refusals(sim):
 
 def _is(monitor, *kinds):
     """Whether a monitor is one of these of TVB's own, or a subclass that changes nothing."""
-    return kind_of(monitor, _KINDS) in kinds
+    return supported_base(monitor, _KINDS) in kinds
 
 
 def _period_in_steps(monitor, dt):
@@ -118,8 +118,8 @@ def _projection_refusals(monitor, path, earlier):
     obsnoise = monitor.obsnoise
     if obsnoise is None:
         return
-    if kind_of(obsnoise, _OBSNOISES) is None:
-        yield f"{path}.obsnoise: {unsupported(obsnoise, _OBSNOISES)}. Use Additive, or None."
+    if supported_base(obsnoise, _OBSNOISES) is None:
+        yield f"{path}.obsnoise: {unsupported_reason(obsnoise, _OBSNOISES)}. Use Additive, or None."
         return
     if not (np.isfinite(obsnoise.ntau) and obsnoise.ntau >= 0.0):
         yield f"{path}.obsnoise.ntau: {obsnoise.ntau} ms; give 0 (white noise) or a positive correlation time."
@@ -170,7 +170,7 @@ def _kernel_time(hrf_length):
 
 def _by_hand(kernel):
     """The class of TVB's own whose formula a kernel has; None for a user's."""
-    own = kind_of(kernel, _KERNELS)
+    own = supported_base(kernel, _KERNELS)
     return own if own is not None and kernel.equation == own.equation.default else None
 
 
@@ -179,14 +179,14 @@ def _kernel_names(kernel):
     cls = _by_hand(kernel)
     if cls is not None:
         return _KERNELS[cls][1]
-    return () if _obstacle(kernel) else equation.names(kernel)
+    return () if _obstacle(kernel) else equation.parameter_names(kernel)
 
 
 def _obstacle(kernel):
     """Why a user's kernel is not followed, so that its samples are constants; None where it is, or is refused."""
     if _by_hand(kernel) is not None or isinstance(kernel, equations.FirstOrderVolterra):
         return None
-    error = equation.obstacle(kernel, np.linspace(0.0, 1.0, 5))
+    error = equation.tracing_error(kernel, np.linspace(0.0, 1.0, 5))
     # A branch on a parameter is for the user to write otherwise.
     return None if isinstance(getattr(error, "__cause__", None), jax.errors.ConcretizationTypeError) else error
 
@@ -203,7 +203,7 @@ def _kernel(kernel, time):
         sampled = np.array(clone(kernel).evaluate(time), dtype=float)
         return lambda *_, **__: sampled
     evaluate = equation.translate(kernel)
-    return lambda time, **parameters: evaluate(equation.as_held(kernel, parameters), time)
+    return lambda time, **parameters: evaluate(equation.in_tvb_shapes(kernel, parameters), time)
 
 
 def _values(kernel):
@@ -237,12 +237,16 @@ def leaves(sim):
         path = f"monitors[{index}]"
         if _is(monitor, tvb_monitors.Bold):
             table += [
-                Leaf(f"{path}.hrf_kernel.{n}", lambda sim, i=index: sim.monitors[i].hrf_kernel, n, parameters=True)
+                MappedParameter(
+                    f"{path}.hrf_kernel.{n}", lambda sim, i=index: sim.monitors[i].hrf_kernel, n, in_equation_dict=True
+                )
                 for n in _kernel_names(monitor.hrf_kernel)
             ]
         if _has_coloured_noise(monitor):
-            kind = {"number": True, "positive": True}
-            table.append(Leaf(f"{path}.obsnoise.ntau", lambda sim, i=index: sim.monitors[i].obsnoise, "ntau", **kind))
+            kind = {"is_scalar": True, "positive": True}
+            table.append(
+                MappedParameter(f"{path}.obsnoise.ntau", lambda sim, i=index: sim.monitors[i].obsnoise, "ntau", **kind)
+            )
     return table
 
 
@@ -260,13 +264,13 @@ def translate(sim):
 
 
 def _translate(sim, monitor):
-    kind = _KINDS[kind_of(monitor, _KINDS)]
+    kind = _KINDS[supported_base(monitor, _KINDS)]
     dt = float(sim.integrator.dt)
-    if kind is jax_monitors.Silent:
+    if kind is jax_monitors.NoOutput:
         return kind((), _period_in_steps(monitor, dt), dt, name=type(monitor).__name__)
     voi = tuple(int(i) for i in np.ravel(monitor.voi))
     facts = {"voi": voi, "istep": _period_in_steps(monitor, dt), "dt": dt}
-    facts |= {"of_coupling": isinstance(monitor, tvb_monitors.AfferentCoupling), "name": type(monitor).__name__}
+    facts |= {"observes_coupling": isinstance(monitor, tvb_monitors.AfferentCoupling), "name": type(monitor).__name__}
     if _is(monitor, tvb_monitors.SpatialAverage):
         return kind(**facts, mean=np.array(monitor.spatial_mean, dtype=float))
     if _is(monitor, tvb_monitors.GlobalAverage):
@@ -326,10 +330,10 @@ def warn_of_constants(sim):
             continue
         path, error = f"Simulator.monitors[{index}].hrf_kernel", _obstacle(kernel)
         if error:
-            equation.warn_of_code(path, kernel, error)
+            equation.warn_untraceable(path, kernel, error)
             continue
-        for name in equation.unnamed(kernel):
-            equation.warn_of_name(path, name)
+        for name in equation.hidden_parameters(kernel):
+            equation.warn_hidden(path, name)
 
 
 def stocks(sim, index, current_step):

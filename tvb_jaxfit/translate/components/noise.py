@@ -7,13 +7,13 @@ import numpy as np
 from tvb.simulator import integrators
 from tvb.simulator import noise as tvb_noise
 
-from ...dynamics.noise import NumpyStream, amplitude
+from ...dynamics.noise import NumpyStream, noise_amplitude
 from ...state import State
 from .. import traits
-from ..double_precision import in_double, worst_by_row
-from ..parameter_map import Leaf
-from ..subclasses import base_of, changes, kind_of, unsupported
-from ..tracing.method import Untranslatable, follow
+from ..double_precision import in_double, max_row_error
+from ..mapped_parameter import MappedParameter
+from ..subclasses import nearest_base, overridden_attributes, supported_base, unsupported_reason
+from ..tracing.method import Untranslatable, trace
 from . import equation
 
 _PATH = "Simulator.integrator.noise"
@@ -26,9 +26,9 @@ _TOLERANCE = 1e-12
 def refusals(sim):
     """Reasons why the noise of a simulator is not translated, as far as they show before configure()."""
     noise = sim.integrator.noise
-    base = base_of(noise, _KINDS)
-    if base is None or changes(type(noise), base, _OWN):
-        yield f"{_PATH}: {unsupported(noise, _KINDS, _OWN)}. Use Additive or Multiplicative."
+    base = nearest_base(noise, _KINDS)
+    if base is None or overridden_attributes(type(noise), base, _OWN):
+        yield f"{_PATH}: {unsupported_reason(noise, _KINDS, _OWN)}. Use Additive or Multiplicative."
         return
     if not hasattr(noise, "nsig"):
         yield f"{_PATH}: {type(noise).__name__} has no nsig, which is not supported. Use Additive or Multiplicative."
@@ -54,10 +54,14 @@ def later_refusals(sim):
         return
     x = np.random.RandomState(0).uniform(-1.0, 1.0, size=sim.current_state[sim.model.state_variable_mask].shape)
     if _has_equation(noise):
-        yield from equation.disagreement(noise.b, x, f"{_PATH}.b")
+        yield from equation.mismatches(noise.b, x, f"{_PATH}.b")
     table = {leaf.name: leaf for leaf in own_leaves(sim)}
     values = {name: np.asarray(leaf.shaped(np.atleast_1d(leaf.read(sim)))) for name, leaf in table.items()}
-    of_b = {name: np.full(1, value) for name, value in equation.values(noise.b).items()} if _has_equation(noise) else {}
+    of_b = (
+        {name: np.full(1, value) for name, value in equation.parameter_values(noise.b).items()}
+        if _has_equation(noise)
+        else {}
+    )
 
     def of_draws(values, of_b, x):
         node = State(**values, **({"b": State(**of_b)} if of_b else {}))
@@ -70,7 +74,7 @@ def later_refusals(sim):
         return
     scale = 1.0 if is_coloured(noise) else np.sqrt(dt)
     theirs = np.broadcast_to(scale * noise.gfun(x), x.shape)
-    if not worst_by_row(np.broadcast_to(ours, x.shape), theirs) <= _TOLERANCE:
+    if not max_row_error(np.broadcast_to(ours, x.shape), theirs) <= _TOLERANCE:
         yield f"{_PATH}: the translated gfun of {type(noise).__name__} differs from TVB's."
 
 
@@ -94,7 +98,7 @@ def _fails(shape, sim):
     """Whether TVB does not run with dispersions of a shape."""
     n_integrated, n_node, n_mode = _shape_of_draws(sim)
     heun, noise = isinstance(sim.integrator, integrators.HeunStochastic), sim.integrator.noise
-    strict = heun and kind_of(noise, _KINDS) is tvb_noise.Additive
+    strict = heun and supported_base(noise, _KINDS) is tvb_noise.Additive
     # TVB's HeunStochastic wants the first axis to be that of the variables.
     laid_out = _laid_out(shape, sim)
     of_variables = laid_out == (1,) or laid_out[:1] == (n_integrated,)
@@ -150,7 +154,7 @@ def leaves(sim):
     """Table of the noise's parameters, those of its equation included."""
     if not _has_equation(sim.integrator.noise):
         return own_leaves(sim)
-    return own_leaves(sim) + equation.leaves("integrator.noise.b", lambda sim: sim.integrator.noise.b, sim)
+    return own_leaves(sim) + equation.mapped_parameters("integrator.noise.b", lambda sim: sim.integrator.noise.b, sim)
 
 
 def own_leaves(sim):
@@ -176,12 +180,12 @@ def own_leaves(sim):
     def owner(sim):
         return sim.integrator.noise
 
-    table = [Leaf("integrator.noise.nsig", owner, "nsig", native, shaped, shapes=shapes, positive=True)]
+    table = [MappedParameter("integrator.noise.nsig", owner, "nsig", native, shaped, shapes=shapes, positive=True)]
     if is_coloured(sim.integrator.noise):
-        table.append(Leaf("integrator.noise.ntau", owner, "ntau", number=True, positive=True))
-    scalars = {p.name for p in traits.parameters(sim.integrator.noise) if p.scalar}
+        table.append(MappedParameter("integrator.noise.ntau", owner, "ntau", is_scalar=True, positive=True))
+    scalars = {p.name for p in traits.parameters(sim.integrator.noise) if p.is_scalar}
     for name in _further(sim.integrator.noise):
-        table.append(Leaf(f"integrator.noise.{name}", owner, name, number=name in scalars))
+        table.append(MappedParameter(f"integrator.noise.{name}", owner, name, is_scalar=name in scalars))
     return table
 
 
@@ -191,7 +195,7 @@ def constants(sim):
     white = not is_coloured(sim.integrator.noise)
     dt = float(sim.integrator.dt) if white else 1.0
     noise = sim.integrator.noise
-    names = equation.names(noise.b) if _has_equation(noise) else ()
+    names = equation.parameter_names(noise.b) if _has_equation(noise) else ()
 
     def gather(node):
         nsig = node.nsig
@@ -206,7 +210,7 @@ def constants(sim):
                 f"State.integrator.noise.nsig: shape {nsig.shape} is neither global (one value) nor regional "
                 f"({n_node},). Give one value, or one for each of the {n_node} regions."
             )
-        theta = {"amplitude": amplitude(nsig, dt)}
+        theta = {"amplitude": noise_amplitude(nsig, dt)}
         if not _by_hand(noise):
             theta = {"nsig": nsig, "scale": jnp.full((1, 1, 1), dt**0.5)}
             for name in _further(noise):
@@ -249,7 +253,7 @@ def put_stream(noise, node, step):
     if is_coloured(noise):
         noise._eta = np.array(node.eta, dtype=float)
     if isinstance(node.stream, NumpyStream):
-        noise.random_stream.set_state(node.stream.at(step))
+        noise.random_stream.set_state(node.stream.state_at(step))
 
 
 def diffusion(sim):
@@ -267,10 +271,10 @@ def _followed_gfun(noise):
     def gfun(theta, x):
         theta = dict(theta["noise"])
         scale, of_b = theta.pop("scale"), theta.pop("b", {})
-        values = traits.seen(noise, theta)
+        values = traits.as_declared(noise, theta)
         if of_b:
             values["b"] = {"parameters": of_b}
-        g, _ = follow(noise, "gfun", values, x)
+        g, _ = trace(noise, "gfun", values, x)
         return jnp.reshape(g, (1, 1, 1)) * scale if jnp.size(g) == 1 else jnp.broadcast_to(g, x.shape) * scale
 
     return gfun

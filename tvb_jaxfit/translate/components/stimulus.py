@@ -12,8 +12,8 @@ from tvb.datatypes.patterns import StimuliRegion
 
 from ...errors import UnsupportedComponent
 from ...state import State, get_path
-from ..parameter_map import Leaf
-from ..subclasses import kind_of, unsupported
+from ..mapped_parameter import MappedParameter
+from ..subclasses import supported_base, unsupported_reason
 from . import equation
 from . import summed_stimuli as summed
 
@@ -30,7 +30,7 @@ class _Part:
 
 def _is_region(stimulus):
     """Whether a stimulus is TVB's on regions."""
-    return kind_of(stimulus, (StimuliRegion,)) is not None
+    return supported_base(stimulus, (StimuliRegion,)) is not None
 
 
 def _parts(sim):
@@ -68,7 +68,7 @@ def refusals(sim):
         return
     held = summed.parts(stimulus)
     if not held:
-        why = unsupported(stimulus, (StimuliRegion,))
+        why = unsupported_reason(stimulus, (StimuliRegion,))
         yield f"{_PATH}: {why}. Use StimuliRegion, or set sim.stimulus = None."
     for path, part in held.items():
         if _is_region(part):
@@ -106,7 +106,7 @@ def later_refusals(sim):
         _, reasons = _in_time(stimulus, path, _n_steps(sim), sim.integrator.dt)
         yield from reasons
         column = stimulus.weight_array
-        yield from equation.disagreement(stimulus.spatial, column, f"{path}.spatial")
+        yield from equation.mismatches(stimulus.spatial, column, f"{path}.spatial")
 
 
 def _times(n_steps, dt):
@@ -117,7 +117,7 @@ def _times(n_steps, dt):
 def _in_time(stimulus, path, n_steps, dt):
     """TVB's own temporal pattern at each step of a run, and reasons why the translation's is another one."""
     temporal, path, time = stimulus.temporal, f"{path}.temporal", _times(n_steps, dt)
-    theirs, reasons = equation.of_tvb(temporal, time, path)
+    theirs, reasons = equation.reference_values(temporal, time, path)
     if not reasons and theirs.size < n_steps:
         what = f"{type(temporal).__name__} gives {theirs.size} values for {n_steps} times, with which TVB fails"
         reasons = [f"{path}: {what}. Give one value for each time."]
@@ -125,8 +125,8 @@ def _in_time(stimulus, path, n_steps, dt):
         return None, reasons
     theirs = theirs.reshape(-1)[:n_steps]
     if _obstacle(stimulus, dt) is None:
-        translated, values = _along(temporal, time), equation.values(temporal)
-        reasons = equation.difference(temporal, theirs, path, translated, values)
+        translated, values = _along(temporal, time), equation.parameter_values(temporal)
+        reasons = equation.mismatches_with(temporal, theirs, path, translated, values)
     return theirs, reasons
 
 
@@ -135,7 +135,7 @@ def _along(temporal, time):
     evaluate = equation.translate(temporal)
 
     def along(parameters):
-        pattern = jnp.asarray(evaluate(equation.as_held(temporal, parameters), time))
+        pattern = jnp.asarray(evaluate(equation.in_tvb_shapes(temporal, parameters), time))
         return jnp.reshape(pattern, -1)[: time.size].astype(jnp.result_type(float))
 
     return along
@@ -143,14 +143,14 @@ def _along(temporal, time):
 
 def _obstacle(stimulus, dt):
     """Why a temporal equation is not followed, so that its parameters are constants; None where it is."""
-    return equation.obstacle(stimulus.temporal, _times(8, dt))
+    return equation.tracing_error(stimulus.temporal, _times(8, dt))
 
 
 def warn_of_constants(sim):
     """Warn where parameters of a stimulus are constants of the translation."""
     parts = _parts(sim)
     if sim.stimulus is not None and not parts:
-        equation.warn_of_constants(
+        equation.warn_frozen(
             _PATH,
             f"{type(sim.stimulus).__name__} is no sum of the stimuli that its attributes hold",
             "To fit their parameters, add them up, in attributes whose names do not begin with _.",
@@ -159,10 +159,10 @@ def warn_of_constants(sim):
         stimulus, path = part.get(sim), f"Simulator.{part.path}"
         error = _obstacle(stimulus, sim.integrator.dt)
         if error is not None:
-            equation.warn_of_code(f"{path}.temporal", stimulus.temporal, error)
+            equation.warn_untraceable(f"{path}.temporal", stimulus.temporal, error)
         for kind in ("temporal", "spatial"):
-            for name in equation.unnamed(getattr(stimulus, kind)):
-                equation.warn_of_name(f"{path}.{kind}", name)
+            for name in equation.hidden_parameters(getattr(stimulus, kind)):
+                equation.warn_hidden(f"{path}.{kind}", name)
 
 
 def leaves(sim):
@@ -170,10 +170,10 @@ def leaves(sim):
     table = []
     for part in _parts(sim):
         path, get = part.path, part.get
-        table.append(Leaf(f"{path}.weight", get, "weight"))
+        table.append(MappedParameter(f"{path}.weight", get, "weight"))
         if _obstacle(get(sim), sim.integrator.dt) is None:
-            table += equation.leaves(f"{path}.temporal", lambda sim, get=get: get(sim).temporal, sim)
-        table += equation.leaves(f"{path}.spatial", lambda sim, get=get: get(sim).spatial, sim)
+            table += equation.mapped_parameters(f"{path}.temporal", lambda sim, get=get: get(sim).temporal, sim)
+        table += equation.mapped_parameters(f"{path}.spatial", lambda sim, get=get: get(sim).spatial, sim)
     return table
 
 
@@ -193,8 +193,8 @@ def node(sim):
 
 def _names(stimulus, dt):
     """Parameters of both equations: {"temporal": ..., "spatial": ...}."""
-    temporal = equation.names(stimulus.temporal) if _obstacle(stimulus, dt) is None else ()
-    return {"temporal": temporal, "spatial": equation.names(stimulus.spatial)}
+    temporal = equation.parameter_names(stimulus.temporal) if _obstacle(stimulus, dt) is None else ()
+    return {"temporal": temporal, "spatial": equation.parameter_names(stimulus.spatial)}
 
 
 def translate(sim, n_steps):
@@ -230,11 +230,13 @@ def _drive(stimulus, path, n_steps, dt):
         raise UnsupportedComponent(reasons)
     own = _names(stimulus, dt)
     spatial = equation.translate(stimulus.spatial)
-    temporal = _as_tvbs(_along(stimulus.temporal, _times(n_steps, dt)), theirs, equation.values(stimulus.temporal))
+    temporal = _as_tvbs(
+        _along(stimulus.temporal, _times(n_steps, dt)), theirs, equation.parameter_values(stimulus.temporal)
+    )
 
     def gather(node, kind):
         values = {name: getattr(getattr(node, kind), name) for name in own[kind]}
-        return equation.as_held(getattr(stimulus, kind), values)
+        return equation.in_tvb_shapes(getattr(stimulus, kind), values)
 
     def drive(node):
         dtype = node.weight.dtype

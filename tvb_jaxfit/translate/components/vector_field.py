@@ -12,11 +12,11 @@ from tvb.simulator.models.base import Model
 from ...dynamics import vector_fields
 from ...state import State
 from .. import traits
-from ..double_precision import Double
-from ..parameter_map import node_column
-from ..tracing.method import Memory, Untranslatable, follow, follow_in_place
+from ..double_precision import DoublePrecision
+from ..mapped_parameter import node_column
+from ..tracing.method import StepAttributes, Untranslatable, trace, trace_in_place
 from ..tracing.mutable_array import is_traced
-from .vector_field_oracle import RAW, Trials, derivation, spread
+from .vector_field_oracle import RAW, VectorFieldOracle, broadcast_regional, derivation_method
 
 # Written by hand, for models whose formula is numerically singular: they pass the same comparison. By module and class:
 # to import these modules compiles TVB's own code, which takes seconds.
@@ -28,7 +28,7 @@ _BY_HAND = {
 
 
 @dataclass(eq=False)
-class Field:
+class VectorField:
     """The vector field of one configured model.
 
     Attributes
@@ -38,21 +38,21 @@ class Field:
     n_node : int
     method : str or callable
         Name of the method whose source is followed, or a function (parameters, x, coupling) written by hand.
-    raw : dict of str to str
+    regional_layouts : dict of str to str
         By parameter, the shape in which TVB takes a regional value: "column", "flat", "row"; or None where it takes
         one value only.
-    mixes : bool
+    is_nonlocal : bool
         Whether regions meet in it, as they do in none of TVB's own models.
-    writes : bool
+    writes_states : bool
         Whether its code, as far as it was followed, writes to the states that it is given.
     """
 
     model: Model
     n_node: int
     method: object
-    raw: dict
-    mixes: bool = False
-    writes: bool = False
+    regional_layouts: dict
+    is_nonlocal: bool = False
+    writes_states: bool = False
 
     def constants(self, node):
         """Parameters and what TVB derives from them, every array with its node axis second to last.
@@ -75,7 +75,7 @@ class Field:
             if parameter.shape is not None:
                 shared[parameter.name] = _with_node_axis(jnp.reshape(value, parameter.shape))
                 continue
-            if value.size > 1 and self.raw.get(parameter.name, "column") is None:
+            if value.size > 1 and self.regional_layouts.get(parameter.name, "column") is None:
                 raise ValueError(
                     f"State.{path}: shape {value.shape}; TVB's {type(self.model).__name__} takes one value, the same "
                     "for all regions. Give one."
@@ -130,29 +130,29 @@ class Field:
             return {}
         values = {name: value.reshape(_unnoded(value.shape)) for name, value in shared.items()}
         for name, value in by_node.items():
-            raw = RAW[self.raw.get(name) or "column"]
+            raw = RAW[self.regional_layouts.get(name) or "column"]
             values[name] = value.reshape((1,)) if value.size == 1 else value.reshape(raw)
-        _, written = follow(self.model, method, values)
+        _, written = trace(self.model, method, values)
         return written
 
     @cached_property
     def _derivation(self):
-        return derivation(self.model)
+        return derivation_method(self.model)
 
-    def __call__(self, theta, x, coupling, memory=None):
+    def __call__(self, theta, x, coupling, step_attributes=None):
         """dx/dt [1/ms] of states x (n_var, n_node, n_mode) under coupling (n_cvar, n_node, n_mode).
 
-        Several samples may come as one, node after node: x (n_var, n_sample * n_node, n_mode). A `Memory` holds what
+        Several samples may come as one, node after node: x (n_var, n_sample * n_node, n_mode). A `StepAttributes` holds what
         the model has set on itself in this step.
         """
-        return self.in_place(theta, x, coupling, memory)[0]
+        return self.in_place(theta, x, coupling, step_attributes)[0]
 
-    def in_place(self, theta, x, coupling, memory=None):
+    def in_place(self, theta, x, coupling, step_attributes=None):
         """dx/dt, and the states as the model's code leaves them: it may write to them (see `writes`)."""
         by_node, shared = theta["by_node"], theta["shared"]
-        if memory is not None and memory.values and (shared or self.groups):
+        if step_attributes is not None and step_attributes.values and (shared or self.groups):
             raise Untranslatable(
-                f"{type(self.model).__name__} sets {', '.join(memory.values)} on itself in a step, next to tables or "
+                f"{type(self.model).__name__} sets {', '.join(step_attributes.values)} on itself in a step, next to tables or "
                 "regional flags; make them state variables"
             )
         if any(value.shape[-2] > 1 for value in shared.values()):
@@ -162,7 +162,7 @@ class Field:
             shared = {n: jnp.broadcast_to(v, (*v.shape[:-2], x.shape[1], v.shape[-1])) for n, v in shared.items()}
             return each({"by_node": by_node, "shared": shared}, x, coupling)
         if not self.groups:
-            return self._direct(by_node, shared, x, coupling, {}, memory)
+            return self._direct(by_node, shared, x, coupling, {}, step_attributes)
         # Regional flags: the regions of one kind together, so that no branch is taken that is not meant.
         parts = []
         n_block = x.shape[1] // self.n_node
@@ -178,7 +178,7 @@ class Field:
         shared = {name: jnp.expand_dims(value, -2) for name, value in theta["shared"].items()}
         return tuple(part[:, 0] for part in self._direct(by_node, shared, x[:, None], coupling[:, None], {}))
 
-    def values(self, theta):
+    def model_attributes(self, theta):
         """Attributes of the model as its own code sees them."""
         by_node, shared = theta["by_node"], theta["shared"]
         _, within_step = self._kinds
@@ -189,35 +189,40 @@ class Field:
             written = self._written(*given)
             values |= {name: written[name] for name in within_step}
         values |= {name: value.reshape(_unnoded(value.shape)) for name, value in shared.items()}
-        return values | traits.seen(self.model, by_node, _flat if self._is_flat else _as_it_is)
+        return values | traits.as_declared(self.model, by_node, _flat if self._is_flat else _as_it_is)
 
-    def _direct(self, by_node, shared, x, coupling, flags, memory=None):
+    def _direct(self, by_node, shared, x, coupling, flags, step_attributes=None):
         if callable(self.method):
             return self.method(by_node, x, coupling), x
-        values = self.values({"by_node": by_node, "shared": shared}) | flags
-        within = Memory() if memory is None else memory
-        result, _, (after, c, _) = follow_in_place(self.model, self.method, values, x, coupling, 0.0, memory=within)
-        if memory is None:
-            within.close(self.model)
+        values = self.model_attributes({"by_node": by_node, "shared": shared}) | flags
+        within = StepAttributes() if step_attributes is None else step_attributes
+        result, _, (after, c, _) = trace_in_place(
+            self.model, self.method, values, x, coupling, 0.0, step_attributes=within
+        )
+        if step_attributes is None:
+            within.refuse_carried_over(self.model)
         if c is not coupling:
             raise Untranslatable(f"{self.method} writes in place into the coupling that it is given; give it a copy")
-        self.writes = self.writes or after is not x
+        self.writes_states = self.writes_states or after is not x
         return jnp.broadcast_to(result, x.shape), after
 
     def constants_in_double(self, values=None):
         """Constants of given parameters (by name; the model's own by default), to compare with TVB's."""
         values, own = values or {}, traits.parameters(self.model)
-        given = {p.name: spread(p, self.model, self.n_node, self.raw, values.get(p.name)) for p in own}
+        given = {
+            p.name: broadcast_regional(p, self.model, self.n_node, self.regional_layouts, values.get(p.name))
+            for p in own
+        }
         return self._constants_in_double(State(**given))
 
     @cached_property
     def _constants_in_double(self):
-        return Double(self.constants)
+        return DoublePrecision(self.constants)
 
     @cached_property
     def in_double(self):
         """The field as a function of numpy's arrays."""
-        return Double(self.__call__)
+        return DoublePrecision(self.__call__)
 
     @cached_property
     def groups(self):
@@ -266,22 +271,22 @@ def _unnoded(shape):
     return (*shape[:-2], shape[-1])
 
 
-def make(sim):
+def translate_checked(sim):
     """Vector field of a configured simulator's model, and the reasons why there is none.
 
     Returns
     -------
-    field : Field or None
+    field : VectorField or None
     reasons : list of str
     """
     model, n_node = sim.model, sim.connectivity.weights.shape[0]
-    trials = Trials(model, n_node)
+    trials = VectorFieldOracle(model, n_node)
     reasons = list(trials.reasons)
     if reasons:
         return None, reasons
     for method in _methods(model):
-        field = Field(model, n_node, method, trials.raw, trials.mixes)
-        reason = trials.disagreement(field)
+        field = VectorField(model, n_node, method, trials.regional_layouts, trials.is_nonlocal)
+        reason = trials.mismatch(field)
         if reason is None:
             return field, []
         reasons.append(reason)

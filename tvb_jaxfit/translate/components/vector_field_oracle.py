@@ -9,7 +9,7 @@ from tvb.simulator.models.base import Model
 
 from .. import traits
 from ..clone import clone
-from ..double_precision import worst_by_row
+from ..double_precision import max_row_error
 from ..tracing.method import Untranslatable
 
 _TOLERANCE = 1e-11
@@ -17,25 +17,25 @@ _TOLERANCE = 1e-11
 RAW = {"column": (-1, 1), "flat": (-1,), "row": (1, -1)}
 
 
-def raw_shapes(model, n_node):
-    """By parameter, the shape in which a regional value reaches what TVB derives from it: see `Field`.
+def find_regional_layouts(model, n_node):
+    """By parameter, the shape in which a regional value reaches what TVB derives from it: see `VectorField`.
 
     Whatever the model holds, and whether what it derived from that is up to date.
     """
     bare = clone(model)
     for parameter in traits.parameters(bare):
-        if parameter.shape is None and not parameter.scalar:
+        if parameter.shape is None and not parameter.is_scalar:
             setattr(bare, parameter.name, np.ravel(parameter.read(bare))[:1].astype(float))
     bare.configure()
-    return Trials(bare, n_node, find_only=True).raw
+    return VectorFieldOracle(bare, n_node, find_only=True).regional_layouts
 
 
-def derives(model):
+def derives_attributes(model):
     """Whether TVB derives further attributes from a model's parameters."""
-    return derivation(model) is not None
+    return derivation_method(model) is not None
 
 
-def derivation(model):
+def derivation_method(model):
     """Name of the method that derives attributes from a model's parameters, or None.
 
     Parameters
@@ -65,7 +65,7 @@ def _configure_derives(model):
         moved.configure()
         for p in traits.parameters(moved):
             value = 1.05 * np.asarray(p.read(moved), float) + 0.01
-            setattr(moved, p.name, float(value) if p.scalar else value)
+            setattr(moved, p.name, float(value) if p.is_scalar else value)
         moved.update_derived_parameters()
         fresh = clone(moved)
         with np.errstate(all="ignore"):
@@ -89,29 +89,29 @@ def _is_tvbs_own(model):
     return owner.__module__.startswith("tvb.simulator.models.")
 
 
-def as_raw(value, kind):
+def in_regional_layout(value, kind):
     """Regional value in such a shape."""
     return np.reshape(value, RAW[kind or "column"])
 
 
-def spread(parameter, model, n_node, raw, value=None):
+def broadcast_regional(parameter, model, n_node, raw, value=None):
     """Value as the state shows it, regional where TVB takes it so: one shape, whatever the user's."""
     value = parameter.shaped(np.asarray(parameter.read(model) if value is None else value, dtype=float))
-    if parameter.shape is None and not parameter.scalar and raw.get(parameter.name, "column") is not None:
+    if parameter.shape is None and not parameter.is_scalar and raw.get(parameter.name, "column") is not None:
         value = np.broadcast_to(value, (n_node,))
     return value
 
 
-class Trials:
+class VectorFieldOracle:
     """TVB's own vector field with random states and parameters: what a translation has to equal."""
 
     n_case = 2
 
     def __init__(self, model, n_node, seed=0, find_only=False):
         self.model, self.n_node, self._random = model, n_node, np.random.RandomState(seed)
-        self.reasons, self.raw = [], {}
+        self.reasons, self.regional_layouts = [], {}
         x, coupling = self._states()
-        failure = why_dfun_fails(model, x, coupling)
+        failure = dfun_failure(model, x, coupling)
         if failure is not None:
             self.reasons.append(f"Simulator.model: {type(model).__name__}.dfun itself fails: {failure}.")
             return
@@ -121,17 +121,17 @@ class Trials:
 
     def _find_raw(self):
         """For each parameter a shape in which TVB takes regional values and gives each region its own."""
-        own = {p.name: p for p in traits.parameters(self.model) if p.shape is None and not p.scalar}
-        if not derives(self.model):
+        own = {p.name: p for p in traits.parameters(self.model) if p.shape is None and not p.is_scalar}
+        if not derives_attributes(self.model):
             if not _is_tvbs_own(self.model):
-                self.raw = {name: "column" if self._is_taken(name, p) else None for name, p in own.items()}
+                self.regional_layouts = {name: "column" if self._is_taken(name, p) else None for name, p in own.items()}
                 self.reasons += [self._not_regional(name, p) for name, p in own.items() if self._is_given(name, p)]
             return
         regional = [name for name, p in own.items() if self.n_node > 1 and np.size(p.read(self.model)) > 1]
         # Those that are regional already: the shapes that reproduce what TVB holds.
         held = vars(self.model)
         for kinds in itertools.islice(itertools.product(RAW, repeat=len(regional)), 81):
-            self.raw = dict(zip(regional, kinds, strict=True))
+            self.regional_layouts = dict(zip(regional, kinds, strict=True))
             fresh = self._reconfigured({name: own[name].read(self.model) for name in regional})
             if fresh is not None and all(_equal(vars(fresh).get(name), value) for name, value in held.items()):
                 break
@@ -147,21 +147,21 @@ class Trials:
                     self.reasons.append(self._not_regional(name, parameter))
                 continue
             for kind in RAW:
-                self.raw[name] = kind
+                self.regional_layouts[name] = kind
                 if self._is_local(name, parameter):
                     break
             else:
-                self.raw[name] = None
+                self.regional_layouts[name] = None
 
     def _is_given(self, name, parameter):
         """Whether the user gave regional values where the model's code takes one."""
-        return self.raw[name] is None and np.size(parameter.read(self.model)) > 1
+        return self.regional_layouts[name] is None and np.size(parameter.read(self.model)) > 1
 
     def _not_regional(self, name, parameter):
         count, cls = np.size(parameter.read(self.model)), type(self.model).__name__
         what = (
             f"of which TVB's {cls} uses the first for all regions"
-            if derives(self.model)
+            if derives_attributes(self.model)
             else f"which the code of {cls} does not take by region"
         )
         return f"Simulator.model.{name}: {count} values, {what}. Give one value."
@@ -173,7 +173,7 @@ class Trials:
         value = np.broadcast_to(np.ravel(parameter.read(self.model)).astype(float), (self.n_node,)).copy()
         x, coupling = self._states()
         fresh = self._reconfigured({name: value})
-        given = None if fresh is None else dfun(fresh, x, coupling)
+        given = None if fresh is None else reference_dfun(fresh, x, coupling)
         return given is not None and given.shape == x.shape
 
     def _is_local(self, name, parameter):
@@ -188,7 +188,7 @@ class Trials:
             fresh = self._reconfigured({name: value})
             if fresh is None:
                 return False
-            outcomes.append(dfun(fresh, x, coupling))
+            outcomes.append(reference_dfun(fresh, x, coupling))
         before, after = outcomes
         if before is None or after is None or before.shape != x.shape:
             return False
@@ -198,11 +198,11 @@ class Trials:
         """Copy of the model with other values, configured by TVB; None where TVB fails."""
         fresh = clone(self.model)
         stub = types.SimpleNamespace(surface=None, number_of_nodes=self.n_node)
-        regional = {name: kind for name, kind in self.raw.items() if kind is not None}
+        regional = {name: kind for name, kind in self.regional_layouts.items() if kind is not None}
         try:
             for p in traits.parameters(fresh):
                 value = np.asarray(values.get(p.name, p.read(fresh)), float)
-                if p.scalar:
+                if p.is_scalar:
                     setattr(fresh, p.name, float(value))
                 elif p.shape is None:
                     shape = RAW[regional.get(p.name, "column")] if value.size > 1 else (1,)
@@ -238,7 +238,7 @@ class Trials:
                 if copy is None:
                     continue
             x, coupling = self._states()
-            theirs = dfun(copy, x, coupling)
+            theirs = reference_dfun(copy, x, coupling)
             if theirs is None:
                 if not case:
                     self.reasons.append(
@@ -246,14 +246,14 @@ class Trials:
                     )
                     return
                 continue
-            nudged = [dfun(copy, x * nudge, coupling * nudge) for nudge in (1.0 + 1e-8, 1.0 - 1e-8)]
+            nudged = [reference_dfun(copy, x * nudge, coupling * nudge) for nudge in (1.0 + 1e-8, 1.0 - 1e-8)]
             # A second difference this small leaves only the digits that TVB's formula itself loses.
             with np.errstate(invalid="ignore"):
                 floor = np.abs(nudged[0] + nudged[1] - 2.0 * theirs)
             self.cases.append((values, x, coupling, theirs, floor))
 
     @cached_property
-    def mixes(self):
+    def is_nonlocal(self):
         """Whether what one region is, or has for parameters, changes what another does."""
         values, x, coupling, theirs, _ = self.cases[-1]
         if self.n_node == 1:
@@ -268,7 +268,7 @@ class Trials:
                 if p.shape is None and np.size(values[p.name]) > 1:
                     values[p.name] = np.concatenate([values[p.name][:1] * 1.01, values[p.name][1:]])
             copy = self._reconfigured(values)
-        other = dfun(copy, x, coupling)
+        other = reference_dfun(copy, x, coupling)
         return not np.array_equal(other[:, 1:], theirs[:, 1:], equal_nan=True)
 
     def _forgets(self):
@@ -282,11 +282,11 @@ class Trials:
         )
 
     def _near(self, parameter):
-        value = spread(parameter, self.model, self.n_node, self.raw)
+        value = broadcast_regional(parameter, self.model, self.n_node, self.regional_layouts)
         reach = 0.05 * np.where(value == 0.0, 1.0, value)
         return value + reach * self._random.uniform(-1.0, 1.0, size=value.shape)
 
-    def disagreement(self, field):
+    def mismatch(self, field):
         """Why a field is not TVB's, or None."""
         name = type(self.model).__name__
         worst, widened = 0.0, None
@@ -294,13 +294,17 @@ class Trials:
             try:
                 theta = field.constants_in_double(values)
                 found = [field.in_double(theta, x, coupling)]
-                if theta["shared"] and widened is None and not (field.groups or field.mixes or field.in_double.is_long):
+                if (
+                    theta["shared"]
+                    and widened is None
+                    and not (field.groups or field.is_nonlocal or field.in_double.is_long)
+                ):
                     shared = theta["shared"].items()
                     widened = {name: np.broadcast_to(v, _widened(v.shape, self.n_node)) for name, v in shared}
                     found.append(field.in_double({"by_node": theta["by_node"], "shared": widened}, x, coupling))
             except (Untranslatable, ValueError, TypeError) as error:
                 return f"Simulator.model: {name} is not translated: {error}."
-            worst = max([worst, *(worst_by_row(one, theirs, floor) for one in found)])
+            worst = max([worst, *(max_row_error(one, theirs, floor) for one in found)])
         if worst <= _TOLERANCE:
             return None if _is_tvbs_own(self.model) else self._forgets()
         return (
@@ -310,7 +314,7 @@ class Trials:
         )
 
 
-def why_dfun_fails(model, x, coupling):
+def dfun_failure(model, x, coupling):
     """What TVB's own vector field of these states raises, or the shape that it gives in place of theirs; or None."""
     try:
         with np.errstate(all="ignore"):
@@ -334,7 +338,7 @@ def _widened(shape, n_node):
     return (*shape[:-2], n_node, shape[-1])
 
 
-def dfun(model, x, coupling):
+def reference_dfun(model, x, coupling):
     """TVB's own vector field, a copy of what it gives; None where it fails. A model may set attributes on itself."""
     try:
         with np.errstate(all="ignore"):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .branches import MOST_PATHS, TooManyBranches, on_every_path
-from .mutable_array import Box, boxed, is_traced, plain
+from .mutable_array import MutableArray, boxed, is_traced, plain
 
 
 class NoSource(NotImplementedError):
@@ -106,13 +106,13 @@ class _Elementwise:
 
         def run():
             arguments = [
-                Box(value.reshape(1) if array and not core else value)
+                MutableArray(value.reshape(1) if array and not core else value)
                 for value, core, array in zip(values, self._inputs, self._arrays, strict=True)
             ]
             if not self._writes:
                 return [jnp.asarray(plain(function(*arguments)))]
             shapes = [tuple(sizes[name] for name in core) or (1,) for core in self._outputs]
-            outputs = [Box(np.full(shape, np.nan)) for shape in shapes]
+            outputs = [MutableArray(np.full(shape, np.nan)) for shape in shapes]
             function(*arguments, *outputs)
             results = (jnp.asarray(output.value, jnp.result_type(float)) for output in outputs)
             return [r if core else r.reshape(()) for r, core in zip(results, self._outputs, strict=True)]

@@ -17,10 +17,10 @@ import types
 import jax
 import numpy as np
 
-from ...jaxpr.exact_slopes import exact_slopes
+from ...jaxpr.exact_derivatives import exact_derivatives
 from . import gufunc
 from . import numpy_namespace as numpy_for_jax
-from .mutable_array import Box, boxed, is_traced, plain
+from .mutable_array import MutableArray, boxed, is_traced, plain
 
 
 class Untranslatable(Exception):
@@ -96,7 +96,7 @@ class Followed:
 
     def counterpart(self, value):
         """What stands for a global, a default or an attribute: itself, where it is a plain value."""
-        if value is numpy_for_jax.evaluate or isinstance(value, (Box, StandIn)):
+        if value is numpy_for_jax.evaluate or isinstance(value, (MutableArray, StandIn)):
             return value
         if _is_tvb_backend(value):
             return types.SimpleNamespace(evaluate=numpy_for_jax.evaluate)
@@ -254,7 +254,7 @@ def _super_of(followed):
     return Super
 
 
-class Memory:
+class StepAttributes:
     """What a model's own code sets on the model during a step, for the calls that come later in this step.
 
     Attributes
@@ -273,7 +273,7 @@ class Memory:
                 self._read.setdefault(name, value)
         self.values |= written
 
-    def close(self, original):
+    def refuse_carried_over(self, original):
         """Refuse, at the end of a step, what the next step would read of this one."""
         for name in sorted(set(self._read) & set(self.values)):
             now, before = self.values[name], self._read[name]
@@ -284,8 +284,8 @@ class Memory:
                 )
 
 
-def _with_exact_slopes(function):
-    """The same function of anything, arrays among it, with the derivatives of `exact_slopes`."""
+def _with_exact_derivatives(function):
+    """The same function of anything, arrays among it, with the derivatives of `exact_derivatives`."""
 
     @functools.wraps(function)
     def exact(*args, **named):
@@ -306,7 +306,7 @@ def _with_exact_slopes(function):
             return [result for result, other in zip(results, rest, strict=True) if other is None]
 
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            found = exact_slopes(of_traced)(*(leaves[place] for place in places))
+            found = exact_derivatives(of_traced)(*(leaves[place] for place in places))
         if any(map(callable, rest)):
             # A function that was made within may hold arrays of the trace, which is over.
             return function(*args, **named)
@@ -316,8 +316,8 @@ def _with_exact_slopes(function):
     return exact
 
 
-def follow(original, method, values, *args, **named):
-    """Run a method's code on JAX arrays: see `follow_in_place`, of which it refuses writes into the arguments.
+def trace(original, method, values, *args, **named):
+    """Run a method's code on JAX arrays: see `trace_in_place`, of which it refuses writes into the arguments.
 
     Returns
     -------
@@ -325,16 +325,18 @@ def follow(original, method, values, *args, **named):
     written : dict of str to array
         What the method set on ``self``.
     """
-    memory = named.pop("memory", None)
-    result, written, arguments = follow_in_place(original, method, values, *args, memory=memory, **named)
+    step_attributes = named.pop("step_attributes", None)
+    result, written, arguments = trace_in_place(
+        original, method, values, *args, step_attributes=step_attributes, **named
+    )
     for after, value in zip(arguments, args, strict=True):
-        if isinstance(boxed(value), Box) and after is not value:
+        if isinstance(boxed(value), MutableArray) and after is not value:
             name = method if isinstance(method, str) else method.__name__
             raise Untranslatable(f"{name} writes in place into an array that it was given; give it a copy")
     return result, written
 
 
-def follow_in_place(original, method, values, *args, memory=None, **named):
+def trace_in_place(original, method, values, *args, step_attributes=None, **named):
     """Run a method's code on JAX arrays.
 
     Parameters
@@ -347,7 +349,7 @@ def follow_in_place(original, method, values, *args, memory=None, **named):
         Attributes of the object that are JAX arrays (or stand-ins made by `nested`) here.
     *args, **named
         Arrays, or anything else.
-    memory : Memory, optional
+    step_attributes : StepAttributes, optional
         Attributes that earlier calls have set, and this one sets.
 
     Returns
@@ -363,15 +365,15 @@ def follow_in_place(original, method, values, *args, memory=None, **named):
     Untranslatable
         Where the code cannot be followed; names the line.
     """
-    remembered = {} if memory is None else memory.values
+    remembered = {} if step_attributes is None else step_attributes.values
     result, written, read, changed = _called(original, method, values, remembered, args, named)
-    if memory is not None:
-        memory.take(read, written)
+    if step_attributes is not None:
+        step_attributes.take(read, written)
     arguments = [value if new is None else new for new, value in zip(changed, args, strict=True)]
     return result, written, arguments
 
 
-@_with_exact_slopes
+@_with_exact_derivatives
 def _called(original, method, values, remembered, args, named):
     """What a method returns, sets on ``self`` and reads of it, and each argument that it changes (else None)."""
     followed = Followed()

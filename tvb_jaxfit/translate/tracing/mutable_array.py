@@ -20,7 +20,7 @@ _BASIC = (int, np.integer, slice, type(None), type(Ellipsis))
 
 def plain(value):
     """The arrays in the boxes of a nested tuple, list or dict."""
-    if isinstance(value, Box):
+    if isinstance(value, MutableArray):
         return value.value
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return type(value)(plain(item) for item in value)
@@ -32,7 +32,7 @@ def plain(value):
 def boxed(value):
     """Arrays of a nested tuple or list in boxes of their own; anything else as it is."""
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-        return Box(value)
+        return MutableArray(value)
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return type(value)(boxed(item) for item in value)
     if isinstance(value, dict):
@@ -85,7 +85,7 @@ def _put(array, key, new):
     return array
 
 
-class Box:
+class MutableArray:
     """An array to write to: of its own, or a view of another box.
 
     Parameters
@@ -126,7 +126,7 @@ class Box:
             self._own = new
 
     def _view(self, get, put):
-        return Box(parent=self, get=get, put=put)
+        return MutableArray(parent=self, get=get, put=put)
 
     def __getitem__(self, key):
         masked = _mask_of(key)
@@ -142,8 +142,8 @@ class Box:
             return self._view(lambda whole: whole[key], lambda whole, new: _put(whole, key, new))
         if is_traced(key):
             # NaN where numpy fails: an index that is out of range.
-            return Box(jnp.asarray(self.value).at[key].get(mode="fill"))
-        return Box(self.value[key])
+            return MutableArray(jnp.asarray(self.value).at[key].get(mode="fill"))
+        return MutableArray(self.value[key])
 
     def __setitem__(self, key, new):
         masked = _mask_of(key)
@@ -209,8 +209,8 @@ class Box:
         return self.reshape(-1)
 
     def copy(self, *_, **__):
-        """Box of its own."""
-        return Box(self.value)
+        """MutableArray of its own."""
+        return MutableArray(self.value)
 
     def tolist(self):
         """Items of the first axis, each a view: what is differentiated is no plain number."""
@@ -282,7 +282,7 @@ class Box:
     __hash__ = None
 
     def __repr__(self):
-        return f"Box({self.value!r})"
+        return f"MutableArray({self.value!r})"
 
 
 def _fitted(new, shape, dtype):
@@ -327,9 +327,9 @@ class Masked:
 
     def sum(self):
         """Sum of what is selected."""
-        return Box(jnp.sum(jnp.where(self.mask, self.value, 0.0)))
+        return MutableArray(jnp.sum(jnp.where(self.mask, self.value, 0.0)))
 
-    __array_ufunc__, __array_function__ = Box.__array_ufunc__, Box.__array_function__
+    __array_ufunc__, __array_function__ = MutableArray.__array_ufunc__, MutableArray.__array_function__
 
     def __getattr__(self, name):
         if name.startswith("__"):
@@ -358,7 +358,7 @@ def _binary(name, reflected):
             return other * int(a)
         if isinstance(b, (list, tuple)):
             b = np.asarray(b)
-        return Box(function(b, a) if reflected else function(a, b))
+        return MutableArray(function(b, a) if reflected else function(a, b))
 
     def masked(self, other):
         return self.through(function, (other, self) if reflected else (self, other))
@@ -378,20 +378,20 @@ def _in_place(name):
 
 def _unary(name):
     function = getattr(operator, name)
-    return (lambda self: Box(function(self.value))), (lambda self: Masked(function(self.value), self.mask))
+    return (lambda self: MutableArray(function(self.value))), (lambda self: Masked(function(self.value), self.mask))
 
 
 for _name in _BINARY:
     Box_method, Masked_method = _binary(_name, reflected=False)
-    setattr(Box, f"__{_name.strip('_')}__", Box_method)
+    setattr(MutableArray, f"__{_name.strip('_')}__", Box_method)
     setattr(Masked, f"__{_name.strip('_')}__", Masked_method)
 for _name in _REFLECTED:
     Box_method, Masked_method = _binary(_name, reflected=True)
-    setattr(Box, f"__r{_name.strip('_')}__", Box_method)
+    setattr(MutableArray, f"__r{_name.strip('_')}__", Box_method)
     setattr(Masked, f"__r{_name.strip('_')}__", Masked_method)
-    setattr(Box, f"__i{_name.strip('_')}__", _in_place(_name))
+    setattr(MutableArray, f"__i{_name.strip('_')}__", _in_place(_name))
 for _name in _UNARY:
     Box_method, Masked_method = _unary(_name)
-    setattr(Box, f"__{_name}__", Box_method)
+    setattr(MutableArray, f"__{_name}__", Box_method)
     setattr(Masked, f"__{_name}__", Masked_method)
 del Box_method, Masked_method, _name

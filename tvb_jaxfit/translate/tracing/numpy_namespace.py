@@ -15,7 +15,7 @@ import numpy as np
 
 from ...dynamics.decimated_filter import gamma_density
 from . import numexpr_namespace as numexpr_for_jax
-from .mutable_array import Box, Masked, arrays_of, boxed, is_traced, plain
+from .mutable_array import Masked, MutableArray, arrays_of, boxed, is_traced, plain
 
 
 class Missing(NotImplementedError):
@@ -123,11 +123,13 @@ def _copy_to(array, new, where=True, **_):
 def _array(value, dtype=None, **_):
     value = plain(value)
     if not is_traced(value):
-        return Box(np.array(value, dtype=dtype))
+        return MutableArray(np.array(value, dtype=dtype))
     if isinstance(value, (list, tuple)):
         rows = [_array(item, dtype).value if isinstance(item, (list, tuple)) else item for item in value]
-        return Box(jnp.stack([jnp.asarray(row) for row in rows]) if dtype is None else jnp.stack(rows).astype(dtype))
-    return Box(jnp.asarray(value, dtype))
+        return MutableArray(
+            jnp.stack([jnp.asarray(row) for row in rows]) if dtype is None else jnp.stack(rows).astype(dtype)
+        )
+    return MutableArray(jnp.asarray(value, dtype))
 
 
 def _filled(make):
@@ -135,7 +137,7 @@ def _filled(make):
 
     def allocate(shape, *args, dtype=float, **named):
         array = make(plain(shape), *plain(args), dtype=dtype, **named)
-        return Box(rows=list(array)) if array.ndim and len(array) else Box(array)
+        return MutableArray(rows=list(array)) if array.ndim and len(array) else MutableArray(array)
 
     return allocate
 
@@ -145,7 +147,7 @@ def _like(make):
         dtype = dtype or (model.dtype if hasattr(model, "dtype") else np.asarray(model).dtype)
         fill = plain(args)
         if is_traced(fill):
-            return Box(jnp.broadcast_to(fill[0], np.shape(plain(model))).astype(dtype))
+            return MutableArray(jnp.broadcast_to(fill[0], np.shape(plain(model))).astype(dtype))
         return _filled(make)(np.shape(plain(model)), *fill, dtype=dtype, **named)
 
     return allocate
@@ -159,7 +161,7 @@ def _unwritten(shape, dtype=float, **_):
 
 def _full(shape, fill, dtype=None, **_):
     if is_traced(fill):
-        return Box(jnp.broadcast_to(plain(fill), plain(shape)))
+        return MutableArray(jnp.broadcast_to(plain(fill), plain(shape)))
     return _filled(np.full)(shape, fill, dtype=np.asarray(plain(fill)).dtype if dtype is None else dtype)
 
 
@@ -169,8 +171,8 @@ def _where(condition, *branches):
         return boxed(np.where(*values))
     if not branches:
         # Indices of what is true: kept as the mask that they stand for.
-        return (Box(values[0]),)
-    return Box(jnp.where(*values))
+        return (MutableArray(values[0]),)
+    return MutableArray(jnp.where(*values))
 
 
 def _choose(index, choices, **_):
@@ -179,7 +181,7 @@ def _choose(index, choices, **_):
         return boxed(np.choose(index, choices))
     # NaN where numpy fails: an index that is out of range.
     within = (index >= 0) & (index < len(choices))
-    return Box(jnp.where(within, jnp.choose(index, choices, mode="clip"), jnp.nan))
+    return MutableArray(jnp.where(within, jnp.choose(index, choices, mode="clip"), jnp.nan))
 
 
 class _Joined:
@@ -223,7 +225,7 @@ class _Distribution:
             # Ready for the derivative, whatever is an integer.
             x, shapes, named = jax.tree.map(lambda value: jnp.asarray(value, float), (x, shapes, named))
             counterpart = _gamma_density if self._name == "gamma" else getattr(jax.scipy.stats.norm, method)
-            return Box(counterpart(x, *shapes, **named))
+            return MutableArray(counterpart(x, *shapes, **named))
 
         return follow
 
@@ -259,21 +261,23 @@ def _of_one_or_all(name, pairwise):
 
     def follow(*values, **named):
         if not is_traced(values):
-            return builtin(*(np.asarray(v) if isinstance(v, Box) else v for v in plain(values)), **named)
-        if len(values) == 1 and isinstance(values[0], Box):
-            return Box(getattr(jnp, name)(values[0].value))
+            return builtin(*(np.asarray(v) if isinstance(v, MutableArray) else v for v in plain(values)), **named)
+        if len(values) == 1 and isinstance(values[0], MutableArray):
+            return MutableArray(getattr(jnp, name)(values[0].value))
         values = values[0] if len(values) == 1 else values
         result = plain(values[0])
         for value in values[1:]:
             result = pairwise(result, plain(value))
-        return Box(result)
+        return MutableArray(result)
 
     return follow
 
 
 _OWN = {
     "array": _array,
-    "asarray": lambda value, *args, **named: value if isinstance(value, Box) else _array(value, *args, **named),
+    "asarray": lambda value, *args, **named: (
+        value if isinstance(value, MutableArray) else _array(value, *args, **named)
+    ),
     "empty": _filled(_unwritten),
     "zeros": _filled(np.zeros),
     "ones": _filled(np.ones),
@@ -309,7 +313,9 @@ class _Math:
             return found
         numpy_name = _NUMPY_NAMES.get(name, name)
         follow = getattr(NUMPY, numpy_name, None) if hasattr(np, numpy_name) else None
-        return lambda *args: follow(*args) if follow and any(isinstance(a, Box) for a in args) else found(*args)
+        return lambda *args: (
+            follow(*args) if follow and any(isinstance(a, MutableArray) for a in args) else found(*args)
+        )
 
 
 class _TypeOf(type):

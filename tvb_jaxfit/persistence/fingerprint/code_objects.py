@@ -12,10 +12,10 @@ import jax
 import numpy as np
 
 from .code_names import used
-from .fingerprint_objects import parts_of, slots_of
 from .installed import is_of_a_library as _is_of_a_library
 from .installed import of_library as _of_library
-from .untracked import Unseen, unseen_callable
+from .objects import parts_of, slots_of
+from .untracked import Untracked, unseen_callable
 
 # No content: what Python adds to a class of its own.
 _NOT_OF_A_CLASS = {"__dict__", "__weakref__", "__doc__", "__module__", "__firstlineno__", "__static_attributes__"}
@@ -69,9 +69,9 @@ def _ufunc(value):
     return f"ufunc {value.__name__}", []
 
 
-@parts_of.register(Unseen)
+@parts_of.register(Untracked)
 def _unseen(value):
-    return f"unseen {value.what}", []
+    return f"unseen {value.name}", []
 
 
 @parts_of.register(types.MethodType)

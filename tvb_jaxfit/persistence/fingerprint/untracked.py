@@ -39,19 +39,19 @@ _READING_METHODS = {
 }
 
 
-class Unseen:
+class Untracked:
     """A part that cannot be seen.
 
     Parameters
     ----------
     what : str
         As it is called in a warning.
-    is_kept : bool
+    is_cacheable : bool
         Whether a result that depends on it is kept nevertheless, as what it was when it was computed.
     """
 
-    def __init__(self, what, is_kept):
-        self.what, self.is_kept = what, is_kept
+    def __init__(self, what, is_cacheable):
+        self.name, self.is_cacheable = what, is_cacheable
 
 
 def is_asked(value):
@@ -66,7 +66,7 @@ def is_asked(value):
 
 
 def unseen_callable(value):
-    """`Unseen` of a function that gives what no key can see, None of any other.
+    """`Untracked` of a function that gives what no key can see, None of any other.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def unseen_callable(value):
     full = _full_name(value)
     last = full.rpartition(".")[2]
     if full in _ANYTHING:
-        return Unseen(full, False)
+        return Untracked(full, False)
     if full in _OUTSIDE or last in _READERS or last.startswith("read_"):
-        return Unseen(full, True)
+        return Untracked(full, True)
     return None
 
 
@@ -93,12 +93,12 @@ def _full_name(value):
 
 
 def unseen_attribute(name):
-    """`Unseen` of an attribute that is asked for by this name, None of any other.
+    """`Untracked` of an attribute that is asked for by this name, None of any other.
 
     Parameters
     ----------
     name : str
     """
     if name in _ANYTHING_BY_ATTRIBUTE:
-        return Unseen(f".{name}", False)
-    return Unseen(f".{name}", True) if name in _READING_METHODS else None
+        return Untracked(f".{name}", False)
+    return Untracked(f".{name}", True) if name in _READING_METHODS else None

@@ -19,7 +19,7 @@ from .scaled_numbers import KEPT, MADE, Number, Scaled
 _PLACES = frozenset("broadcast_in_dim reshape squeeze expand_dims transpose slice copy rev".split())
 
 
-def exact_slopes(function):
+def exact_derivatives(function):
     """The same function of arrays, with derivatives that neither overflow nor vanish on the way.
 
     Parameters
@@ -36,10 +36,10 @@ def exact_slopes(function):
     Examples
     --------
     >>> import jax, jax.numpy as jnp
-    >>> from tvb_jaxfit.jaxpr.exact_slopes import exact_slopes
+    >>> from tvb_jaxfit.jaxpr.exact_derivatives import exact_derivatives
     >>> def softplus(x):
     ...     return jnp.log(1.0 + jnp.exp(x))
-    >>> float(jax.grad(exact_slopes(softplus))(jnp.float32(88.0)))
+    >>> float(jax.grad(exact_derivatives(softplus))(jnp.float32(88.0)))
     1.0
     """
 

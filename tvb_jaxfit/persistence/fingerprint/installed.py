@@ -67,13 +67,13 @@ def _edits(top):
     if top in sys.stdlib_module_names:
         return ""
     if top == _OWN:
-        return f" {own_sources()}"
+        return f" {own_source_digest()}"
     recorded = _recorded(top)
     return f" {_sources(top)}" if recorded is None else recorded
 
 
 @functools.cache
-def own_sources():
+def own_source_digest():
     """Digest of this package as it was when it was first asked for: its version stays while it is worked on.
 
     Returns

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from ..runtime.processes import Portable
+from ...runtime.processes import PicklableMixin
 from .installed import is_of_a_library
 
 # Names that TVB draws at random for its instances, and its estimates of the memory and time that a run takes.
@@ -29,7 +29,7 @@ _OWN = __name__.partition(".")[0]
 _ADDRESS = re.compile(" at 0x[0-9a-f]+")
 
 
-class NotKeyed(TypeError):
+class NotHashable(TypeError):
     """Something that cannot be compared by content."""
 
 
@@ -69,7 +69,7 @@ def parts_of(value):
 
     Raises
     ------
-    NotKeyed
+    NotHashable
         Where there is no saying.
     """
     kind = type(value)
@@ -116,7 +116,7 @@ def attributes(value):
     passing = {"__weakref__"}
     for base in kind.__mro__:
         if base.__module__.partition(".")[0] == _OWN:
-            passing |= set(vars(base).get("_passing", ()))
+            passing |= set(vars(base).get("_transient", ()))
     held = {name: getattr(value, name) for name in slots_of(kind) if hasattr(value, name)}
     declared = {}
     if hasattr(kind, "declarative_attrs"):
@@ -165,7 +165,7 @@ def slots_of(kind):
 
 
 def _reduces_by_itself(kind):
-    return not issubclass(kind, Portable) and any(
+    return not issubclass(kind, PicklableMixin) and any(
         getattr(kind, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__", "__getstate__")
     )
 
@@ -187,7 +187,7 @@ def _reduced(value, kind=None):
         else:
             reduced = kind.__reduce__(value)
     except Exception as error:
-        raise NotKeyed(
+        raise NotHashable(
             f"a {type(value).__module__}.{type(value).__qualname__} cannot be compared by content ({error}). Give the "
             "function what it needs of it, as numbers, arrays or functions."
         ) from None
@@ -245,7 +245,7 @@ def _jax_array(value):
 
 @parts_of.register(jax.core.Tracer)
 def _traced(value):
-    raise NotKeyed("a value that is being traced by JAX has no content yet. Call the function outside of jit.")
+    raise NotHashable("a value that is being traced by JAX has no content yet. Call the function outside of jit.")
 
 
 @parts_of.register(np.random.RandomState)

@@ -11,7 +11,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Leaf:
+class MappedParameter:
     """One parameter of the state and its place in TVB.
 
     Attributes
@@ -26,9 +26,9 @@ class Leaf:
         (ndarray, simulator) to the array in TVB's own shape.
     shaped : callable
         ndarray as TVB holds it to the shape that the state shows: () or (1,) global, (n_node,) regional.
-    parameters : bool
+    in_equation_dict: bool
         Whether the value is an item of an equation's parameters, where TVB keeps plain numbers.
-    number : bool
+    is_scalar: bool
         Whether TVB keeps a plain number, not an array.
     shapes : callable or None
         Simulator to the shapes that the state may show besides that of the simulator's own value; none by default, and
@@ -42,48 +42,48 @@ class Leaf:
     name: str
     native: Callable = lambda value, sim: value
     shaped: Callable = lambda value: value
-    parameters: bool = False
-    number: bool = False
+    in_equation_dict: bool = False
+    is_scalar: bool = False
     shapes: Callable | None = None
     positive: bool = False
 
     def read(self, sim):
         """TVB's own value, as it is."""
         owner = self.owner(sim)
-        return owner.parameters[self.name] if self.parameters else getattr(owner, self.name)
+        return owner.parameters[self.name] if self.in_equation_dict else getattr(owner, self.name)
 
     def state_value(self, sim):
         """Value as a leaf of the state: a JAX array of the default float type, one number of shape ()."""
         value = self.shaped(np.asarray(self.read(sim), dtype=float))
         return jnp.asarray(value.reshape(()) if value.shape == (1,) else value, jnp.result_type(float))
 
-    def allowed(self, sim):
+    def allowed_shapes(self, sim):
         """Shapes that a state of this simulator may show; (1,) stands for one value in any shape."""
         if self.shapes is not None:
             return tuple(dict.fromkeys([*self.shapes(sim), self.state_value(sim).shape or (1,)]))
-        return ((1,),) if self.parameters or self.number else (self.state_value(sim).shape or (1,),)
+        return ((1,),) if self.in_equation_dict or self.is_scalar else (self.state_value(sim).shape or (1,),)
 
-    def native_value(self, value, sim):
+    def tvb_value(self, value, sim):
         """Value of the state in TVB's shape and dtype, ready to be written."""
         # A copy: what JAX hands out is read-only, and TVB and its users write in place.
         value = np.array(value, dtype=float)
-        if self.parameters and isinstance(self.read(sim), np.ndarray):
+        if self.in_equation_dict and isinstance(self.read(sim), np.ndarray):
             return value.reshape(np.shape(self.read(sim)))
-        if self.parameters or self.number:
+        if self.in_equation_dict or self.is_scalar:
             return float(value.reshape(()))
         return np.asarray(self.native(value, sim), order="C")
 
     def write(self, sim, native):
         """Put a native value in place."""
         owner = self.owner(sim)
-        if self.parameters:
+        if self.in_equation_dict:
             owner.parameters[self.name] = native
         else:
             setattr(owner, self.name, native)
 
     def domain(self, sim):
         """Domain that TVB's trait declares, or None."""
-        return None if self.parameters else getattr(getattr(type(self.owner(sim)), self.name), "domain", None)
+        return None if self.in_equation_dict else getattr(getattr(type(self.owner(sim)), self.name), "domain", None)
 
     def bounds(self, sim):
         """(lowest, highest) value of the domain; of a positive value that TVB declares none for, (0, inf); or None."""
@@ -99,12 +99,12 @@ def global_or_regional(n_node):
     return ((1,), (n_node,), (n_node, 1))
 
 
-def fits(shape, allowed):
+def is_allowed_shape(shape, allowed):
     """Whether a shape is an allowed one; (1,) stands for one value in any shape."""
     return tuple(shape) in allowed or ((1,) in allowed and int(np.prod(shape)) == 1)
 
 
-def misfit(path, shape, allowed):
+def shape_problem(path, shape, allowed):
     """What is wrong with a shape that is not allowed, and which ones are."""
     regional = next((one for one in allowed if len(one) == 1 and one != (1,)), None)
     if (1,) in allowed and regional:

@@ -13,9 +13,9 @@ import types
 import jax
 import numpy as np
 
-from .fingerprint_objects import Held
 from .installed import is_of_a_library, of_library
-from .untracked import Unseen, is_asked, unseen_attribute, unseen_callable
+from .objects import Held
+from .untracked import Untracked, is_asked, unseen_attribute, unseen_callable
 
 # Instructions that only prepare others.
 _BETWEEN = {"CACHE", "PUSH_NULL", "PRECALL", "KW_NAMES", "EXTENDED_ARG", "RESUME", "NOP", "COPY_FREE_VARS", "MAKE_CELL"}
@@ -46,7 +46,7 @@ def used(code, namespace, local=None):
     Returns
     -------
     list of (str, object)
-        In the order of the names. What cannot be seen is `Unseen`.
+        In the order of the names. What cannot be seen is `Untracked`.
     """
     found, local = {}, dict(local or {})
     instructions = [each for each in dis.get_instructions(code) if each.opname not in _BETWEEN]
@@ -203,9 +203,9 @@ def _attribute(value, name):
 def _of_a_library(name, value, following):
     """What stands for something that was reached in a library."""
     if value is sys.modules:
-        return Unseen("sys.modules", False)
+        return Untracked("sys.modules", False)
     if value is sys.stdin:
-        return Unseen("sys.stdin", False)
+        return Untracked("sys.stdin", False)
     if any(value is each for each in (sys.stdout, sys.stderr, _ABSENT)):
         return name
     if is_of_the_users(value):
@@ -224,7 +224,7 @@ def _of_a_library(name, value, following):
             return Held([getattr(value, "__name__", name), value.__self__])
         is_called_empty = following and following[0].opname == "CALL" and following[0].argval == 0
         if is_called_empty and any(value is each for each in _DRAW_ENTROPY):
-            return Unseen(f"{name}()", True)
+            return Untracked(f"{name}()", True)
         return _standing(name, value)
     return Held(value)
 

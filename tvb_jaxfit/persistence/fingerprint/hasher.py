@@ -15,11 +15,11 @@ import time
 import jax
 import numpy as np
 
-from . import fingerprint_code as code  # noqa: F401  # says of code what it consists of
+from . import code_objects as code  # noqa: F401  # says of code what it consists of
 from .code_names import replaced
-from .fingerprint_objects import Held, NotKeyed, WorkedOut, parts_of
-from .installed import look_again, own_sources
-from .untracked import Unseen
+from .installed import look_again, own_source_digest
+from .objects import Held, NotHashable, WorkedOut, parts_of
+from .untracked import Untracked
 
 _SIZE = 16
 # How deep a chain of objects may be: the interpreter has no room for more.
@@ -44,13 +44,13 @@ def digest(value, name="value"):
 
     Raises
     ------
-    NotKeyed
+    NotHashable
         Where a part of it (named by its path) has no content: an open file, a generator, a lock.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from tvb_jaxfit.persistence.fingerprint import digest
+    >>> from tvb_jaxfit.persistence.fingerprint.hasher import digest
     >>> def loss(x):
     ...     return scale * x
     >>> scale = np.ones(3)
@@ -73,19 +73,19 @@ def seen(value, name="value"):
     Returns
     -------
     str
-    dict of str to Unseen
+    dict of str to Untracked
         By path.
 
     Raises
     ------
-    NotKeyed
+    NotHashable
         As `digest`.
     """
     walk = _Walk()
     return walk.digest(value, name).hex(), walk.unseen
 
 
-def digests(value, name, depth=0):
+def digests_by_path(value, name, depth=0):
     """Digests of something and of its parts, with nothing refused.
 
     Parameters
@@ -99,7 +99,7 @@ def digests(value, name, depth=0):
     -------
     dict of str to str
         By path.
-    dict of str to Unseen
+    dict of str to Untracked
         What cannot be seen, and what cannot be compared, by path.
     """
     walk = _Walk(lenient=True, depth=depth)
@@ -116,7 +116,7 @@ def environment():
     return {
         "python": sys.version_info[:3],
         "versions": [importlib.metadata.version(name) for name in names],
-        "tvb_jaxfit": own_sources(),
+        "tvb_jaxfit": own_source_digest(),
         "settings": [getattr(jax.config, name) for name in settings],
         "decimal": [getattr(decimals, name) for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")],
         "numpy": [np.geterr(), Held(np.get_printoptions())],
@@ -175,7 +175,7 @@ class _Walk:
 
     def _consists_of(self, value, path):
         """Label and parts, without what was worked out from the others."""
-        if isinstance(value, Unseen):
+        if isinstance(value, Untracked):
             self.unseen[path] = value
         if type(value) is object:
             # Nothing but itself: which one it is says the order.
@@ -183,15 +183,17 @@ class _Walk:
             return f"object {self._n_objects}", []
         try:
             if len(self._above) > _DEEPEST:
-                raise NotKeyed("nested too deeply to be compared by content.")
+                raise NotHashable("nested too deeply to be compared by content.")
             label, parts = parts_of(value)
         # What an object of the user's does when it is looked at may be anything.
         except Exception as error:
             kind = f"a {type(value).__module__}.{type(value).__qualname__}"
             if not self._lenient:
-                reason = error if isinstance(error, NotKeyed) else f"{kind} cannot be compared by content ({error!r})"
-                raise NotKeyed(f"{path}: {reason}") from None
-            self.unseen[path] = Unseen(kind, True)
+                reason = (
+                    error if isinstance(error, NotHashable) else f"{kind} cannot be compared by content ({error!r})"
+                )
+                raise NotHashable(f"{path}: {reason}") from None
+            self.unseen[path] = Untracked(kind, True)
             return "unseen", []
         kept = []
         for edge, part in parts:
@@ -199,7 +201,7 @@ class _Walk:
                 is_same, is_seen = _is_as_worked_out(part)
                 part = part.value
                 if not is_seen:
-                    self.unseen[f"{path}{edge}"] = Unseen("a cached_property", True)
+                    self.unseen[f"{path}{edge}"] = Untracked("a cached_property", True)
                 if is_same:
                     continue
             kept.append((edge, part))
@@ -216,12 +218,12 @@ def _is_as_worked_out(part):
         rest = _Walk().digest(part.rest(), "").hex(), part.name
         if rest not in _given:
             _given[rest] = _Walk().digest(part.again(), "")
-    except NotKeyed:
+    except NotHashable:
         return True, False
     # What the user's property raises may be anything.
     except Exception:
         return False, True
     try:
         return _given[rest] == _Walk().digest(part.value, ""), True
-    except NotKeyed:
+    except NotHashable:
         return True, False

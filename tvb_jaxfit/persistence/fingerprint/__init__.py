@@ -1,0 +1,1 @@
+"""Fingerprints: digests of values, objects and code that decide a result."""
