@@ -68,6 +68,8 @@ html_static_path = ["_static"]
 html_css_files = ["tvb_jaxfit.css"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
+# Pages without subpages have nothing to show in the left column.
+html_sidebars = {"getting_started": [], "changelog": []}
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "show_prev_next": True,
