@@ -140,7 +140,7 @@ def wrong_scheme(monkeypatch):
 
 
 def wrong_noise(monkeypatch):
-    monkeypatch.setattr(translate_noise, "amplitude", lambda nsig, dt: (nsig * dt) ** 0.5)
+    monkeypatch.setattr(translate_noise, "noise_amplitude", lambda nsig, dt: (nsig * dt) ** 0.5)
     monkeypatch.setattr(translate_noise, "max_row_error", lambda ours, theirs: 0.0)
     monkeypatch.setattr(prepare_module, "step_refusals", lambda parts: ())
 

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from ..dynamics.resampling import resample
+from ..dynamics.noise import resample
 from ..dynamics.simulate import Simulate
 from ..errors import DomainWarning
 from ..parameters import strip_parameters

@@ -1,6 +1,5 @@
 """Summary of a fit as text, numbers and arrays: without its simulator, so that it can be stored."""
 
-import importlib.metadata
 import platform
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,9 +17,9 @@ from ..evaluation.runs import at_state
 from ..evaluation.scores import Evaluation
 from ..parameters import parameters_of
 from ..persistence import serialisable
+from ..persistence.versions import package_versions
 from .parameter_table import format_constraint, units_and_domains
 from .reproduction import fit_call, tvb_values
-from .settings import is_linear, settings_of
 
 # Title of the command that repeats a fit from the command line.
 COMMAND = "The same command"
@@ -29,7 +28,7 @@ VALUES = "The fitted values, in TVB alone"
 # Maximum length of the run of a certificate [ms]: TVB is slow.
 _MAX_CERTIFIED = 10_000.0
 # Options that a table does not show, since they do not change the fit.
-_HIDDEN_SETTINGS = ("run.progress", "run.resume", "progress", "resume")
+_HIDDEN_SETTINGS = ("run.progress", "run.resume")
 
 
 class Stage(StrEnum):
@@ -150,7 +149,7 @@ def summarise(
     initial = results[0].initial
     matrices, missing = _fc_matrices(result, stages, simulate_fc)
     right = hemispheres(sim.connectivity)
-    repeat = {COMMAND: command} if command else {"The fit": fit_call(settings_of(result).call(), initial, sim)}
+    repeat = {COMMAND: command} if command else {"The fit": fit_call(result.settings.call(), initial, sim)}
     return FitSummary(
         description=result.simulate.description,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -167,7 +166,7 @@ def summarise(
         details={
             "The run": _run_details(result),
             "Data": result.data,
-            "The fit": _setting_details(settings_of(result)),
+            "The fit": _setting_details(result.settings),
             "Versions": versions(),
         },
         code=repeat | {VALUES: tvb_values(result.best, sim)},
@@ -198,7 +197,7 @@ def certify_fit(result) -> Certificate:
 
 
 def _stage(result):
-    return Stage.LINEAR if is_linear(result) else Stage.SIMULATION
+    return Stage.LINEAR if result.is_linear else Stage.SIMULATION
 
 
 def _fc_matrices(result, stages, simulate_fc):
@@ -283,10 +282,9 @@ def versions() -> dict[str, str]:
     -------
     dict of str to str
     """
-    names = ("tvb-library", "jax", "jaxlib", "numpy", "optax")
     return {
         "tvb_jaxfit": __version__,
-        **{name: importlib.metadata.version(name) for name in names},
+        **package_versions(),
         "Python": platform.python_version(),
         "precision": "float64" if jax.config.jax_enable_x64 else "float32",
         "computed on": f"{jax.default_backend()}, {platform.system()} {platform.machine()}",

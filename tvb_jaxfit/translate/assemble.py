@@ -170,7 +170,7 @@ def _are_alike(simulate, state):
     theta, u = (
         jax.tree.map(np.asarray, tree) for tree in (simulate.constants(state), jax.tree.map(lambda a: a[0], inputs))
     )
-    s = random.uniform(0.0, 1.0, jax.eval_shape(step.sent, theta, x).shape)
+    s = random.uniform(0.0, 1.0, jax.eval_shape(step.source_output, theta, x).shape)
 
     def twice(value):
         return np.concatenate([value, value], axis=-2) if value.shape[-2] == x.shape[1] else value
