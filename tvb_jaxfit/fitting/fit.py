@@ -25,8 +25,8 @@ from ..reporting.reproduction import options_as_code
 from ..runtime.processes import PicklableMixin, refuse_forked
 from ..runtime.progress import status_line
 from ..state import State
-from ..translate.assemble import parameter_map
 from ..translate.clone import PackedSimulator, clone, configured_clone
+from ..translate.parameter_map import parameter_map
 from ..translate.prepare import prepare
 from ..translate.prepare_linear import prepare_linear
 from .domains import refuse_starts
