@@ -13,7 +13,7 @@ import tvb_jaxfit as tj
 from tvb_jaxfit.certificate import certify as module
 from tvb_jaxfit.dynamics import schemes
 from tvb_jaxfit.translate import prepare as prepare_module
-from tvb_jaxfit.translate.components import coupling as translate_coupling
+from tvb_jaxfit.translate.components import coupling_functions, coupling_oracle
 from tvb_jaxfit.translate.components import integrator as translate_integrator
 from tvb_jaxfit.translate.components import noise as translate_noise
 from tvb_jaxfit.translate.components import vector_field as translate_field
@@ -123,13 +123,13 @@ def wrong_field(monkeypatch):
 
 
 def wrong_coupling(monkeypatch):
-    own = translate_coupling._followed_post
+    own = coupling_functions._traced_post
 
     def wrong(coupling, n_cvar):
         return lambda theta, s, y: own(coupling, n_cvar)(theta, s * (1.0 + 1e-7), y)
 
-    monkeypatch.setattr(translate_coupling, "_followed_post", wrong)
-    monkeypatch.setattr(translate_coupling, "max_row_error", lambda ours, theirs: 0.0)
+    monkeypatch.setattr(coupling_functions, "_traced_post", wrong)
+    monkeypatch.setattr(coupling_oracle, "max_row_error", lambda ours, theirs: 0.0)
     monkeypatch.setattr(prepare_module, "step_refusals", lambda parts: ())
 
 

@@ -10,7 +10,7 @@ from tvb.simulator import coupling, integrators, monitors, noise
 import tvb_jaxfit as tj
 from tests.conftest import simulator
 from tvb_jaxfit.state import get_path
-from tvb_jaxfit.translate.assemble import parameter_map
+from tvb_jaxfit.translate.parameter_map import parameter_map
 
 KINDS = {
     "plain": lambda value: value,
