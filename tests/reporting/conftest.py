@@ -8,7 +8,7 @@ import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 from tvb_jaxfit import BoundedParameter, Certificate, MaskedParameter, Parameter, fit
-from tvb_jaxfit.certificate.certify import Comparison
+from tvb_jaxfit.certificate.result import Comparison
 from tvb_jaxfit.evaluation.baselines import Targets
 from tvb_jaxfit.evaluation.scores import Evaluation
 from tvb_jaxfit.fitting.fit import mark
