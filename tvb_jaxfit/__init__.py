@@ -11,7 +11,7 @@ _HOMES = {
     "prepare_linear": "translate.prepare_linear",
     "LinearResponse": "linear_response.response",
     "certify": "certificate.certify",
-    "Certificate": "certificate.certify",
+    "Certificate": "certificate.result",
     "compute_fc": "observation",
     "fc_corr": "loss",
     "rmse": "loss",
