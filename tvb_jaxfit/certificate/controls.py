@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.monitors import Bold
+from ..dynamics.bold import Bold
 from ..translate.clone import clone, history_with_buffer, history_with_weights
 
 # Relative change of TVB's own run that is no more than rounding.

@@ -11,9 +11,10 @@ from tvb.simulator.simulator import Simulator
 from ..checks import options as allowed
 from ..checks.options import check
 from ..dynamics.monitors import NoOutput
+from ..dynamics.network import sparsity_mask
 from ..dynamics.noise import KeyStream, coloured_noise
 from ..dynamics.simulate import Simulate
-from ..dynamics.step import Step, sparsity_mask
+from ..dynamics.step import Step
 from ..errors import UnsupportedComponent
 from ..state import State, with_n_regions, with_path
 from . import origin

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from tvb.simulator import coupling as tvb_coupling
 
-from ...dynamics.step import Step, coupling_input, start_network
+from ...dynamics.network import coupling_input, start_network
+from ...dynamics.step import Step
 from ...state import State
 from .. import traits
 from ..clone import clone, history_with_weights

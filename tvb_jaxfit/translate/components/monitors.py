@@ -9,8 +9,9 @@ from tvb.datatypes import equations
 from tvb.simulator import monitors as tvb_monitors
 from tvb.simulator import noise as tvb_noise
 
-from ...dynamics import decimated_filter as hemodynamics
+from ...dynamics import hrf
 from ...dynamics import monitors as jax_monitors
+from ...dynamics.bold import Bold
 from ...errors import PeriodWarning
 from ...state import State
 from ..clone import clone
@@ -32,19 +33,19 @@ _KINDS = {
     tvb_monitors.EEG: jax_monitors.Projection,
     tvb_monitors.MEG: jax_monitors.Projection,
     tvb_monitors.iEEG: jax_monitors.Projection,
-    tvb_monitors.Bold: jax_monitors.Bold,
+    tvb_monitors.Bold: Bold,
     tvb_monitors.ProgressLogger: jax_monitors.NoOutput,
 }
 _EVERY_STEP = (tvb_monitors.Raw, tvb_monitors.RawVoi, tvb_monitors.AfferentCoupling)
 # Kernels with the parameters that enter them; what TVB works out from these in `parameters` is no parameter.
 _KERNELS = {
-    equations.FirstOrderVolterra: (hemodynamics.first_order_volterra, ("tau_s", "tau_f", "k_1", "V_0")),
-    equations.Gamma: (hemodynamics.gamma, ("tau", "n", "a")),
+    equations.FirstOrderVolterra: (hrf.first_order_volterra, ("tau_s", "tau_f", "k_1", "V_0")),
+    equations.Gamma: (hrf.gamma, ("tau", "n", "a")),
     equations.DoubleExponential: (
-        hemodynamics.double_exponential,
+        hrf.double_exponential,
         ("tau_1", "f_1", "amp_1", "tau_2", "f_2", "amp_2", "a", "pi"),
     ),
-    equations.MixtureOfGammas: (hemodynamics.mixture_of_gammas, ("a_1", "a_2", "l", "c")),
+    equations.MixtureOfGammas: (hrf.mixture_of_gammas, ("a_1", "a_2", "l", "c")),
 }
 _WORKED_OUT = {equations.Gamma: {"factorial"}, equations.MixtureOfGammas: {"gamma_a_1", "gamma_a_2"}}
 _OBSNOISES = (tvb_noise.Additive, tvb_noise.Multiplicative)
@@ -283,7 +284,7 @@ def _translate(sim, monitor):
             reference=_reference(monitor),
             coloured=_has_coloured_noise(monitor) if _has_noise(monitor) else None,
         )
-    if kind is not jax_monitors.Bold:
+    if kind is not Bold:
         return kind(**facts)
     return kind(
         **facts,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...dynamics.decimated_filter import gamma_density
+from ...dynamics.hrf import gamma_density
 from . import numexpr_namespace as numexpr_for_jax
 from .mutable_array import Masked, MutableArray, arrays_of, boxed, is_traced, plain
 
