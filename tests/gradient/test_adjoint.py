@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tvb_jaxfit.dynamics import adjoint
-from tvb_jaxfit.dynamics.adjoint import trajectory
+from tvb_jaxfit.dynamics import blocks, reverse_pass
+from tvb_jaxfit.dynamics.adjoint import simulate_steps, trajectory
 from tvb_jaxfit.dynamics.step import Step
 from tvb_jaxfit.dynamics.trajectory import scan_steps
 
@@ -128,7 +128,7 @@ def test_states_are_those_of_the_plain_scan(kind):
 )
 def test_gradients_of_every_kind_of_coupling_equal_plain_autodiff(kind, monkeypatch):
     # Blocks of nine steps, and an odd piece.
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 9 * N_NODE * N_MODE)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 9 * N_NODE * N_MODE)
     arguments, cotangent = _problem(horizon=STEPS[kind].horizon)
     gradients = (jax.jit(jax.grad(_loss(run, kind=kind), (0, 1, 2, 3))) for run in (trajectory, scan_steps))
     ours, expected = (gradient(*arguments, cotangent) for gradient in gradients)
@@ -170,19 +170,19 @@ def test_gradients_in_everything_equal_plain_autodiff(seed, structured, referenc
     ids=["an odd piece of four", "a step a block"],
 )
 def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(most, used, monkeypatch, reference):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", most * N_NODE * N_MODE)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", most * N_NODE * N_MODE)
     arguments, cotangent = _problem()
-    assert adjoint.block_sizes(N_STEPS, arguments[2])[0] == used
+    assert blocks.block_sizes(N_STEPS, arguments[2])[0] == used
     got = jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))(*arguments, cotangent)
     _assert_same(got, reference(*arguments, cotangent))
 
 
 @pytest.mark.parametrize("kind", ["plain", pytest.param("channels and delays", marks=pytest.mark.slow)])
 def test_gradients_of_runs_of_which_one_piece_is_held_at_a_time_equal_plain_autodiff(kind, monkeypatch):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 2 * N_NODE * N_MODE)
-    monkeypatch.setattr(adjoint, "MEMORY", 8 * 2 * 8 * N_VAR * N_NODE * N_MODE)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 2 * N_NODE * N_MODE)
+    monkeypatch.setattr(blocks, "MEMORY_LIMIT", 8 * 2 * 8 * N_VAR * N_NODE * N_MODE)
     arguments, cotangent = _problem(24, horizon=8 if "delays" in kind else 1)
-    pieces = next(adjoint.cut(STEPS[kind], 24, arguments[2]))
+    pieces = next(blocks.split_run(STEPS[kind], 24, arguments[2]))
     assert (pieces.size, pieces.n_piece > 1, pieces.n_steps) == (2, True, 24)
     ours, expected = (jax.jit(jax.grad(_loss(run, 24, kind), (0, 1, 2, 3))) for run in (trajectory, scan_steps))
     _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))
@@ -191,7 +191,7 @@ def test_gradients_of_runs_of_which_one_piece_is_held_at_a_time_equal_plain_auto
 def test_what_is_taken_of_blocks_and_the_latest_states_have_the_gradients_of_plain_autodiff(monkeypatch):
     """Scaled means over two steps, and the history that a next run goes on from, across block borders and delays; what
     is taken and not used costs nothing."""
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_NODE * N_MODE)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 4 * N_NODE * N_MODE)
     arguments, _ = _problem(12, horizon=8)
     step, weight = STEPS["delays"], jnp.asarray(np.random.default_rng(1).normal(size=(8, N_VAR, N_NODE, N_MODE)))
 
@@ -201,7 +201,7 @@ def test_what_is_taken_of_blocks_and_the_latest_states_have_the_gradients_of_pla
         return scale * jnp.mean(x.reshape(-1, 2, *x.shape[1:]), axis=1), x[1::2] ** 2
 
     def of_blocks(theta, weights, past, inputs, scale):
-        (taken, _), last = adjoint.simulate_steps(step, 12, theta, weights, past, inputs, means, scale)
+        (taken, _), last = simulate_steps(step, 12, theta, weights, past, inputs, means, scale)
         return jnp.sum(jnp.sin(taken)) + jnp.sum(weight * last)
 
     def plain(theta, weights, past, inputs, scale):
@@ -216,8 +216,8 @@ def test_what_is_taken_of_blocks_and_the_latest_states_have_the_gradients_of_pla
 
 def test_gradients_by_pulling_back_again_equal_those_by_rows_of_jacobians(monkeypatch, reference):
     arguments, cotangent = _problem()
-    assert N_VAR * N_MODE <= adjoint._FEW_ROWS
-    monkeypatch.setattr(adjoint, "_FEW_ROWS", 1)
+    assert N_VAR * N_MODE <= reverse_pass._MAX_ROWS
+    monkeypatch.setattr(reverse_pass, "_MAX_ROWS", 1)
     got = jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))(*arguments, cotangent)
     _assert_same(got, reference(*arguments, cotangent))
 
@@ -229,7 +229,7 @@ def test_gradients_of_a_single_step_equal_plain_autodiff():
 
 
 def test_gradients_of_a_deterministic_step_in_blocks_that_divide_equal_plain_autodiff(monkeypatch):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_NODE * N_MODE)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 4 * N_NODE * N_MODE)
     arguments, cotangent = _problem(12, stochastic=False)
     ours, expected = (jax.jit(jax.grad(_loss(run, 12), (0, 1, 2))) for run in (trajectory, scan_steps))
     _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))

@@ -10,30 +10,29 @@ from tvb.datatypes import equations
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit import dynamics
-from tvb_jaxfit.dynamics import adjoint
-from tvb_jaxfit.dynamics import decimated_filter as hemodynamics
+from tvb_jaxfit.dynamics import blocks, hrf
+from tvb_jaxfit.dynamics.bold import Bold
 from tvb_jaxfit.parameters import with_values
 
 # TVB's own sampling of 20 s at 250 Hz; its first sample is at 0.
 TIME = np.arange(0.0, 20.0, 0.004)
 KERNELS = {
-    "volterra": (equations.FirstOrderVolterra, hemodynamics.first_order_volterra, {}),
-    "volterra, slow": (equations.FirstOrderVolterra, hemodynamics.first_order_volterra, {"tau_s": 1.3, "tau_f": 0.9}),
-    "gamma": (equations.Gamma, hemodynamics.gamma, {}),
-    "gamma, others": (equations.Gamma, hemodynamics.gamma, {"tau": 0.8, "n": 4.0, "a": 0.7}),
-    "gamma, first order": (equations.Gamma, hemodynamics.gamma, {"n": 1.0}),
-    "gamma, broken order": (equations.Gamma, hemodynamics.gamma, {"n": 2.5}),
-    "double exponential": (equations.DoubleExponential, hemodynamics.double_exponential, {}),
+    "volterra": (equations.FirstOrderVolterra, hrf.first_order_volterra, {}),
+    "volterra, slow": (equations.FirstOrderVolterra, hrf.first_order_volterra, {"tau_s": 1.3, "tau_f": 0.9}),
+    "gamma": (equations.Gamma, hrf.gamma, {}),
+    "gamma, others": (equations.Gamma, hrf.gamma, {"tau": 0.8, "n": 4.0, "a": 0.7}),
+    "gamma, first order": (equations.Gamma, hrf.gamma, {"n": 1.0}),
+    "gamma, broken order": (equations.Gamma, hrf.gamma, {"n": 2.5}),
+    "double exponential": (equations.DoubleExponential, hrf.double_exponential, {}),
     "double exponential, others": (
         equations.DoubleExponential,
-        hemodynamics.double_exponential,
+        hrf.double_exponential,
         {"tau_1": 5.0, "f_1": 0.05, "amp_2": 0.3, "a": 0.4},
     ),
-    "mixture of gammas": (equations.MixtureOfGammas, hemodynamics.mixture_of_gammas, {}),
+    "mixture of gammas": (equations.MixtureOfGammas, hrf.mixture_of_gammas, {}),
     "mixture of gammas, others": (
         equations.MixtureOfGammas,
-        hemodynamics.mixture_of_gammas,
+        hrf.mixture_of_gammas,
         {"a_1": 5.5, "a_2": 10.0, "l": 1.2, "c": 0.5},
     ),
 }
@@ -94,7 +93,7 @@ def test_a_gamma_kernel_that_is_infinite_at_zero_is_so_here_too():
     equation.parameters = equation.parameters | {"n": 0.5}
     with np.errstate(all="ignore"):
         assert not np.all(np.isfinite(equation.evaluate(TIME.copy())))
-    ours = hemodynamics.gamma(jnp.asarray(TIME), tau=jnp.asarray(1.08), n=jnp.asarray(0.5), a=jnp.asarray(0.1))
+    ours = hrf.gamma(jnp.asarray(TIME), tau=jnp.asarray(1.08), n=jnp.asarray(0.5), a=jnp.asarray(0.1))
     assert not np.all(np.isfinite(ours))
 
 
@@ -104,9 +103,9 @@ def test_bold_made_in_blocks_has_the_samples_and_gradients_of_bold_made_of_all_m
     bold = monitors.Bold(period=16.0, hrf_length=200.0)
     simulate, state = tj.prepare(build_small(steps=24, monitors=[bold]))
     n_node, n_step = 6, simulate.monitors[0].istep
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", block * n_node)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", block * n_node)
     free = {"model.w": state.model.w, "monitors[0].hrf_kernel.tau_s": state.monitors[0].hrf_kernel.tau_s}
-    asked, needs = [], dynamics.monitors.Bold.needs
+    asked, needs = [], Bold.prepare_blocks
 
     def loss(free):
         return jnp.sum(jnp.sin(simulate(with_values(state, free)).data[0]))
@@ -115,11 +114,11 @@ def test_bold_made_in_blocks_has_the_samples_and_gradients_of_bold_made_of_all_m
         asked.append(needs(self, *arguments))
         return asked[-1]
 
-    monkeypatch.setattr(dynamics.monitors.Bold, "needs", seen)
+    monkeypatch.setattr(Bold, "prepare_blocks", seen)
     simulate.__dict__.pop("_run")
     of_blocks = jax.value_and_grad(loss)(free)
     simulate.__dict__.pop("_run")
-    monkeypatch.setattr(dynamics.monitors.Bold, "needs", lambda self, *arguments: None)
+    monkeypatch.setattr(Bold, "prepare_blocks", lambda self, *arguments: None)
     of_means = jax.value_and_grad(loss)(free)
     assert (asked[0] is not None) == (block % n_step == 0)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10), of_blocks, of_means)

@@ -12,7 +12,7 @@ from tvb_jaxfit import BoundedParameter, Certificate, MaskedParameter, Parameter
 from tvb_jaxfit.certificate.result import Comparison
 from tvb_jaxfit.evaluation.baselines import Targets
 from tvb_jaxfit.evaluation.scores import Evaluation
-from tvb_jaxfit.fitting.fit import mark
+from tvb_jaxfit.fitting.free import mark
 from tvb_jaxfit.fitting.history import History, Validation
 from tvb_jaxfit.parameters import strip_parameters, with_values
 from tvb_jaxfit.reporting.summary import VALUES, FitSummary, FittedParameter

@@ -40,7 +40,8 @@ from tvb_jaxfit import (
     write_back,
 )
 from tvb_jaxfit.certificate.result import Comparison
-from tvb_jaxfit.fitting.fit import TRAINING_KEY, VALIDATION_KEY, FitResult, mark
+from tvb_jaxfit.fitting.fit import TRAINING_KEY, VALIDATION_KEY, FitResult
+from tvb_jaxfit.fitting.free import mark
 from tvb_jaxfit.parameters import parameters_of, strip_parameters, with_values
 from tvb_jaxfit.persistence.serialise import read, write
 from tvb_jaxfit.reporting import report as reports

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.monitors import Bold
+from ..dynamics.bold import Bold
 from ..translate.clone import clone, history_with_buffer, history_with_weights
 from .comparison import compare_monitors, largest_relative, n_equal_samples, translated_signals, tvb_signals
 
