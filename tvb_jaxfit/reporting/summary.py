@@ -1,6 +1,5 @@
 """What there is to tell of a fit, as text, numbers and arrays: without its simulator, so that it can be kept."""
 
-import importlib.metadata
 import platform
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from ..fitting.fit import TRAINING_KEY, VALIDATION_KEY
 from ..fitting.linear import refinement
 from ..parameters import parameters_of
 from ..persistence import serialisable
+from ..persistence.versions import package_versions
 from .parameter_table import format_constraint, units_and_domains
 from .reproduction import fit_call, tvb_values
 
@@ -268,10 +268,9 @@ def versions():
     -------
     dict of str to str
     """
-    names = ("tvb-library", "jax", "jaxlib", "numpy", "optax")
     return {
         "tvb_jaxfit": __version__,
-        **{name: importlib.metadata.version(name) for name in names},
+        **package_versions(),
         "Python": platform.python_version(),
         "precision": "float64" if jax.config.jax_enable_x64 else "float32",
         "computed on": f"{jax.default_backend()}, {platform.system()} {platform.machine()}",
