@@ -320,7 +320,14 @@ def fitted(make, shared):
     if "fit" not in shared:
         free = {"coupling.a": tj.Parameter(), "model.w": tj.Parameter(regional=True)}
         shared["fit_of"] = make()
-        shared["fit"] = tj.fit(shared["fit_of"], SESSIONS["one"], free, max_steps=3, fresh=False, progress=False)
+        shared["fit"] = tj.fit(
+            shared["fit_of"],
+            SESSIONS["one"],
+            free,
+            max_steps=3,
+            noise=tj.NoiseOptions(resample=False),
+            run=tj.RunOptions(progress=False),
+        )
     return shared["fit"]
 
 
@@ -343,7 +350,9 @@ def test_a_fit_is_scored_on_fresh_noise_beside_its_training(fitted):
 
 def test_a_fit_that_chose_its_best_step_by_validation_reports_that(make):
     free = {"coupling.a": tj.Parameter()}
-    result = tj.fit(make(), SESSIONS["one"], free, optimizer=optax.adam(0.02), max_steps=2, progress=False)
+    result = tj.fit(
+        make(), SESSIONS["one"], free, optimizer=optax.adam(0.02), max_steps=2, run=tj.RunOptions(progress=False)
+    )
     found = result.evaluate(n_seeds=1, progress=False)
     steps, values = result.history.validation
     best = result.history.best_step

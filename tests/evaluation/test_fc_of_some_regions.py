@@ -75,7 +75,15 @@ def test_the_option_excuses_no_other_label():
 def test_a_fit_of_it_is_the_fit_of_the_whole_matrix_with_gaps(build_small):
     sim = build_small(steps=400, monitors=[monitors.TemporalAverage(period=40.0)], nsig=1e-5)
     free = {"model.w": tj.BoundedParameter(None, 0.0, 1.0, regional=True)}
-    result = tj.fit(sim, _part(), free, missing="ignore", max_steps=1, optimizer=optax.sgd(1.0), progress=False)
+    result = tj.fit(
+        sim,
+        _part(),
+        free,
+        fc=tj.FCOptions(missing="ignore"),
+        max_steps=1,
+        optimizer=optax.sgd(1.0),
+        run=tj.RunOptions(progress=False),
+    )
     np.testing.assert_array_equal(result.target, _whole())
     assert np.all(np.isfinite(result.loss)) and result.fc().shape == (N_NODE, N_NODE)
     fc, known = np.asarray(result.fc(result.initial)), ~np.isnan(_whole())

@@ -39,7 +39,7 @@ from tvb_jaxfit import (
     rmse,
     write_back,
 )
-from tvb_jaxfit.certificate.certify import Comparison
+from tvb_jaxfit.certificate.result import Comparison
 from tvb_jaxfit.fitting.fit import TRAINING_KEY, VALIDATION_KEY, FitResult, mark
 from tvb_jaxfit.parameters import parameters_of, strip_parameters, with_values
 from tvb_jaxfit.persistence.serialise import read, write

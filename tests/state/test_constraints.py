@@ -12,6 +12,7 @@ from tvb_jaxfit import (
     OptaxOptimizer,
     Parameter,
     PositiveParameter,
+    RunOptions,
     ScaledParameter,
     State,
     fit,
@@ -167,7 +168,7 @@ def test_a_simulators_own_values_are_the_start_of_each_kind(build_small):
             "model.w": ScaledParameter(regional=True),
         },
         max_steps=3,
-        progress=False,
+        run=RunOptions(progress=False),
         optimizer=optax.adam(0.02),
     )
     found = {path: np.asarray(p.value) for path, p in parameters_of(result.fitted).items()}

@@ -1,51 +1,18 @@
 """What a fit is judged by: noise that it never saw."""
 
-import contextlib
 
-import jax
 import numpy as np
 
 from ..checks import options as allowed
 from ..checks.options import check
 from ..loss import MISSING, rmse
 from ..observation import compute_fc
-from ..parameters import strip_parameters
 from ..runtime.processes import refuse_forked
 from ..runtime.progress import progress_bar, status_line
 from ..state import State
 from . import baselines
 from .fc_monitor import transient_samples
 from .scores import Evaluation
-
-
-def resample(state, key):
-    """State with fresh noise.
-
-    Parameters
-    ----------
-    state : State
-        Of a stochastic simulator; not modified. Parameters become plain.
-    key : Array
-        A JAX random key.
-
-    Returns
-    -------
-    State
-
-    Raises
-    ------
-    ValueError
-        Where the simulator draws no noise.
-    """
-    check("resample", state=(state, allowed.instance(State)), key=(key, allowed.random_key))
-    state = strip_parameters(state)
-    if "noise" not in state.integrator:
-        raise ValueError("resample: the integrator is deterministic; there is no noise to draw.")
-    noise = state.integrator.noise
-    is_rounded = noise.draws.dtype == np.float64 and not jax.config.jax_enable_x64
-    with jax.enable_x64(True) if is_rounded else contextlib.nullcontext():
-        draws = jax.random.normal(key, noise.draws.shape, noise.draws.dtype)
-    return state.replace(integrator=state.integrator.replace(noise=noise.replace(draws=draws)))
 
 
 def evaluate(

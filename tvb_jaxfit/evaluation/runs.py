@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
+from ..dynamics.noise import resample
 from ..dynamics.simulate import Simulate
 from ..errors import DomainWarning
 from ..parameters import strip_parameters
@@ -17,7 +18,6 @@ from ..translate.prepare import prepare
 from ..translate.random_stream import GlobalStreamGuard
 from ..writeback import write_back
 from .diagnosis import explain_signal
-from .evaluate import resample
 from .fc_monitor import choose_monitor, is_noisy, refuse_no_fc
 
 

@@ -136,7 +136,7 @@ def format_constraint(parameter):
 
 def units_and_domains(sim):
     """Unit and domain of each parameter of a simulator, by path, as text."""
-    from ..translate.assemble import parameter_map
+    from ..translate.parameter_map import parameter_map
 
     found = {}
     for leaf in parameter_map(sim):

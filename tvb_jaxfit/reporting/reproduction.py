@@ -10,7 +10,7 @@ import numpy as np
 from ..constraints import MaskedParameter, ScaledParameter
 from ..parameters import BoundedParameter, parameters_of
 from ..state import get_path
-from ..translate.assemble import parameter_map
+from ..translate.parameter_map import parameter_map
 
 # What of a call belongs to its own time and place.
 _PASSING = ("progress", "callback", "checkpoint", "resume")
