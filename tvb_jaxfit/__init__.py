@@ -67,7 +67,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name):
-    # Found when first asked for: JAX and TVB take seconds to import.
+    # Names are imported when they are first used: importing JAX and TVB takes seconds.
     if name == "plot":
         return importlib.import_module(f"{__name__}.plot")
     if name not in _HOMES:
