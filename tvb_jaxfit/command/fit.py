@@ -103,13 +103,13 @@ def _written(result, command, folder, of_another):
     code = _code_of(result)
     if code == INTERRUPTED:
         with _writing(folder):
-            keep(folder, summarise(result, command=command, simulated=False), of_another)
+            keep(folder, summarise(result, command=command, simulate_fc=False), of_another)
     try:
         account = summarise(result, command=command)
         with _writing(folder):
             keep(folder, account, of_another)
     except KeyboardInterrupt:
-        code, account = INTERRUPTED, summarise(result, command=command, simulated=False)
+        code, account = INTERRUPTED, summarise(result, command=command, simulate_fc=False)
         with _writing(folder):
             keep(folder, account, of_another)
     return account, code
