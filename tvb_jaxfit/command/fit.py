@@ -77,7 +77,6 @@ def run(options, command):
     if options.learning_rate is not None:
         optimizer = f"optax.adam({options.learning_rate:g})"
         result.settings = result.settings.with_code("optimizer", optimizer)
-        result.options["optimizer"] = optimizer
     # One that this fit has not replaced is of another.
     of_another = [CHECKPOINT] if options.force and former == stamp(folder / CHECKPOINT) else []
     account, code = _written(result, command, folder, of_another)
