@@ -21,8 +21,9 @@ from tvb_jaxfit.command.folder import kept
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.options import Refused
 from tvb_jaxfit.errors import FitFailed
-from tvb_jaxfit.fitting.checkpoint import Anew
-from tvb_jaxfit.fitting.fit import FitResult
+from tvb_jaxfit.fitting.checkpoint import NewCheckpointPath
+from tvb_jaxfit.fitting.result import FitResult
+from tvb_jaxfit.fitting.stopping import StopKind, StopReason
 from tvb_jaxfit.parameters import with_values
 
 FILES = {"values.json", "values.npz", "fc.npy", "history.csv", "fit.npz", "report.html", "checkpoint.npz"}
@@ -124,7 +125,9 @@ def test_a_fit_that_is_interrupted_is_written_and_goes_on_to_the_same_end(files,
 
     real, out = command.fit, tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(command, "fit", lambda *a, **options: real(*a, callback=interrupt, **options))
+        patch.setattr(
+            command, "fit", lambda *a, run, **options: real(*a, run=replace(run, callback=interrupt), **options)
+        )
         assert files.fit(out, "--evaluate", "2") == 130
     # At its second step: the first is the best that was reached.
     assert {path.name for path in out.iterdir()} == FILES
@@ -186,8 +189,8 @@ def test_force_replaces_what_a_fit_has_written_and_a_refused_fit_does_not(files,
     shutil.copytree(done.folder, tmp_path, dirs_exist_ok=True)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def refused(*_, checkpoint, resume, **__):
-        assert isinstance(checkpoint, Anew) and not resume
+    def refused(*_, run, **__):
+        assert isinstance(run.checkpoint, NewCheckpointPath) and not run.resume
         raise Refused("free: no such thing")
 
     monkeypatch.setattr(command, "fit", refused)
@@ -238,7 +241,7 @@ def test_where_a_disk_is_full_there_is_no_page_rather_than_that_of_another_fit(
     files, tmp_path, instead, monkeypatch, capsys, done
 ):
     result = instead()
-    monkeypatch.setattr(command, "fit", lambda *_, checkpoint, **__: checkpoint.write_text("of this fit") and result)
+    monkeypatch.setattr(command, "fit", lambda *_, run, **__: run.checkpoint.write_text("of this fit") and result)
     shutil.copy(done.folder / "report.html", tmp_path)
     _full(monkeypatch, lambda n: (tmp_path / "fit.npz").exists())
     assert files.fit(tmp_path, "--force") == 2
@@ -278,7 +281,13 @@ def test_a_certificate_that_does_not_pass_is_the_exit_code(files, done, tmp_path
 
 
 def test_a_fit_of_nothing_finite_says_no_and_is_written(files, done, tmp_path, instead):
-    history = replace(done.result.history, loss=np.array([]), aux={}, best_step=0, stop_reason="the loss was nan")
+    history = replace(
+        done.result.history,
+        loss=np.array([]),
+        aux={},
+        best_step=0,
+        stop_reason=StopReason(StopKind.DIVERGED, detail="the loss was nan"),
+    )
     instead(history=history, best=done.result.initial)
     assert files.fit(tmp_path / "out", "--evaluate", "2") == 1
     assert "the loss was nan" in (tmp_path / "out" / "report.html").read_text()

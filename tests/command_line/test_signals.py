@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,11 +53,11 @@ def test_sigterm_in_a_fit_writes_what_was_reached_and_the_fit_goes_on_to_the_sam
 
     real, handler, steps = command.fit, signal.getsignal(signal.SIGTERM), ("--steps", "4")
     with monkeypatch.context() as patch:
-        patch.setattr(command, "fit", lambda *a, **options: real(*a, callback=end, **options))
+        patch.setattr(command, "fit", lambda *a, run, **options: real(*a, run=replace(run, callback=end), **options))
         assert main(_arguments(files, tmp_path / "out", *steps)) == 143
     assert signal.getsignal(signal.SIGTERM) is handler
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"values.npz", "history.csv", "fit.npz", "fc.npy"}
-    assert kept(tmp_path / "out").stages["Simulation"].stop_reason == "interrupted after 3 evaluations"
+    assert str(kept(tmp_path / "out").stages["Simulation"].stop_reason) == "interrupted after 3 evaluations"
     assert main(_arguments(files, tmp_path / "out", *steps, "--resume")) == 0
     assert main(_arguments(files, tmp_path / "whole", *steps)) == 0
     for path, values in _values(tmp_path / "whole").items():
@@ -78,7 +79,7 @@ def test_sigterm_in_the_sweep_of_a_linear_fit_writes_its_best_point(files, tmp_p
     monkeypatch.setattr(linear_fit.Objective, "__call__", counted)
     assert main(_arguments(files, tmp_path / "out", "--method", "linear")) == 143
     (history,) = kept(tmp_path / "out").stages.values()
-    assert history.stop_reason.startswith("interrupted in the sweep of starts; linear response: r ")
+    assert str(history.stop_reason).startswith("interrupted in the sweep of starts; linear response: r ")
     best = min((seen for seen, *_ in evaluations[:5] if seen.is_stable), key=lambda seen: seen.value)
     assert history.loss[-1] == best.loss
     assert _values(tmp_path / "out")["model.w"].shape == (N_NODE,)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 WRITER = """
 import sys, time
 from pathlib import Path
-from tvb_jaxfit.files import together, whole
+from tvb_jaxfit.persistence.atomic import atomic_write, atomic_write_all
 folder = Path(sys.argv[1])
 {work}
 """

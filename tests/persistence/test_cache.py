@@ -39,7 +39,7 @@ class Counter(tj.SavingCallback):
 @pytest.fixture(autouse=True)
 def kept(tmp_path, monkeypatch):
     """Directory of the cache."""
-    monkeypatch.setattr(sys.modules["tvb_jaxfit.persistence.cache"], "_path", None)
+    monkeypatch.setattr(sys.modules["tvb_jaxfit.persistence.cache"], "_folder", None)
     set_cache_path(tmp_path / "kept")
     return tmp_path / "kept"
 
@@ -272,7 +272,7 @@ def test_reading_a_file_runs_nothing_of_what_is_in_it(counted, tmp_path):
 
 def test_what_cannot_be_stored_is_returned_with_a_warning(counted, kept):
     function, count = counted({"a": [optax.adam(0.1)]})
-    with pytest.warns(UserWarning, match=r"'it' was not kept \(result\['a'\]\[0\]: optax.*cannot be stored"):
+    with pytest.warns(UserWarning, match=r"'it' was not stored \(result\['a'\]\[0\]: optax.*cannot be stored"):
         function()
     assert _files(kept) == []
 
@@ -298,7 +298,7 @@ def test_a_full_disk_costs_no_result(counted, kept, monkeypatch):
     function, count = counted()
     with monkeypatch.context() as patched:
         patched.setattr(np, "savez", full)
-        with pytest.warns(UserWarning, match="'it' was not kept .*No space left"):
+        with pytest.warns(UserWarning, match="'it' was not stored .*No space left"):
             assert function() == 1.0
     assert _files(kept) == []
     assert function() == 1.0 and function() == 1.0 and count.n == 2
@@ -308,7 +308,7 @@ def test_a_place_where_nothing_can_be_written_costs_no_result(counted, tmp_path)
     (tmp_path / "file").write_text("")
     set_cache_path(tmp_path / "file")
     function, _ = counted()
-    with pytest.warns(UserWarning, match="was not kept"):
+    with pytest.warns(UserWarning, match="was not stored"):
         assert function() == 1.0
 
 

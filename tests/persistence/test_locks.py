@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 FORKS = """
 import os, sys, time, warnings
 from pathlib import Path
-from tvb_jaxfit.fitting.locks import file_lock
+from tvb_jaxfit.persistence.locks import file_lock
 warnings.simplefilter("ignore")
 with file_lock(Path(sys.argv[1])):
     child = os.fork()

@@ -8,10 +8,10 @@ import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 from tvb_jaxfit import BoundedParameter, Certificate, MaskedParameter, Parameter, fit
-from tvb_jaxfit.certificate.certify import Comparison
-from tvb_jaxfit.evaluation.baselines import Targets
+from tvb_jaxfit.certificate.result import Comparison
 from tvb_jaxfit.evaluation.scores import Evaluation
-from tvb_jaxfit.fitting.fit import mark
+from tvb_jaxfit.evaluation.sessions import Targets
+from tvb_jaxfit.fitting.free import mark
 from tvb_jaxfit.fitting.history import History, Validation
 from tvb_jaxfit.parameters import strip_parameters, with_values
 from tvb_jaxfit.reporting.summary import VALUES, FitSummary, FittedParameter

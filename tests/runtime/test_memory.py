@@ -10,6 +10,7 @@ import pytest
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
+from tests.fit_options import grouped
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 
@@ -51,7 +52,7 @@ def optimised(sim):
 
 def fitted(sim):
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
-    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=1, progress=False)
+    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=1, run=tj.RunOptions(progress=False))
     result.evaluate(n_seeds=1, progress=False)
     return result, result.simulate
 
@@ -59,7 +60,7 @@ def fitted(sim):
 def fitted_linearly(sim):
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
     options = {"method": "linear", "max_evaluations": 2, "progress": False}
-    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, **options)
+    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, **grouped(**options))
     return result, result.simulate
 
 

@@ -15,6 +15,7 @@ import pytest
 from tvb.simulator import coupling, monitors
 
 import tvb_jaxfit as tj
+from tests.fit_options import grouped
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.parameters import strip_parameters
@@ -70,7 +71,9 @@ def target(seed=0):
 
 def fit(sim, seed=0, a=None, monitor=None, **options):
     defaults = {"max_steps": 2, "progress": False}
-    return tj.fit(sim, target(seed), {"coupling.a": tj.Parameter(a), "model.w": tj.Parameter()}, **(defaults | options))
+    return tj.fit(
+        sim, target(seed), {"coupling.a": tj.Parameter(a), "model.w": tj.Parameter()}, **grouped(**(defaults | options))
+    )
 
 
 @pytest.fixture
@@ -103,7 +106,7 @@ def other_loss(fc, target):
 
 
 def on_the_same_noise(sim, **options):
-    return fit(sim, fresh=False, **options)
+    return fit(sim, resample=False, **options)
 
 
 CHANGES = {
@@ -115,7 +118,12 @@ CHANGES = {
     "constant": lambda sim_of: on_the_same_noise(sim_of(model={"gamma": np.array([0.6])})),
     "penalty": lambda sim_of: on_the_same_noise(sim_of(), penalty=lambda state: 0.1 * jnp.sum(state.model.w**2)),
     "bounds": lambda sim_of: tj.fit(
-        sim_of(), target(), {"model.w": tj.BoundedParameter(None, 0.0, 0.6)}, max_steps=2, fresh=False, progress=False
+        sim_of(),
+        target(),
+        {"model.w": tj.BoundedParameter(None, 0.0, 0.6)},
+        max_steps=2,
+        noise=tj.NoiseOptions(resample=False),
+        run=tj.RunOptions(progress=False),
     ),
 }
 
@@ -157,7 +165,8 @@ def test_a_fit_with_a_filled_store_has_the_numbers_of_a_new_process(tmp_path):
                 integrator=integrators.HeunStochastic(dt=1.0, noise=noise.Additive(nsig=np.array([1e-6]))),
                 monitors=[monitors.TemporalAverage(period=2.0)], simulation_length=60.0)
             target = np.corrcoef(np.random.RandomState(seed).randn(5, 40))
-            return tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=2, progress=False)
+            return tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=2,
+                          run=tj.RunOptions(progress=False))
 
         for seed in sys.argv[2:]:
             result = fit(int(seed))

@@ -9,8 +9,10 @@ import optax
 
 from ..constraints import MaskedParameter, PositiveParameter, ScaledParameter
 from ..errors import FitFailed
-from ..fitting.checkpoint import Anew, Noted
+from ..fitting.checkpoint import CheckpointPath, NewCheckpointPath
 from ..fitting.fit import fit
+from ..fitting.method import Method
+from ..fitting.options import FCOptions, LinearOptions, NoiseOptions, RunOptions
 from ..parameters import BoundedParameter, Parameter
 from ..reporting.report import write_report
 from ..reporting.summary import certify_fit, summarise
@@ -48,8 +50,9 @@ def run(options, command):
     sim, target = simulator_of(options), load_fc(options.fc)
     free = {path: _parameter(*kept) for path, kept in free_of(options.free)[0].items()}
     folder = Path(options.out)
-    checkpoint = None if options.method == "linear" else (Anew if options.force else Noted)(folder / CHECKPOINT)
-    if checkpoint is not None:
+    checkpoint = None
+    if options.method != Method.LINEAR:
+        checkpoint = (NewCheckpointPath if options.force else CheckpointPath)(folder / CHECKPOINT)
         checkpoint.notes = deciding(options)
     former = stamp(folder / CHECKPOINT)
     problem = None
@@ -61,14 +64,10 @@ def run(options, command):
             method=options.method,
             optimizer=None if options.learning_rate is None else optax.adam(options.learning_rate),
             max_steps=options.steps,
-            patience=options.patience,
-            max_evaluations=options.max_evaluations,
-            skip_t=options.skip,
-            monitor=options.monitor,
-            checkpoint=checkpoint,
-            resume=options.resume,
-            progress=not options.quiet,
-            missing=options.missing,
+            fc=FCOptions(monitor=options.monitor, skip_t=options.skip, missing=options.missing),
+            noise=NoiseOptions(patience=options.patience),
+            linear=LinearOptions(max_evaluations=options.max_evaluations),
+            run=RunOptions(checkpoint=checkpoint, resume=options.resume, progress=not options.quiet),
         )
     except FitFailed as error:
         # The linear fit that it was to go on from is a result all the same.
@@ -76,7 +75,9 @@ def run(options, command):
             raise
         result, problem = error.linear_stage, error
     if options.learning_rate is not None:
-        result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
+        optimizer = f"optax.adam({options.learning_rate:g})"
+        result.settings = result.settings.with_code("optimizer", optimizer)
+        result.options["optimizer"] = optimizer
     # One that this fit has not replaced is of another.
     of_another = [CHECKPOINT] if options.force and former == stamp(folder / CHECKPOINT) else []
     account, code = _written(result, command, folder, of_another)
@@ -102,13 +103,13 @@ def _written(result, command, folder, of_another):
     code = _code_of(result)
     if code == INTERRUPTED:
         with _writing(folder):
-            keep(folder, summarise(result, command=command, simulated=False), of_another)
+            keep(folder, summarise(result, command=command, simulate_fc=False), of_another)
     try:
         account = summarise(result, command=command)
         with _writing(folder):
             keep(folder, account, of_another)
     except KeyboardInterrupt:
-        code, account = INTERRUPTED, summarise(result, command=command, simulated=False)
+        code, account = INTERRUPTED, summarise(result, command=command, simulate_fc=False)
         with _writing(folder):
             keep(folder, account, of_another)
     return account, code
@@ -125,7 +126,7 @@ def _writing(folder):
 
 
 def _code_of(result):
-    if result.history.stop_reason.startswith("interrupted"):
+    if result.history.stop_reason.interrupted:
         return INTERRUPTED
     return DONE if result.loss.size and not result.diverged else NO
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..dynamics.transfer_function import exp
+from .exponential import exp
 
 # Powers up to this one do not overflow at ordinary arguments.
 _MAX_SAFE_POWER = 2
