@@ -6,7 +6,7 @@ import pytest
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.options import parser
 from tvb_jaxfit.command.simulator import make_simulator
-from tvb_jaxfit.translate.assemble import parameter_map
+from tvb_jaxfit.translate.parameter_map import parameter_map
 
 SCRIPT = """
 from tvb.simulator.lab import connectivity, models, monitors, simulator

@@ -30,8 +30,9 @@ def test_the_example_of_each_help_is_a_command_line_in_order(command, capsys):
     assert main([command, "--help"]) == 0
     told = capsys.readouterr().out
     assert f"example:\n  {EXAMPLES[command]}" in told
-    # README.md shows the same.
-    assert all(line.strip() in (ROOT / "README.md").read_text() for line in EXAMPLES[command].splitlines())
+    # The user guide shows the same.
+    guide = (ROOT / "docs" / "guide" / "command_line.md").read_text()
+    assert all(line.strip() in guide for line in EXAMPLES[command].splitlines())
     program, *arguments = shlex.split(EXAMPLES[command].replace("\\\n", " "))
     parsed = _parsed(*arguments)
     assert program == "tvb-jaxfit" and parsed.command == command

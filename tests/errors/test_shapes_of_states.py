@@ -15,7 +15,7 @@ from tvb_jaxfit.translate.shapes import array_paths
 @pytest.fixture(scope="module")
 def built(weights_6):
     """Function: simulator with every kind of array in its state; delays up to ``delay`` steps."""
-    from conftest import simulator, white_matter
+    from tests.conftest import simulator, white_matter
 
     def make(delay=5):
         sim = simulator(

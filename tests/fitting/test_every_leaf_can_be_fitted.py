@@ -23,8 +23,8 @@ from tvb_jaxfit.command.folder import read_summary
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
 from tvb_jaxfit.state import get_path
-from tvb_jaxfit.translate.assemble import parameter_map
 from tvb_jaxfit.translate.clone import clone
+from tvb_jaxfit.translate.parameter_map import parameter_map
 
 N_NODE = 4
 PATHS = {

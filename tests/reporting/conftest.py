@@ -7,12 +7,11 @@ import optax
 import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
-from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter, Certificate, MaskedParameter, Parameter, fit
-from tvb_jaxfit.certificate.certify import Comparison
-from tvb_jaxfit.evaluation.baselines import Targets
+from tvb_jaxfit.certificate.result import Comparison
 from tvb_jaxfit.evaluation.scores import Evaluation
-from tvb_jaxfit.fitting.fit import mark
+from tvb_jaxfit.evaluation.sessions import Targets
+from tvb_jaxfit.fitting.free import mark
 from tvb_jaxfit.fitting.history import History, Validation
 from tvb_jaxfit.parameters import strip_parameters, with_values
 from tvb_jaxfit.reporting.summary import VALUES, FitSummary, FittedParameter
@@ -56,7 +55,7 @@ FREE = {"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0.0, 
 def fit_of(sim=None, free=FREE, **options):
     """A fit of a few steps."""
     options = {"max_steps": 3, "progress": False, "optimizer": optax.adam(0.02)} | options
-    return fit(simulator_of() if sim is None else sim, target_of(), free, **grouped(**options))
+    return fit(simulator_of() if sim is None else sim, target_of(), free, **options)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ def _inside(low, high, part):
 
 
 @given(bounds, parts)
-def test_image_and_value_are_each_others_inverse(between, part):
+def test_value_and_unconstrained_value_are_each_others_inverse(between, part):
     value = _inside(*between, part)
     parameter = BoundedParameter(value, *between)
     back = parameter.from_unconstrained(parameter.to_unconstrained())

@@ -8,9 +8,9 @@ from tvb.datatypes import equations, patterns
 from tvb.simulator import coupling, integrators, monitors, noise
 
 import tvb_jaxfit as tj
-from conftest import simulator
+from tests.conftest import simulator
 from tvb_jaxfit.state import get_path
-from tvb_jaxfit.translate.assemble import parameter_map
+from tvb_jaxfit.translate.parameter_map import parameter_map
 
 KINDS = {
     "plain": lambda value: value,

@@ -106,13 +106,13 @@ def _write(result, command, folder, also_remove):
     code = _exit_code(result)
     if code == ExitCode.INTERRUPTED:
         with _writing(folder):
-            write_results(folder, summarise(result, command=command, simulated=False), also_remove)
+            write_results(folder, summarise(result, command=command, simulate_fc=False), also_remove)
     try:
         summary = summarise(result, command=command)
         with _writing(folder):
             write_results(folder, summary, also_remove)
     except KeyboardInterrupt:
-        code, summary = ExitCode.INTERRUPTED, summarise(result, command=command, simulated=False)
+        code, summary = ExitCode.INTERRUPTED, summarise(result, command=command, simulate_fc=False)
         with _writing(folder):
             write_results(folder, summary, also_remove)
     return summary, code

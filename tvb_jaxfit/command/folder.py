@@ -237,7 +237,7 @@ def _values(summary):
     values = {
         each.path: {
             "unit": each.unit,
-            "kept": each.kind,
+            "kept": each.constraint,
             "shape": list(each.fitted.shape),
             "initial": each.initial.tolist(),
             "fitted": each.fitted.tolist(),

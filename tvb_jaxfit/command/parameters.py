@@ -6,7 +6,7 @@ import numpy as np
 
 from ..reporting.parameter_table import units_and_domains
 from ..state import get_path
-from ..translate.assemble import parameter_map
+from ..translate.parameter_map import parameter_map
 from ..translate.prepare import prepare
 from .simulator import make_simulator
 

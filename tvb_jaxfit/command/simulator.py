@@ -15,7 +15,7 @@ import numpy as np
 from ..checks.suggestions import did_you_mean
 from ..data import load_connectivity
 from ..persistence.provenance import record_source
-from ..translate.assemble import parameter_map
+from ..translate.parameter_map import parameter_map
 from .matrices import load_array
 from .options import DEFAULTS, LENGTH, is_script
 from .outcome import SCRIPT, Refused

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import optax
 
+from ..dynamics.noise import resample
 from ..errors import FitFailed
 from ..evaluation.diagnosis import explain_no_fc, explain_not_finite
-from ..evaluation.evaluate import resample
 from ..loss import fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
 from ..parameters import Parameter, parameters_of

@@ -10,9 +10,10 @@ import numpy as np
 
 from ..checks import options as allowed
 from ..checks.options import check
+from ..dynamics.noise import resample
 from ..dynamics.simulate import Simulate
 from ..evaluation.diagnosis import fc_or_explanation
-from ..evaluation.evaluate import evaluate, resample
+from ..evaluation.evaluate import evaluate
 from ..evaluation.scores import Evaluation
 from ..loss import fc_corr
 from ..parameters import parameters_of, strip_parameters

@@ -8,8 +8,8 @@ from functools import cache
 import jax
 import numpy as np
 
+from ...dynamics.noise import resample
 from ...dynamics.resting_state import resting_state
-from ...evaluation.evaluate import resample
 from ...evaluation.fc_monitor import transient_samples
 from ...loss import fc_corr
 from ...observation import compute_fc
