@@ -12,7 +12,7 @@ from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.checks import options
-from tvb_jaxfit.command.options import is_refusal
+from tvb_jaxfit.command.outcome import is_refusal
 from tvb_jaxfit.evaluation import baselines
 
 
