@@ -11,7 +11,7 @@ _HOMES = {
     "prepare_linear": "translate.prepare_linear",
     "LinearResponse": "linear_response.response",
     "certify": "certificate.certify",
-    "Certificate": "certificate.certify",
+    "Certificate": "certificate.result",
     "compute_fc": "observation",
     "fc_corr": "loss",
     "rmse": "loss",
@@ -67,7 +67,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name):
-    # Found when first asked for: JAX and TVB take seconds to import.
+    # Names are imported when they are first used: importing JAX and TVB takes seconds.
     if name == "plot":
         return importlib.import_module(f"{__name__}.plot")
     if name not in _HOMES:

@@ -28,7 +28,7 @@ from tvb_jaxfit import (
     plot,
     rmse,
 )
-from tvb_jaxfit.certificate.certify import Comparison
+from tvb_jaxfit.certificate.result import Comparison
 
 WEIGHTS = np.array([[0.0, 1.0, 0.4], [0.5, 0.0, 0.0], [2.0, 0.3, 0.0]])
 LENGTHS = np.full((3, 3), 30.0)

@@ -9,7 +9,7 @@ from tvb.simulator.lab import connectivity, coupling, integrators, models, monit
 
 from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter, Certificate, MaskedParameter, Parameter, fit
-from tvb_jaxfit.certificate.certify import Comparison
+from tvb_jaxfit.certificate.result import Comparison
 from tvb_jaxfit.evaluation.scores import Evaluation
 from tvb_jaxfit.evaluation.sessions import Targets
 from tvb_jaxfit.fitting.free import mark

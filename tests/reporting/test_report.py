@@ -42,7 +42,7 @@ from tvb_jaxfit import (
     rmse,
     write_back,
 )
-from tvb_jaxfit.certificate.certify import Comparison
+from tvb_jaxfit.certificate.result import Comparison
 from tvb_jaxfit.fitting.free import mark
 from tvb_jaxfit.fitting.options import TRAINING_KEY, VALIDATION_KEY, FitSettings
 from tvb_jaxfit.fitting.result import FitResult

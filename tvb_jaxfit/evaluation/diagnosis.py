@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.monitors import Bold
+from ..dynamics.bold import Bold
 from ..errors import FitFailed
 from ..observation import compute_fc
 from ..parameters import strip_parameters

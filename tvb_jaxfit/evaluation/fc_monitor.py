@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 
-from ..dynamics.monitors import Bold, Monitor, Projection
+from ..dynamics.bold import Bold
+from ..dynamics.monitors import Monitor, Projection
 from ..parameters import strip_parameters
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..constraints import MaskedParameter, ScaledParameter
 from ..parameters import BoundedParameter, parameters_of
 from ..state import get_path
-from ..translate.assemble import parameter_map
+from ..translate.parameter_map import parameter_map
 
 # Arrays with more numbers than this are not written out.
 _MAX_NUMBERS = 2000
