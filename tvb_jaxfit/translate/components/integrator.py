@@ -233,7 +233,6 @@ def parameters(sim):
                 "integrator.clamped_state_variable_values",
                 lambda sim: sim.integrator,
                 "clamped_state_variable_values",
-                lambda value, sim: value.reshape(np.shape(sim.integrator.clamped_state_variable_values)),
             )
         )
     return table
