@@ -3,17 +3,17 @@
 Fit a TVB simulator to resting-state FC
 =======================================
 
-How well can a reduced Wong-Wang network be fitted to an empirical functional connectivity (FC), first with two global
-parameters, then with one recurrence strength for each region; and does TVB agree?
+Two fits of a reduced Wong-Wang network to an empirical functional connectivity (FC): first with two global parameters,
+then with one recurrence strength for each region. At the end TVB runs with the fitted values.
 
-The script begins as any TVB script does. What tvb_jaxfit adds is marked ``tj.``.
+The script begins as any TVB script. Calls of tvb_jaxfit begin with ``tj.``.
 """
 
 # %% [markdown]
 # A TVB simulator
 # ---------------
-# 84 regions (Desikan-Killiany), no delays, BOLD at a repetition time of 1 s. Nothing here knows of tvb_jaxfit but the
-# function that loads the connectome.
+# 84 regions (Desikan-Killiany), no delays, BOLD with a repetition time of 1 s. This is plain TVB code; tvb_jaxfit only
+# loads the connectome.
 
 # %%
 import argparse
@@ -55,13 +55,13 @@ sim = simulator.Simulator(
     simulation_length=1000.0 * options.seconds,
 )
 sim.configure()
-_ = sim.run()  # a transient: from here on the network is at rest, and the BOLD monitor's stock is full
+_ = sim.run()  # transient: afterwards the network is at rest, and the buffer of the BOLD monitor is full
 
 # %% [markdown]
 # The same numbers, differentiable
 # --------------------------------
-# The certificate runs TVB and its translation on the same random draws, from where the simulator stands now. Equality
-# to rounding takes double precision; a fit does not.
+# The certificate runs TVB and its translation on the same random draws, from the present state of the simulator.
+# Equality to rounding needs double precision; a fit does not.
 
 # %%
 if not options.float32:
@@ -72,7 +72,7 @@ if not options.float32:
 # --------
 # The target is the empirical FC. First the coupling strength and one recurrence w for all regions; then, from there, a
 # w for each region. Each fit starts from what the simulator holds, so the first is written back before the second. All
-# steps see the same noise (``fresh=False``), TVB's own draws: so TVB can be asked whether it gives the same BOLD.
+# steps see the same noise (``resample=False``), TVB's own draws: so TVB can be asked whether it gives the same BOLD.
 
 # %%
 fc_target = tj.load_functional_connectivity("dk_average")
@@ -84,8 +84,8 @@ global_fit = tj.fit(
     {"coupling.a": tj.Parameter(), "model.w": tj.Parameter()},
     optimizer=optax.adam(0.01),
     max_steps=options.steps,
-    skip_t=skip_t,
-    fresh=False,
+    fc=tj.FCOptions(skip_t=skip_t),
+    noise=tj.NoiseOptions(resample=False),
 )
 print(global_fit)
 print(global_fit.write_back(sim))
@@ -96,17 +96,17 @@ regional_fit = tj.fit(
     {"model.w": tj.Parameter(regional=True)},
     optimizer=optax.adam(0.005),
     max_steps=options.steps,
-    skip_t=skip_t,
-    fresh=False,
+    fc=tj.FCOptions(skip_t=skip_t),
+    noise=tj.NoiseOptions(resample=False),
 )
 print(regional_fit)
 print(regional_fit.write_back(sim))
 
 # %% [markdown]
-# TVB's own word
-# --------------
-# The fitted values are in the simulator. TVB runs on the draws that the fit was trained on, and must give the same
-# BOLD; then on noise that the fit never saw. ``position=True`` takes the simulator back to where the fit began.
+# Confirmation by TVB
+# -------------------
+# The fitted values are in the simulator. TVB runs on the random draws of the training, and must give the same BOLD. Then
+# it runs on fresh noise. ``position=True`` puts the simulator back to the state in which the fit began.
 
 # %%
 states = {"initial": global_fit.initial, "global": global_fit.best, "regional": regional_fit.best}
@@ -128,7 +128,7 @@ print(f"TVB on the training draws: largest difference {difference:.1e} of the BO
 
 
 def scores(fc):
-    """Loss, r over the whole matrix (its zero diagonal included, as the tutorial has it), and r off the diagonal."""
+    """Loss, r over the whole matrix (with its zero diagonal, as in the tutorial), and r off the diagonal."""
     whole = tj.fc_corr(fc, fc_target, include_diagonal=True)
     return f"{float(tj.rmse(fc, fc_target)):8.4f}{float(whole):8.3f}{float(tj.fc_corr(fc, fc_target)):8.3f}"
 
@@ -145,10 +145,10 @@ for name, state in states.items():
 tj.write_back(regional_fit.best, sim, position=True)
 
 # %% [markdown]
-# One figure
-# ----------
-# Target, global and regional FC; fitted against empirical values; and the recurrence that each region was given,
-# against the strength of its connections.
+# Figure
+# ------
+# Top: target, global and regional FC. Bottom: fitted against empirical values, and the fitted recurrence of each region
+# against the strength of its incoming connections.
 
 # %%
 upper = np.triu_indices(n_nodes, 1)
@@ -172,4 +172,4 @@ axes[1, 2].scatter(white_matter.weights.sum(axis=1), w, s=18, color="tab:blue", 
 axes[1, 2].set(xlabel="Strength of incoming connections", ylabel="Recurrence w", title="Fitted w")
 axes[1, 2].legend()
 figure.savefig(options.figure, dpi=150)
-print(f"\nfigure: {options.figure}; {time.perf_counter() - began:.0f} s in all")
+print(f"\nfigure: {options.figure}; total {time.perf_counter() - began:.0f} s")

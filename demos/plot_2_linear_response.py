@@ -3,14 +3,14 @@
 FC without noise: the linear response
 =====================================
 
-A resting network's FC is what its small fluctuations around a fixed point make of the noise. How close is that to a
-simulation, how well does it fit an empirical FC, and does TVB agree, on noise that no fit has seen?
+Near a stable fixed point, resting FC is the correlation of the network's linear response to its noise. This demo compares
+that FC with simulations, fits it to an empirical FC, and confirms the fit in TVB on fresh noise.
 """
 
 # %% [markdown]
 # A TVB simulator
 # ---------------
-# 84 regions (Desikan-Killiany), no delays, BOLD at a repetition time of 1 s, as in the first demo.
+# 84 regions (Desikan-Killiany), no delays, BOLD with a repetition time of 1 s, as in the first demo.
 
 # %%
 import argparse
@@ -27,8 +27,8 @@ from tvb.simulator.lab import coupling, integrators, models, monitors, noise, si
 import tvb_jaxfit as tj
 
 arguments = argparse.ArgumentParser(description="FC without noise: the linear response")
-arguments.add_argument("--evaluations", type=int, default=600, help="a descent, of the linear response (600)")
-arguments.add_argument("--minutes", type=float, default=3.0, help="that TVB simulates in the end (default 3)")
+arguments.add_argument("--evaluations", type=int, default=600, help="evaluations of the linear response for each descent (default 600)")
+arguments.add_argument("--minutes", type=float, default=3.0, help="minutes that TVB simulates at the end (default 3)")
 arguments.add_argument("--figure", type=Path, default=Path("linear_response.png"), help="where the figure goes")
 # In a notebook, the environment variable DEMO holds the options.
 options = arguments.parse_args(os.environ.get("DEMO", "").split() if "ipykernel" in sys.modules else None)
@@ -53,8 +53,8 @@ sim = simulator.Simulator(
 # %% [markdown]
 # The limit of long simulations
 # -----------------------------
-# The linear response has no noise in it; the FC of a simulation comes near it as one over the square root of its
-# length, down to what curvature adds.
+# The linear response contains no random draws. The FC of a simulation approaches it as one over the square root of the
+# simulated time, up to the contribution of the nonlinearity.
 
 # %%
 linear, state = tj.prepare_linear(sim)
@@ -73,8 +73,8 @@ for length, difference in zip(lengths, differences, strict=True):
 # %% [markdown]
 # A fit without noise
 # -------------------
-# Recurrence and input of each region, and the coupling strength. The fit sweeps, descends from the best starts, and
-# has a simulation on fresh noise confirm what the linear response says.
+# The free parameters are the recurrence and the input of each region, and the coupling strength. The fit explores the
+# bounds, descends from the best starts, and confirms the result by simulations on fresh noise.
 
 # %%
 fc_target = tj.load_functional_connectivity("dk_average")
@@ -83,13 +83,13 @@ free = {
     "model.I_o": tj.BoundedParameter(lower_bound=0.2, upper_bound=0.4, regional=True),
     "coupling.a": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0),
 }
-result = tj.fit(sim, fc_target, free, method="linear", max_evaluations=options.evaluations)
+result = tj.fit(sim, fc_target, free, method="linear", linear=tj.LinearOptions(max_evaluations=options.evaluations))
 print(result)
 
 # %% [markdown]
-# TVB's own word
-# --------------
-# The fitted values are written into the simulator, which stands at their fixed point; TVB runs on a seed of its own.
+# Confirmation by TVB
+# -------------------
+# The fitted values and their fixed point are written into the simulator. TVB runs with its own seed.
 
 # %%
 result.write_back(sim)
@@ -104,14 +104,16 @@ r_tvb = float(tj.fc_corr(fc_tvb, fc_target))
 print(f"TVB, {options.minutes:g} minutes of fresh noise: r {r_tvb:.3f}; linear response: r {result.r[-1]:.3f}")
 
 # %% [markdown]
-# One figure
-# ----------
+# Figure
+# ------
+# Top: the difference from simulations of several lengths, the fitted FC in TVB, and the course of the fit. Bottom: the
+# target, and the fitted FC by the linear response and in TVB.
 
 # %%
 figure, axes = plt.subplots(2, 3, figsize=(11.5, 7.4), layout="constrained")
 axes[0, 0].loglog(lengths, differences, "o-", label="simulation")
 axes[0, 0].loglog(lengths, differences[0] * np.sqrt(lengths[0] / lengths), "k--", label="1 / sqrt(length)")
-axes[0, 0].set(xlabel="Simulated time [s]", ylabel="Difference from linear FC", title="Ever longer simulations")
+axes[0, 0].set(xlabel="Simulated time [s]", ylabel="Difference from linear FC", title="Length of the simulation")
 axes[0, 0].set_xticks(lengths, map(str, lengths))
 axes[0, 0].minorticks_off()
 axes[0, 0].legend()
@@ -126,4 +128,4 @@ for axis, (title, matrix) in zip(axes[1], named.items(), strict=True):
     axis.set(title=title, xticks=[], yticks=[])
 figure.colorbar(image, ax=axes[1], label="FC", shrink=0.85)
 figure.savefig(options.figure, dpi=150)
-print(f"\nfigure: {options.figure}; {time.perf_counter() - began:.0f} s in all")
+print(f"\nfigure: {options.figure}; total {time.perf_counter() - began:.0f} s")

@@ -3,19 +3,19 @@
 Fit a network to FC, step by step
 =================================
 
-How are global and regional parameters of a reduced Wong-Wang network fitted to an empirical functional connectivity
-(FC), what does each step show, and how much of a fit is left on noise that it never saw?
+A complete study: global and regional parameters of a reduced Wong-Wang network are fitted to an empirical functional
+connectivity (FC), and each fit is scored on fresh noise.
 
 The steps are those of TVB-Optim's tutorial "Reduced Wong-Wang BOLD FC Optimization", with TVB's own objects: simulate,
-look, explore a grid, fit two global values, then one or two values for each region, compare. Its exercises follow.
-``plot_1_fit_resting_state.py`` is the short way.
+plot, explore a grid, fit two global values, fit one or two values for each region, compare. The exercises of the
+tutorial follow. ``plot_1_fit_resting_state.py`` is the short version.
 """
 
 # %% [markdown]
 # Options
 # -------
-# ``--quick`` shows that it runs, with a simulation too short to fit anything: it mostly compiles. In a notebook, the
-# environment variable ``DEMO`` holds the options.
+# ``--quick`` checks that the script runs. Its simulation is too short for a fit; most of its time is compilation. In a
+# notebook, the environment variable ``DEMO`` holds the options.
 
 # %%
 import argparse
@@ -35,8 +35,8 @@ import tvb_jaxfit as tj
 
 arguments = argparse.ArgumentParser(description="Fit a network to FC, step by step")
 arguments.add_argument("--out", type=Path, default=Path("seed_workflow"), help="folder of figures and cached results")
-arguments.add_argument("--quick", action="store_true", help="a short simulation and few steps, to see that it runs")
-arguments.add_argument("--float32", action="store_true", help="all in single precision, as JAX does by default")
+arguments.add_argument("--quick", action="store_true", help="a short simulation and few steps, to check that the script runs")
+arguments.add_argument("--float32", action="store_true", help="everything in single precision, JAX's default")
 options = arguments.parse_args(os.environ.get("DEMO", "").split() if "ipykernel" in sys.modules else None)
 
 jax.config.update("jax_enable_x64", not options.float32)
@@ -61,7 +61,7 @@ def keep(name, section):
 # %% [markdown]
 # Structure and target
 # --------------------
-# 84 regions (Desikan-Killiany), weights scaled to a maximum of 1, no delays; and the FC that is to be reached.
+# 84 regions (Desikan-Killiany), weights scaled to a maximum of 1, no delays. The target is the empirical FC.
 
 # %%
 white_matter = tj.load_connectivity("dk_average")
@@ -76,9 +76,9 @@ keep("1_structure", "data")
 # %% [markdown]
 # The simulator
 # -------------
-# In the reduced Wong-Wang model, the input to a region is x = w J_N S + I_o + J_N c: ``w`` is how strongly it excites
-# itself, ``I_o`` what it is given from outside, and c what arrives from other regions, scaled by the coupling's ``a``
-# (G in the literature). A standard deviation of 0.00283 a sqrt(ms) is TVB's nsig = 0.00283^2 / 2.
+# In the reduced Wong-Wang model, the input to a region is x = w J_N S + I_o + J_N c. ``w`` is the local recurrence,
+# ``I_o`` the external input, and c the input from other regions, scaled by the coupling's ``a`` (G in the literature).
+# Noise with a standard deviation of 0.00283 per sqrt(ms) is nsig = 0.00283^2 / 2 in TVB.
 
 # %%
 sim = simulator.Simulator(
@@ -96,7 +96,8 @@ if not options.float32:
 # %% [markdown]
 # The simulation as a function
 # ----------------------------
-# A first run is the transient. The state that it ends in, the BOLD monitor's stock included, is where all others start.
+# The first run is the transient. All later runs start from its final state, which includes the buffer of the BOLD
+# monitor.
 
 # %%
 simulate, state = tj.prepare(sim)
@@ -111,8 +112,9 @@ keep("2_time_series", "certificate and first runs")
 # %% [markdown]
 # Observation and loss
 # --------------------
-# FC of the BOLD signal after 20 samples, and its root-mean-square difference from the target. A correlation r says how
-# alike the patterns are, whatever their strength. The tutorial's r counts the diagonal, too, where both are zero.
+# The observation is the FC of the BOLD signal without its first 20 samples. The loss is its root-mean-square difference
+# from the target. The correlation r compares the patterns, independent of their strength. The tutorial's r includes the
+# diagonal, where both matrices are zero.
 
 
 # %%
@@ -123,12 +125,12 @@ def observation(state):
 
 
 def loss(state):
-    """How far it is from the target."""
+    """Root-mean-square difference from the target."""
     return tj.rmse(observation(state), fc_target)
 
 
 def r(fc):
-    """Correlation over the whole matrix, as the tutorial has it."""
+    """Correlation over the whole matrix, as in the tutorial."""
     return float(tj.fc_corr(fc, fc_target, include_diagonal=True))
 
 
@@ -138,8 +140,9 @@ keep("3_initial_fc", "initial FC")
 # %% [markdown]
 # Exploration
 # -----------
-# Axes in place of values span a grid; the loss is evaluated at all its points. ``cache`` keeps what a function returns,
-# by the content of all that it uses: a second run of this script reads it, and one with another loss does not.
+# Axes in place of values span a grid, and the loss is evaluated at all its points. ``cache`` stores the result of a
+# function by the content of everything that it uses. A second run of this script reads the result; a run with another
+# loss computes it again.
 
 # %%
 grid_state = copy.deepcopy(state)
@@ -162,7 +165,8 @@ keep("4_exploration", f"grid of {len(grid)} points")
 # %% [markdown]
 # A global fit
 # ------------
-# ``Parameter`` marks what the optimiser may change. The callback keeps each step's state, for the way in the figure.
+# ``Parameter`` marks a value that the optimiser may change. The callback saves the state of each step, for the path in
+# the figure.
 
 # %%
 state.coupling.a = tj.Parameter(state.coupling.a)
@@ -185,10 +189,10 @@ keep("5_trajectory", "global fit")
 # %% [markdown]
 # Regional fits
 # -------------
-# From there on, each region has values of its own: its w; or its w and its I_o. Left free, some w would become
-# negative, which is no excitation any more: ``BoundedParameter`` keeps every step within its bounds. The coupling
-# strength stays as it is: ``.value`` takes the mark off. Adam's first steps are as large as its rate, for all regions
-# at once, and may leave the narrow valley of the map: its rate rises from zero, and falls again.
+# Two fits start from the global one: with a w for each region, and with a w and an I_o for each region. Without bounds,
+# some w would become negative, which is no excitation; ``BoundedParameter`` keeps every step within its bounds. The
+# coupling strength stays fixed: ``.value`` removes the mark. The first steps of Adam are as large as its rate, for all
+# regions at once, and could leave the narrow valley of the loss. Therefore the rate rises from zero, and falls again.
 
 # %%
 of_w = copy.deepcopy(history.best)
@@ -221,8 +225,9 @@ fits = {
 }
 
 # %% [markdown]
-# Global and regional
-# -------------------
+# Comparison
+# ----------
+# FC of the global and regional fits, beside the target.
 
 # %%
 fcs = {name: np.asarray(observation(fit)) for name, fit in fits.items()}
@@ -235,9 +240,9 @@ for axis, (name, fc) in zip(axes, fitted_fcs.items(), strict=True):
 keep("7_scatter", "FC figures")
 
 # %% [markdown]
-# What was fitted
-# ---------------
-# The values of the regions over the strength of what comes in from others.
+# Fitted values
+# -------------
+# The values of the regions against the strength of their incoming connections.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
@@ -247,44 +252,48 @@ for axis, name, path in zip(axes, list(fits)[2:] + list(fits)[-1:], ("w", "w", "
 keep("8_regional_values", "values figure")
 
 # %% [markdown]
-# Back in TVB, on noise that no fit has seen
-# ------------------------------------------
-# ``evaluate`` simulates 20 minutes of fresh noise from a fit's state, four times over, and scores windows of 100 s of
-# it, too. Then the values go into the simulator itself, and TVB runs as well.
+# Evaluation on fresh noise, and in TVB
+# -------------------------------------
+# ``evaluate`` simulates 20 minutes on fresh noise from the state of a fit, with four seeds. It also scores windows of
+# 100 s. Then the values are written into the simulator, and TVB runs, too.
 
 
 # %%
 def judged(sim, fit, fc):
-    """A line of the table: r of the training noise; of fresh noise, in windows of 100 s and over the whole."""
+    """Line of the table: r on the training noise, and on fresh noise in windows of 100 s and over the whole run."""
     length, n_seeds = 1000.0 * (60 if options.quick else 1220), 1 if options.quick else 4
-    found = tj.evaluate(
-        sim, fc_target, state=fit, n_seeds=n_seeds, simulation_length=length, skip_t=20, window=length / 12.2
-    )
+    of_length = tj.FCOptions(simulation_length=length, skip_t=20)
+    found = tj.evaluate(sim, fc_target, state=fit, n_seeds=n_seeds, fc=of_length, window=length / 12.2)
     whole = np.mean([r(one) for one in found.fc["JAX"]])
     return f"{r(fc):8.3f}{found.mean('window_r'):8.3f}{whole:8.3f}{found.mean('r'):8.3f}"
 
 
 table = {name: judged(sim, fit, fcs[name]) for name, fit in fits.items()}
 print(tj.write_back(history_both.best, sim))
-print(tj.evaluate(sim, fc_target, n_seeds=1, n_tvb=1, skip_t=20))
+print(tj.evaluate(sim, fc_target, fc=tj.FCOptions(skip_t=20), n_seeds=1, n_tvb=1))
 took["evaluation"], began = time.perf_counter() - began, time.perf_counter()
 
 # %% [markdown]
 # Exercises
 # ---------
-# ``fit`` is all of this in one call. From the global fit, which ``write_back`` puts into the simulator: the noise's
-# amplitude as a third parameter, which moves by factors (and hardly does: while fluctuations are small, their FC is the
-# same whatever their size); a longer simulation; and single precision, JAX's own.
+# ``fit`` does all of this in one call. ``write_back`` puts the global fit into the simulator, and the exercises start
+# from it: a third parameter, the amplitude of the noise; a longer simulation; and single precision, JAX's default. The
+# amplitude is a ``PositiveParameter``, which changes by factors. It hardly changes: the FC of small fluctuations does not
+# depend on their size.
 
 # %%
 tj.write_back(history.best, sim)
 regional_w = {"model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0, regional=True)}
-on_training_noise = {"optimizer": optax.adam(0.01), "fresh": False, "skip_t": 20}
+on_training_noise = {
+    "optimizer": optax.adam(0.01),
+    "noise": tj.NoiseOptions(resample=False),
+    "fc": tj.FCOptions(skip_t=20),
+}
 
 free = {path: tj.PositiveParameter() for path in ("coupling.a", "model.w", "integrator.noise.nsig")}
 exercises = {"global, and nsig": tj.fit(sim, fc_target, free, max_steps=steps(30), **on_training_noise)}
-of_longer = {"simulation_length": 2500.0 * seconds, "max_steps": steps(20)}
-exercises["2.5 times as long"] = tj.fit(sim, fc_target, regional_w, **of_longer, **on_training_noise)
+of_longer = {"fc": tj.FCOptions(skip_t=20, simulation_length=2500.0 * seconds), "max_steps": steps(20)}
+exercises["2.5 times as long"] = tj.fit(sim, fc_target, regional_w, **(on_training_noise | of_longer))
 with jax.enable_x64(False):
     single = tj.fit(sim, fc_target, regional_w, max_steps=steps(20), **on_training_noise)
 for result in (*exercises.values(), single):
@@ -294,7 +303,7 @@ took["exercises: nsig, length, precision"], began = time.perf_counter() - began,
 # %% [markdown]
 # Other optimisers
 # ----------------
-# Any of optax's. The rate has to suit each: plain gradients are small, and L-BFGS looks for its own.
+# Any optimiser of optax can be used. Each needs a suitable rate: plain gradients are small, and L-BFGS searches its own.
 
 # %%
 optimizers = {
@@ -314,9 +323,10 @@ keep("9_optimizers", "exercise: optimisers")
 # %% [markdown]
 # Two populations
 # ---------------
-# ``ReducedWongWangExcInh`` has inhibition of its own: ``w_p`` is how strongly excitation excites itself, ``J_i`` how
-# strongly it is inhibited, and ``lamda`` how much of what comes from other regions reaches the inhibitory population.
-# The same steps, in half the time: a grid, all four values for all regions, the model's three for each region.
+# ``ReducedWongWangExcInh`` has an excitatory and an inhibitory population: ``w_p`` is the excitatory recurrence, ``J_i``
+# the strength of the inhibition, and ``lamda`` the part of the long-range input that reaches the inhibitory population.
+# The same steps follow with simulations of half the length: a grid, a fit of four global values, and a fit of three
+# values for each region.
 
 # %%
 two = simulator.Simulator(
@@ -333,7 +343,7 @@ grid_two.model.w_p, grid_two.coupling.a = tj.GridAxis(0.4, 1.4, n_grid // 2), tj
 
 
 def loss_two(state):
-    """As before, of the other simulator."""
+    """Loss of the model with two populations."""
     ((_, bold),) = simulate_two(state)
     return tj.rmse(tj.compute_fc(bold, skip_t=20), fc_target)
 
@@ -354,11 +364,11 @@ tj.plot.functional_connectivity({"target": fc_target} | fitted_fcs)
 keep("10_two_populations", "exercise: two populations")
 
 # %% [markdown]
-# The fit that lasts
-# ------------------
-# A fit on one realisation of the noise learns that realisation, too. ``fit`` can do without noise, by the linear
-# response, and has simulations on fresh noise confirm what it finds: see ``plot_2_linear_response.py``. Its r of the
-# training is that of a simulation as long as the others, on noise that it has not seen.
+# A fit without noise
+# -------------------
+# A fit on one realisation of the noise also adapts to that realisation. A fit of the linear response uses no noise, and
+# simulations on fresh noise confirm it: see ``plot_2_linear_response.py``. Its r in the column "training" comes from a
+# simulation as long as the others, on noise that the fit did not use.
 
 # %%
 free = {
@@ -366,15 +376,16 @@ free = {
     "model.I_o": tj.BoundedParameter(lower_bound=0.2, upper_bound=0.4, regional=True),
     "coupling.a": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0),
 }
-lasting = tj.fit(sim, fc_target, free, method="linear", max_evaluations=steps(300))
+lasting = tj.fit(sim, fc_target, free, method="linear", linear=tj.LinearOptions(max_evaluations=steps(300)))
 print(lasting)
 table["linear response"] = judged(sim, lasting.best, lasting.fc())
 tj.plot.fc_scatter(lasting.fc(key=jax.random.key(0)), fc_target, "linear response")
 keep("11_linear", "linear response")
 
 # %% [markdown]
-# All of it
-# ---------
+# Summary
+# -------
+# Scores of all fits, and the time of each section.
 
 # %%
 print(f"\n{'r with the target':27}{'training':>9}{'fresh noise':>24}")

@@ -189,8 +189,8 @@ def test_prepare_itself_refuses_a_vector_field_that_is_not_tvbs(build_small, mon
 def test_it_fails_on_results_that_are_not_finite(build_small, monkeypatch):
     import jax.numpy as jnp
 
-    signals = module._signals
-    monkeypatch.setattr(module, "_signals", lambda *a: [(t, np.asarray(d) * jnp.nan) for t, d in signals(*a)])
+    signals = module.translated_signals
+    monkeypatch.setattr(module, "translated_signals", lambda *a: [(t, np.asarray(d) * jnp.nan) for t, d in signals(*a)])
     assert not tj.certify(build_small(steps=30))
 
 

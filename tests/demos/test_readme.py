@@ -1,4 +1,4 @@
-"""README's code runs as it stands: its first example ends with a fit to believe, and its blocks follow one another."""
+"""Code of README and of the documentation runs as it stands: README's example ends with a fit to believe."""
 
 import os
 import re
@@ -9,12 +9,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-# What takes long, at a reduced length.
+GENERATED = {"_build", "gallery", "generated"}
+
+
+def _blocks(page):
+    """Python blocks of a Markdown page. Fragments that do not run are ``{code-block} python``."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+README = _blocks(ROOT / "README.md")
+PAGES = {
+    str(page.relative_to(ROOT)): _blocks(page)
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    if not GENERATED & set(page.parts) and _blocks(page)
+}
+# Lengths that are reduced, in README and in the pages.
 SHORTER = {
     "simulation_length=120_000.0": "simulation_length=30_000.0",
     "max_steps=100": "max_steps=2",
-    "max_steps=20": "max_steps=2",
+    "max_steps=20)": "max_steps=2)",
     "n_seeds=4": "n_seeds=1",
     "n_seeds=3": "n_seeds=1",
     "max_evaluations=200": "max_evaluations=5",
@@ -22,6 +35,13 @@ SHORTER = {
     "0.8, 4)": "0.8, 2)",
     "0.2, 4)": "0.2, 2)",
 }
+
+
+def _shortened(blocks):
+    code = "\n".join(blocks)
+    for long, short in SHORTER.items():
+        code = code.replace(long, short)
+    return code
 
 
 def _ran(code, folder):
@@ -33,14 +53,15 @@ def _ran(code, folder):
 
 
 def test_blocks_compile():
-    assert len(BLOCKS) >= 6
-    for index, block in enumerate(BLOCKS):
-        compile(block, f"README block {index}", "exec")
+    assert README and PAGES
+    for page, blocks in {"README.md": README, **PAGES}.items():
+        for index, block in enumerate(blocks):
+            compile(block, f"{page} block {index}", "exec")
 
 
 @pytest.mark.slow
 def test_the_first_example_ends_with_a_fit_to_believe(tmp_path):
-    told = _ran(BLOCKS[0], tmp_path)
+    told = _ran(README[0], tmp_path)
     assert "PASSED" in told
     fresh, of_tvb = (re.search(rf"{head}.*\n +target +(\d\.\d+)", told) for head in ("\n  fresh noise", "TVB, fresh"))
     structural = re.search(r"structural weights, target +(\d\.\d+)", told)
@@ -50,10 +71,6 @@ def test_the_first_example_ends_with_a_fit_to_believe(tmp_path):
 
 
 @pytest.mark.slow
-def test_blocks_run_one_after_another_at_a_reduced_length(tmp_path):
-    code = "\n".join(BLOCKS)
-    for long, short in SHORTER.items():
-        assert long in code, long
-        code = code.replace(long, short)
-    told = _ran(code, tmp_path)
-    assert "Exploration: all 4 points done" in told and (tmp_path / "report.html").stat().st_size > 10_000
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_of_a_page_run_after_the_first_example_at_a_reduced_length(page, tmp_path):
+    _ran(_shortened(README + PAGES[page]), tmp_path)

@@ -1,4 +1,4 @@
-"""TVB-Optim's tutorial, ported with README's table of idioms alone, at a reduced length."""
+"""TVB-Optim's tutorial, ported with the table of idioms of the documentation alone, at a reduced length."""
 
 import copy
 import re
@@ -16,8 +16,7 @@ from tvb.simulator.lab import noise as noises
 
 import tvb_jaxfit as tj
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-TABLE = README.partition("## From TVB-Optim's tutorial")[2].partition("\n## ")[0]
+TABLE = (Path(__file__).parents[2] / "docs" / "guide" / "from_tvb_optim.md").read_text()
 T1, DT, N_GRID, MAX_STEPS = 26_000.0, 4.0, 3, 2
 
 

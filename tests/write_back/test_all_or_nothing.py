@@ -232,7 +232,7 @@ def test_a_position_at_which_the_random_stream_never_stood_is_refused(coloured_b
     before = snapshot(sim)
     _, state = tj.prepare(sim)
     # Another multiple of all periods, so that stocks keep their shapes.
-    with pytest.raises(ValueError, match=r"stood at steps \[0, 40\], not at 20.*Nothing was changed"):
+    with pytest.raises(ValueError, match=r"known at steps \[0, 40\], not at step 20.*Nothing was changed"):
         tj.write_back(state.replace(static={"current_step": 20}), sim, position=True)
     assert snapshot(sim) == before
 
