@@ -1,4 +1,4 @@
-"""Model: its vector field, its parameters in the state, and what monitors see of it."""
+"""Model: vector field, parameters, and the variables of interest that monitors see."""
 
 import jax
 import numpy as np
