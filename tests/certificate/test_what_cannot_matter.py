@@ -1,4 +1,4 @@
-"""Controls without effect are not applicable; runs that stop being finite alike agree; chaos is compared by the step."""
+"""Controls without effect are not applicable; runs that diverge alike agree; chaos is compared by the step."""
 
 from dataclasses import replace
 
