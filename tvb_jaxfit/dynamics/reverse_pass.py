@@ -32,13 +32,16 @@ from .local_jacobians import (
     weighted_sum,
 )
 from .network import Network
+from .step import Step
 from .trajectory import ArgumentStructure, run_piece
 
 # Number of Jacobian rows of a node up to which gradients are sums of rows; beyond, adjoints are pulled back again.
 _MAX_ROWS = 6
 
 
-def reverse_pass(structure, is_differentiated, blocks, residuals, output_bars, last_bar):
+def reverse_pass(
+    structure: ArgumentStructure, is_differentiated: list[bool], blocks: Blocks, residuals, output_bars, last_bar
+) -> tuple:
     """Gradients of the arguments of a run.
 
     Parameters
@@ -279,7 +282,7 @@ class _ReversePass:
         return totals, past_bar
 
 
-def adjoint_step(step, network, carry, arrays):
+def adjoint_step(step: Step, network: Network, carry, arrays):
     """One step of the adjoint recursion: from lambda_{t+1} to lambda_t.
 
     Parameters
