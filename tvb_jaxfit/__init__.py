@@ -32,7 +32,7 @@ _HOMES = {
     "StopOnPlateau": "fitting.callbacks",
     "fit": "fitting.fit",
     "FitResult": "fitting.result",
-    "FCOptions": "fitting.options",
+    "FCOptions": "evaluation.options",
     "NoiseOptions": "fitting.options",
     "LinearOptions": "fitting.options",
     "RunOptions": "fitting.options",
@@ -41,10 +41,10 @@ _HOMES = {
     "resample": "dynamics.noise",
     "cache": "persistence.cache",
     "set_cache_path": "persistence.cache",
-    "GridAxis": "exploration.space",
-    "UniformAxis": "exploration.space",
-    "LatinHypercubeAxis": "exploration.space",
-    "DataAxis": "exploration.space",
+    "GridAxis": "exploration.axes",
+    "UniformAxis": "exploration.axes",
+    "LatinHypercubeAxis": "exploration.axes",
+    "DataAxis": "exploration.axes",
     "Space": "exploration.space",
     "ParallelExecution": "exploration.execution",
     "SequentialExecution": "exploration.execution",
@@ -67,7 +67,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name):
-    # Found when first asked for: JAX and TVB take seconds to import.
+    # Names are imported when they are first used: importing JAX and TVB takes seconds.
     if name == "plot":
         return importlib.import_module(f"{__name__}.plot")
     if name not in _HOMES:
