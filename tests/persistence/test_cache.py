@@ -286,7 +286,7 @@ def test_what_cannot_be_compared_is_refused_by_name(counted):
 
 @pytest.mark.parametrize("name", ["", "a/b", "../a", "a b"])
 def test_a_name_is_one_of_a_file(name):
-    with pytest.raises(ValueError, match="as of a file"):
+    with pytest.raises(ValueError, match="as in a file's name"):
         cache(name)
 
 
