@@ -262,16 +262,15 @@ keep("8_regional_values", "values figure")
 def judged(sim, fit, fc):
     """Line of the table: r on the training noise, and on fresh noise in windows of 100 s and over the whole run."""
     length, n_seeds = 1000.0 * (60 if options.quick else 1220), 1 if options.quick else 4
-    found = tj.evaluate(
-        sim, fc_target, state=fit, n_seeds=n_seeds, simulation_length=length, skip_t=20, window=length / 12.2
-    )
+    of_length = tj.FCOptions(simulation_length=length, skip_t=20)
+    found = tj.evaluate(sim, fc_target, state=fit, n_seeds=n_seeds, fc=of_length, window=length / 12.2)
     whole = np.mean([r(one) for one in found.fc["JAX"]])
     return f"{r(fc):8.3f}{found.mean('window_r'):8.3f}{whole:8.3f}{found.mean('r'):8.3f}"
 
 
 table = {name: judged(sim, fit, fcs[name]) for name, fit in fits.items()}
 print(tj.write_back(history_both.best, sim))
-print(tj.evaluate(sim, fc_target, n_seeds=1, n_tvb=1, skip_t=20))
+print(tj.evaluate(sim, fc_target, fc=tj.FCOptions(skip_t=20), n_seeds=1, n_tvb=1))
 took["evaluation"], began = time.perf_counter() - began, time.perf_counter()
 
 # %% [markdown]

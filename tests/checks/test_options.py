@@ -12,7 +12,7 @@ from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.checks import options
-from tvb_jaxfit.command.options import is_refusal
+from tvb_jaxfit.command.outcome import is_refusal
 from tvb_jaxfit.evaluation import baselines
 
 
@@ -157,20 +157,10 @@ TABLE = {
     "load_functional_connectivity": (dict(name="dk_average"), {}),
     "load_structural_connectivity": (dict(name="dk_average"), {}),
     "evaluate": (
-        dict(
-            simulator_or_fit="@sim",
-            n_seeds=1,
-            simulation_length=None,
-            skip_t=0,
-            monitor=0,
-            seed=0,
-            n_tvb=False,
-            window=None,
-        )
-        | dict(state=None, progress=False, missing="refuse"),
-        dict(n_seeds={"whole"}, simulation_length={"whole", "half", "None"}, skip_t=WHOLE | {"None"})
-        | dict(monitor=WHOLE | {"None"}, seed=WHOLE, n_tvb=WHOLE | FLAG, window={"whole", "half", "None"})
-        | dict(state={"None"}, progress=FLAG),
+        dict(simulator_or_fit="@sim", fc=tj.FCOptions(skip_t=0), n_seeds=1, n_tvb=0, seed=0, state=None, window=None)
+        | dict(progress=False),
+        dict(n_seeds={"whole"}, n_tvb=WHOLE, seed=WHOLE, state={"None"}, window={"whole", "half", "None"})
+        | dict(progress=FLAG),
     ),
     "fit": (
         dict(sim="@sim", free="@free", method="simulate", loss=None, penalty=None, optimizer=None, max_steps=0)
@@ -336,5 +326,5 @@ def test_two_callbacks_of_one_key_are_refused_however_deep_they_are():
 
 @pytest.mark.parametrize("groups", [3, "aabbcc", None])
 def test_groups_that_are_none_are_refused(groups):
-    with pytest.raises(ValueError, match="groups: .*; give a list with the group of each of the 6 regions"):
+    with pytest.raises(ValueError, match="region_groups: .*; give a list with the group of each of the 6 regions"):
         baselines.region_blocks(groups, 6)

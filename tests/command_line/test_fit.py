@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import tvb_jaxfit
-from tests.conftest import FIT, FREE, LABELS, N_NODE
+from tests.command_line.conftest import FIT, FREE, LABELS, N_NODE
 from tvb_jaxfit.command import fit as command
 from tvb_jaxfit.command import main as program
-from tvb_jaxfit.command.folder import kept
+from tvb_jaxfit.command.folder import read_summary
 from tvb_jaxfit.command.main import main
-from tvb_jaxfit.command.options import Refused
+from tvb_jaxfit.command.outcome import Refused
 from tvb_jaxfit.errors import FitFailed
 from tvb_jaxfit.fitting.checkpoint import NewCheckpointPath
 from tvb_jaxfit.fitting.result import FitResult
@@ -158,7 +158,7 @@ def test_a_report_made_anew_is_the_same_page(done, tmp_path, capsys):
     assert main(["report", str(done.folder), "--to", str(tmp_path / "other.html")]) == 0
     assert (tmp_path / "other.html").read_bytes() == page
     assert main(["report", str(done.folder)]) == 2
-    assert "is there already; give --force" in capsys.readouterr().err
+    assert "exists; give --force" in capsys.readouterr().err
     (tmp_path / "other.html").write_text("mine")
     assert main(["report", str(done.folder), "--to", str(tmp_path / "other.html"), "--force"]) == 0
     assert (tmp_path / "other.html").read_bytes() == page == (done.folder / "report.html").read_bytes()
@@ -174,9 +174,9 @@ def test_a_folder_without_a_fit_has_no_report(tmp_path, capsys):
 
 def test_results_are_in_nobodys_way_and_that_shows_before_any_work(files, done, tmp_path, monkeypatch, capsys):
     before = {path: path.read_bytes() for path in done.folder.iterdir()}
-    monkeypatch.setattr(program, "_begin", lambda _: pytest.fail("refused before any work"))
+    monkeypatch.setattr(program, "_set_precision", lambda _: pytest.fail("refused before any work"))
     assert files.fit(done.folder) == 2
-    assert "are there already; name another folder, or give --force" in capsys.readouterr().err
+    assert "exist; name another folder, or give --force" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in done.folder.iterdir()} == before
     (tmp_path / "file").write_text("mine")
     assert files.fit(tmp_path / "file" / "out") == 2
@@ -246,7 +246,7 @@ def test_where_a_disk_is_full_there_is_no_page_rather_than_that_of_another_fit(
     _full(monkeypatch, lambda n: (tmp_path / "fit.npz").exists())
     assert files.fit(tmp_path, "--force") == 2
     told = capsys.readouterr().err
-    assert "No space left on device" in told and "with room, --resume goes on from its checkpoint.npz" in told
+    assert "No space left on device" in told and "with room, --resume continues from its checkpoint.npz" in told
     assert {path.name for path in tmp_path.iterdir()} == FILES - {"report.html"}
     np.testing.assert_array_equal(_values(tmp_path)["model.w"], result.best.model.w.value)
     monkeypatch.undo()
@@ -359,5 +359,5 @@ def test_in_a_process_of_its_own_and_in_single_precision(files, done, tmp_path):
     assert told["versions"]["precision"] == "float32"
     assert np.all((single["model.w"] > 0.0) & (single["model.w"] < 1.0)) and np.ptp(single["model.w"]) > 0.0
     # Fresh noise is another in single precision; TVB's own draws are the same.
-    ours, theirs = (kept(folder).matrices["Initial"] for folder in (tmp_path / "out", done.folder))
+    ours, theirs = (read_summary(folder).matrices["Initial"] for folder in (tmp_path / "out", done.folder))
     assert ours.dtype == theirs.dtype and 0.0 < np.max(np.abs(ours - theirs)) < 1e-3

@@ -27,7 +27,9 @@ def _target(n_node=N_NODE):
 
 
 TWO = "= (2, 6, 1); FC is of one variable, and these are 0: x, 1: y. Choose one in the simulator: "
-NOTHING = "it records nothing, so that there is no FC; choose another with monitor=, or add monitors.Bold("
+NOTHING = (
+    "it records nothing, so that there is no FC; choose another with FCOptions(monitor=...), or add monitors.Bold("
+)
 # Parts of the simulator, its length in steps, options, and the message.
 CASES = {
     "two variables of Bold": (
@@ -57,7 +59,7 @@ CASES = {
         _hopf(model=models.ReducedSetFitzHughNagumo(variables_of_interest=["xi"]), dt=0.1, monitors=[monitors.Raw()]),
         20,
         {},
-        "monitors[0] (Raw, every 0.1 ms): 3 modes; FC is of one, and no monitor of TVB selects it.",
+        "monitors[0] (Raw, every 0.1 ms): 3 modes; FC is of one mode, and no monitor of TVB selects it.",
     ),
     "no time": ({"monitors": [monitors.ProgressLogger(period=100.0)]}, 100, {}, NOTHING),
     "no time, by name": (
@@ -89,14 +91,14 @@ CASES = {
         {"monitors": [monitors.TemporalAverage(period=8.0), monitors.Raw()]},
         100,
         {},
-        "which one FC is computed from is not clear (0: TemporalAverage, 1: Raw); name its index, e.g. monitor=0 "
-        "(--monitor 0 on the command line).",
+        "several monitors could give the FC (0: TemporalAverage, 1: Raw); name the index of one, "
+        "fc=FCOptions(monitor=0) (--monitor 0 on the command line).",
     ),
     "all at once": (
         _hopf(monitors=[monitors.GlobalAverage(period=10.0)]),
         20,
         {},
-        "its 1 signal are not those of the 6 regions; choose another monitor with monitor=, or add "
+        "its 1 signal are not those of the 6 regions; choose another monitor with FCOptions(monitor=...), or add "
         "monitors.Bold(period=1000.0) to the simulator; monitors[0] (GlobalAverage, every 10 ms): samples of "
         "(n_voi, n_node, n_mode) = (2, 1, 1); FC is of one variable",
     ),
@@ -132,7 +134,7 @@ def test_a_fit_and_an_evaluation_are_refused_with_numbers_and_the_remedy(build_s
     assert said in str(fitted.value) and not isinstance(fitted.value, tj.FitFailed)
     if case in ("two variables of Bold", "no time, by name", "no regions"):
         with pytest.raises(ValueError) as evaluated:
-            tj.evaluate(sim, _target(), n_seeds=1, progress=False, **options)
+            tj.evaluate(sim, _target(), fc=tj.FCOptions(**options), n_seeds=1, progress=False)
         assert said in str(evaluated.value)
 
 

@@ -35,7 +35,13 @@ def test_tvb_confirms_the_linear_fit_and_what_the_simulation_makes_of_it():
     target = tj.load_functional_connectivity("dk_average")
     options = {"simulation_length": 10 * MINUTE, "max_steps": 200, "progress": False}
     result = tj.fit(sim, target, free, method="linear+simulate", **grouped(**options))
-    judged = {"n_seeds": 1, "tvb": 1, "simulation_length": 20.5 * MINUTE, "window": 100_000.0, "progress": False}
+    judged = {
+        "n_seeds": 1,
+        "n_tvb": 1,
+        "fc": tj.FCOptions(simulation_length=20.5 * MINUTE),
+        "window": 100_000.0,
+        "progress": False,
+    }
     for fitted, least in ((result.linear_stage, 0.81), (result, 0.84)):
         found = fitted.evaluate(**judged)
         print(fitted, found)

@@ -19,7 +19,7 @@ import tvb_jaxfit as tj
 from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, PositiveParameter, ScaledParameter
 from tvb_jaxfit.command import fit as command
-from tvb_jaxfit.command.folder import kept
+from tvb_jaxfit.command.folder import read_summary
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
 from tvb_jaxfit.state import get_path
@@ -257,7 +257,7 @@ def test_every_value_goes_all_the_way_from_the_command_line(tmp_path, monkeypatc
     assert str(result.history.stop_reason) == "all 2 steps done"
     for path, parameter in parameters_of(result.best).items():
         assert type(parameter) is type(chosen[path][0]) and parameter.regional == chosen[path][0].regional, path
-    account = kept(tmp_path / "out")
+    account = read_summary(tmp_path / "out")
     assert {each.path for each in account.parameters} == set(chosen) and account.evaluation.rows
     _assert_written_back(result, sim)
     _assert_on_the_page(tmp_path / "out" / "report.html", result)

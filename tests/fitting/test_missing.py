@@ -12,6 +12,7 @@ import tvb_jaxfit as tj
 from tests.fit_options import grouped
 from tvb_jaxfit import plot
 from tvb_jaxfit.evaluation import baselines
+from tvb_jaxfit.evaluation.sessions import named_targets
 from tvb_jaxfit.evaluation.target import match_target
 from tvb_jaxfit.fitting.linear.fit import noise_corrected
 from tvb_jaxfit.fitting.linear.objective import Objective
@@ -116,7 +117,9 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_a_target_with_gaps_is_kept_with_nan_or_refused_by_name(form):
     np.testing.assert_array_equal(match_target(FORMS[form], LABELS, "ignore"), GAPPY)
-    with pytest.raises(ValueError, match=r'12 values are not finite, the first at \(0, 2\); missing="ignore"'):
+    with pytest.raises(
+        ValueError, match=r'12 values are not finite, the first at \(0, 2\); fc=FCOptions\(missing="ignore"\)'
+    ):
         match_target(FORMS[form], LABELS)
 
 
@@ -159,7 +162,7 @@ def _mean(sessions):
 
 def test_means_and_ceilings_are_of_the_sessions_that_have_data():
     sessions = [_without(_fc(seed), [(0, seed), (3, 5)]) for seed in (1, 2, 4)]
-    targets = baselines.named_targets(sessions, LABELS, training_sessions=0, missing="ignore")
+    targets = named_targets(sessions, LABELS, training_sessions=0, missing="ignore")
     np.testing.assert_allclose(targets.matrices["mean"], _mean(sessions), rtol=1e-14)
     assert np.isnan(targets.matrices["mean"]).sum() == 2 and np.isnan(targets.matrices["trained on"]).sum() == 4
     found = baselines.noise_ceiling(targets)
@@ -171,7 +174,7 @@ def test_means_and_ceilings_are_of_the_sessions_that_have_data():
     np.testing.assert_allclose(found["leave_one_out"], np.mean(expected), rtol=1e-12)
     assert all(np.isfinite(value) for value in found.values())
     with pytest.raises(ValueError, match='session 0: target: .*missing="ignore"'):
-        baselines.named_targets(sessions, LABELS)
+        named_targets(sessions, LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -237,9 +240,8 @@ def test_a_users_own_loss_is_given_nan_and_has_to_leave_it_out():
 
 
 def test_an_evaluation_scores_the_pairs_with_data(sim, fitted):
-    found = tj.evaluate(
-        sim, GAPPY, n_seeds=2, window=1600.0, region_groups=list("aaabbb"), missing="ignore", progress=False
-    )
+    ignoring = tj.FCOptions(missing="ignore")
+    found = tj.evaluate(sim, GAPPY, fc=ignoring, n_seeds=2, window=1600.0, region_groups=list("aaabbb"), progress=False)
     for measure, name in (("r", "fc_corr"), ("rmse", "rmse")):
         expected = [_by_hand(name, fc) for fc in found.fc["JAX"]]
         np.testing.assert_allclose(found.values(measure), expected, rtol=1e-12)

@@ -216,7 +216,7 @@ def _fitted(**options):
 
 def test_a_fits_history_is_loss_and_r_in_training_and_on_what_it_did_not_see():
     history = _fitted(validate=lambda state: (state.x - 0.5) ** 2, validate_every=5)
-    of_loss, of_r = plot.history(history, fresh=([0, 12], [0.1, 0.4]))
+    of_loss, of_r = plot.history(history, fresh_noise=([0, 12], [0.1, 0.4]))
     np.testing.assert_array_equal(_line(of_loss, "training"), np.column_stack([np.arange(13), history.loss]))
     np.testing.assert_array_equal(_line(of_loss, "validation"), np.column_stack(list(history.validation)))
     np.testing.assert_array_equal(_line(of_r, "training")[:, 1], history.aux["r"])

@@ -16,7 +16,7 @@ from tvb.datatypes import equations, patterns
 from tvb.simulator import coupling, models, monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.command.options import Refused
+from tvb_jaxfit.command.outcome import Refused
 from tvb_jaxfit.parameters import strip_parameters
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.step import coupling_series
+from ..dynamics.network import coupling_series
 from ..runtime.programs import Program
 
 # Numbers in a block of TVB's states that are compared at once.

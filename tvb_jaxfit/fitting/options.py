@@ -7,9 +7,10 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from ..checks import options as allowed
-from ..checks.options import check, short_repr
+from ..checks.option_group import OptionGroup
+from ..checks.options import short_repr
 from ..checks.suggestions import did_you_mean
-from ..loss import MISSING
+from ..evaluation.options import FCOptions
 from ..reporting.reproduction import options_as_code
 from .method import Method
 
@@ -20,73 +21,8 @@ if TYPE_CHECKING:
 TRAINING_KEY, VALIDATION_KEY = 1, 2
 
 
-class _OptionGroup:
-    """Base of a group of options: its repr shows the options that differ from their defaults."""
-
-    def __repr__(self):
-        changed = (f"{name}={value!r}" for name, value, is_default in _entries(self) if not is_default)
-        return f"{type(self).__name__}({', '.join(changed)})"
-
-    def _check(self, **rules):
-        """Check all options together; numbers and truth values become Python's own."""
-        check(type(self).__name__, **{name: (getattr(self, name), rule) for name, rule in rules.items()})
-        for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
-            if isinstance(each.default, (bool, int)) and value is not None:
-                object.__setattr__(self, each.name, type(each.default)(value))
-
-
 @dataclass(frozen=True, repr=False)
-class FCOptions(_OptionGroup):
-    """How a fit computes functional connectivity (FC), and compares it.
-
-    Parameters
-    ----------
-    monitor : int, optional
-        Index of the monitor whose signal FC is computed from. Default: the only Bold monitor, or the only monitor.
-    skip_t : int, optional
-        Number of samples to leave out before FC is computed. Default: the samples whose hemodynamic response reaches
-        back to before the simulation.
-    simulation_length : float, optional
-        Length of the simulation [ms]. Default: that of the simulator.
-    missing : {"refuse", "ignore"}, optional
-        Pairs of regions without data in the target (NaN, or masked; of a labelled target, regions that it lacks) are
-        refused, or have a weight of 0 in the loss, in r and in every score. Their regions are simulated in both cases.
-
-    Raises
-    ------
-    ValueError
-        Invalid options, all in one message.
-
-    Notes
-    -----
-    With ``missing="ignore"``, a loss that has an argument ``missing`` (`rmse`, `fc_corr` and `rmse_corr` have one) is
-    called with ``missing="ignore"``. Any other loss receives a target with NaN for the pairs without data, and must
-    leave them out itself.
-
-    Examples
-    --------
-    >>> from tvb_jaxfit import FCOptions
-    >>> FCOptions(missing="ignore")
-    FCOptions(missing='ignore')
-    """
-
-    monitor: int | None = None
-    skip_t: int | None = None
-    simulation_length: float | None = None
-    missing: str = "refuse"
-
-    def __post_init__(self):
-        self._check(
-            monitor=allowed.optional(allowed.integer(0)),
-            skip_t=allowed.optional(allowed.integer(0)),
-            simulation_length=allowed.optional(allowed.number(above=0.0)),
-            missing=MISSING,
-        )
-
-
-@dataclass(frozen=True, repr=False)
-class NoiseOptions(_OptionGroup):
+class NoiseOptions(OptionGroup):
     """Noise of the simulations of a fit.
 
     Parameters
@@ -129,7 +65,7 @@ class NoiseOptions(_OptionGroup):
 
 
 @dataclass(frozen=True, repr=False)
-class LinearOptions(_OptionGroup):
+class LinearOptions(OptionGroup):
     """Options of a fit by the linear response.
 
     Parameters
@@ -150,7 +86,7 @@ class LinearOptions(_OptionGroup):
 
 
 @dataclass(frozen=True, repr=False)
-class RunOptions(_OptionGroup):
+class RunOptions(OptionGroup):
     """What accompanies a fit while it runs; none of these options changes its numbers.
 
     Parameters
@@ -226,14 +162,6 @@ def refuse_unknown(keywords):
     raise TypeError(f"fit: {' '.join(problems)}")
 
 
-def _entries(group):
-    """(name, value, whether it is the default) of each option of a group."""
-    for each in dataclasses.fields(group):
-        value = getattr(group, each.name)
-        is_plain = value is None or isinstance(value, (bool, int, float, str))
-        yield each.name, value, is_plain and value == each.default
-
-
 @dataclass(frozen=True)
 class FitSettings:
     """Options of a fit that was done, as text: they can be printed and pickled, whatever they were.
@@ -271,7 +199,7 @@ class FitSettings:
         codes, changed = {}, set()
         for argument, value in arguments.items():
             if argument in GROUPS:
-                for name, option, is_default in _entries(value):
+                for name, option, is_default in value.entries():
                     codes[f"{argument}.{name}"] = options_as_code({name: option})[name]
                     changed |= set() if is_default else {f"{argument}.{name}"}
             else:

@@ -16,8 +16,8 @@ from ..evaluation.target import match_target, read_target
 from ..persistence.provenance import data_provenance
 from ..runtime.progress import status_line
 from ..state import State
-from ..translate.parameter_map import parameter_map
 from ..translate.clone import configured_clone
+from ..translate.parameter_map import parameter_map
 from ..translate.prepare import prepare
 from .domains import refuse_starts
 from .free import mark

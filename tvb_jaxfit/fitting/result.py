@@ -76,7 +76,6 @@ class FitResult(PicklableMixin):
     linear_stage: "FitResult | None" = field(default=None, repr=False)
     settings: FitSettings | None = field(default=None, repr=False)
     data: dict = field(default_factory=dict, repr=False)
-    options: dict = field(default_factory=dict, repr=False)
 
     @property
     def diverged(self) -> str:

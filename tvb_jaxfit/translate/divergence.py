@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.step import coupling_input, start_network
+from ..dynamics.network import coupling_input, start_network
 
 
 @dataclass(frozen=True)

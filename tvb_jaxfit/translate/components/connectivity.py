@@ -3,7 +3,7 @@
 import numpy as np
 from tvb.datatypes.connectivity import Connectivity
 
-from ...dynamics.step import sparsity_mask
+from ...dynamics.network import sparsity_mask
 from ..mapped_parameter import MappedParameter
 from ..subclasses import supported_base, unsupported_reason
 from . import contract

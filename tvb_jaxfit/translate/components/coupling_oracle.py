@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...dynamics.step import Step, coupling_input, start_network
+from ...dynamics.network import coupling_input, start_network
+from ...dynamics.step import Step
 from ...errors import UnsupportedComponent
 from ...state import State
 from .. import traits

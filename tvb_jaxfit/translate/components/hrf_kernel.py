@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from tvb.datatypes import equations
 
-from ...dynamics import decimated_filter as hrf
+from ...dynamics import hrf
 from ..clone import clone
 from ..double_precision import in_double
 from ..mapped_parameter import MappedParameter

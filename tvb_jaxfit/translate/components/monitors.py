@@ -9,6 +9,7 @@ from tvb.simulator import monitors as tvb_monitors
 from tvb.simulator import noise as tvb_noise
 
 from ...dynamics import monitors as jax_monitors
+from ...dynamics.bold import Bold
 from ...dynamics.buffers import monitor_problems
 from ...errors import PeriodWarning, caller_stacklevel
 from ...state import State
@@ -33,7 +34,7 @@ _KINDS = {
     tvb_monitors.EEG: jax_monitors.Projection,
     tvb_monitors.MEG: jax_monitors.Projection,
     tvb_monitors.iEEG: jax_monitors.Projection,
-    tvb_monitors.Bold: jax_monitors.Bold,
+    tvb_monitors.Bold: Bold,
     tvb_monitors.ProgressLogger: jax_monitors.NoOutput,
 }
 _EVERY_STEP = (tvb_monitors.Raw, tvb_monitors.RawVoi, tvb_monitors.AfferentCoupling)
@@ -211,7 +212,7 @@ def _translate(sim, monitor):
             reference=_reference(monitor),
             coloured=noise.is_coloured(monitor.obsnoise) if _has_noise(monitor) else None,
         )
-    if kind is not jax_monitors.Bold:
+    if kind is not Bold:
         return kind(**common)
     time = np.asarray(monitor._stock_time, dtype=float)
     return kind(

@@ -6,7 +6,7 @@ import types
 import jax
 import jax.numpy as jnp
 
-from ...dynamics.decimated_filter import gamma_density
+from ...dynamics.hrf import gamma_density
 from .mutable_array import MutableArray, has_jax_array, unwrap, wrap
 from .numpy_namespace import NamespaceProxy, NoCounterpart
 
