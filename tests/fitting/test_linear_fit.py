@@ -87,6 +87,8 @@ def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target, monkeyp
     assert float(tj.rmse_corr(response.fc(), target)) == pytest.approx(result.loss[-1], rel=1e-6)
     # Negative control: the start is not the target already.
     assert result.loss[0] > 0.005 and result.r[0] < 0.999
+    assert result.settings.resolved["loss"] == "rmse_corr"
+    assert result.settings.resolved["optimizer"] == "none: L-BFGS on the linear response"
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tvb_jaxfit.fitting.fit import FitResult
+from tvb_jaxfit.fitting.result import FitResult
 from tvb_jaxfit.reporting import report as reports
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tvb_jaxfit import BoundedParameter, GridAxis, Parameter, SequentialExecution, Space, State
-from tvb_jaxfit.fitting.fit import FitResult
 from tvb_jaxfit.fitting.history import Validation
+from tvb_jaxfit.fitting.result import FitResult
 from tvb_jaxfit.linear_response.response import LinearResponse
 from tvb_jaxfit.reporting.parameter_table import ParameterTree
 

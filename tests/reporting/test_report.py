@@ -29,19 +29,23 @@ from tvb_jaxfit import (
     BoundedParameter,
     Certificate,
     MaskedParameter,
+    NoiseOptions,
     Parameter,
     PositiveParameter,
+    RunOptions,
     ScaledParameter,
     certify,
     fc_corr,
+    fit,
     plot,
     prepare,
     rmse,
     write_back,
 )
 from tvb_jaxfit.certificate.result import Comparison
-from tvb_jaxfit.fitting.fit import TRAINING_KEY, VALIDATION_KEY, FitResult
 from tvb_jaxfit.fitting.free import mark
+from tvb_jaxfit.fitting.options import TRAINING_KEY, VALIDATION_KEY, FitSettings
+from tvb_jaxfit.fitting.result import FitResult
 from tvb_jaxfit.markup import key_value_table, table, tag
 from tvb_jaxfit.parameters import parameters_of, strip_parameters, with_values
 from tvb_jaxfit.persistence.serialise import read, write
@@ -49,7 +53,6 @@ from tvb_jaxfit.reporting import report as reports
 from tvb_jaxfit.reporting import reproduction as recipe
 from tvb_jaxfit.reporting import summary as account
 from tvb_jaxfit.reporting.html import figure_html
-from tvb_jaxfit.reporting.settings import settings_of
 from tvb_jaxfit.translate.clone import clone
 
 
@@ -523,7 +526,7 @@ def test_versions_precision_noise_and_options_are_told(kinds, pages):
     assert (
         told["noise"] in ("tvb", "Additive, nsig 1e-05, noise_seed 3") and "1500 steps of 4 ms (6 s)" in told["length"]
     )
-    assert told["max_steps"] == "3" and told["optimizer"] == "given by the script" and told["skip_t"] == "10"
+    assert told["max_steps"] == "3" and told["optimizer"] == "given by the script" and told["fc.skip_t"] == "10"
     assert "noise_seed 3" in pages["evaluated"][1].text
 
 
@@ -559,17 +562,18 @@ def test_where_fc_and_connectome_came_from_is_told(kinds, pages):
 
 def test_what_options_that_were_left_out_stand_for_is_told(kinds):
     def told(kind, **options):
-        return account._setting_details(settings_of(replace(kinds[kind], options=kinds[kind].options | options)))
+        settings = kinds[kind].settings
+        for name, code in options.items():
+            settings = settings.with_code(name, code)
+        return account._setting_details(settings)
 
-    simulated, linear, still = (told(kind, optimizer="None") for kind in ("evaluated", "linear", "deterministic"))
-    assert (simulated["loss"], linear["loss"]) == ("rmse", "rmse_corr")
-    assert simulated["optimizer"] == "optax.adam(0.01)"
-    assert linear["optimizer"] == "none: L-BFGS on the linear response"
+    simulated, still = (told(kind, optimizer="None") for kind in ("evaluated", "deterministic"))
+    assert simulated["loss"] == "rmse" and simulated["optimizer"] == "optax.adam(0.01)"
     seen, unseen = f"jax.random.fold_in(jax.random.key({TRAINING_KEY}), step)", f"jax.random.key({VALIDATION_KEY})"
-    assert simulated["fresh"] == f"noise of its own for each step, {seen}; held out: {unseen}"
-    assert still["fresh"] == "no: there is no noise"
+    assert simulated["noise.resample"] == f"noise of its own for each step, {seen}; held out: {unseen}"
+    assert still["noise.resample"] == "no: there is no noise"
     assert told("evaluated", loss="loss")["loss"] == "given by the script"
-    assert set(simulated) == set(kinds["evaluated"].options) - {"progress", "resume"}
+    assert set(simulated) == set(kinds["evaluated"].settings.codes) - {"run.progress", "run.resume"}
     assert list(account.summarise(kinds["linear"]).stages) == ["Linear response"]
 
 
@@ -655,15 +659,13 @@ def test_arrays_and_functions_are_code():
 
 
 def test_the_code_of_a_fit_says_what_was_chosen_and_what_the_script_has(fitted):
-    chosen = {"max_steps": 3, "patience": True, "optimizer": optax.adam(0.1), "n_noise": 1}
-    of_a_place = {"progress": False, "callback": print, "checkpoint": "here", "resume": True}
-    code = recipe.fit_call(
-        settings_of(replace(fitted, options=recipe.options_as_code(chosen | of_a_place))).call(),
-        fitted.initial,
-        fitted.simulator,
-    )
+    chosen = {"max_steps": 3, "optimizer": optax.adam(0.1), "noise": NoiseOptions(patience=3, n_realisations=1)}
+    of_a_place = {"run": RunOptions(progress=False, callback=print, checkpoint="here", resume=True)}
+    settings = FitSettings.of(fit.__kwdefaults__ | chosen | of_a_place, fit.__kwdefaults__)
+    code = recipe.fit_call(settings.call(), fitted.initial, fitted.simulator)
     assert "\n# sim, fc_target, optimizer: as in your script\n" in code
-    call = "result = tj.fit(sim, fc_target, free, max_steps=3, patience=True, optimizer=optimizer)"
+    call = "optimizer=optimizer, max_steps=3, noise=tj.NoiseOptions(patience=3))"
+    call = f"result = tj.fit(sim, fc_target, free, {call}"
     assert code.endswith(f"\n{call}\nresult.write_back(sim)")
     assert "    'coupling.a': tj.Parameter(),\n" in code
 

@@ -56,3 +56,6 @@ class FCOptions(OptionGroup):
             simulation_length=allowed.optional(allowed.number(above=0.0)),
             missing=MISSING,
         )
+        for name in ("monitor", "skip_t"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, int(getattr(self, name)))

@@ -153,15 +153,7 @@ def _result(problem, fitted, initial, history, resolved, linear_stage=None):
         linear_stage=linear_stage,
         settings=settings.with_resolved(_resolved(problem) | resolved),
         data=problem.data,
-        options=_flat_options(problem.request),
     )
-
-
-def _flat_options(request):
-    settings = settings_of(request, fit.__kwdefaults__)
-    names = {"resample": "fresh", "source": "noise", "n_realisations": "n_noise"}
-    flat = {name.rpartition(".")[2]: code for name, code, _ in settings.items()}
-    return {names.get(name, name): code for name, code in flat.items()}
 
 
 def _resolved(problem):

@@ -162,14 +162,6 @@ def refuse_unknown(keywords):
     raise TypeError(f"fit: {' '.join(problems)}")
 
 
-def _entries(group):
-    """(name, value, whether it is the default) of each option of a group."""
-    for each in dataclasses.fields(group):
-        value = getattr(group, each.name)
-        is_plain = value is None or isinstance(value, (bool, int, float, str))
-        yield each.name, value, is_plain and value == each.default
-
-
 @dataclass(frozen=True)
 class FitSettings:
     """Options of a fit that was done, as text: they can be printed and pickled, whatever they were.
@@ -207,7 +199,7 @@ class FitSettings:
         codes, changed = {}, set()
         for argument, value in arguments.items():
             if argument in GROUPS:
-                for name, option, is_default in _entries(value):
+                for name, option, is_default in value.entries():
                     codes[f"{argument}.{name}"] = options_as_code({name: option})[name]
                     changed |= set() if is_default else {f"{argument}.{name}"}
             else:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..evaluation.scores import format_length, format_mean_std, format_runs
 from ..loss import fc_corr
-from .summary import FitSummary, Stage
+from .summary import FitSummary
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,8 @@ def headline(summary: FitSummary) -> Headline:
     -------
     Headline
     """
-    evaluation = summary.evaluation
-    stage, history = list(summary.stages.items())[-1]
-    is_linear = stage == Stage.LINEAR
-    rows = [
-        *_fresh_noise_rows(evaluation),
-        *_fit_rows(history, is_linear, summary.is_noisy),
-        *_figure_rows(summary),
-    ]
+    evaluation, history = summary.evaluation, list(summary.stages.values())[-1]
+    rows = [*_fresh_noise_rows(evaluation), *_fit_rows(history, summary.is_noisy), *_figure_rows(summary)]
     if evaluation is not None and np.isfinite(evaluation.r).any():
         name, value, meaning = rows[0]
         return Headline(f"r = {value}", f"on {name}: {meaning}.", rows)
@@ -58,7 +52,7 @@ def headline(summary: FitSummary) -> Headline:
         return Headline(f"r = {value}", "The simulator has no noise: every run gives this value.", rows)
     reason = "not evaluated on fresh noise" if evaluation is None else "no run on fresh noise has FC"
     meaning = f"{meaning[:1].upper()}{meaning[1:]}; {reason}."
-    if is_linear:
+    if history.is_linear:
         meaning = f"{meaning} The fit's own check: {history.stop_reason}."
         return Headline(f"r = {value} without noise only", meaning, rows)
     return Headline(f"r = {value} on training noise only", meaning, rows)
@@ -90,11 +84,11 @@ def _fresh_noise_rows(evaluation):
             yield name, format_mean_std(values), meaning
 
 
-def _fit_rows(history, is_linear, is_noisy):
+def _fit_rows(history, is_noisy):
     """Rows of the r that a fit recorded at its best step."""
     validation = history.validation
     if "r" in history.aux and history.loss.size:
-        if is_linear:
+        if history.is_linear:
             meaning = "by the linear response, without noise"
         elif not is_noisy:
             meaning = "of the best step"

@@ -20,7 +20,6 @@ from ..persistence import serialisable
 from ..persistence.versions import package_versions
 from .parameter_table import format_constraint, units_and_domains
 from .reproduction import fit_call, tvb_values
-from .settings import is_linear, settings_of
 
 # Title of the command that repeats a fit from the command line.
 COMMAND = "The same command"
@@ -29,7 +28,7 @@ VALUES = "The fitted values, in TVB alone"
 # Maximum length of the run of a certificate [ms]: TVB is slow.
 _MAX_CERTIFIED = 10_000.0
 # Options that a table does not show, since they do not change the fit.
-_HIDDEN_SETTINGS = ("run.progress", "run.resume", "progress", "resume")
+_HIDDEN_SETTINGS = ("run.progress", "run.resume")
 
 
 class Stage(StrEnum):
@@ -150,7 +149,7 @@ def summarise(
     initial = results[0].initial
     matrices, missing = _fc_matrices(result, stages, simulate_fc)
     right = hemispheres(sim.connectivity)
-    repeat = {COMMAND: command} if command else {"The fit": fit_call(settings_of(result).call(), initial, sim)}
+    repeat = {COMMAND: command} if command else {"The fit": fit_call(result.settings.call(), initial, sim)}
     return FitSummary(
         description=result.simulate.description,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -167,7 +166,7 @@ def summarise(
         details={
             "The run": _run_details(result),
             "Data": result.data,
-            "The fit": _setting_details(settings_of(result)),
+            "The fit": _setting_details(result.settings),
             "Versions": versions(),
         },
         code=repeat | {VALUES: tvb_values(result.best, sim)},
@@ -198,7 +197,7 @@ def certify_fit(result) -> Certificate:
 
 
 def _stage(result):
-    return Stage.LINEAR if is_linear(result) else Stage.SIMULATION
+    return Stage.LINEAR if result.is_linear else Stage.SIMULATION
 
 
 def _fc_matrices(result, stages, simulate_fc):
