@@ -14,6 +14,7 @@ from tvb_jaxfit.certificate import comparison, negative_controls, result, stepwi
 from tvb_jaxfit.translate import prepare as prepare_module
 from tvb_jaxfit.translate.components import integrator as translate_integrator
 from tvb_jaxfit.translate.divergence import DivergenceWatch
+from tvb_jaxfit.translate.tvb_run import run_tvb
 
 REMOVED, TRANSPOSED, SHIFTED, DELAYS = (
     "coupling removed",
@@ -159,7 +160,7 @@ def test_each_mistake_made_in_tvb_gives_what_the_translation_with_that_mistake_g
     made = dict(negative_controls.negative_controls(simulate, state))
     assert list(made) == [REMOVED, TRANSPOSED, SHIFTED, DELAYS, STIMULUS, KERNEL]
     for name, control in made.items():
-        of_tvb = comparison.tvb_signals(negative_controls.with_mistake(float64_tvb, control), simulate.n_steps, 60.0)
+        of_tvb = run_tvb(negative_controls.with_mistake(float64_tvb, control), simulate.n_steps, 60.0)
         ours, right = comparison.translated_signals(*control.mistaken), comparison.translated_signals(simulate, state)
         assert comparison.largest_relative(comparison.compare_monitors(simulate, ours, of_tvb)) < 1e-12, name
         assert comparison.largest_relative(comparison.compare_monitors(simulate, right, of_tvb)) > 1e-9, name

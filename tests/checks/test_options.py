@@ -1,4 +1,4 @@
-"""Whatever is public refuses an argument of a wrong kind: by name, with what was found and what to give."""
+"""Every public function refuses an argument of a wrong kind, with its name, what was found and what to give."""
 
 import copy
 import inspect
@@ -17,7 +17,7 @@ from tvb_jaxfit.evaluation import baselines
 
 
 class Odd:
-    """What is of no kind that is asked for."""
+    """Object of no kind that any option accepts."""
 
     def __repr__(self):
         return "Odd()"
@@ -52,7 +52,7 @@ def _loss(state):
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """A folder of its own: a path may be any text, and files are written there."""
+    """Run in a temporary folder: any text is a path, and files may be written there."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -63,7 +63,7 @@ def shared():
 
 @pytest.fixture
 def made(build_small, shared):
-    """A simulator, its state, a space, and so on, by the names that the table uses."""
+    """Simulator, its state, a space and others, by their names in the table."""
     if not shared:
         sim = build_small(steps=20, monitors=[monitors.TemporalAverage(period=8.0)])
         _, state = tj.prepare(sim)
@@ -81,8 +81,8 @@ def _run(state, max_steps=1, resume=False):
 
 NUMBERS, WHOLE, FLAG = {"whole", "zero", "half", "negative"}, {"whole", "zero"}, {"true"}
 BOUND = {"whole", "zero", "half", "negative", "infinite", "true"}
-# By function: its arguments as they may be, and which of the wrong kinds are none for an argument. Where one is a
-# string, it is a name of `made`, with an @ in front.
+# By function: valid arguments, and the kinds of `WRONG` that an argument accepts. A string that begins with @ is a name
+# of `made`.
 TABLE = {
     "prepare": (dict(sim="@sim", simulation_length=None, noise="tvb"), dict(simulation_length=NUMBERS | {"None"})),
     "prepare_linear": (dict(sim="@sim"), {}),
@@ -187,9 +187,9 @@ TABLE = {
     ),
     "run": (dict(state="@small", max_steps=1, resume=False), dict(max_steps=WHOLE, resume=FLAG)),
 }
-# Arguments that are tested elsewhere, beside what they need: targets, sessions and groups.
+# Arguments with tests of their own elsewhere: targets, sessions and groups.
 ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "region_groups")} | {("fit", "unknown")}
-# What is made by others, or tested where it is at home.
+# Classes that users do not construct, and names with tests of their own.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
 OTHERS = {
     "State",
@@ -229,7 +229,7 @@ def test_an_argument_of_a_wrong_kind_is_refused_by_name(made, name, argument):
             _function(name)(**(good | {argument: WRONG[kind]}))
         told = str(caught.value)
         assert is_refusal(caught.value), f"{kind}: {caught.value!r}"
-        # Bounds, and what stands for a simulator, are told by what they are.
+        # Some messages name bounds, simulators and others by their meaning, not by the argument.
         known = {
             "sim": "Simulator",
             "simulator_or_fit": "Simulator",

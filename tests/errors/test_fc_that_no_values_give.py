@@ -1,4 +1,4 @@
-"""FC that no values could give is refused before anything is compiled, with the numbers and the line to add."""
+"""A simulator that yields no FC for any values is refused before compilation, with the numbers and the remedy."""
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ TWO = "= (2, 6, 1); FC is of one variable, and these are 0: x, 1: y. Choose one 
 NOTHING = (
     "it records nothing, so that there is no FC; choose another with FCOptions(monitor=...), or add monitors.Bold("
 )
-# Parts of the simulator, its length in steps, options, and what is said.
+# Parts of the simulator, its length in steps, options, and the message.
 CASES = {
     "two variables of Bold": (
         _hopf(monitors=[monitors.Bold(period=100.0, hrf_length=500.0)]),

@@ -1,4 +1,4 @@
-"""A state whose arrays have other shapes than the simulator's, or are no real numbers, is refused by its path."""
+"""Arrays of a state with other shapes than the simulator's, or without real numbers, are refused by their path."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def prepared(built):
     return tj.prepare(built())
 
 
-# Of a run's start, and of what has one value for each region alone: no other shape says the same.
+# Initial values of a run, and values that are always regional: they have one valid shape.
 EXACT = [
     "connectivity.weights",
     "initial_conditions",
@@ -58,7 +58,7 @@ REGIONAL = ["model.w", "model.tau_s", "coupling.a", "integrator.noise.nsig"]
 
 
 def otherwise_shaped(value):
-    """Arrays of the same numbers in other shapes, each of which would broadcast, or nearly."""
+    """The same numbers in other shapes, each of which would broadcast, or nearly."""
     value = np.asarray(value)
     for axis in range(value.ndim):
         if value.shape[axis] != 1:

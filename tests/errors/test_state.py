@@ -1,4 +1,4 @@
-"""Slips in the state are errors that say what there is."""
+"""Misspelt names in a state are errors that list the existing ones."""
 
 import jax
 import jax.numpy as jnp

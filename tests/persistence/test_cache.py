@@ -1,4 +1,4 @@
-"""What was computed comes back as it went, and never for something else."""
+"""Results come back unchanged, and never for another call."""
 
 import errno
 import importlib.util
@@ -22,18 +22,18 @@ from tvb_jaxfit.persistence.fingerprint.objects import NotHashable
 
 
 class Counter(tj.SavingCallback):
-    """Counts calls. What a callback has kept is no part of what it is, so that a count changes no key."""
+    """Counter of calls. What a callback has recorded is no content, so that a count changes no key."""
 
     def __init__(self):
         super().__init__("calls")
 
     def __call__(self):
-        self.kept.step.append(len(self.kept))
-        self.kept.save.append(None)
+        self.saved_values.step.append(len(self.saved_values))
+        self.saved_values.save.append(None)
 
     @property
     def n(self):
-        return len(self.kept)
+        return len(self.saved_values)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def kept(tmp_path, monkeypatch):
 
 @pytest.fixture
 def counted():
-    """(cached function that returns a value, whatever its arguments, and counter of its computations)."""
+    """Function: (cached function that returns a value for any arguments, counter of its computations)."""
 
     def make(value=1.0, name="it", **options):
         count = Counter()
@@ -176,7 +176,7 @@ RESULTS = {
 
 
 def _assert_equal(one, other, held=()):
-    """The same types and values, to the last bit and the last attribute."""
+    """Assert that types, values and attributes are equal, to the last bit."""
     assert type(one) is type(other)
     if isinstance(one, (np.ndarray, np.generic, jax.Array)):
         assert one.dtype == other.dtype and one.shape == other.shape
@@ -365,7 +365,7 @@ def slow():
 
 slow.path()
 open(f"{sys.argv[1]}.{os.getpid()}", "w").close()
-# Both begin together.
+# Both processes begin at the same time.
 while sum(name.startswith("kept.") for name in os.listdir(os.path.dirname(sys.argv[1]))) < 2:
     time.sleep(0.01)
 print(slow())
@@ -438,7 +438,7 @@ print("end", float(loss(fitted_state_het)), route)
 
 @pytest.mark.slow
 def test_a_session_that_is_repeated_computes_nothing_and_ends_the_same(kept):
-    """Callbacks that a former fit has filled, and states that were read, are what they were for the next key."""
+    """Callbacks with records of an earlier fit, and states that were read from files, do not change the next key."""
     command = [sys.executable, "-c", WORKFLOW, str(kept), str(Path(__file__).parents[1])]
     lines = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A cached function whose world has changed is computed anew, or a warning says what was not looked at."""
+"""A cached function is computed anew if a dependency has changed, or a warning names what is not tracked."""
 
 import abc
 import base64
@@ -227,7 +227,7 @@ CHANGES = {
 
 @pytest.fixture
 def world(monkeypatch):
-    """The world as it was before, afterwards."""
+    """Restore the environment, the arguments and the random streams of the process."""
     monkeypatch.setenv("OF_A_TEST", "1")
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     monkeypatch.delenv("B_TEST", raising=False)
@@ -420,7 +420,7 @@ def test_a_clock_in_a_helper_is_said_once_and_what_was_computed_comes_back():
     @cache("it")
     def function():
         count(0, None, time_of(), {})
-        return len(count.kept)
+        return len(count.saved_values)
 
     with pytest.warns(UserWarning, match="cannot be tracked: time.time. The first result is returned") as caught:
         assert function() == function() == 1
@@ -476,7 +476,7 @@ def test_a_result_that_cannot_be_stored_is_returned_and_not_lost(result):
 
     with pytest.warns(UserWarning, match="the result of 'it' was not stored"):
         assert type(function()) is type(result())
-    assert len(count.kept) == 1
+    assert len(count.saved_values) == 1
 
 
 def _endless():

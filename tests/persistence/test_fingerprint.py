@@ -1,4 +1,4 @@
-"""What would compute something else has another digest; what computes the same has the same, in every process."""
+"""Equal digests for what computes the same, in every process; different ones for what may compute something else."""
 
 import collections
 import functools
@@ -238,7 +238,7 @@ def test_what_holds_itself_has_a_digest():
 
 
 class _Scaled:
-    """A decorator that holds more than what it wraps."""
+    """Decorator with an attribute beside the function that it wraps."""
 
     def __init__(self, function, scale):
         functools.update_wrapper(self, function)
@@ -354,7 +354,7 @@ def test_the_environment_holds_the_precision():
 
 @pytest.fixture
 def changed(build_small):
-    """Function: digest of the simulate (and of the simulator) that some parts make."""
+    """Function: digests of a simulator made of some parts, and of its simulate."""
     recorder = {"monitors": [monitors.TemporalAverage(period=8.0)]}
 
     def made(**parts):

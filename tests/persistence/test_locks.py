@@ -1,4 +1,4 @@
-"""Of all threads and processes that want a lock one has it, and none keeps it that does not work on its file."""
+"""One thread or process holds a lock at a time, and a lock ends with the work on its file."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def _forking(path, while_held="pass"):
 
 @pytest.fixture
 def forked(tmp_path):
-    """Function: (process that has forked another while it had the lock, pid of that one)."""
+    """Function: (process that has forked another while it held the lock, pid of the other one)."""
     ended = []
 
     def make(*arguments):

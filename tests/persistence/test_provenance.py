@@ -1,4 +1,4 @@
-"""A report names the files that FC and connectome came from, by their SHA-256; of arrays, that of their values."""
+"""Provenance names the files of FC and connectome with their SHA-256, and the SHA-256 of the values of arrays."""
 
 import hashlib
 
@@ -14,12 +14,12 @@ from tvb_jaxfit.persistence.provenance import data_provenance, describe, digest
 
 
 def sha256(path):
-    """Of a file, as sha256sum gives it."""
+    """SHA-256 of a file, as sha256sum prints it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def connectivity_of(n_node):
-    """One that came from no file."""
+    """Connectivity that was not read from a file."""
     weights, lengths = np.random.default_rng(n_node).uniform(size=(2, n_node, n_node))
     return Connectivity(weights=weights, tract_lengths=lengths)
 
@@ -44,7 +44,7 @@ def test_a_file_that_was_read_is_named_with_its_hash(tmp_path, name):
     told = data_provenance(load_fc(str(tmp_path / name)), connectivity_of(3))
     assert told["empirical FC"].startswith(f"{tmp_path / name}, SHA-256 of the file {sha256(tmp_path / name)}; 3 x 3")
     assert "file" not in told["weights"] and "file" not in told["tract lengths"]
-    # Other values came from nowhere.
+    # Other values have no source.
     assert "file" not in describe(np.asarray(load_array(str(tmp_path / name), "fc")) + 1e-9)
 
 

@@ -1,4 +1,4 @@
-"""What is to be fitted is shown with its values, and with TVB's units and domains where they are known."""
+"""Parameters are shown with their values, and with TVB's units and domains where these are known."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""One number is of shape () in a state, and behaves as a number; TVB's own shape is there again after write_back."""
+"""A single value has the shape () in a state and behaves as a number; write_back restores TVB's own shape."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def sim(weights_6):
-    """A simulator of single values in every component."""
+    """Simulator with single values in every component."""
     return simulator(
         weights_6,
         model={"w": np.array([0.3])},

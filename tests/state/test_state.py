@@ -1,4 +1,4 @@
-"""The state is a tree whose paths are the simulator's own, and nothing gets into it, or out of it, by accident."""
+"""The state is a tree with the simulator's own paths; nothing is added to it or lost from it by accident."""
 
 import copy
 

@@ -12,8 +12,9 @@ from ..translate.assemble import assemble
 from ..translate.clone import clone, configured_clone
 from ..translate.divergence import Divergence, DivergenceWatch
 from ..translate.prepare import translate_simulator
+from ..translate.tvb_run import run_tvb
 from .amplification import ROUNDING, SINGLE, growth_rate, mark_float32, mark_float64, perturb_history
-from .comparison import compare_monitors, translated_signals, tvb_signals
+from .comparison import compare_monitors, translated_signals
 from .negative_controls import control_differences
 from .result import Certificate
 from .stepwise import StepByStep
@@ -147,7 +148,7 @@ def _run(sim, simulation_length):
     before, steps = clone(float64), StepByStep(simulate, state)
     steps.watch(float64)
     watches = {"history in float64": DivergenceWatch(float64), "history in float32": DivergenceWatch(float32)}
-    of_float64, of_float32 = (tvb_signals(copy, simulate.n_steps, length) for copy in (float64, float32))
+    of_float64, of_float32 = (run_tvb(copy, simulate.n_steps, length) for copy in (float64, float32))
     steps.finish()
     divergences = {history: watch.divergence for history, watch in watches.items()}
     return _Runs(simulate, state, before, ours, of_float64, of_float32, steps, divergences)

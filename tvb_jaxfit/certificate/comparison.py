@@ -2,27 +2,12 @@
 
 import numpy as np
 
-from ..translate.random_stream import GlobalStreamGuard
 from .result import Comparison
 
 
 def translated_signals(simulate, state) -> list:
     """(time, data) of each monitor of a translated run."""
     return [(time, np.asarray(data)) for time, data in simulate(state)]
-
-
-def tvb_signals(sim, n_steps: int, length: float) -> list:
-    """(time, data) of each monitor of TVB's own run.
-
-    The number of steps is given, since sim.run() would round ``length`` / dt by rules of its own.
-    """
-    sim.simulation_length = length
-    samples = [[] for _ in sim.monitors]
-    for output in GlobalStreamGuard(sim).iterate(sim(n_steps=n_steps)):
-        for of_monitor, sample in zip(samples, output, strict=True):
-            if sample is not None:
-                of_monitor.append(sample)
-    return [(np.array([t for t, _ in of_monitor]), np.array([x for _, x in of_monitor])) for of_monitor in samples]
 
 
 def compare_monitors(simulate, ours: list, theirs: list) -> tuple[Comparison, ...]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..dynamics.bold import Bold
 from ..translate.clone import clone, history_with_buffer, history_with_weights
-from .comparison import compare_monitors, largest_relative, n_equal_samples, translated_signals, tvb_signals
+from ..translate.tvb_run import run_tvb
+from .comparison import compare_monitors, largest_relative, n_equal_samples, translated_signals
 
 # Relative change of TVB's own run that counts as rounding.
 _NO_CHANGE = 1e-12
@@ -100,7 +101,7 @@ def control_differences(simulate, state, ours: list, theirs: list, sim, toleranc
             continue
         differences[name] = difference(translated_signals(*control.mistaken))
         if differences[name] <= tolerance:
-            mistaken_tvb = tvb_signals(with_mistake(sim, control), simulate.n_steps, length)
+            mistaken_tvb = run_tvb(with_mistake(sim, control), simulate.n_steps, length)
             if difference(mistaken_tvb) <= _NO_CHANGE:
                 differences[name] = f"{control.no_effect}; TVB's own run does not change either"
     return differences
