@@ -72,7 +72,7 @@ if not options.float32:
 # --------
 # The target is the empirical FC. First the coupling strength and one recurrence w for all regions; then, from there, a
 # w for each region. Each fit starts from what the simulator holds, so the first is written back before the second. All
-# steps see the same noise (``fresh=False``), TVB's own draws: so TVB can be asked whether it gives the same BOLD.
+# steps see the same noise (``resample=False``), TVB's own draws: so TVB can be asked whether it gives the same BOLD.
 
 # %%
 fc_target = tj.load_functional_connectivity("dk_average")
@@ -84,8 +84,8 @@ global_fit = tj.fit(
     {"coupling.a": tj.Parameter(), "model.w": tj.Parameter()},
     optimizer=optax.adam(0.01),
     max_steps=options.steps,
-    skip_t=skip_t,
-    fresh=False,
+    fc=tj.FCOptions(skip_t=skip_t),
+    noise=tj.NoiseOptions(resample=False),
 )
 print(global_fit)
 print(global_fit.write_back(sim))
@@ -96,8 +96,8 @@ regional_fit = tj.fit(
     {"model.w": tj.Parameter(regional=True)},
     optimizer=optax.adam(0.005),
     max_steps=options.steps,
-    skip_t=skip_t,
-    fresh=False,
+    fc=tj.FCOptions(skip_t=skip_t),
+    noise=tj.NoiseOptions(resample=False),
 )
 print(regional_fit)
 print(regional_fit.write_back(sim))

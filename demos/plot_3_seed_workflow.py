@@ -262,16 +262,15 @@ keep("8_regional_values", "values figure")
 def judged(sim, fit, fc):
     """Line of the table: r on the training noise, and on fresh noise in windows of 100 s and over the whole run."""
     length, n_seeds = 1000.0 * (60 if options.quick else 1220), 1 if options.quick else 4
-    found = tj.evaluate(
-        sim, fc_target, state=fit, n_seeds=n_seeds, simulation_length=length, skip_t=20, window=length / 12.2
-    )
+    of_length = tj.FCOptions(simulation_length=length, skip_t=20)
+    found = tj.evaluate(sim, fc_target, state=fit, n_seeds=n_seeds, fc=of_length, window=length / 12.2)
     whole = np.mean([r(one) for one in found.fc["JAX"]])
     return f"{r(fc):8.3f}{found.mean('window_r'):8.3f}{whole:8.3f}{found.mean('r'):8.3f}"
 
 
 table = {name: judged(sim, fit, fcs[name]) for name, fit in fits.items()}
 print(tj.write_back(history_both.best, sim))
-print(tj.evaluate(sim, fc_target, n_seeds=1, n_tvb=1, skip_t=20))
+print(tj.evaluate(sim, fc_target, fc=tj.FCOptions(skip_t=20), n_seeds=1, n_tvb=1))
 took["evaluation"], began = time.perf_counter() - began, time.perf_counter()
 
 # %% [markdown]
@@ -285,12 +284,16 @@ took["evaluation"], began = time.perf_counter() - began, time.perf_counter()
 # %%
 tj.write_back(history.best, sim)
 regional_w = {"model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0, regional=True)}
-on_training_noise = {"optimizer": optax.adam(0.01), "fresh": False, "skip_t": 20}
+on_training_noise = {
+    "optimizer": optax.adam(0.01),
+    "noise": tj.NoiseOptions(resample=False),
+    "fc": tj.FCOptions(skip_t=20),
+}
 
 free = {path: tj.PositiveParameter() for path in ("coupling.a", "model.w", "integrator.noise.nsig")}
 exercises = {"global, and nsig": tj.fit(sim, fc_target, free, max_steps=steps(30), **on_training_noise)}
-of_longer = {"simulation_length": 2500.0 * seconds, "max_steps": steps(20)}
-exercises["2.5 times as long"] = tj.fit(sim, fc_target, regional_w, **of_longer, **on_training_noise)
+of_longer = {"fc": tj.FCOptions(skip_t=20, simulation_length=2500.0 * seconds), "max_steps": steps(20)}
+exercises["2.5 times as long"] = tj.fit(sim, fc_target, regional_w, **(on_training_noise | of_longer))
 with jax.enable_x64(False):
     single = tj.fit(sim, fc_target, regional_w, max_steps=steps(20), **on_training_noise)
 for result in (*exercises.values(), single):
@@ -373,7 +376,7 @@ free = {
     "model.I_o": tj.BoundedParameter(lower_bound=0.2, upper_bound=0.4, regional=True),
     "coupling.a": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0),
 }
-lasting = tj.fit(sim, fc_target, free, method="linear", max_evaluations=steps(300))
+lasting = tj.fit(sim, fc_target, free, method="linear", linear=tj.LinearOptions(max_evaluations=steps(300)))
 print(lasting)
 table["linear response"] = judged(sim, lasting.best, lasting.fc())
 tj.plot.fc_scatter(lasting.fc(key=jax.random.key(0)), fc_target, "linear response")

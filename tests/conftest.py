@@ -1,4 +1,4 @@
-"""What the comparisons with TVB share: simulators, TVB's own runs as the reference, and snapshots of TVB objects."""
+"""Fixtures of the comparisons with TVB: simulators, TVB's own runs as reference, and snapshots of TVB objects."""
 
 import contextlib
 import copy
@@ -23,7 +23,7 @@ NSIG = 0.00283**2 / 2
 
 @pytest.fixture(scope="session")
 def weights_76():
-    """tvb-data's directed weights, the largest 1."""
+    """Directed weights of tvb-data, scaled to a maximum of 1."""
     weights = Connectivity.from_file().weights
     weights = weights / weights.max()
     assert weights.shape == (76, 76) and np.any(weights != weights.T)
@@ -33,7 +33,7 @@ def weights_76():
 
 @pytest.fixture(scope="session")
 def weights_6():
-    """Six directed regions, some pairs unconnected."""
+    """Directed weights of six regions, some pairs unconnected."""
     weights = np.random.RandomState(0).uniform(0.1, 1.0, size=(6, 6))
     weights[weights < 0.3] = 0.0
     np.fill_diagonal(weights, 0.0)
@@ -42,7 +42,7 @@ def weights_6():
 
 
 def white_matter(weights, tract_lengths=None, speed=np.inf):
-    """Connectivity of its own for every simulator, without delays unless asked for."""
+    """New connectivity, without delays unless tract lengths and a speed are given."""
     n_node = len(weights)
     return Connectivity(
         weights=np.array(weights),
@@ -97,13 +97,13 @@ class Float64TVB:
 
 @pytest.fixture
 def float64_tvb():
-    """Class: ``float64_tvb(sim).run()`` is TVB's own run, on a copy, the history in double precision."""
+    """Class: ``float64_tvb(sim).run()`` is TVB's own run on a copy, with a history in double precision."""
     return Float64TVB
 
 
 @contextlib.contextmanager
 def histories_in_double():
-    """TVB with its history classes changed: what it configures by itself holds float64 where it holds float32."""
+    """TVB with float64 in place of float32 in its history classes, for simulators that TVB itself configures."""
     classes = (BaseHistory, DenseHistory, SparseHistory)
     arrays = [a for cls in classes for a in vars(cls).values() if isinstance(a, NDArray) and a.dtype == "f"]
     try:
@@ -123,7 +123,7 @@ def float64_histories():
 
 @pytest.fixture
 def put_in():
-    """Function (state, path, value): a state with a value in place that it would refuse, as a tree map leaves one."""
+    """Function (state, path, value): state with an unchecked value, as a tree map can leave one."""
 
     def put(state, path, value):
         def one(at, leaf):
@@ -136,15 +136,15 @@ def put_in():
 
 @pytest.fixture
 def float32_tvb():
-    """Function: a configured copy, TVB as it is; numpy's global stream is left alone."""
+    """Function: configured copy with TVB's float32 history. NumPy's global stream is left alone."""
     return configured_clone
 
 
 def assert_equal_runs(ours, theirs, tolerance=1e-13, bold_tolerance=1e-11, kinds=None):
     """Times exactly equal, data within an absolute tolerance: states lie in [0, 1], BOLD reaches about 200.
 
-    Rounding alone is 1e-15. TVB's transfer function y / (1 - exp(-y)) loses digits as y nears 0, which now and then
-    adds up to 1e-13, in millions of samples 1e-12. Returns the largest difference of each monitor.
+    Rounding alone is 1e-15. TVB's transfer function y / (1 - exp(-y)) loses digits near y = 0, which can add up to
+    1e-13, and in millions of samples to 1e-12. Returns the largest difference of each monitor.
     """
     assert len(ours) == len(theirs)
     worst = []
@@ -177,7 +177,7 @@ def difference():
 
 
 def _plain(value, seen):
-    """A TVB object as nested plain data that compares by value: every attribute, private ones included."""
+    """TVB object as nested data that compares by value: every attribute, including private ones."""
     if isinstance(value, np.ndarray):
         if value.dtype == object:
             return [_plain(item, seen) for item in value.ravel()]
@@ -195,14 +195,14 @@ def _plain(value, seen):
             return ("seen", seen[id(value)])
         seen[id(value)] = len(seen)
         for name in getattr(type(value), "declarative_attrs", ()):
-            # Reading a trait puts its default on the instance: done here, so that it is no difference.
+            # Reading a trait puts its default on the instance. Read here, so that it makes no difference later.
             try:
                 getattr(value, name)
             except Exception:  # required and not given
                 continue
         content = {name: _plain(item, seen) for name, item in vars(value).items()}
         if isinstance(value, BaseHistory):
-            # TVB keeps these in its descriptors, not on the instance.
+            # TVB stores these in its descriptors, not on the instance.
             for cls in (BaseHistory, DenseHistory, SparseHistory):
                 for name in vars(cls):
                     if hasattr(vars(cls)[name], "instance_state"):
@@ -215,7 +215,7 @@ def _plain(value, seen):
 
 
 def take_snapshot(sim):
-    """Everything that a simulator holds, and numpy's global random stream, as data that compares by value."""
+    """All contents of a simulator, and NumPy's global random stream, as data that compares by value."""
     return {"sim": _plain(sim, {}), "numpy.random": _plain(list(np.random.get_state()), {})}
 
 
@@ -233,5 +233,5 @@ def connectivity_of():
 
 @pytest.fixture
 def copy_of():
-    """Function: a full copy of a simulator as it would start; within `float64_histories` in double precision."""
+    """Function: full copy of a simulator before its run; within `float64_histories` in double precision."""
     return configured_clone

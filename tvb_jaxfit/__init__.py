@@ -11,7 +11,7 @@ _HOMES = {
     "prepare_linear": "translate.prepare_linear",
     "LinearResponse": "linear_response.response",
     "certify": "certificate.certify",
-    "Certificate": "certificate.certify",
+    "Certificate": "certificate.result",
     "compute_fc": "observation",
     "fc_corr": "loss",
     "rmse": "loss",
@@ -31,16 +31,20 @@ _HOMES = {
     "StopOnLoss": "fitting.callbacks",
     "StopOnPlateau": "fitting.callbacks",
     "fit": "fitting.fit",
-    "FitResult": "fitting.fit",
+    "FitResult": "fitting.result",
+    "FCOptions": "evaluation.options",
+    "NoiseOptions": "fitting.options",
+    "LinearOptions": "fitting.options",
+    "RunOptions": "fitting.options",
     "evaluate": "evaluation.evaluate",
     "Evaluation": "evaluation.scores",
-    "resample": "evaluation.evaluate",
+    "resample": "dynamics.noise",
     "cache": "persistence.cache",
     "set_cache_path": "persistence.cache",
-    "GridAxis": "exploration.space",
-    "UniformAxis": "exploration.space",
-    "LatinHypercubeAxis": "exploration.space",
-    "DataAxis": "exploration.space",
+    "GridAxis": "exploration.axes",
+    "UniformAxis": "exploration.axes",
+    "LatinHypercubeAxis": "exploration.axes",
+    "DataAxis": "exploration.axes",
     "Space": "exploration.space",
     "ParallelExecution": "exploration.execution",
     "SequentialExecution": "exploration.execution",
@@ -63,7 +67,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name):
-    # Found when first asked for: JAX and TVB take seconds to import.
+    # Names are imported when they are first used: importing JAX and TVB takes seconds.
     if name == "plot":
         return importlib.import_module(f"{__name__}.plot")
     if name not in _HOMES:

@@ -1,9 +1,10 @@
-"""The translation as one of TVB's simulator backends."""
+"""JaxBackend: the translation as one of TVB's simulator backends."""
 
 import math
 
 import numpy as np
 from tvb.simulator.backend.base import BaseBackend
+from tvb.simulator.simulator import Simulator
 
 from .checks import options as allowed
 from .checks.options import check
@@ -12,7 +13,7 @@ from .translate.prepare import translate_simulator
 
 
 class JaxBackend(BaseBackend):
-    """Runs a simulator as TVB's own backends do, with TVB's numbers.
+    """Run simulators as TVB's own backends do, with TVB's numbers.
 
     Examples
     --------
@@ -30,49 +31,51 @@ class JaxBackend(BaseBackend):
     (5, 1, 2, 1)
     """
 
-    def check_compatibility(self, sim):
-        """Nothing, where the simulator can be translated.
+    def check_compatibility(self, sim: Simulator) -> None:
+        """Check that a simulator can be translated.
 
         Raises
         ------
         UnsupportedComponent
-            With all reasons why not.
+            With all reasons, if it cannot.
         """
         translate_simulator(sim)
 
-    def run_sim(self, sim, nstep=None, simulation_length=None):
-        """Run from where a simulator stands.
+    def run_sim(
+        self, sim: Simulator, nstep: int | None = None, simulation_length: float | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Run from the position of a simulator.
 
         Parameters
         ----------
         sim : tvb.simulator.simulator.Simulator
-            Configured or not. Not modified: it does not go on, as it does not in TVB's other backends.
+            Configured or not. Not modified: as in TVB's other backends, it does not go on.
         nstep : int, optional
             Integration steps.
         simulation_length : float, optional
-            [ms], where ``nstep`` is not given; the simulator's own by default.
+            [ms], if ``nstep`` is not given; the simulator's own by default.
 
         Returns
         -------
         list of (ndarray, ndarray)
-            (time, data) of each monitor, as ``sim.run()``.
+            (time, data) of each monitor, as of ``sim.run()``.
 
         Raises
         ------
         UnsupportedComponent
             As `prepare`.
         ValueError
-            Where ``nstep`` is no positive integer.
+            If ``nstep`` is no positive integer.
         """
         check(
             "run_sim",
             nstep=(nstep, allowed.optional(allowed.integer(1))),
             simulation_length=(simulation_length, allowed.optional(allowed.number(above=0.0))),
         )
-        parts = translate_simulator(sim)
-        dt = parts.reference.integrator.dt
+        translated = translate_simulator(sim)
+        reference = translated.reference
         if nstep is None:
-            length = parts.reference.simulation_length if simulation_length is None else simulation_length
-            nstep = math.ceil(length / dt)
-        simulate, state = assemble(parts, simulation_length, n_steps=int(nstep))
+            length = reference.simulation_length if simulation_length is None else simulation_length
+            nstep = math.ceil(length / reference.integrator.dt)
+        simulate, state = assemble(translated, simulation_length, n_steps=int(nstep))
         return [(time, np.asarray(data)) for time, data in simulate(state)]

@@ -1,8 +1,11 @@
-"""Parameters that are kept to something beside bounds: positive, of one scale, free in part."""
+"""Parameters with other constraints than bounds: positive values, values in units of a scale, arrays fitted in part."""
+
+from typing import Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .checks.arrays import real_array
 from .parameters import BoundedParameter, Parameter
@@ -12,7 +15,7 @@ from .persistence import serialisable
 @serialisable
 @jax.tree_util.register_pytree_with_keys_class
 class PositiveParameter(Parameter):
-    """A value to be fitted that stays positive and moves by factors: for time constants, gains, noise.
+    """A value to fit that stays positive and changes by factors: for time constants, gains, noise.
 
     Parameters
     ----------
@@ -24,12 +27,12 @@ class PositiveParameter(Parameter):
     Raises
     ------
     ValueError
-        Where a start value is not above 0.
+        A start value is not above 0.
 
     Notes
     -----
-    The optimiser moves log(x): a learning rate of 0.01 is 1 % a step, whatever the scale. A value that may come to 0 is
-    a ``BoundedParameter(lower_bound=0)``, whose steps, but for the last ones, are of the value itself.
+    The optimiser changes log(x): a learning rate of 0.01 is 1 % a step, whatever the scale of the value. For a value
+    that may reach 0 use ``BoundedParameter(lower_bound=0)``; its steps are of the value itself, except close to 0.
 
     Examples
     --------
@@ -38,8 +41,8 @@ class PositiveParameter(Parameter):
     PositiveParameter(1e-06)
     """
 
-    def check(self):
-        """Raise ValueError where a value is not above 0, or not finite."""
+    def check(self) -> None:
+        """Raise ValueError if a value is not above 0, or not finite."""
         if isinstance(self.value, jax.core.Tracer):
             return
         value = np.asarray(self.value)
@@ -50,19 +53,19 @@ class PositiveParameter(Parameter):
             )
         super().check()
 
-    def to_unconstrained(self):
+    def to_unconstrained(self) -> jax.Array:
         """Logarithm of the value."""
         return jnp.log(self.value)
 
-    def from_unconstrained(self, image):
-        """Exponential of the image; never 0, even where it would round to it."""
-        return jnp.maximum(jnp.exp(image), jnp.finfo(image.dtype).tiny)
+    def from_unconstrained(self, unconstrained: jax.Array) -> jax.Array:
+        """Exponential; never 0, also where it would underflow."""
+        return jnp.maximum(jnp.exp(unconstrained), jnp.finfo(unconstrained.dtype).tiny)
 
 
 @serialisable
 @jax.tree_util.register_pytree_with_keys_class
 class ScaledParameter(Parameter):
-    """A value to be fitted that the optimiser sees in units of its own size: one learning rate suits all of them.
+    """A value to fit that the optimiser changes in units of its own size, so that one learning rate suits all values.
 
     Parameters
     ----------
@@ -71,17 +74,17 @@ class ScaledParameter(Parameter):
     regional : bool, optional
         As for `Parameter`.
     scale : float, optional
-        What counts as 1; by default the largest start value (its size, not its sign).
+        The unit; by default the largest absolute start value.
 
     Raises
     ------
     ValueError
-        Where the scale is not above 0, as of a start value of 0.
+        The scale is not above 0, such as that of a start value of 0.
 
     Notes
     -----
-    The optimiser moves x / scale. TVB-Optim's ``NormalizedParameter`` scales each entry by itself; here it is one scale
-    for all, so that an entry that starts at 0 can move, too.
+    The optimiser changes x / scale. TVB-Optim's ``NormalizedParameter`` scales each entry by itself. Here all entries
+    have one scale, so that an entry that starts at 0 can change, too.
 
     Examples
     --------
@@ -90,39 +93,40 @@ class ScaledParameter(Parameter):
     1.0
     """
 
-    def __init__(self, value=None, regional=False, scale=None):
+    def __init__(self, value: ArrayLike | Parameter | None = None, regional: bool = False, scale: float | None = None):
         super().__init__(value, regional)
-        self.scale = None if scale is None else _scale(scale)
+        self.scale = None if scale is None else _checked_scale(scale)
         if self.scale is None and self.value is not None:
-            self.scale = _scale(np.max(np.abs(self.value)))
+            self.scale = _checked_scale(np.max(np.abs(self.value)))
 
-    def with_value(self, value):
-        """Copy with another value, the scale as it is; taken from this value where there is none."""
+    def with_value(self, value: jax.Array) -> Self:
+        """Copy with another value and the same scale; without a scale, that of the new value."""
         new = super().with_value(value)
         if new.scale is None:
-            new.scale = _scale(np.max(np.abs(value)))
+            new.scale = _checked_scale(np.max(np.abs(value)))
         return new
 
-    def to_unconstrained(self):
+    def to_unconstrained(self) -> jax.Array:
         """Value in units of the scale."""
         return self.value / self.scale
 
-    def from_unconstrained(self, image):
-        """Value of an image."""
-        return image * self.scale
+    def from_unconstrained(self, unconstrained: jax.Array) -> jax.Array:
+        """Value in physical units."""
+        return unconstrained * self.scale
 
-    def static_fields(self):
+    def static_fields(self) -> tuple:
+        """Fields beside the value: regional, and the scale."""
         return (self.regional, self.scale)
 
-    def _take(self, regional, scale):
-        super()._take(regional)
+    def _set_static_fields(self, regional, scale):
+        super()._set_static_fields(regional)
         self.scale = scale
 
-    def _described(self):
-        return super()._described() + ("" if self.scale is None else f", in units of {self.scale:g}")
+    def _description(self):
+        return super()._description() + ("" if self.scale is None else f", in units of {self.scale:g}")
 
 
-def _scale(scale):
+def _checked_scale(scale):
     scale = float(real_array(scale, "ScaledParameter: scale", shape=()))
     if not (np.isfinite(scale) and scale > 0.0):
         raise ValueError(f"ScaledParameter: a scale of {scale:g}; give one above 0, e.g. scale=0.1.")
@@ -132,26 +136,26 @@ def _scale(scale):
 @serialisable
 @jax.tree_util.register_pytree_with_keys_class
 class MaskedParameter(BoundedParameter):
-    """An array of which some entries are fitted, within bounds, and the others stay as they are.
+    """An array of which some entries are fitted, within bounds, and the others stay constant.
 
     Parameters
     ----------
     value : array_like or Parameter, optional
         Start value.
     mask : array_like of bool, optional
-        True where an entry is free; by default where the start value is not 0. For weights, these are the connections
-        that there are.
+        True where an entry is free; by default where the start value is not 0. For weights, these are the existing
+        connections.
     lower_bound, upper_bound : float, optional
-        Of the free entries; either may be infinite.
+        Bounds of the free entries; either may be infinite.
 
     Raises
     ------
     ValueError
-        Where the mask has another shape than the value, or frees nothing; or as `BoundedParameter`, for free entries.
+        The mask has another shape than the value, or no free entry. For the free entries, as `BoundedParameter`.
 
     Notes
     -----
-    The optimiser moves the free entries alone, as `BoundedParameter` does.
+    The optimiser changes the free entries alone, as for `BoundedParameter`.
 
     Examples
     --------
@@ -164,82 +168,89 @@ class MaskedParameter(BoundedParameter):
     (2,)
     """
 
-    def __init__(self, value=None, mask=None, lower_bound=-np.inf, upper_bound=np.inf):
-        self._mask = None if mask is None else _packed(mask)
+    def __init__(
+        self,
+        value: ArrayLike | Parameter | None = None,
+        mask: ArrayLike | None = None,
+        lower_bound: float = -np.inf,
+        upper_bound: float = np.inf,
+    ):
+        self._packed_mask = None if mask is None else _packed(mask)
         super().__init__(None, lower_bound, upper_bound)
         value = value.value if isinstance(value, Parameter) else value
         if value is not None:
-            self._put(jnp.asarray(real_array(value, "MaskedParameter: value"), jnp.result_type(float)))
+            self._set_value(jnp.asarray(real_array(value, "MaskedParameter: value"), jnp.result_type(float)))
             self.check()
 
     @property
-    def mask(self):
-        """True where an entry is free: ndarray of bool in the shape of the value; None where nothing says it yet."""
-        if self._mask is None:
+    def mask(self) -> np.ndarray | None:
+        """True where an entry is free: ndarray of bool in the shape of the value. None without a mask and a value."""
+        if self._packed_mask is None:
             return None
-        shape, bits = self._mask
+        shape, bits = self._packed_mask
         return np.unpackbits(np.frombuffer(bits, np.uint8), count=int(np.prod(shape))).astype(bool).reshape(shape)
 
     @property
-    def shape(self):
-        """Shape of the value."""
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of the value; None without a value."""
         return None if self.value is None else self.value.shape
 
     @shape.setter
     def shape(self, shape):
         if self.value.size == 1 == int(np.prod(shape)):
-            self.value, self._mask = self.value.reshape(shape), (tuple(shape), self._mask[1])
+            self.value, self._packed_mask = self.value.reshape(shape), (tuple(shape), self._packed_mask[1])
         elif tuple(shape) != self.shape:
             raise ValueError(
                 f"MaskedParameter.shape: the mask is of shape {self.shape}, so it does not become {tuple(shape)}. "
                 "Make a new one."
             )
 
-    def with_value(self, value):
-        """Copy with another value, the mask as it is; taken from this value where there is none."""
+    def with_value(self, value: jax.Array) -> Self:
+        """Copy with another value and the same mask; without a mask, that of the new value."""
         new = super().with_value(None)
-        new._put(value)
+        new._set_value(value)
         return new
 
-    def check(self):
-        """Raise ValueError where a free entry lies outside the bounds, or a value is not finite."""
+    def check(self) -> None:
+        """Raise ValueError if a free entry lies outside the bounds, or a value is not finite."""
         BoundedParameter(self.value[self.mask], self.lower_bound, self.upper_bound)
         Parameter.check(self)
 
-    def to_unconstrained(self):
-        """Images of the free entries, shape (n_free,)."""
-        return self._image_of(self.value[self.mask])
+    def to_unconstrained(self) -> jax.Array:
+        """Unconstrained values of the free entries, shape (n_free,)."""
+        return self._to_unconstrained(self.value[self.mask])
 
-    def from_unconstrained(self, image):
-        """Value with the free entries of an image."""
+    def from_unconstrained(self, unconstrained: jax.Array) -> jax.Array:
+        """Value in physical units: the free entries from unconstrained ones, the others as they are."""
         # A single number has no axis to be indexed by.
-        where = np.nonzero(np.atleast_1d(self.mask))
-        value = jnp.atleast_1d(self.value).at[where].set(super().from_unconstrained(image))
+        free = np.nonzero(np.atleast_1d(self.mask))
+        value = jnp.atleast_1d(self.value).at[free].set(super().from_unconstrained(unconstrained))
         return jnp.reshape(value, self.shape)
 
-    def _put(self, value):
-        if self._mask is None:
-            self._mask = _packed(np.asarray(value) != 0.0)
-        if value.shape != self._mask[0]:
-            raise ValueError(
-                f"MaskedParameter: a mask of shape {self._mask[0]} for a value of {value.shape}; give equal ones."
-            )
+    def _set_value(self, value):
+        if self._packed_mask is None:
+            self._packed_mask = _packed(np.asarray(value) != 0.0)
+        shape, _ = self._packed_mask
+        if value.shape != shape:
+            raise ValueError(f"MaskedParameter: a mask of shape {shape} for a value of {value.shape}; give equal ones.")
         self.value = value
 
-    def static_fields(self):
-        return (*super().static_fields(), self._mask)
+    def static_fields(self) -> tuple:
+        """Fields beside the value: regional, the bounds, and the mask."""
+        return (*super().static_fields(), self._packed_mask)
 
-    def _take(self, regional, lower_bound, upper_bound, mask=None):
-        super()._take(regional, lower_bound, upper_bound)
-        self._mask = self._mask if mask is None and hasattr(self, "_mask") else mask
+    def _set_static_fields(self, regional, lower_bound, upper_bound, packed_mask=None):
+        super()._set_static_fields(regional, lower_bound, upper_bound)
+        has_mask = packed_mask is None and hasattr(self, "_packed_mask")
+        self._packed_mask = self._packed_mask if has_mask else packed_mask
 
-    def _described(self):
+    def _description(self):
         mask = self.mask
-        return super()._described() + ("" if mask is None else f", {mask.sum()} of {mask.size} free")
+        return super()._description() + ("" if mask is None else f", {mask.sum()} of {mask.size} free")
 
 
 def _packed(mask):
-    """Mask in a form that can be part of a tree's structure: hashable."""
+    """(shape, bits) of a mask: hashable, so that it can be part of a tree's structure."""
     if isinstance(mask, np.ma.MaskedArray) and np.ma.getmaskarray(mask).any():
         raise ValueError("MaskedParameter: the mask is itself a masked array; give plain booleans.")
     mask = np.asarray(mask)

@@ -1,34 +1,39 @@
-"""Connectivity and functional connectivity to try things on."""
+"""Data sets: structural and functional connectivity for examples and tests, and FC from files."""
 
 import importlib.resources
 import importlib.util
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .checks.options import check, either, path, string
 from .checks.suggestions import did_you_mean
-from .persistence.matrix_files import read_array
+from .persistence.matrix_files import LabelledMatrix, read_array
 from .persistence.provenance import record_source
+
+if TYPE_CHECKING:
+    from tvb.datatypes.connectivity import Connectivity
 
 __all__ = ["load_connectivity", "load_fc", "load_functional_connectivity", "load_structural_connectivity"]
 
 _DK_AVERAGE = "dk_average"
 
 
-def load_structural_connectivity(name="dk_average"):
+def load_structural_connectivity(name: str = "dk_average") -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Load a structural connectivity: weights, tract lengths and region labels.
 
     Parameters
     ----------
     name : {"dk_average"}
-        ``"dk_average"`` is the average over subjects of the 84 regions of the Desikan-Killiany parcellation, as
-        distributed with TVB-Optim. Its data files are read; TVB-Optim itself is not imported.
+        ``"dk_average"`` has the 84 regions of the Desikan-Killiany parcellation, averaged over subjects. Its files are
+        distributed with TVB-Optim, which is not imported.
 
     Returns
     -------
     weights : numpy.ndarray of shape (n_node, n_node)
-        Connection strengths, ``weights[target, source]``, as in the file: not scaled.
+        Connection strengths as in the file, not scaled: ``weights[target, source]``.
     lengths : numpy.ndarray of shape (n_node, n_node)
         Tract lengths [mm].
     region_labels : list of str
@@ -39,9 +44,9 @@ def load_structural_connectivity(name="dk_average"):
     ValueError
         There is no such data set.
     ModuleNotFoundError
-        The package that has the files, tvboptim, is not installed.
+        The package tvboptim, which contains the files, is not installed.
     FileNotFoundError
-        It is installed, but without the files.
+        The installed tvboptim does not contain them.
 
     Examples
     --------
@@ -56,12 +61,12 @@ def load_structural_connectivity(name="dk_average"):
     path = _tvboptim_file("connectivity", name)
     with np.load(path, allow_pickle=False) as data:
         weights, lengths = (np.ascontiguousarray(data[key], dtype=np.float64) for key in ("weights", "lengths"))
-        record_source(path, weights, lengths, name=f"{name} ({_within(path)})")
+        record_source(path, weights, lengths, name=f"{name} ({_path_in_package(path)})")
         return weights, lengths, data["region_labels"].tolist()
 
 
-def load_functional_connectivity(name="dk_average"):
-    """Load an empirical functional connectivity, whose regions are those of the structural one of the same name.
+def load_functional_connectivity(name: str = "dk_average") -> np.ndarray:
+    """Load an empirical functional connectivity with the regions of the structural connectivity of the same name.
 
     Parameters
     ----------
@@ -71,16 +76,16 @@ def load_functional_connectivity(name="dk_average"):
     Returns
     -------
     fc : numpy.ndarray of shape (n_node, n_node)
-        Correlations of the BOLD signals, with a diagonal of zeros.
+        Correlations of BOLD signals, with a diagonal of zeros.
 
     Raises
     ------
     ValueError
         There is no such data set.
     ModuleNotFoundError
-        The package that has the files, tvboptim, is not installed.
+        The package tvboptim, which contains the files, is not installed.
     FileNotFoundError
-        It is installed, but without the files.
+        The installed tvboptim does not contain them.
 
     Examples
     --------
@@ -94,32 +99,32 @@ def load_functional_connectivity(name="dk_average"):
     path = _tvboptim_file("functional", name)
     with np.load(path, allow_pickle=False) as data:
         fc = np.ascontiguousarray(data["fc"], dtype=np.float64)
-    record_source(path, fc, name=f"{name} ({_within(path)})")
+    record_source(path, fc, name=f"{name} ({_path_in_package(path)})")
     return fc
 
 
-def load_fc(file):
-    r"""Load an empirical functional connectivity (FC) from a file, with the names of its regions if it has them.
+def load_fc(file: str | os.PathLike) -> np.ndarray | LabelledMatrix:
+    r"""Load an empirical functional connectivity (FC) from a file, with the names of its regions if the file has them.
 
     Parameters
     ----------
     file : path-like
-        csv, tsv, txt or dat: text with commas, semicolons, tabs or spaces, with or without a line and a column of
-        names; npy; npz or mat, where ``"FILE:KEY"`` names one of several arrays (else the one called fc, or the only
-        one). Or the name of a data set of `load_functional_connectivity`.
+        A file of one of these formats: csv, tsv, txt or dat (text with commas, semicolons, tabs or spaces, with or
+        without a line and a column of names); npy; npz or mat, where ``"FILE:KEY"`` selects one of several arrays (by
+        default the one named fc, or the only one). Or the name of a data set of `load_functional_connectivity`.
 
     Returns
     -------
-    ndarray, or LabelledMatrix where the file has names, shape (n_node, n_node)
-        `fit` and `evaluate` match the names to the regions; ``numpy.asarray`` gives the values alone. Cells that are
-        empty or say NA or NaN are NaN.
+    ndarray, or LabelledMatrix if the file has names, shape (n_node, n_node)
+        `fit` and `evaluate` match the names to the regions; ``numpy.asarray`` returns the values alone. Empty cells,
+        and cells that contain NA or NaN, are NaN.
 
     Raises
     ------
     OSError
-        Where there is no such file, or it may not be read.
+        There is no such file, or it may not be read.
     ValueError
-        Where it is damaged, or holds no such array or no numbers.
+        The file is damaged, or has no such array or no numbers.
     ModuleNotFoundError
         As `load_functional_connectivity`.
 
@@ -142,19 +147,19 @@ def load_fc(file):
     return read_array(file, "fc")
 
 
-def load_connectivity(name="dk_average"):
-    """Load a TVB Connectivity, for a Simulator.
+def load_connectivity(name: str = "dk_average") -> "Connectivity":
+    """Load a Connectivity of TVB, for a Simulator.
 
     Parameters
     ----------
     name : str, default "dk_average"
-        ``"dk_average"``, see `load_structural_connectivity`, or a file of tvb-data: ``"connectivity_76.zip"``, or
-        ``"connectivity_76"`` or ``"76"`` for short.
+        ``"dk_average"`` (see `load_structural_connectivity`), or a file of tvb-data: ``"connectivity_76.zip"``, short
+        ``"connectivity_76"`` or ``"76"``.
 
     Returns
     -------
     connectivity : tvb.datatypes.connectivity.Connectivity
-        A new instance. The weights are as in the file; scale them where the model needs it:
+        A new instance. The weights are as in the file; scale them if the model requires it:
         ``connectivity.weights /= connectivity.weights.max()``.
 
     Raises
@@ -162,15 +167,15 @@ def load_connectivity(name="dk_average"):
     ValueError
         There is no such connectivity.
     ModuleNotFoundError
-        ``"dk_average"``: the package that has the files, tvboptim, is not installed.
+        ``"dk_average"``: the package tvboptim, which contains the files, is not installed.
     FileNotFoundError
-        It is installed, but without the files.
+        The installed tvboptim does not contain them.
 
     Notes
     -----
-    TVB requires the centres of the regions, but those of ``"dk_average"`` are not known: they are zeros. A simulation
-    without a surface does not use them; a plot in space would be meaningless. Areas, orientations and the cortical
-    mask are not known either and are left out.
+    TVB requires the centres of the regions. Those of ``"dk_average"`` are unknown, and set to zero: a simulation
+    without a surface does not use them, but a spatial plot would be meaningless. Areas, orientations and the cortical
+    mask are unknown, too, and not set.
 
     Examples
     --------
@@ -179,7 +184,7 @@ def load_connectivity(name="dk_average"):
     (76, 76)
     """
     check("load_connectivity", name=(name, string))
-    # TVB takes seconds to import.
+    # Importing TVB takes seconds.
     from tvb.datatypes.connectivity import Connectivity
 
     if name != _DK_AVERAGE:
@@ -199,8 +204,8 @@ def load_connectivity(name="dk_average"):
     )
 
 
-def connectivity_problem(name):
-    """What is wrong with a name for `load_connectivity`, as text; empty where there is such a connectivity.
+def connectivity_problem(name: str) -> str:
+    """Error text for a name that `load_connectivity` does not know; empty for a known one.
 
     Parameters
     ----------
@@ -213,18 +218,18 @@ def connectivity_problem(name):
 
 
 def _tvb_data_files():
-    """Return the names of the connectivity files of tvb-data."""
+    """Names of the connectivity files of tvb-data."""
     folder = importlib.resources.files("tvb_data.connectivity")
     return sorted(file.name for file in folder.iterdir() if file.name.endswith(".zip"))
 
 
 def _short(name):
-    """Return what tells one file of tvb-data from another: "76" for "connectivity_76.zip" and "connectivity_76"."""
+    """Short name of a file of tvb-data: "76" for "connectivity_76.zip" and "connectivity_76"."""
     return name.removeprefix("connectivity_").removesuffix(".zip")
 
 
-def _within(path):
-    """Path of a file from its package on."""
+def _path_in_package(path):
+    """Path of a file relative to the folder that contains its package."""
     return Path(*path.parts[path.parts.index("tvboptim") :]).as_posix() if "tvboptim" in path.parts else path.name
 
 
@@ -234,9 +239,9 @@ def _unknown(name, available):
 
 
 def _tvboptim_file(kind, name):
-    """Return the path of a data file of TVB-Optim, found without importing it.
+    """Path of a data file of TVB-Optim.
 
-    Importing it would take seconds and need all of its dependencies, for a file.
+    The package is located, not imported: that would take seconds, and require all of its dependencies.
     """
     spec = importlib.util.find_spec("tvboptim")
     if spec is None:

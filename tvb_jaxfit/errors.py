@@ -1,22 +1,23 @@
-"""Errors and warnings that carry all their reasons at once."""
+"""Errors and warnings of the package. An error carries all its reasons at once."""
 
 import sys
+from collections.abc import Sequence
 
 
 class UnsupportedComponent(ValueError):
-    """A simulator that would not be translated without loss.
+    """A simulator that cannot be translated without loss.
 
     Parameters
     ----------
     reasons : sequence of str
-        Each names the attribute, what was found, what is allowed, and the remedy.
+        Each names the attribute, the value found, the allowed values, and the remedy.
 
     Attributes
     ----------
     reasons : tuple of str
     """
 
-    def __init__(self, reasons):
+    def __init__(self, reasons: Sequence[str]):
         self.reasons = tuple(reasons)
         count = "1 reason" if len(self.reasons) == 1 else f"{len(self.reasons)} reasons"
         super().__init__(f"not translated, for {count}:\n" + "\n".join(f"  - {reason}" for reason in self.reasons))
@@ -26,40 +27,40 @@ class UnsupportedComponent(ValueError):
 
 
 class FitFailed(ValueError):
-    """A fit has no result: its loss or its gradient is not finite at the start values.
+    """A fit without a result: the loss or its gradient is not finite at the start values.
 
     Attributes
     ----------
     linear_stage : FitResult or None
-        The linear fit that it went on from.
+        Result of the preceding linear fit, if there was one.
     """
 
     linear_stage = None
 
 
 class PeriodWarning(UserWarning):
-    """A monitor's period is not a multiple of dt: TVB rounds it, and so does the translation."""
+    """A monitor's period is not a multiple of dt. TVB rounds it, and so does the translation."""
 
 
 class DomainWarning(UserWarning):
-    """A value written back lies outside the domain that TVB declares for it."""
+    """A value that is written back lies outside the domain that TVB declares for it."""
 
 
 class HistoryWarning(UserWarning):
-    """TVB starts from another sample of the initial conditions than the last: so does the translation."""
+    """TVB starts from a sample of the initial conditions other than the last. So does the translation."""
 
 
 class FrozenWarning(UserWarning):
-    """Parameters that TVB holds are constants of the translation: a run is TVB's, but they are not in the state."""
+    """Some TVB parameters are constants of the translation: runs are the same, but the state does not contain them."""
 
 
-def caller_stacklevel():
-    """Stack level, as `warnings.warn` counts it, of the code that called this package.
+def caller_stacklevel() -> int:
+    """Stack level, for `warnings.warn`, of the code outside this package that called it.
 
     Returns
     -------
     int
-        For a warning of the function that asks.
+        Level for a warning that the calling function raises.
     """
     package, level, frame = __name__.partition(".")[0], 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(f"{package}."):

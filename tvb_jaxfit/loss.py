@@ -1,11 +1,13 @@
-"""Distances and similarities of two functional connectivity (FC) matrices."""
+"""Losses: distances and correlations of two functional connectivity (FC) matrices."""
 
 import os
 import warnings
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .checks.arrays import real_array, unmasked
 from .checks.fc import is_in_range, shape_problem, values_problem
@@ -15,10 +17,12 @@ from .runtime.processes import refuse_forked
 
 __all__ = ["fc_corr", "rmse", "rmse_corr"]
 
+# Rule for the option `missing`, here and in `fit` and `evaluate`.
 MISSING = choice("refuse", "ignore")
+Missing = Literal["refuse", "ignore"]
 
 
-def rmse(fc, target, missing="refuse"):
+def rmse(fc: ArrayLike, target: ArrayLike, missing: Missing = "refuse") -> jax.Array:
     """Root-mean-square difference of two matrices.
 
     Parameters
@@ -28,30 +32,30 @@ def rmse(fc, target, missing="refuse"):
     target : array of shape (n_node, n_node)
         Empirical FC. It is converted to the dtype of `fc`.
     missing : {"refuse", "ignore"}, optional
-        Whether entries of the target without data (NaN, or masked) are refused, or have a weight of 0: they add
-        nothing to the loss and to its gradient, whatever `fc` is there.
+        Entries of the target without data (NaN, or masked) are refused, or have a weight of 0: they add nothing to the
+        loss and to its gradient, whatever the value of `fc`.
 
     Returns
     -------
     rmse : jax.Array of shape ()
-        The difference, over all entries with data, the diagonal included. NaN where `fc` has a NaN.
+        Over all entries with data, including the diagonal. NaN if `fc` has a NaN.
 
     Raises
     ------
     TypeError
         `fc` is not of a floating dtype, or `target` is complex.
     ValueError
-        The matrices are not square, or differ in shape; `target` is not finite, is masked, or has no data at all.
+        The matrices are not square, or differ in shape; `target` is not finite, is masked, or has no entry with data.
 
     Warns
     -----
     UserWarning
-        Where `target` has values that are no correlations, such as percents. Its values cannot be seen where it is an
-        argument of a function under `jax.jit`.
+        `target` has values that are no correlations, such as percents. It is not checked if it is an argument of a
+        function under `jax.jit`, where its values are not known.
 
     Notes
     -----
-    ``sqrt(mean((fc - target)**2))``. Its derivative at ``fc == target`` is 0/0; here it is 0, that of the minimum.
+    ``sqrt(mean((fc - target)**2))``. Its derivative at ``fc == target`` is 0/0; here it is 0, as at a minimum.
 
     Examples
     --------
@@ -60,28 +64,28 @@ def rmse(fc, target, missing="refuse"):
     >>> print(f"{rmse(np.zeros((2, 2)), np.array([[0.0, 0.5], [0.5, 0.0]])):.4f}")
     0.3536
     """
-    fc, target = _pair(fc, target, missing)
-    known = _known(target, missing)
-    if isinstance(known, jax.core.Tracer):
-        fc, target = _as_arrays(fc, target)
-        # The difference must not see what is missing, or NaN comes back with the gradient.
-        difference = jnp.where(known, fc, 0.0) - jnp.where(known, target, 0.0)
-        mean_square = jnp.sum(jnp.square(difference)) / jnp.sum(known, dtype=fc.dtype)
+    fc, target = _checked_pair(fc, target, missing)
+    has_data = _has_data(target, missing)
+    if isinstance(has_data, jax.core.Tracer):
+        fc, target = _in_one_dtype(fc, target)
+        # NaN must not enter the difference: its gradient would be NaN, too.
+        difference = jnp.where(has_data, fc, 0.0) - jnp.where(has_data, target, 0.0)
+        mean_square = jnp.sum(jnp.square(difference)) / jnp.sum(has_data, dtype=fc.dtype)
     else:
         _refuse_not_finite(target, missing)
-        _warn_of_no_correlations(target)
-        if not known.all():
-            fc, target = fc[known], target[known]
+        _warn_no_correlations(target)
+        if not has_data.all():
+            fc, target = fc[has_data], target[has_data]
         if target.size == 0:
             raise ValueError("target: no entry has data, so that there is no distance from it.")
-        fc, target = _as_arrays(fc, target)
+        fc, target = _in_one_dtype(fc, target)
         mean_square = jnp.mean(jnp.square(fc - target))
-    # The square root must not see the zero, or its infinite derivative makes NaN of the branch that is not taken.
-    equal = mean_square == 0
-    return jnp.where(equal, mean_square, jnp.sqrt(jnp.where(equal, jnp.ones_like(mean_square), mean_square)))
+    # Zero must not enter the square root: its infinite derivative would make the gradient of the other branch NaN.
+    is_equal = mean_square == 0
+    return jnp.where(is_equal, mean_square, jnp.sqrt(jnp.where(is_equal, jnp.ones_like(mean_square), mean_square)))
 
 
-def fc_corr(fc, target, include_diagonal=False, missing="refuse"):
+def fc_corr(fc: ArrayLike, target: ArrayLike, include_diagonal: bool = False, missing: Missing = "refuse") -> jax.Array:
     """Pearson correlation of the entries of two matrices.
 
     Parameters
@@ -91,16 +95,15 @@ def fc_corr(fc, target, include_diagonal=False, missing="refuse"):
     target : array of shape (n_node, n_node)
         Empirical FC. It is converted to the dtype of `fc`.
     include_diagonal : bool, default False
-        Whether the diagonal counts as well. Two FC matrices agree there by definition, so that where most correlations
-        are positive, it raises the figure whatever the fit. It is here for comparison with TVB-Optim, whose ``fc_corr``
-        includes it.
+        Include the diagonal, for comparison with TVB-Optim, whose ``fc_corr`` includes it. Two FC matrices agree there
+        by definition: if most correlations are positive, it raises the result, however good the fit.
     missing : {"refuse", "ignore"}, optional
         As for `rmse`.
 
     Returns
     -------
     r : jax.Array of shape ()
-        The correlation, between -1 and 1. NaN where `fc` has a NaN.
+        Between -1 and 1. NaN if `fc` has a NaN.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def fc_corr(fc, target, include_diagonal=False, missing="refuse"):
     ValueError
         The matrices are not square, differ in shape, or have fewer than 3 nodes; `target` is not finite, is masked, or
         has data in fewer than 3 entries; the entries of a matrix are all equal. Inside ``jax.jit``, ``jax.grad`` and
-        ``jax.vmap``, where the values of `fc` cannot be seen, the correlation of an `fc` of equal entries is NaN.
+        ``jax.vmap`` the values of `fc` are not known: the correlation is then NaN if its entries are all equal.
 
     Examples
     --------
@@ -121,28 +124,28 @@ def fc_corr(fc, target, include_diagonal=False, missing="refuse"):
     -0.5000, with the diagonal 0.8619
     """
     check("fc_corr", include_diagonal=(include_diagonal, boolean))
-    fc, target = _pair(fc, target, missing)
+    fc, target = _checked_pair(fc, target, missing)
     n_node = fc.shape[0]
     if n_node < 3:
         raise ValueError(f"fc and target have shape {fc.shape}; a correlation of their entries needs 3 nodes or more.")
     used = np.ones((n_node, n_node), dtype=bool) if include_diagonal else ~np.eye(n_node, dtype=bool)
     fc, target = fc[used], target[used]
-    known = _known(target, missing)
-    if isinstance(known, jax.core.Tracer):
-        return _correlation_of_known(*_as_arrays(fc, target), known)
+    has_data = _has_data(target, missing)
+    if isinstance(has_data, jax.core.Tracer):
+        return _masked_correlation(*_in_one_dtype(fc, target), has_data)
     _refuse_not_finite(target, missing)
-    if not known.all():
-        fc, target = fc[known], target[known]
+    if not has_data.all():
+        fc, target = fc[has_data], target[has_data]
     if target.size < 3:
         raise ValueError(f"target: {target.size} entries have data; a correlation needs 3 or more.")
     _refuse_constant("fc", fc)
     _refuse_constant("target", target)
-    unit = standardise(jnp.stack(_as_arrays(fc, target), axis=1))
+    unit = standardise(jnp.stack(_in_one_dtype(fc, target), axis=1))
     return jnp.sum(unit[:, 0] * unit[:, 1])
 
 
-def rmse_corr(fc, target, missing="refuse"):
-    """Mean of `rmse` and 1 - `fc_corr`: values and pattern of two matrices at once.
+def rmse_corr(fc: ArrayLike, target: ArrayLike, missing: Missing = "refuse") -> jax.Array:
+    """Mean of `rmse` and 1 - `fc_corr`: compares the values and the pattern of two matrices.
 
     Parameters
     ----------
@@ -162,8 +165,8 @@ def rmse_corr(fc, target, missing="refuse"):
 
     Notes
     -----
-    The correlation alone leaves the strength of FC open, which moves a fit towards a bifurcation; the difference alone
-    is content with the right strength.
+    The correlation alone does not determine the strength of FC, and a fit moves towards a bifurcation. The difference
+    alone is already small for the right strength, whatever the pattern.
 
     Examples
     --------
@@ -176,8 +179,8 @@ def rmse_corr(fc, target, missing="refuse"):
     return 0.5 * (rmse(fc, target, missing) + 1.0 - fc_corr(fc, target, missing=missing))
 
 
-def _pair(fc, target, missing):
-    """Return both matrices, checked: in NumPy where their values can be seen, so that they can be under ``jax.jit``."""
+def _checked_pair(fc, target, missing):
+    """Both matrices, checked: NumPy arrays, also under ``jax.jit``, unless they are tracers."""
     refuse_forked("loss")
     check("loss", missing=(missing, MISSING))
     if isinstance(target, (str, os.PathLike)):
@@ -186,9 +189,9 @@ def _pair(fc, target, missing):
         raise ValueError(
             f'target: {np.ma.count_masked(target)} entries are masked; missing="ignore" leaves them out, or fill them.'
         )
-    fc, known = unmasked(fc, "fc"), unmasked(target, "target", masked=np.nan)
-    if jnp.issubdtype(known.dtype, jnp.complexfloating):
-        raise TypeError(f"target has dtype {known.dtype}; expected real numbers. Take its real part.")
+    fc, raw_target = unmasked(fc, "fc"), unmasked(target, "target", masked=np.nan)
+    if jnp.issubdtype(raw_target.dtype, jnp.complexfloating):
+        raise TypeError(f"target has dtype {raw_target.dtype}; expected real numbers. Take its real part.")
     target = real_array(target, "target", masked=np.nan)
     fc, target = (x if isinstance(x, jax.core.Tracer) else np.asarray(x) for x in (fc, target))
     if fc.shape != target.shape:
@@ -204,32 +207,32 @@ def _pair(fc, target, missing):
     return fc, target
 
 
-def _warn_of_no_correlations(target):
-    """Warn of a target that is no FC, where its values can be seen: both matrices may be of another kind on purpose."""
+def _warn_no_correlations(target):
+    """Warn of a target that is no FC, if its values are known. No error: both matrices may be of another kind."""
     if not isinstance(target, jax.core.Tracer) and not is_in_range(target):
         warnings.warn(f"target: {values_problem(np.asarray(target, float))}.", stacklevel=3)
 
 
-def _known(target, missing):
-    """Whether each entry has data: in NumPy where that can be seen."""
+def _has_data(target, missing):
+    """True for each entry with data: a NumPy array, unless it depends on the values of a tracer."""
     if isinstance(target, jax.core.Tracer) and missing == "ignore":
         return ~jnp.isnan(target)
     return ~np.isnan(target) if missing == "ignore" else np.ones(target.shape, bool)
 
 
-def _correlation_of_known(fc, target, known):
-    """Pearson correlation of the entries that are known, where only a running program sees which."""
+def _masked_correlation(fc, target, has_data):
+    """Pearson correlation of the entries with data, where these are known at run time only."""
 
     def centred(entries):
-        # Shifted as by `standardise`: entries that are all equal become 0/0.
-        entries = jnp.where(known, entries - jax.lax.stop_gradient(entries[jnp.argmax(known)]), 0.0)
-        return jnp.where(known, entries - jnp.sum(entries) / jnp.sum(known, dtype=fc.dtype), 0.0)
+        # Shifted as in `standardise`, so that entries that are all equal give 0/0.
+        entries = jnp.where(has_data, entries - jax.lax.stop_gradient(entries[jnp.argmax(has_data)]), 0.0)
+        return jnp.where(has_data, entries - jnp.sum(entries) / jnp.sum(has_data, dtype=fc.dtype), 0.0)
 
-    x, y = centred(jnp.where(known, fc, 0.0)), centred(jnp.where(known, target, 0.0))
+    x, y = centred(jnp.where(has_data, fc, 0.0)), centred(jnp.where(has_data, target, 0.0))
     return jnp.sum(x * y) / jnp.sqrt(jnp.sum(x * x) * jnp.sum(y * y))
 
 
-def _as_arrays(fc, target):
+def _in_one_dtype(fc, target):
     fc = jnp.asarray(fc)
     return fc, jnp.asarray(target, dtype=fc.dtype)
 

@@ -5,6 +5,7 @@ import operator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .checks.arrays import unmasked
 from .runtime.processes import refuse_forked
@@ -12,16 +13,16 @@ from .runtime.processes import refuse_forked
 __all__ = ["compute_fc", "covariance_to_fc", "standardise"]
 
 
-def compute_fc(bold, skip_t=0):
+def compute_fc(bold: ArrayLike, skip_t: int = 0) -> jax.Array:
     """Correlate the signals of all pairs of nodes.
 
     Parameters
     ----------
     bold : array of shape (n_time, n_node) or (n_time, 1, n_node, 1)
-        The signals. The second form is what TVB's monitors return, (n_time, n_voi, n_node, n_mode), with one variable
-        and one mode. NumPy and JAX arrays of any floating dtype.
+        Signals, of any floating dtype of NumPy or JAX. The second form is that of TVB's monitors, (n_time, n_voi,
+        n_node, n_mode), with one variable and one mode.
     skip_t : int, default 0
-        Number of samples to leave out at the beginning, where the simulation has not settled.
+        Number of samples to skip at the beginning: the transient of the simulation.
 
     Returns
     -------
@@ -38,12 +39,12 @@ def compute_fc(bold, skip_t=0):
 
     Notes
     -----
-    The correlation of a constant signal is 0/0. It is refused wherever the values can be seen. Inside ``jax.jit``,
-    ``jax.grad`` and ``jax.vmap`` they cannot: there, the rows and columns of the constant signals are NaN, and so is a
-    loss made of them.
+    The correlation of a constant signal is 0/0, which is an error if the values are known. Inside ``jax.jit``,
+    ``jax.grad`` and ``jax.vmap`` they are not: there, the rows and columns of constant signals are NaN, and so is a
+    loss that is computed from them.
 
-    The diagonal, 1 by definition, carries no information. It is zero, as in empirical FC matrices, so that it adds
-    nothing to a distance between two of them.
+    The diagonal is 1 by definition and carries no information. It is set to zero, as in empirical FC matrices, so that
+    it adds nothing to a distance between two matrices.
 
     Examples
     --------
@@ -65,12 +66,12 @@ def compute_fc(bold, skip_t=0):
     if not isinstance(signals, jax.core.Tracer):
         _refuse_undefined(np.asarray(signals))
     unit = standardise(signals)
-    # Accelerators would otherwise multiply float32 matrices with some 3 digits, which the optimiser sees as noise.
+    # By default, accelerators multiply float32 matrices with about 3 digits, which is noise for the optimiser.
     fc = jnp.matmul(unit.T, unit, precision="highest")
     return jnp.where(np.eye(fc.shape[0], dtype=bool), jnp.zeros((), fc.dtype), fc)
 
 
-def standardise(signals):
+def standardise(signals: jax.Array) -> jax.Array:
     """Shift and scale each column to mean 0 and Euclidean norm 1.
 
     The inner product of two such columns is their Pearson correlation.
@@ -78,12 +79,12 @@ def standardise(signals):
     Parameters
     ----------
     signals : jax.Array of shape (n_sample, n_signal)
-        One signal a column.
+        One signal per column.
 
     Returns
     -------
     unit : jax.Array of shape (n_sample, n_signal)
-        The columns, standardised. A constant column becomes NaN.
+        The standardised columns. A constant column becomes NaN.
 
     Examples
     --------
@@ -92,17 +93,17 @@ def standardise(signals):
     >>> print(standardise(jnp.array([[1.0], [2.0], [3.0]])).ravel().round(4))
     [-0.7071  0.      0.7071]
     """
-    # Shift and scale change neither the result nor, therefore, its derivative: they may be constants of the gradient.
-    # They keep the digits of a small fluctuation about a large offset, which is what BOLD is in float32, keep squares
-    # from overflowing, and turn an exactly constant column into 0/0 where centring alone would leave rounding errors.
+    # The result does not depend on this first shift and scale, so that the gradient may treat them as constants. They
+    # preserve the digits of a small fluctuation about a large offset (BOLD in float32) and prevent squares from
+    # overflowing. An exactly constant column becomes 0/0; centring alone would leave rounding errors.
     shifted = signals - jax.lax.stop_gradient(signals[:1])
     shifted = shifted / jax.lax.stop_gradient(jnp.max(jnp.abs(shifted), axis=0, keepdims=True))
     centred = shifted - jnp.mean(shifted, axis=0, keepdims=True)
     return centred / jnp.sqrt(jnp.sum(jnp.square(centred), axis=0, keepdims=True))
 
 
-def covariance_to_fc(covariance):
-    """Correlations from covariances, with a diagonal of zeros as in `compute_fc`.
+def covariance_to_fc(covariance: jax.Array) -> jax.Array:
+    """Correlations of a covariance matrix, with a diagonal of zeros as in `compute_fc`.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def covariance_to_fc(covariance):
     Returns
     -------
     fc : jax.Array of shape (n, n)
-        What does not vary correlates with nothing: 0.
+        Rows and columns of signals with a variance of 0 are 0.
 
     Examples
     --------
@@ -123,14 +124,15 @@ def covariance_to_fc(covariance):
      [0.  0.  0. ]]
     """
     variance = jnp.diagonal(covariance)
-    varies = variance > 0.0
-    scale = jnp.where(varies, jnp.where(varies, variance, 1.0) ** -0.5, 0.0)
+    is_positive = variance > 0.0
+    # The inner where keeps the infinite derivative at 0 out of the gradient.
+    scale = jnp.where(is_positive, jnp.where(is_positive, variance, 1.0) ** -0.5, 0.0)
     fc = scale[:, None] * covariance * scale[None, :]
     return jnp.where(np.eye(fc.shape[0], dtype=bool), jnp.zeros((), fc.dtype), fc)
 
 
 def _select(bold, skip_t):
-    """Return the samples to correlate, of shape (n_time, n_node)."""
+    """Samples to correlate, shape (n_time, n_node)."""
     try:
         skip_t = operator.index(skip_t)
     except TypeError:
@@ -160,7 +162,7 @@ def _select(bold, skip_t):
 
 
 def _refuse_undefined(signals):
-    """Raise ValueError where a signal has no correlation; needs the values, so not under a trace."""
+    """Raise ValueError if the correlation of a signal is undefined. Needs values, not tracers."""
     finite = np.isfinite(signals).all(axis=0)
     if not finite.all():
         raise ValueError(
@@ -176,7 +178,7 @@ def _refuse_undefined(signals):
 
 
 def _nodes(mask):
-    """Name the nodes where `mask` is true, the first ten of them in full."""
+    """Text that names the nodes where `mask` is true: at most ten of them, and how many more."""
     index = np.flatnonzero(mask).tolist()
     rest = f" and {len(index) - 10} more" if len(index) > 10 else ""
     return f"node{'s' if len(index) > 1 else ''} {', '.join(map(str, index[:10]))}{rest}"

@@ -1,44 +1,49 @@
-"""What is to be fitted: a value in the state, marked, with its bounds.
+"""Parameters: values of a state that are marked for a fit, with their bounds.
 
-A `Parameter` holds the value itself, in physical units; what the optimiser moves is its unconstrained image. The state
-that a simulation sees holds plain arrays (`strip_parameters`).
+A `Parameter` holds the value in physical units. The optimiser changes an unconstrained value, from which the parameter
+computes the physical one. A simulation needs the values alone (`strip_parameters`).
 """
+
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .checks.arrays import real_array
 from .checks.options import boolean, check
 from .persistence import serialisable
 from .runtime.processes import PicklableMixin, refuse_forked
 from .state import State
+from .text import value_range
 
-# How far inside a value on its bound is taken, as a part of the range (or of 1): at the bound its image is infinite.
-_INSIDE = 1e-3
+# A start value on a bound, whose unconstrained value would be infinite, is moved inside by this part of the range (or
+# of 1, if the other bound is infinite).
+_START_MARGIN = 1e-3
 
 
 @serialisable
 @jax.tree_util.register_pytree_with_keys_class
 class Parameter(PicklableMixin):
-    """A value to be fitted, without bounds.
+    """A value to fit, without bounds.
 
     Parameters
     ----------
     value : array_like or Parameter, optional
-        Start value: finite real numbers. None: the simulator's own, in `fit` and where it is put into a state.
+        Start value: finite real numbers. None: the simulator's own value, in `fit` and where it is put into a state.
     regional : bool, optional
-        One value for each region: a single start value is repeated, in `fit` and where it is put into a state.
+        One value for each region. A single start value is repeated, in `fit` and where it is put into a state.
 
     Raises
     ------
     ValueError
-        Where the value is masked, complex, not finite, or not a number.
+        The value is masked, complex, not finite, or not a number.
 
     Attributes
     ----------
     value : Array
-        The value, in physical units. ``state.model.w = state.model.w.value`` freezes it.
+        In physical units. ``state.model.w = state.model.w.value`` takes the parameter out of the fit.
     shape : tuple of int
         Settable: ``state.model.w.shape = (n_nodes,)`` makes a single value regional.
 
@@ -51,7 +56,7 @@ class Parameter(PicklableMixin):
     Parameter(0.3 x 3)
     """
 
-    def __init__(self, value=None, regional=False):
+    def __init__(self, value: "ArrayLike | Parameter | None" = None, regional: bool = False):
         refuse_forked(type(self).__name__)
         check(type(self).__name__, regional=(regional, boolean))
         value = value.value if isinstance(value, Parameter) else value
@@ -61,21 +66,21 @@ class Parameter(PicklableMixin):
             self.value = jnp.asarray(real_array(value, f"{type(self).__name__}: value"), jnp.result_type(float))
             self.check()
 
-    def check(self):
-        """Raise ValueError where a value is not finite, or there is none."""
+    def check(self) -> None:
+        """Raise ValueError if a value is not finite, or there is none."""
         real_array(self.value, f"{type(self).__name__}: value", finite=True)
         if self.value.size == 0:
             raise ValueError(f"{type(self).__name__}: value of shape {self.value.shape}; give one number or more.")
 
-    def reshape_like(self, former, n_node=None):
-        """Return this parameter as it stands for a value of a state, which asks for it.
+    def reshape_like(self, former: Any, n_node: int | None = None) -> "Parameter":
+        """Parameter as it replaces a value of a state. The state calls it on assignment.
 
         Parameters
         ----------
         former : Array or Parameter
-            The value that it is put in place of, from which it starts where it has no value of its own.
+            The value that is replaced. It is the start value if this parameter has none.
         n_node : int, optional
-            Number of regions, where the state knows it: a regional parameter gets a value for each of them.
+            Number of regions, if the state knows it. A regional parameter gets a value for each of them.
 
         Returns
         -------
@@ -85,7 +90,7 @@ class Parameter(PicklableMixin):
         Raises
         ------
         ValueError
-            A regional parameter in place of what cannot be regional, or with another number of values.
+            A regional parameter replaces a value that cannot be regional, or has another number of values.
         """
         former = former.value if isinstance(former, Parameter) else former
         new = self
@@ -93,7 +98,7 @@ class Parameter(PicklableMixin):
             new = self.with_value(former)
             new.check()
         if not self.regional or n_node is None or new.value is None or new.shape == (n_node,):
-            return new._single() if new.shape == (1,) != getattr(former, "shape", ()) else new
+            return new._as_scalar() if new.shape == (1,) != getattr(former, "shape", ()) else new
         if jnp.shape(former) not in ((), (1,), (n_node,)):
             raise ValueError(
                 f"{type(self).__name__}: regional=True in place of a value of shape {jnp.shape(former)}, which is "
@@ -103,15 +108,15 @@ class Parameter(PicklableMixin):
         new.shape = (n_node,)
         return new
 
-    def _single(self):
-        """Copy whose one value is of shape (), as one number is in a state."""
+    def _as_scalar(self):
+        """Copy with the value in the shape (): a state holds single values so."""
         new = self.with_value(self.value)
         new.shape = ()
         return new
 
     @property
-    def shape(self):
-        """Shape of the value."""
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of the value; None without a value."""
         return None if self.value is None else self.value.shape
 
     @shape.setter
@@ -122,22 +127,23 @@ class Parameter(PicklableMixin):
                 f"{type(self).__name__}.shape: a value of shape {self.value.shape} does not become {shape}; "
                 "a single value can be repeated, others keep their number."
             )
-        same = self.value.size == int(np.prod(shape))
-        self.value = self.value.reshape(shape) if same else jnp.broadcast_to(jnp.ravel(self.value), shape)
+        is_same_size = self.value.size == int(np.prod(shape))
+        self.value = self.value.reshape(shape) if is_same_size else jnp.broadcast_to(jnp.ravel(self.value), shape)
 
-    def to_unconstrained(self):
-        """Image of the value that an optimiser moves freely: here the value."""
+    def to_unconstrained(self) -> jax.Array:
+        """Unconstrained value, which an optimiser changes. Here it is the value itself."""
         return self.value
 
-    def from_unconstrained(self, image):
-        """Value of an image; the inverse of `to_unconstrained`."""
-        return image
+    def from_unconstrained(self, unconstrained: jax.Array) -> jax.Array:
+        """Value in physical units of an unconstrained one: the inverse of `to_unconstrained`."""
+        return unconstrained
 
-    def with_value(self, value):
-        """Copy of this parameter (bounds and all) with another value."""
+    def with_value(self, value: jax.Array) -> Self:
+        """Copy of this parameter, with its bounds, and another value."""
         return self.tree_unflatten(self.static_fields(), (value,))
 
-    def static_fields(self):
+    def static_fields(self) -> tuple:
+        """Fields beside the value. They are part of the structure of a state's tree."""
         return (self.regional,)
 
     def __jax_array__(self):
@@ -153,9 +159,9 @@ class Parameter(PicklableMixin):
         return format(float(self), spec) if spec else str(self)
 
     def __repr__(self):
-        return f"{type(self).__name__}({self._described()})"
+        return f"{type(self).__name__}({self._description()})"
 
-    def _described(self):
+    def _description(self):
         if self.value is None:
             return "the simulator's own" + (", regional" if self.regional else "")
         if isinstance(self.value, jax.core.Tracer) or not hasattr(self.value, "size"):
@@ -163,28 +169,28 @@ class Parameter(PicklableMixin):
         array = np.asarray(self.value).ravel()
         if array.size and np.all(array == array[0]):
             return f"{array[0]:.6g}" + (f" x {array.size}" if array.size > 1 else "")
-        return f"{array.min():.6g} .. {np.median(array):.6g} .. {array.max():.6g}, shape {self.value.shape}"
+        return f"{value_range(array)}, shape {self.value.shape}"
 
     def tree_flatten_with_keys(self):
-        """The value, for JAX."""
+        """Value with its key, and the static fields, for JAX."""
         return [(jax.tree_util.GetAttrKey("value"), self.value)], self.static_fields()
 
     @classmethod
-    def tree_unflatten(cls, facts, children):
-        """Parameter from JAX's flat form."""
+    def tree_unflatten(cls, static_fields, children):
+        """Parameter from the static fields and the value, for JAX."""
         new = object.__new__(cls)
         (new.value,) = children
-        new._take(*facts)
+        new._set_static_fields(*static_fields)
         return new
 
-    def _take(self, regional):
+    def _set_static_fields(self, regional):
         self.regional = regional
 
 
 @serialisable
 @jax.tree_util.register_pytree_with_keys_class
 class BoundedParameter(Parameter):
-    r"""A value to be fitted, kept between bounds at every step.
+    r"""A value to fit that stays between bounds at every step.
 
     Parameters
     ----------
@@ -198,13 +204,13 @@ class BoundedParameter(Parameter):
     Raises
     ------
     ValueError
-        Where the bounds are not in order or exclude the start value.
+        The bounds are not in order, or the start value lies outside them.
 
     Notes
     -----
-    The optimiser moves u, with x = lower + (upper - lower) sigmoid(4 u / (upper - lower)), or a softplus where one
-    bound is infinite. dx/du is at most 1, and 1 in the middle, so learning rates keep the scale of the value. At a
-    bound the image is infinite: a start value on a bound is taken 0.1 % of the range (or of 1) inside it.
+    The optimiser changes u, with ``x = lower + (upper - lower) sigmoid(4 u / (upper - lower))``, or a softplus if one
+    bound is infinite. dx/du is at most 1, and 1 in the middle, so that learning rates keep the scale of the value. At a
+    bound u is infinite: a start value on a bound is moved inside by 0.1 % of the range (or of 1).
 
     Examples
     --------
@@ -213,19 +219,25 @@ class BoundedParameter(Parameter):
     BoundedParameter(0.3, in [0, 1])
     """
 
-    def __init__(self, value=None, lower_bound=-np.inf, upper_bound=np.inf, regional=False):
+    def __init__(
+        self,
+        value: ArrayLike | Parameter | None = None,
+        lower_bound: float = -np.inf,
+        upper_bound: float = np.inf,
+        regional: bool = False,
+    ):
         name = type(self).__name__
         bounds = {"lower_bound": lower_bound, "upper_bound": upper_bound}
         bounds = [float(real_array(bound, f"{name}: {which}", shape=())) for which, bound in bounds.items()]
-        self._take(regional, *bounds)
+        self._set_static_fields(regional, *bounds)
         if not self.lower_bound < self.upper_bound:
             raise ValueError(
                 f"{name}: bounds [{lower_bound}, {upper_bound}] are not in order; give lower_bound < upper_bound."
             )
         super().__init__(value, regional)
 
-    def check(self):
-        """Raise ValueError where the value lies outside the bounds, or is not finite."""
+    def check(self) -> None:
+        """Raise ValueError if a value lies outside the bounds, or is not finite."""
         if isinstance(self.value, jax.core.Tracer):
             return
         value = np.asarray(self.value)
@@ -238,50 +250,51 @@ class BoundedParameter(Parameter):
             )
         super().check()
 
-    def to_unconstrained(self):
-        """Image of the value (see Notes of the class)."""
-        return self._image_of(self.value)
+    def to_unconstrained(self) -> jax.Array:
+        """Unconstrained value (see the notes of the class)."""
+        return self._to_unconstrained(self.value)
 
-    def _image_of(self, x):
+    def _to_unconstrained(self, x):
         low, high = self.lower_bound, self.upper_bound
         if np.isinf(low) and np.isinf(high):
             return x
         if np.isfinite(low) and np.isfinite(high):
             p = (x - low) / (high - low)
-            p = jnp.where(p <= 0.0, _INSIDE, jnp.where(p >= 1.0, 1.0 - _INSIDE, p))
+            p = jnp.where(p <= 0.0, _START_MARGIN, jnp.where(p >= 1.0, 1.0 - _START_MARGIN, p))
             return (high - low) / 4.0 * (jnp.log(p) - jnp.log1p(-p))
         distance = x - low if np.isfinite(low) else high - x
-        distance = jnp.where(distance <= 0.0, _INSIDE, distance)
-        image = distance + jnp.log(-jnp.expm1(-distance))
-        return image if np.isfinite(low) else -image
+        distance = jnp.where(distance <= 0.0, _START_MARGIN, distance)
+        unconstrained = distance + jnp.log(-jnp.expm1(-distance))
+        return unconstrained if np.isfinite(low) else -unconstrained
 
-    def from_unconstrained(self, image):
-        """Value of an image (see Notes of the class)."""
+    def from_unconstrained(self, unconstrained: jax.Array) -> jax.Array:
+        """Value in physical units (see the notes of the class)."""
         low, high = self.lower_bound, self.upper_bound
         if np.isinf(low) and np.isinf(high):
-            return image
+            return unconstrained
         if np.isfinite(low) and np.isfinite(high):
-            return jnp.clip(low + (high - low) * jax.nn.sigmoid(4.0 * image / (high - low)), low, high)
-        return low + jax.nn.softplus(image) if np.isfinite(low) else high - jax.nn.softplus(-image)
+            return jnp.clip(low + (high - low) * jax.nn.sigmoid(4.0 * unconstrained / (high - low)), low, high)
+        return low + jax.nn.softplus(unconstrained) if np.isfinite(low) else high - jax.nn.softplus(-unconstrained)
 
-    def static_fields(self):
+    def static_fields(self) -> tuple:
+        """Fields beside the value: regional, and the bounds."""
         return (self.regional, self.lower_bound, self.upper_bound)
 
-    def _take(self, regional, lower_bound, upper_bound):
-        super()._take(regional)
+    def _set_static_fields(self, regional, lower_bound, upper_bound):
+        super()._set_static_fields(regional)
         self.lower_bound, self.upper_bound = lower_bound, upper_bound
 
-    def _described(self):
-        return f"{super()._described()}, in [{self.lower_bound:g}, {self.upper_bound:g}]"
+    def _description(self):
+        return f"{super()._description()}, in [{self.lower_bound:g}, {self.upper_bound:g}]"
 
 
-def is_parameter(node):
-    """Whether a node of the tree is a `Parameter`."""
+def is_parameter(node: Any) -> bool:
+    """True if a node of the tree is a `Parameter`."""
     return isinstance(node, Parameter)
 
 
-def strip_parameters(state):
-    """State with every `Parameter` replaced by its value: what a simulation sees.
+def strip_parameters(state: State) -> State:
+    """Copy of a state with every `Parameter` replaced by its value, as a simulation needs it.
 
     Parameters
     ----------
@@ -295,43 +308,44 @@ def strip_parameters(state):
     return jax.tree.map(lambda node: node.value if is_parameter(node) else node, state, is_leaf=is_parameter)
 
 
-def parameters_of(state):
+def parameters_of(state: State) -> dict[str, Parameter]:
     """Every `Parameter` of a state, by path.
 
     Returns
     -------
     dict of str to Parameter
     """
-    found = jax.tree_util.tree_flatten_with_path(state, is_leaf=is_parameter)[0]
-    return {path_name(path): node for path, node in found if is_parameter(node)}
+    nodes = jax.tree_util.tree_flatten_with_path(state, is_leaf=is_parameter)[0]
+    return {path_name(path): node for path, node in nodes if is_parameter(node)}
 
 
-def path_name(path):
-    """JAX key path as the attribute path of the simulator: ``monitors[0].period``."""
+def path_name(path: tuple) -> str:
+    """Attribute path of a JAX key path: ``monitors[0].period``."""
     return jax.tree_util.keystr(path).lstrip(".")
 
 
-def with_values(state, values):
-    """State with the parameters at some paths given new values, staying parameters.
+def with_values(state: State, values: dict[str, jax.Array]) -> State:
+    """Copy of a state with new values at some paths. Parameters there remain parameters.
 
     Parameters
     ----------
     state : State
         Not modified.
     values : dict of str to Array
+        New values by path.
 
     Returns
     -------
     State
     """
 
-    def place(path, node):
+    def replaced(path, node):
         name = path_name(path)
         if name not in values:
             return node
         return node.with_value(values[name]) if is_parameter(node) else values[name]
 
-    return jax.tree_util.tree_map_with_path(place, state, is_leaf=is_parameter)
+    return jax.tree_util.tree_map_with_path(replaced, state, is_leaf=is_parameter)
 
 
 __all__ = ["BoundedParameter", "Parameter", "State", "parameters_of", "strip_parameters", "with_values"]

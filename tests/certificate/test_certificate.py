@@ -13,7 +13,7 @@ import tvb_jaxfit as tj
 from tvb_jaxfit.certificate import certify as module
 from tvb_jaxfit.dynamics import schemes
 from tvb_jaxfit.translate import prepare as prepare_module
-from tvb_jaxfit.translate.components import coupling as translate_coupling
+from tvb_jaxfit.translate.components import coupling_functions, coupling_oracle
 from tvb_jaxfit.translate.components import integrator as translate_integrator
 from tvb_jaxfit.translate.components import noise as translate_noise
 from tvb_jaxfit.translate.components import vector_field as translate_field
@@ -123,13 +123,13 @@ def wrong_field(monkeypatch):
 
 
 def wrong_coupling(monkeypatch):
-    own = translate_coupling._followed_post
+    own = coupling_functions._traced_post
 
     def wrong(coupling, n_cvar):
         return lambda theta, s, y: own(coupling, n_cvar)(theta, s * (1.0 + 1e-7), y)
 
-    monkeypatch.setattr(translate_coupling, "_followed_post", wrong)
-    monkeypatch.setattr(translate_coupling, "max_row_error", lambda ours, theirs: 0.0)
+    monkeypatch.setattr(coupling_functions, "_traced_post", wrong)
+    monkeypatch.setattr(coupling_oracle, "max_row_error", lambda ours, theirs: 0.0)
     monkeypatch.setattr(prepare_module, "step_refusals", lambda parts: ())
 
 
@@ -140,7 +140,7 @@ def wrong_scheme(monkeypatch):
 
 
 def wrong_noise(monkeypatch):
-    monkeypatch.setattr(translate_noise, "amplitude", lambda nsig, dt: (nsig * dt) ** 0.5)
+    monkeypatch.setattr(translate_noise, "noise_amplitude", lambda nsig, dt: (nsig * dt) ** 0.5)
     monkeypatch.setattr(translate_noise, "max_row_error", lambda ours, theirs: 0.0)
     monkeypatch.setattr(prepare_module, "step_refusals", lambda parts: ())
 
@@ -189,8 +189,8 @@ def test_prepare_itself_refuses_a_vector_field_that_is_not_tvbs(build_small, mon
 def test_it_fails_on_results_that_are_not_finite(build_small, monkeypatch):
     import jax.numpy as jnp
 
-    signals = module._signals
-    monkeypatch.setattr(module, "_signals", lambda *a: [(t, np.asarray(d) * jnp.nan) for t, d in signals(*a)])
+    signals = module.translated_signals
+    monkeypatch.setattr(module, "translated_signals", lambda *a: [(t, np.asarray(d) * jnp.nan) for t, d in signals(*a)])
     assert not tj.certify(build_small(steps=30))
 
 

@@ -10,10 +10,11 @@ from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.certificate import certify as module
-from tvb_jaxfit.certificate import controls
+from tvb_jaxfit.certificate import comparison, negative_controls, result, stepwise
 from tvb_jaxfit.translate import prepare as prepare_module
 from tvb_jaxfit.translate.components import integrator as translate_integrator
 from tvb_jaxfit.translate.divergence import DivergenceWatch
+from tvb_jaxfit.translate.tvb_run import run_tvb
 
 REMOVED, TRANSPOSED, SHIFTED, DELAYS = (
     "coupling removed",
@@ -79,11 +80,11 @@ CASES = {
         {REMOVED: "the coupling has no effect", TRANSPOSED: "the direction", DELAYS: "the delayed coupling"},
     ),
     "a stimulus that has not begun": (
-        lambda make, w: with_stimulus(make(), 1500.0), {STIMULUS: "it is zero in all of the 40 steps"}
+        lambda make, w: with_stimulus(make(), 1500.0), {STIMULUS: "the stimulus is zero in all of the 40 steps"}
     ),
     "delays of absent connections": (
         lambda make, w: make(lengths=np.where(w == 0.0, 20.0, 0.0)),
-        {DELAYS: "none of the connections that there are has a delay"},
+        {DELAYS: "no connection has a delay"},
     ),
     "symmetric weights": (lambda make, w: make(weights=w + w.T), {TRANSPOSED: "the weights are symmetric"}),
     "one region": (
@@ -92,7 +93,7 @@ CASES = {
     ),
     "no connections": (
         lambda make, w: make(weights=np.zeros((6, 6))),
-        {REMOVED: "there are no connections", TRANSPOSED: "the weights are symmetric", DELAYS: "none of the"},
+        {REMOVED: "there are no connections", TRANSPOSED: "the weights are symmetric", DELAYS: "no connection"},
     ),
     "noise on what is not recorded": (
         lambda make, w: make(
@@ -125,21 +126,21 @@ def test_a_control_that_changes_nothing_in_tvb_either_is_not_applicable_with_the
             assert isinstance(noticed, str) and noticed.startswith(reasons[name]), (name, noticed)
         elif not isinstance(noticed, str):
             assert noticed > 1e-9, name
-    assert "GOES UNNOTICED" not in repr(certificate)
+    assert "NOT NOTICED" not in repr(certificate)
 
 
 def test_a_control_that_matters_in_tvb_and_goes_unnoticed_here_makes_it_fail(make, monkeypatch):
     """By mutation: mistakes that the translation does not make, though TVB does."""
-    made = controls._uncoupled
+    made = negative_controls._without_coupling
 
     def harmless(simulate, state):
         _, *rest = made(simulate, state)
         return (simulate, state), *rest
 
-    monkeypatch.setattr(controls, "_uncoupled", harmless)
+    monkeypatch.setattr(negative_controls, "_without_coupling", harmless)
     certificate = tj.certify(make())
     assert not certificate and certificate.negative_controls[REMOVED] < 1e-12
-    assert "GOES UNNOTICED" in repr(certificate)
+    assert "NOT NOTICED" in repr(certificate)
 
 
 def test_a_tolerance_so_wide_that_no_mistake_shows_makes_it_fail(make):
@@ -156,13 +157,13 @@ def test_each_mistake_made_in_tvb_gives_what_the_translation_with_that_mistake_g
     sim = every_mistake(make, weights_6)
     float64_tvb = prepare_module.configured_clone(sim, float64_history=True)
     simulate, state = tj.prepare(sim)
-    made = dict(controls.controls(simulate, state))
+    made = dict(negative_controls.negative_controls(simulate, state))
     assert list(made) == [REMOVED, TRANSPOSED, SHIFTED, DELAYS, STIMULUS, KERNEL]
     for name, control in made.items():
-        of_tvb = module._signals_of_tvb(controls.with_mistake(float64_tvb, control), simulate.n_steps, 60.0)
-        ours, right = module._signals(*control.wrong), module._signals(simulate, state)
-        assert module._worst(module._compare(simulate, ours, of_tvb)) < 1e-12, name
-        assert module._worst(module._compare(simulate, right, of_tvb)) > 1e-9, name
+        of_tvb = run_tvb(negative_controls.with_mistake(float64_tvb, control), simulate.n_steps, 60.0)
+        ours, right = comparison.translated_signals(*control.mistaken), comparison.translated_signals(simulate, state)
+        assert comparison.largest_relative(comparison.compare_monitors(simulate, ours, of_tvb)) < 1e-12, name
+        assert comparison.largest_relative(comparison.compare_monitors(simulate, right, of_tvb)) > 1e-9, name
 
 
 def test_runs_that_are_not_finite_alike_agree_and_it_says_from_when(make):
@@ -195,12 +196,12 @@ def test_a_certificate_of_finite_runs_does_not_speak_of_others(make):
 
 def test_a_signal_that_is_zero_throughout_agrees_and_one_that_is_not_differs():
     zero = np.zeros((3, 1, 2, 1))
-    assert module._apart(zero, zero) == (0.0, 0.0)
-    assert module._apart(zero + 0.5, zero) == (0.5, 0.5)
+    assert comparison.largest_difference(zero, zero) == (0.0, 0.0)
+    assert comparison.largest_difference(zero + 0.5, zero) == (0.5, 0.5)
     half = zero.copy()
     half[1] = np.nan
-    assert module._apart(half, half) == (0.0, 0.0)
-    assert module._apart(half, zero) == module._apart(zero, half) == (np.inf, np.inf)
+    assert comparison.largest_difference(half, half) == (0.0, 0.0)
+    assert comparison.largest_difference(half, zero) == comparison.largest_difference(zero, half) == (np.inf, np.inf)
 
 
 def chaotic(make):
@@ -233,24 +234,22 @@ def test_a_mistake_in_a_chaotic_simulator_makes_it_fail(make, monkeypatch, mista
     )
     monkeypatch.setattr(prepare_module, "step_refusals", lambda parts: ())
     certificate = tj.certify(chaotic(make))
-    assert not certificate and certificate.step_error > module.STEP_TOLERANCE
+    assert not certificate and certificate.step_error > result.STEP_TOLERANCE
     assert "DIFFERS" in repr(certificate) and "beyond rounding" in repr(certificate)
 
 
 def test_a_mistake_beside_which_the_steps_are_right_makes_it_fail_where_nothing_grows(make, monkeypatch):
     """What monitors make of right states is not excused by the step."""
-    signals = module._signals
-    monkeypatch.setattr(module, "_signals", lambda *a: [(t, d * (1.0 + 1e-7)) for t, d in signals(*a)])
+    signals = module.translated_signals
+    monkeypatch.setattr(module, "translated_signals", lambda *a: [(t, d * (1.0 + 1e-7)) for t, d in signals(*a)])
     certificate = tj.certify(make(models.Linear(gamma=np.array([-1.0]))))
     assert not certificate and certificate.step_error < 1e-13
 
 
 def test_steps_are_compared_in_blocks_as_in_one(make, monkeypatch):
-    from tvb_jaxfit.certificate import stepwise
-
     sim = make(nsig=[1e-4], length=30.0)
     whole = tj.certify(sim).step_error
-    monkeypatch.setattr(stepwise, "_NUMBERS", 12 * 7)
+    monkeypatch.setattr(stepwise, "_BLOCK_NUMBERS", 12 * 7)
     assert tj.certify(sim).step_error == pytest.approx(whole, rel=1e-6) and whole < 1e-14
     simulate, state = tj.prepare(sim)
     wrong = stepwise.StepByStep(replace(simulate, step=replace(simulate.step, delays=None)), state)
@@ -258,4 +257,4 @@ def test_steps_are_compared_in_blocks_as_in_one(make, monkeypatch):
     wrong.watch(float64_tvb)
     float64_tvb.run()
     wrong.finish()
-    assert wrong.worst > 1e-6
+    assert wrong.error > 1e-6

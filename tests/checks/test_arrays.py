@@ -1,4 +1,4 @@
-"""Arrays from the user: what would be lost by conversion to real numbers is refused."""
+"""Arrays from the user are refused if the conversion to real numbers would lose something."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Whatever is public refuses an argument of a wrong kind: by name, with what was found and what to give."""
+"""Every public function refuses an argument of a wrong kind, with its name, what was found and what to give."""
 
 import copy
 import inspect
@@ -12,12 +12,12 @@ from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.checks import options
-from tvb_jaxfit.command.options import is_refusal
+from tvb_jaxfit.command.outcome import is_refusal
 from tvb_jaxfit.evaluation import baselines
 
 
 class Odd:
-    """What is of no kind that is asked for."""
+    """Object of no kind that any option accepts."""
 
     def __repr__(self):
         return "Odd()"
@@ -52,7 +52,7 @@ def _loss(state):
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """A folder of its own: a path may be any text, and files are written there."""
+    """Run in a temporary folder: any text is a path, and files may be written there."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -63,7 +63,7 @@ def shared():
 
 @pytest.fixture
 def made(build_small, shared):
-    """A simulator, its state, a space, and so on, by the names that the table uses."""
+    """Simulator, its state, a space and others, by their names in the table."""
     if not shared:
         sim = build_small(steps=20, monitors=[monitors.TemporalAverage(period=8.0)])
         _, state = tj.prepare(sim)
@@ -81,8 +81,8 @@ def _run(state, max_steps=1, resume=False):
 
 NUMBERS, WHOLE, FLAG = {"whole", "zero", "half", "negative"}, {"whole", "zero"}, {"true"}
 BOUND = {"whole", "zero", "half", "negative", "infinite", "true"}
-# By function: its arguments as they may be, and which of the wrong kinds are none for an argument. Where one is a
-# string, it is a name of `made`, with an @ in front.
+# By function: valid arguments, and the kinds of `WRONG` that an argument accepts. A string that begins with @ is a name
+# of `made`.
 TABLE = {
     "prepare": (dict(sim="@sim", simulation_length=None, noise="tvb"), dict(simulation_length=NUMBERS | {"None"})),
     "prepare_linear": (dict(sim="@sim"), {}),
@@ -157,30 +157,29 @@ TABLE = {
     "load_functional_connectivity": (dict(name="dk_average"), {}),
     "load_structural_connectivity": (dict(name="dk_average"), {}),
     "evaluate": (
-        dict(
-            simulator_or_fit="@sim",
-            n_seeds=1,
-            simulation_length=None,
-            skip_t=0,
-            monitor=0,
-            seed=0,
-            n_tvb=False,
-            window=None,
-        )
-        | dict(state=None, progress=False, missing="refuse"),
-        dict(n_seeds={"whole"}, simulation_length={"whole", "half", "None"}, skip_t=WHOLE | {"None"})
-        | dict(monitor=WHOLE | {"None"}, seed=WHOLE, n_tvb=WHOLE | FLAG, window={"whole", "half", "None"})
-        | dict(state={"None"}, progress=FLAG),
+        dict(simulator_or_fit="@sim", fc=tj.FCOptions(skip_t=0), n_seeds=1, n_tvb=0, seed=0, state=None, window=None)
+        | dict(progress=False),
+        dict(n_seeds={"whole"}, n_tvb=WHOLE, seed=WHOLE, state={"None"}, window={"whole", "half", "None"})
+        | dict(progress=FLAG),
     ),
     "fit": (
         dict(sim="@sim", free="@free", method="simulate", loss=None, penalty=None, optimizer=None, max_steps=0)
-        | dict(skip_t=None, monitor=0, simulation_length=None, noise="tvb", fresh=None, n_noise=1, patience=None)
-        | dict(max_evaluations=1, callback=None, progress=False, checkpoint=None, resume=False, missing="refuse")
-        | dict(target=FC),
-        dict(loss={"None"}, penalty={"None"}, optimizer={"None"}, max_steps=WHOLE, skip_t=WHOLE | {"None"})
-        | dict(monitor=WHOLE | {"None"}, simulation_length={"whole", "half", "None"}, fresh=FLAG | {"None"})
-        | dict(n_noise={"whole"}, patience={"whole", "None"}, max_evaluations={"whole"}, callback={"None"})
-        | dict(progress=FLAG, checkpoint={"text", "None"}, resume=FLAG, target=set(WRONG), free={"dict"}),
+        | dict(fc=tj.FCOptions(), noise=tj.NoiseOptions(), linear=tj.LinearOptions(), target=FC)
+        | dict(run=tj.RunOptions(progress=False)),
+        dict(loss={"None"}, penalty={"None"}, optimizer={"None"}, max_steps=WHOLE, target=set(WRONG), free={"dict"}),
+    ),
+    "FCOptions": (
+        dict(skip_t=None, monitor=0, simulation_length=None, missing="refuse"),
+        dict(skip_t=WHOLE | {"None"}, monitor=WHOLE | {"None"}, simulation_length={"whole", "half", "None"}),
+    ),
+    "NoiseOptions": (
+        dict(source="tvb", resample=None, n_realisations=1, patience=None),
+        dict(resample=FLAG | {"None"}, n_realisations={"whole"}, patience={"whole", "None"}),
+    ),
+    "LinearOptions": (dict(max_evaluations=1), dict(max_evaluations={"whole"})),
+    "RunOptions": (
+        dict(callback=None, progress=False, checkpoint=None, resume=False),
+        dict(callback={"None"}, progress=FLAG, checkpoint={"text", "None"}, resume=FLAG),
     ),
     "run_sim": (
         dict(sim="@sim", nstep=5, simulation_length=None),
@@ -188,9 +187,9 @@ TABLE = {
     ),
     "run": (dict(state="@small", max_steps=1, resume=False), dict(max_steps=WHOLE, resume=FLAG)),
 }
-# Arguments that are tested elsewhere, beside what they need: targets, sessions and groups.
-ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "region_groups")}
-# What is made by others, or tested where it is at home.
+# Arguments with tests of their own elsewhere: targets, sessions and groups.
+ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "region_groups")} | {("fit", "unknown")}
+# Classes that users do not construct, and names with tests of their own.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
 OTHERS = {
     "State",
@@ -230,7 +229,7 @@ def test_an_argument_of_a_wrong_kind_is_refused_by_name(made, name, argument):
             _function(name)(**(good | {argument: WRONG[kind]}))
         told = str(caught.value)
         assert is_refusal(caught.value), f"{kind}: {caught.value!r}"
-        # Bounds, and what stands for a simulator, are told by what they are.
+        # Some messages name bounds, simulators and others by their meaning, not by the argument.
         known = {
             "sim": "Simulator",
             "simulator_or_fit": "Simulator",
@@ -245,16 +244,32 @@ def test_an_argument_of_a_wrong_kind_is_refused_by_name(made, name, argument):
 
 def test_all_options_of_a_wrong_kind_are_in_one_message(made):
     with pytest.raises(ValueError) as caught:
-        tj.fit(made["sim"], FC, [], max_steps=-1, patience=1.5, optimizer=optax.adam, progress="no", method="best")
+        tj.fit(made["sim"], FC, [], max_steps=-1, optimizer=optax.adam, method="best", run=None)
     for said in (
         "method = 'best'; give one of 'simulate', 'linear', 'linear+simulate'.",
         "max_steps = -1; give a whole number of at least 0.",
-        "patience = 1.5; give a whole number of at least 1, or None.",
         "give an optimiser that is made, such as optax.adam(0.01), or None.",
-        "progress = 'no'; give True or False.",
+        "run = None; give a RunOptions such as tj.RunOptions(progress=False).",
         'free = []; give a dict of paths and parameters, e.g. {"coupling.a": Parameter()}.',
     ):
         assert said in str(caught.value)
+    with pytest.raises(ValueError) as caught:
+        tj.NoiseOptions(patience=1.5, n_realisations=0)
+    assert str(caught.value) == (
+        "NoiseOptions: n_realisations = 0; give a whole number of at least 1. "
+        "patience = 1.5; give a whole number of at least 1, or None."
+    )
+    with pytest.raises(ValueError, match="RunOptions: progress = 'no'; give True or False."):
+        tj.RunOptions(progress="no")
+
+
+def test_options_that_belong_to_a_group_are_named_with_their_place(made):
+    with pytest.raises(TypeError) as caught:
+        tj.fit(made["sim"], FC, made["free"], progress=False, fresh=True, skip_t=3, max_step=4)
+    assert str(caught.value) == (
+        "fit: progress: give run=RunOptions(progress=False). fresh: give noise=NoiseOptions(resample=True). "
+        "skip_t: give fc=FCOptions(skip_t=3). max_step: there is no such argument. Did you mean 'max_steps'?"
+    )
 
 
 def test_numbers_of_numpy_and_jax_are_numbers():
@@ -294,7 +309,7 @@ def test_a_validation_that_is_no_scalar_is_refused():
 
 def test_a_loss_and_a_penalty_of_fit_that_are_no_scalars_are_refused(made):
     target = np.corrcoef(np.random.default_rng(0).normal(size=(6, 20)))
-    fit = {"free": made["free"], "max_steps": 0, "progress": False}
+    fit = {"free": made["free"], "max_steps": 0, "run": tj.RunOptions(progress=False)}
     with pytest.raises(ValueError, match=r"loss: it gives an array of shape \(6, 6\)"):
         tj.fit(made["sim"], target, loss=lambda fc, target: fc - target, **fit)
     with pytest.raises(ValueError, match=r"penalty: it gives an array of shape \(1,\)"):
@@ -311,5 +326,5 @@ def test_two_callbacks_of_one_key_are_refused_however_deep_they_are():
 
 @pytest.mark.parametrize("groups", [3, "aabbcc", None])
 def test_groups_that_are_none_are_refused(groups):
-    with pytest.raises(ValueError, match="groups: .*; give a list with the group of each of the 6 regions"):
+    with pytest.raises(ValueError, match="region_groups: .*; give a list with the group of each of the 6 regions"):
         baselines.region_blocks(groups, 6)

@@ -1,4 +1,4 @@
-"""Whatever is misspelt is refused with the name that was probably meant."""
+"""Misspelt names are refused with a suggestion."""
 
 import jax.numpy as jnp
 import pytest

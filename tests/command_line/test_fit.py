@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 
 import tvb_jaxfit
-from tests.conftest import FIT, FREE, LABELS, N_NODE
+from tests.command_line.conftest import FIT, FREE, LABELS, N_NODE
 from tvb_jaxfit.command import fit as command
 from tvb_jaxfit.command import main as program
-from tvb_jaxfit.command.folder import kept
+from tvb_jaxfit.command.folder import read_summary
 from tvb_jaxfit.command.main import main
-from tvb_jaxfit.command.options import Refused
+from tvb_jaxfit.command.outcome import Refused
 from tvb_jaxfit.errors import FitFailed
-from tvb_jaxfit.fitting.checkpoint import Anew
-from tvb_jaxfit.fitting.fit import FitResult
+from tvb_jaxfit.fitting.checkpoint import NewCheckpointPath
+from tvb_jaxfit.fitting.result import FitResult
+from tvb_jaxfit.fitting.stopping import StopKind, StopReason
 from tvb_jaxfit.parameters import with_values
 
 FILES = {"values.json", "values.npz", "fc.npy", "history.csv", "fit.npz", "report.html", "checkpoint.npz"}
@@ -124,7 +125,9 @@ def test_a_fit_that_is_interrupted_is_written_and_goes_on_to_the_same_end(files,
 
     real, out = command.fit, tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(command, "fit", lambda *a, **options: real(*a, callback=interrupt, **options))
+        patch.setattr(
+            command, "fit", lambda *a, run, **options: real(*a, run=replace(run, callback=interrupt), **options)
+        )
         assert files.fit(out, "--evaluate", "2") == 130
     # At its second step: the first is the best that was reached.
     assert {path.name for path in out.iterdir()} == FILES
@@ -155,7 +158,7 @@ def test_a_report_made_anew_is_the_same_page(done, tmp_path, capsys):
     assert main(["report", str(done.folder), "--to", str(tmp_path / "other.html")]) == 0
     assert (tmp_path / "other.html").read_bytes() == page
     assert main(["report", str(done.folder)]) == 2
-    assert "is there already; give --force" in capsys.readouterr().err
+    assert "exists; give --force" in capsys.readouterr().err
     (tmp_path / "other.html").write_text("mine")
     assert main(["report", str(done.folder), "--to", str(tmp_path / "other.html"), "--force"]) == 0
     assert (tmp_path / "other.html").read_bytes() == page == (done.folder / "report.html").read_bytes()
@@ -171,9 +174,9 @@ def test_a_folder_without_a_fit_has_no_report(tmp_path, capsys):
 
 def test_results_are_in_nobodys_way_and_that_shows_before_any_work(files, done, tmp_path, monkeypatch, capsys):
     before = {path: path.read_bytes() for path in done.folder.iterdir()}
-    monkeypatch.setattr(program, "_begin", lambda _: pytest.fail("refused before any work"))
+    monkeypatch.setattr(program, "_set_precision", lambda _: pytest.fail("refused before any work"))
     assert files.fit(done.folder) == 2
-    assert "are there already; name another folder, or give --force" in capsys.readouterr().err
+    assert "exist; name another folder, or give --force" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in done.folder.iterdir()} == before
     (tmp_path / "file").write_text("mine")
     assert files.fit(tmp_path / "file" / "out") == 2
@@ -186,8 +189,8 @@ def test_force_replaces_what_a_fit_has_written_and_a_refused_fit_does_not(files,
     shutil.copytree(done.folder, tmp_path, dirs_exist_ok=True)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def refused(*_, checkpoint, resume, **__):
-        assert isinstance(checkpoint, Anew) and not resume
+    def refused(*_, run, **__):
+        assert isinstance(run.checkpoint, NewCheckpointPath) and not run.resume
         raise Refused("free: no such thing")
 
     monkeypatch.setattr(command, "fit", refused)
@@ -238,12 +241,12 @@ def test_where_a_disk_is_full_there_is_no_page_rather_than_that_of_another_fit(
     files, tmp_path, instead, monkeypatch, capsys, done
 ):
     result = instead()
-    monkeypatch.setattr(command, "fit", lambda *_, checkpoint, **__: checkpoint.write_text("of this fit") and result)
+    monkeypatch.setattr(command, "fit", lambda *_, run, **__: run.checkpoint.write_text("of this fit") and result)
     shutil.copy(done.folder / "report.html", tmp_path)
     _full(monkeypatch, lambda n: (tmp_path / "fit.npz").exists())
     assert files.fit(tmp_path, "--force") == 2
     told = capsys.readouterr().err
-    assert "No space left on device" in told and "with room, --resume goes on from its checkpoint.npz" in told
+    assert "No space left on device" in told and "with room, --resume continues from its checkpoint.npz" in told
     assert {path.name for path in tmp_path.iterdir()} == FILES - {"report.html"}
     np.testing.assert_array_equal(_values(tmp_path)["model.w"], result.best.model.w.value)
     monkeypatch.undo()
@@ -278,7 +281,13 @@ def test_a_certificate_that_does_not_pass_is_the_exit_code(files, done, tmp_path
 
 
 def test_a_fit_of_nothing_finite_says_no_and_is_written(files, done, tmp_path, instead):
-    history = replace(done.result.history, loss=np.array([]), aux={}, best_step=0, stop_reason="the loss was nan")
+    history = replace(
+        done.result.history,
+        loss=np.array([]),
+        aux={},
+        best_step=0,
+        stop_reason=StopReason(StopKind.DIVERGED, detail="the loss was nan"),
+    )
     instead(history=history, best=done.result.initial)
     assert files.fit(tmp_path / "out", "--evaluate", "2") == 1
     assert "the loss was nan" in (tmp_path / "out" / "report.html").read_text()
@@ -350,5 +359,5 @@ def test_in_a_process_of_its_own_and_in_single_precision(files, done, tmp_path):
     assert told["versions"]["precision"] == "float32"
     assert np.all((single["model.w"] > 0.0) & (single["model.w"] < 1.0)) and np.ptp(single["model.w"]) > 0.0
     # Fresh noise is another in single precision; TVB's own draws are the same.
-    ours, theirs = (kept(folder).matrices["Initial"] for folder in (tmp_path / "out", done.folder))
+    ours, theirs = (read_summary(folder).matrices["Initial"] for folder in (tmp_path / "out", done.folder))
     assert ours.dtype == theirs.dtype and 0.0 < np.max(np.abs(ours - theirs)) < 1e-3

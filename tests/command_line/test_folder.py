@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.conftest import FIT, FREE
+from tests.command_line.conftest import FIT, FREE
 from tvb_jaxfit.command import main as program
-from tvb_jaxfit.command.folder import claim, foreign_in, keep, kept
+from tvb_jaxfit.command.folder import check_writable, foreign_files, read_summary, write_results
 from tvb_jaxfit.command.main import main
-from tvb_jaxfit.command.options import DONE, Refused
+from tvb_jaxfit.command.outcome import ExitCode, Refused
 from tvb_jaxfit.persistence import serialise as store
 
 NAMES = ["values.json", "values.npz", "fc.npy", "history.csv", "fit.npz", "report.html", "checkpoint.npz"]
@@ -20,7 +20,7 @@ NAMES = ["values.json", "values.npz", "fc.npy", "history.csv", "fit.npz", "repor
 @pytest.fixture(scope="module")
 def written(files):
     """A folder of a fit."""
-    assert files.fit(files.folder / "written") == DONE
+    assert files.fit(files.folder / "written") == ExitCode.DONE
     return files.folder / "written"
 
 
@@ -39,7 +39,7 @@ def _refused(capsys, folder, *arguments):
     """What a command says that has changed nothing of a folder and has begun no fit."""
     before = _contents(folder)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(program, "_begin", lambda _: pytest.fail("refused before any work"))
+        patched.setattr(program, "_set_precision", lambda _: pytest.fail("refused before any work"))
         assert main([*arguments, "--out", str(folder)]) == 2
     assert _contents(folder) == before
     return capsys.readouterr().err
@@ -51,9 +51,9 @@ def _fit(files, **options):
 
 
 def test_what_a_fit_has_written_is_its_own(former):
-    assert foreign_in(former) == []
-    claim(former, force=True, resume=False)
-    claim(former, force=False, resume=True)
+    assert foreign_files(former) == []
+    check_writable(former, force=True, resume=False)
+    check_writable(former, force=False, resume=True)
     assert sorted(_contents(former)) == sorted(NAMES)
 
 
@@ -70,18 +70,18 @@ def test_a_file_of_somebodys_under_the_name_of_a_result_stays(files, former, cap
 @pytest.mark.parametrize("name", NAMES)
 def test_alone_in_a_folder_too(files, tmp_path, capsys, name):
     (tmp_path / name).write_bytes(b"mine")
-    assert f"{name} is there, not as a fit has written it" in _refused(capsys, tmp_path, *_fit(files), "--force")
+    assert f"{name} is not as a fit has written it" in _refused(capsys, tmp_path, *_fit(files), "--force")
 
 
 def test_a_result_that_was_changed_since_is_somebodys(former):
     with open(former / "history.csv", "a") as file:
         file.write("a note\n")
-    assert foreign_in(former) == ["history.csv"]
+    assert foreign_files(former) == ["history.csv"]
 
 
 def test_a_folder_of_that_name_is_somebodys(tmp_path):
     (tmp_path / "fc.npy").mkdir()
-    assert foreign_in(tmp_path) == ["fc.npy"]
+    assert foreign_files(tmp_path) == ["fc.npy"]
 
 
 @pytest.mark.parametrize("how", ["--force", "--resume", None])
@@ -98,20 +98,20 @@ def test_nor_one_by_another_name_or_with_a_key(files, former, tmp_path, capsys):
     told = _refused(capsys, former, *_fit(files), *setting, "--force")
     assert "values.npz is the input of --set model.w" in told
     shutil.copy(files.fc, former / "fc.csv")
-    claim(former, force=True, resume=False, inputs={"--fc": former / "fc.csv"})
+    check_writable(former, force=True, resume=False, inputs={"--fc": former / "fc.csv"})
 
 
 def test_a_page_of_somebodys_is_not_replaced_by_a_report(former, capsys):
     (former / "report.html").write_text("mine")
     assert main(["report", str(former), "--force"]) == 2
-    assert "not as a report was written" in capsys.readouterr().err
+    assert "was not written as a report" in capsys.readouterr().err
     assert (former / "report.html").read_text() == "mine"
 
 
 @pytest.mark.parametrize("n", range(6))
 def test_a_crash_leaves_all_of_a_former_fit_or_none(former, monkeypatch, n):
     """After so many files have their names; the next one that looks finishes it."""
-    account, before, replace, done = kept(former), _contents(former), os.replace, []
+    account, before, replace, done = read_summary(former), _contents(former), os.replace, []
 
     class Crash(BaseException):
         pass
@@ -126,26 +126,26 @@ def test_a_crash_leaves_all_of_a_former_fit_or_none(former, monkeypatch, n):
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", crashing)
         try:
-            keep(former, changed)
+            write_results(former, changed)
         except Crash:
             assert n < 5
-    assert kept(former).created == "another day"
-    assert sorted(_contents(former)) == sorted(set(NAMES) - {"report.html"}) and foreign_in(former) == []
+    assert read_summary(former).created == "another day"
+    assert sorted(_contents(former)) == sorted(set(NAMES) - {"report.html"}) and foreign_files(former) == []
     assert _contents(former)["fit.npz"] != before["fit.npz"]
 
 
 def test_an_account_of_a_former_version_is_read_and_what_lies_beside_it_is_left(former):
-    account = kept(former)
-    store.write(former / "fit.npz", account, "account of a fit")
-    assert kept(former).created == account.created
-    assert set(foreign_in(former)) == {"values.json", "values.npz", "fc.npy", "history.csv"}
+    account = read_summary(former)
+    store.write(former / "fit.npz", account, "summary of a fit")
+    assert read_summary(former).created == account.created
+    assert set(foreign_files(former)) == {"values.json", "values.npz", "fc.npy", "history.csv"}
     with pytest.raises(Refused, match="not as a fit has written it"):
-        claim(former, force=True, resume=False)
+        check_writable(former, force=True, resume=False)
 
 
 def test_to_try_whether_a_folder_can_be_written_leaves_nothing(tmp_path):
-    claim(tmp_path / "new" / "out", force=False, resume=False)
-    claim(tmp_path, force=False, resume=False)
+    check_writable(tmp_path / "new" / "out", force=False, resume=False)
+    check_writable(tmp_path, force=False, resume=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,4 +155,4 @@ def test_another_learning_rate_is_not_resumed(files, former, capsys):
     told = capsys.readouterr().err
     assert "--learning-rate: 0.02 before, 0.5 now" in told and "checkpoint.npz is of a fit with other options" in told
     assert _contents(former) == before
-    np.testing.assert_array_equal(np.load(former / "fc.npy"), kept(former).matrices["Fitted"])
+    np.testing.assert_array_equal(np.load(former / "fc.npy"), read_summary(former).matrices["Fitted"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, PositiveParameter, ScaledParameter
-from tvb_jaxfit.command.fit import _parameter
-from tvb_jaxfit.command.options import free_of
+from tvb_jaxfit.command.fit import make_parameter
+from tvb_jaxfit.command.path_options import parse_free
 
 MEANT = {
     "coupling.a": Parameter(),
@@ -31,24 +31,24 @@ WRONG = {
 
 @pytest.mark.parametrize("text", MEANT)
 def test_each_kind_is_the_parameter_of_that_name(text):
-    free, problems = free_of([text])
-    ((path, kept),) = free.items()
-    made = _parameter(*kept)
+    free, problems = parse_free([text])
+    ((path, option),) = free.items()
+    made = make_parameter(option)
     assert problems == [] and path == text.split(":")[0]
     assert type(made) is type(MEANT[text]) and made.value is None
     assert vars(made) == vars(MEANT[text])
 
 
 def test_what_no_parameter_can_be_is_refused_with_all_reasons_at_once():
-    free, problems = free_of(list(WRONG))
+    free, problems = parse_free(list(WRONG))
     assert free == {} and len(problems) == len(WRONG)
     for text, why in WRONG.items():
         assert any(problem.startswith(f"--free {text!r}: ") and why in problem for problem in problems)
 
 
 def test_a_positive_parameter_of_the_command_line_moves_by_factors():
-    (kept,) = free_of(["integrator.noise.nsig:positive"])[0].values()
-    made = _parameter(*kept).with_value(np.array([4e-6]))
+    (option,) = parse_free(["integrator.noise.nsig:positive"])[0].values()
+    made = make_parameter(option).with_value(np.array([4e-6]))
     np.testing.assert_allclose(
         made.from_unconstrained(made.to_unconstrained() - 0.01), 4e-6 * np.exp(-0.01), rtol=1e-14
     )

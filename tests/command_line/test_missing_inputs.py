@@ -48,10 +48,10 @@ REFUSED = {
     "no correlations": (_fit(connectivity="76", fc="percent.csv"), "--fc percent.csv: values up to 100"),
     "no matrix": (_fit(connectivity="76", fc="signals.csv"), "--fc signals.csv: shape (200, 3); it looks like a time"),
     "no values": (_fit(connectivity="76", set="model.w=@w.npy"), "--set model.w: w.npy: No such file"),
-    "results": (_fit(connectivity="76", out="done"), "--out done: values.npz is there already"),
+    "results": (_fit(connectivity="76", out="done"), "--out done: values.npz exists"),
     "no checkpoint": (
         [*_fit(connectivity="76", out="done"), "--resume"],
-        "--resume: there is no checkpoint.npz in done to go on from; give --force in its place",
+        "--resume: there is no checkpoint.npz in done to continue from; give --force in its place",
     ),
     "certify": (["certify", "--connectivity", "77"], "--connectivity 77: no such file, and there is no data set '77'"),
 }
@@ -59,7 +59,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_read_is_told_before_any_work(name, monkeypatch, capsys):
-    monkeypatch.setattr(program, "_begin", lambda _: pytest.fail("refused before any work"))
+    monkeypatch.setattr(program, "_set_precision", lambda _: pytest.fail("refused before any work"))
     arguments, said = REFUSED[name]
     assert main(arguments) == 2
     assert said in capsys.readouterr().err and not Path("out").exists()

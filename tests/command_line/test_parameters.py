@@ -5,8 +5,8 @@ import pytest
 
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.options import parser
-from tvb_jaxfit.command.simulator import simulator_of
-from tvb_jaxfit.translate.assemble import parameter_map
+from tvb_jaxfit.command.simulator import make_simulator
+from tvb_jaxfit.translate.parameter_map import parameter_map
 
 SCRIPT = """
 from tvb.simulator.lab import connectivity, models, monitors, simulator
@@ -29,7 +29,7 @@ def test_everything_that_can_be_fitted_is_listed(files, capsys):
     made = ["--connectivity", files.connectome, "--set", "model.w=0.1,0.2,0.3,0.4,0.9", "--set", "coupling.a=0.05"]
     assert main(["parameters", *made]) == 0
     rows = _rows(capsys.readouterr().out)
-    sim = simulator_of(parser().parse_args(["certify", *made]))
+    sim = make_simulator(parser().parse_args(["certify", *made]))
     assert set(rows) == {leaf.path for leaf in parameter_map(sim)} >= {"integrator.noise.nsig", "connectivity.weights"}
     assert rows["model.w"] == ["5", "0.1", "..", "0.3", "..", "0.9", "[0,", "1]"]
     assert rows["model.I_o"] == ["1", "0.33", "[nA]", "[0,", "1]"]

@@ -10,11 +10,11 @@ import pytest
 import scipy.io
 from tvb.datatypes.connectivity import Connectivity
 
-from tests.conftest import FIT, LABELS, N_NODE
+from tests.command_line.conftest import FIT, LABELS, N_NODE
 from tvb_jaxfit.command import fit as command
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.matrices import LabelledMatrix, load_array, load_fc
-from tvb_jaxfit.command.options import Refused, is_refusal
+from tvb_jaxfit.command.outcome import Refused, is_refusal
 from tvb_jaxfit.evaluation.target import match_target
 
 FC = np.array([[0.0, 0.25, 0.5], [0.25, 0.0, -0.125], [0.5, -0.125, 0.0]])

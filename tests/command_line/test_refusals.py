@@ -14,7 +14,9 @@ import tvb_jaxfit
 from tvb_jaxfit.command import options, simulator
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.matrices import LabelledMatrix, load_array, load_fc
-from tvb_jaxfit.command.options import EXAMPLES, Refused, free_of, parser, problems_of, settings_of
+from tvb_jaxfit.command.options import EXAMPLES, option_problems, parser
+from tvb_jaxfit.command.outcome import Refused
+from tvb_jaxfit.command.path_options import FreeOption, parse_free, parse_settings
 
 ROOT = Path(tvb_jaxfit.__file__).parents[1]
 
@@ -35,7 +37,7 @@ def test_the_example_of_each_help_is_a_command_line_in_order(command, capsys):
     parsed = _parsed(*arguments)
     assert program == "tvb-jaxfit" and parsed.command == command
     if command != "report":
-        assert problems_of(parsed) == []
+        assert option_problems(parsed) == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["fit", "--help"], ["fit", "--free", "a"]])
@@ -62,7 +64,7 @@ def test_a_command_is_needed(capsys):
 
 
 def test_all_faults_of_options_come_at_once_before_any_work(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("tvb_jaxfit.command.main._begin", lambda _: pytest.fail("refused before any work"))
+    monkeypatch.setattr("tvb_jaxfit.command.main._set_precision", lambda _: pytest.fail("refused before any work"))
     wrong = {
         "--free 'model.w:wide'": ["--free", "model.w:wide"],
         "--free 'model.a:1:0'": ["--free", "model.a:1:0"],
@@ -76,7 +78,7 @@ def test_all_faults_of_options_come_at_once_before_any_work(tmp_path, monkeypatc
         "--tvb": ["--tvb"],
         "--certify compares to rounding": ["--certify", "--float32"],
         "--connectivity: none": [],
-        "--resume goes on with": ["--resume", "--force"],
+        "--resume continues from": ["--resume", "--force"],
     }
     arguments = [argument for given in wrong.values() for argument in given]
     assert main(["fit", "--fc", "fc.npy", "--out", str(tmp_path / "out"), *arguments]) == 2
@@ -87,25 +89,25 @@ def test_all_faults_of_options_come_at_once_before_any_work(tmp_path, monkeypatc
 
 
 def test_a_script_has_a_simulator_of_its_own(capsys):
-    problems = problems_of(_parsed("certify", "--simulator", "x.py", "--model", "Linear", "--set", "model.w=1"))
+    problems = option_problems(_parsed("certify", "--simulator", "x.py", "--model", "Linear", "--set", "model.w=1"))
     assert problems == ["--simulator has a simulator of its own: leave --model, --set, and say it in the script"]
 
 
 def test_what_is_free_and_what_is_set_is_as_it_was_said():
-    assert free_of(["a", "b:regional", "c:-1:2.5", "d:regional::3", "e:0:"])[0] == {
-        "a": (False, -np.inf, np.inf),
-        "b": (True, -np.inf, np.inf),
-        "c": (False, -1.0, 2.5),
-        "d": (True, -np.inf, 3.0),
-        "e": (False, 0.0, np.inf),
+    assert parse_free(["a", "b:regional", "c:-1:2.5", "d:regional::3", "e:0:"])[0] == {
+        "a": FreeOption(False, -np.inf, np.inf),
+        "b": FreeOption(True, -np.inf, np.inf),
+        "c": FreeOption(False, -1.0, 2.5),
+        "d": FreeOption(True, -np.inf, 3.0),
+        "e": FreeOption(False, 0.0, np.inf),
     }
-    assert settings_of(["a=1e-3", "b=1,2", "c=@x=y.npy"])[0] == {"a": [1e-3], "b": [1.0, 2.0], "c": "@x=y.npy"}
+    assert parse_settings(["a=1e-3", "b=1,2", "c=@x=y.npy"])[0] == {"a": [1e-3], "b": [1.0, 2.0], "c": "@x=y.npy"}
 
 
 def test_names_that_tvb_has_not_are_refused_together_with_those_that_there_are():
     made = _parsed("certify", "--connectivity", "none.zip", "--model", "Wong", "--coupling", "Liner", "--dt", "1")
     with pytest.raises(Refused) as caught:
-        simulator.simulator_of(made)
+        simulator.make_simulator(made)
     connectivity, model, coupling, integrator = caught.value.reasons
     assert connectivity.startswith("--connectivity none.zip: no such file, and there is no data set")
     assert model.startswith("--model Wong: TVB has none; there is: ") and "ReducedWongWang," in model
@@ -116,18 +118,18 @@ def test_names_that_tvb_has_not_are_refused_together_with_those_that_there_are()
 def test_a_model_of_several_variables_wants_one_of_them_named():
     jansen = ["certify", "--connectivity", "76", "--model", "JansenRit", "--nsig", "1e-4"]
     with pytest.raises(Refused, match="--variable: JansenRit shows y0, y1, y2, y3; name the one"):
-        simulator.simulator_of(_parsed(*jansen))
-    sim = simulator.simulator_of(_parsed(*jansen, "--variable", "y1"))
+        simulator.make_simulator(_parsed(*jansen))
+    sim = simulator.make_simulator(_parsed(*jansen, "--variable", "y1"))
     assert list(sim.model.variables_of_interest) == ["y1"]
     with pytest.raises(Refused, match="--model JansenRit"):
-        simulator.simulator_of(_parsed(*jansen, "--variable", "z"))
+        simulator.make_simulator(_parsed(*jansen, "--variable", "z"))
 
 
 def test_noise_of_a_deterministic_integrator_is_refused():
     made = ["certify", "--connectivity", "76", "--integrator", "HeunDeterministic"]
-    assert not hasattr(simulator.simulator_of(_parsed(*made)).integrator, "noise")
+    assert not hasattr(simulator.make_simulator(_parsed(*made)).integrator, "noise")
     with pytest.raises(Refused, match="--nsig: HeunDeterministic is deterministic; leave it, or choose"):
-        simulator.simulator_of(_parsed(*made, "--nsig", "1e-4"))
+        simulator.make_simulator(_parsed(*made, "--nsig", "1e-4"))
 
 
 def test_values_are_set_by_number_by_region_and_from_a_file(files, tmp_path):
@@ -140,13 +142,13 @@ def test_values_are_set_by_number_by_region_and_from_a_file(files, tmp_path):
         "monitors[0].hrf_kernel.tau_s": "0.7",
     }
     arguments = [argument for path, value in given.items() for argument in ("--set", f"{path}={value}")]
-    sim = simulator.simulator_of(_parsed("certify", "--connectivity", files.connectome, *arguments))
+    sim = simulator.make_simulator(_parsed("certify", "--connectivity", files.connectome, *arguments))
     np.testing.assert_array_equal(sim.model.w, np.linspace(0.1, 0.5, 5))
     np.testing.assert_array_equal(sim.model.J_N, np.full(5, 0.27))
     np.testing.assert_array_equal(np.ravel(sim.coupling.a), [0.1, 0.2, 0.3, 0.4, 0.5])
     assert sim.monitors[0].hrf_kernel.parameters["tau_s"] == 0.7
     # TVB shares one response among all monitors: theirs is as it was.
-    other = simulator.simulator_of(_parsed("certify", "--connectivity", files.connectome))
+    other = simulator.make_simulator(_parsed("certify", "--connectivity", files.connectome))
     assert (
         other.monitors[0].hrf_kernel.parameters["tau_s"] == type(sim.monitors[0]).hrf_kernel.default.parameters["tau_s"]
     )
@@ -157,7 +159,7 @@ def test_all_values_that_cannot_be_set_are_told(files, tmp_path):
     given = ["model.W=1", "model.w=1,2", "model.a=@nowhere.npy", "model.b=nan"]
     arguments = [argument for each in given for argument in ("--set", each)]
     with pytest.raises(Refused) as caught:
-        simulator.simulator_of(_parsed("certify", "--connectivity", files.connectome, *arguments))
+        simulator.make_simulator(_parsed("certify", "--connectivity", files.connectome, *arguments))
     no_such, two, nowhere, nan = caught.value.reasons
     assert "no such parameter (there is: model.a" in no_such and "give one, or one for each of 5 regions" in two
     assert "No such file" in nowhere and "not finite" in nan
@@ -219,7 +221,7 @@ def test_a_script_can_have_a_model_of_its_own(files, tmp_path, capsys):
 def test_a_module_can_hold_the_simulator(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "of_mine.py").write_text("from tvb.simulator.lab import simulator\nthat = simulator.Simulator()")
-    sim = simulator.simulator_of(_parsed("certify", "--simulator", "of_mine:that", "--simulation-length", "7"))
+    sim = simulator.make_simulator(_parsed("certify", "--simulator", "of_mine:that", "--simulation-length", "7"))
     assert type(sim).__name__ == "Simulator" and sim.simulation_length == 7.0
 
 

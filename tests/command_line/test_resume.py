@@ -9,7 +9,7 @@ import pytest
 from tvb_jaxfit.command import main as program
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.options import parser
-from tvb_jaxfit.command.resume import deciding
+from tvb_jaxfit.command.resume import determining_options
 from tvb_jaxfit.persistence.serialise import write
 
 FC = np.array([[1.0, 0.25, 0.5], [0.25, 1.0, -0.125], [0.5, -0.125, 1.0]])
@@ -48,13 +48,17 @@ def folder(tmp_path, monkeypatch):
 
 def _begin(options):
     """Leave what a fit with such options leaves, as far as it is looked at."""
-    write("out/checkpoint.npz", {"notes": deciding(parser().parse_args(_given(options)))}, "checkpoint of a fit")
+    write(
+        "out/checkpoint.npz",
+        {"notes": determining_options(parser().parse_args(_given(options)))},
+        "checkpoint of a fit",
+    )
 
 
 def _resume(options, monkeypatch):
     """Exit code where the fit itself would be done."""
     with monkeypatch.context() as patch:
-        patch.setattr(program, "_begin", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(program, "_set_precision", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         return main([*_given(options), "--resume"])
 
 

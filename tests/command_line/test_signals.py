@@ -7,17 +7,18 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tvb_jaxfit
-from tests.conftest import N_NODE
+from tests.command_line.conftest import N_NODE
 from tvb_jaxfit.command import fit as command
-from tvb_jaxfit.command.folder import kept
+from tvb_jaxfit.command.folder import read_summary
 from tvb_jaxfit.command.main import main
-from tvb_jaxfit.command.signals import interrupting
+from tvb_jaxfit.command.signals import interruptible
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 
 SIMULATOR = (
@@ -52,11 +53,11 @@ def test_sigterm_in_a_fit_writes_what_was_reached_and_the_fit_goes_on_to_the_sam
 
     real, handler, steps = command.fit, signal.getsignal(signal.SIGTERM), ("--steps", "4")
     with monkeypatch.context() as patch:
-        patch.setattr(command, "fit", lambda *a, **options: real(*a, callback=end, **options))
+        patch.setattr(command, "fit", lambda *a, run, **options: real(*a, run=replace(run, callback=end), **options))
         assert main(_arguments(files, tmp_path / "out", *steps)) == 143
     assert signal.getsignal(signal.SIGTERM) is handler
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"values.npz", "history.csv", "fit.npz", "fc.npy"}
-    assert kept(tmp_path / "out").stages["Simulation"].stop_reason == "interrupted after 3 evaluations"
+    assert str(read_summary(tmp_path / "out").stages["Simulation"].stop_reason) == "interrupted after 3 evaluations"
     assert main(_arguments(files, tmp_path / "out", *steps, "--resume")) == 0
     assert main(_arguments(files, tmp_path / "whole", *steps)) == 0
     for path, values in _values(tmp_path / "whole").items():
@@ -77,8 +78,8 @@ def test_sigterm_in_the_sweep_of_a_linear_fit_writes_its_best_point(files, tmp_p
 
     monkeypatch.setattr(linear_fit.Objective, "__call__", counted)
     assert main(_arguments(files, tmp_path / "out", "--method", "linear")) == 143
-    (history,) = kept(tmp_path / "out").stages.values()
-    assert history.stop_reason.startswith("interrupted in the sweep of starts; linear response: r ")
+    (history,) = read_summary(tmp_path / "out").stages.values()
+    assert str(history.stop_reason).startswith("interrupted in the sweep of starts; linear response: r ")
     best = min((seen for seen, *_ in evaluations[:5] if seen.is_stable), key=lambda seen: seen.value)
     assert history.loss[-1] == best.loss
     assert _values(tmp_path / "out")["model.w"].shape == (N_NODE,)
@@ -88,7 +89,7 @@ ROOT = Path(tvb_jaxfit.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
-def interruptible():
+def default_handler():
     """SIGINT as at a terminal: what a shell has started in the background ignores it, and its children would, too."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -117,9 +118,9 @@ def _cpu_time(pid):
 
 IN_C = """
 import hashlib
-from tvb_jaxfit.command.signals import interrupting
+from tvb_jaxfit.command.signals import interruptible
 
-with interrupting():
+with interruptible():
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 """
@@ -147,7 +148,7 @@ def test_a_second_signal_ends_at_once_while_compiled_code_runs(first, second):
 
 DROPPED = """
 import gc, os, signal, time
-from tvb_jaxfit.command.signals import interrupting
+from tvb_jaxfit.command.signals import interruptible
 
 def collected(phase, info):
     gc.callbacks.clear()
@@ -155,7 +156,7 @@ def collected(phase, info):
     for _ in range(1000):
         pass
 
-with interrupting() as received:
+with interruptible() as received:
     print("ready", flush=True)
     try:
         gc.callbacks.append(collected)
@@ -175,7 +176,7 @@ def test_an_interrupt_that_python_drops_is_raised_again():
 
 def test_a_signal_that_is_ignored_stays_so_and_other_threads_and_code_keep_their_handlers():
     def elsewhere():
-        with interrupting() as received:
+        with interruptible() as received:
             handlers.append((signal.getsignal(signal.SIGTERM), received.number))
 
     before, handlers = signal.getsignal(signal.SIGTERM), []
@@ -185,7 +186,7 @@ def test_a_signal_that_is_ignored_stays_so_and_other_threads_and_code_keep_their
     assert handlers == [(before, None)]
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with interrupting():
+        with interruptible():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) is not before
             os.kill(os.getpid(), signal.SIGINT)
@@ -233,7 +234,7 @@ def test_signals_at_random_times_leave_results_or_a_checkpoint(files, undisturbe
     if process.returncode == 128 + number and has_checkpoint:
         assert has_results
     if has_results:
-        assert kept(out).stages and set(_values(out)) == {"coupling.a", "model.w"}
+        assert read_summary(out).stages and set(_values(out)) == {"coupling.a", "model.w"}
     if process.returncode != 0:
         again = _begun(files, out, *(["--resume"] if has_checkpoint else ["--force"]))
         _, error = again.communicate(timeout=900)

@@ -1,4 +1,4 @@
-"""The data are the files' own numbers, read without running anything, and TVB accepts what is made of them."""
+"""Data sets are read from their files unchanged, without importing their packages, and TVB accepts them."""
 
 import importlib.util
 import subprocess
@@ -17,7 +17,7 @@ loaders = pytest.mark.parametrize(
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """A package of TVB-Optim's name, with data of two regions, that cannot be imported."""
+    """Package with TVB-Optim's name and data of two regions, that cannot be imported."""
     package = tmp_path / "tvboptim"
     for kind in ("connectivity", "functional"):
         (package / "data" / kind / "dk_average").mkdir(parents=True)

@@ -13,7 +13,8 @@ from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.dynamics.adjoint import trajectory
-from tvb_jaxfit.dynamics.step import Step, coupling_series
+from tvb_jaxfit.dynamics.network import coupling_series
+from tvb_jaxfit.dynamics.step import Step
 
 N_NODE, HORIZON, N_STEPS = 5, 4001, 24
 # Far more than any other array here has, of the smallest ring.

@@ -70,7 +70,7 @@ def test_a_fit_whose_first_loss_is_not_finite_raises_and_says_where():
     sim = _sim(gamma=1e6, steps=120)
     theirs = _tvbs(sim)
     with np.errstate(all="ignore"), pytest.raises(tj.FitFailed) as failed:
-        tj.fit(sim, _target(), FREE, fresh=False, progress=False)
+        tj.fit(sim, _target(), FREE, noise=tj.NoiseOptions(resample=False), run=tj.RunOptions(progress=False))
     said = str(failed.value)
     first = -(-theirs.step // 4)
     for part in (
@@ -93,8 +93,7 @@ def stopped():
         FREE,
         optimizer=optax.chain(optax.scale_by_sign(), optax.scale_by_schedule(lambda n: jnp.where(n == 0, 1e-3, 1e3))),
         max_steps=5,
-        progress=False,
-        callback=lambda step, state, *_: seen.append(state),
+        run=tj.RunOptions(progress=False, callback=lambda step, state, *_: seen.append(state)),
     )
     return result, seen
 
@@ -128,7 +127,14 @@ def test_an_fc_of_a_state_that_diverges_says_why(stopped):
 def test_a_linear_fit_that_simulations_do_not_survive_says_so(monkeypatch):
     nothing = np.full((3, N_NODE, N_NODE), np.nan)
     monkeypatch.setattr("tvb_jaxfit.fitting.fit.confirmation", lambda *_: lambda fitted: (np.nan, np.nan, nothing))
-    result = tj.fit(_sim(), _target(), FREE, method="linear", max_evaluations=10, progress=False)
+    result = tj.fit(
+        _sim(),
+        _target(),
+        FREE,
+        method="linear",
+        linear=tj.LinearOptions(max_evaluations=10),
+        run=tj.RunOptions(progress=False),
+    )
     assert "simulations from the fitted values have no finite FC" in result.diverged
     assert "simulations on fresh noise are not finite" in repr(result) and "DIVERGED" in repr(result)
 
@@ -154,7 +160,7 @@ def test_without_noise_a_run_without_fc_is_refused_before_its_gradient_is_compil
     sim = _sim(nsig=0.0, steps=400)
     sim.initial_conditions = np.zeros((1, 1, N_NODE, 1))
     with pytest.raises(tj.FitFailed, match=r"the signal of region 'region 0' \(and 4 others\) is constant \(0, to rou"):
-        tj.fit(sim, _target(), FREE, progress=False)
+        tj.fit(sim, _target(), FREE, run=tj.RunOptions(progress=False))
 
 
 def test_a_region_that_no_noise_reaches_is_named_before_the_gradient_is_compiled(monkeypatch):
@@ -166,7 +172,7 @@ def test_a_region_that_no_noise_reaches_is_named_before_the_gradient_is_compiled
     with pytest.raises(
         tj.FitFailed, match=r"the signal of region 'region 1' is constant \(0, to rounding\) over the 100"
     ):
-        tj.fit(sim, _target(), FREE, progress=False)
+        tj.fit(sim, _target(), FREE, run=tj.RunOptions(progress=False))
 
 
 def test_an_evaluation_says_it_of_each_run_here_and_in_tvb():
@@ -207,5 +213,5 @@ def test_a_gradient_alone_that_is_not_finite_is_named():
             _target(),
             FREE,
             loss=lambda fc, target: jnp.sqrt(jnp.sum(jax.lax.stop_gradient(fc) * 0.0 + fc * 0.0)) + tj.rmse(fc, target),
-            progress=False,
+            run=tj.RunOptions(progress=False),
         )

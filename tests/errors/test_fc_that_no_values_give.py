@@ -1,4 +1,4 @@
-"""FC that no values could give is refused before anything is compiled, with the numbers and the line to add."""
+"""A simulator that yields no FC for any values is refused before compilation, with the numbers and the remedy."""
 
 import jax
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 from tvb.simulator.lab import models, monitors, noise
 
 import tvb_jaxfit as tj
+from tests.fit_options import grouped
 from tvb_jaxfit.evaluation.fc_monitor import refuse_no_fc
 
 N_NODE = 6
@@ -26,8 +27,10 @@ def _target(n_node=N_NODE):
 
 
 TWO = "= (2, 6, 1); FC is of one variable, and these are 0: x, 1: y. Choose one in the simulator: "
-NOTHING = "it records nothing, so that there is no FC; choose another with monitor=, or add monitors.Bold("
-# Parts of the simulator, its length in steps, options, and what is said.
+NOTHING = (
+    "it records nothing, so that there is no FC; choose another with FCOptions(monitor=...), or add monitors.Bold("
+)
+# Parts of the simulator, its length in steps, options, and the message.
 CASES = {
     "two variables of Bold": (
         _hopf(monitors=[monitors.Bold(period=100.0, hrf_length=500.0)]),
@@ -56,7 +59,7 @@ CASES = {
         _hopf(model=models.ReducedSetFitzHughNagumo(variables_of_interest=["xi"]), dt=0.1, monitors=[monitors.Raw()]),
         20,
         {},
-        "monitors[0] (Raw, every 0.1 ms): 3 modes; FC is of one, and no monitor of TVB selects it.",
+        "monitors[0] (Raw, every 0.1 ms): 3 modes; FC is of one mode, and no monitor of TVB selects it.",
     ),
     "no time": ({"monitors": [monitors.ProgressLogger(period=100.0)]}, 100, {}, NOTHING),
     "no time, by name": (
@@ -88,14 +91,14 @@ CASES = {
         {"monitors": [monitors.TemporalAverage(period=8.0), monitors.Raw()]},
         100,
         {},
-        "which one FC is computed from is not clear (0: TemporalAverage, 1: Raw); name its index, e.g. monitor=0 "
-        "(--monitor 0 on the command line).",
+        "several monitors could give the FC (0: TemporalAverage, 1: Raw); name the index of one, "
+        "fc=FCOptions(monitor=0) (--monitor 0 on the command line).",
     ),
     "all at once": (
         _hopf(monitors=[monitors.GlobalAverage(period=10.0)]),
         20,
         {},
-        "its 1 signal are not those of the 6 regions; choose another monitor with monitor=, or add "
+        "its 1 signal are not those of the 6 regions; choose another monitor with FCOptions(monitor=...), or add "
         "monitors.Bold(period=1000.0) to the simulator; monitors[0] (GlobalAverage, every 10 ms): samples of "
         "(n_voi, n_node, n_mode) = (2, 1, 1); FC is of one variable",
     ),
@@ -127,11 +130,11 @@ def test_a_fit_and_an_evaluation_are_refused_with_numbers_and_the_remedy(build_s
     parts, steps, options, said = CASES[case]
     sim = _of(build_small, steps, **parts)
     with pytest.raises(ValueError) as fitted:
-        tj.fit(sim, _target(), {"coupling.a": tj.Parameter()}, progress=False, **options)
+        tj.fit(sim, _target(), {"coupling.a": tj.Parameter()}, **grouped(progress=False, **options))
     assert said in str(fitted.value) and not isinstance(fitted.value, tj.FitFailed)
     if case in ("two variables of Bold", "no time, by name", "no regions"):
         with pytest.raises(ValueError) as evaluated:
-            tj.evaluate(sim, _target(), n_seeds=1, progress=False, **options)
+            tj.evaluate(sim, _target(), fc=tj.FCOptions(**options), n_seeds=1, progress=False)
         assert said in str(evaluated.value)
 
 
@@ -146,7 +149,9 @@ def test_the_line_that_is_named_is_the_remedy(build_small):
 def test_two_regions_are_too_few(build_small):
     sim = build_small(weights=np.array([[0.0, 1.0], [0.5, 0.0]]), steps=20)
     with pytest.raises(ValueError, match="connectivity: 2 regions; the correlation of two FC needs at least 3"):
-        tj.fit(sim, np.array([[0.0, 0.3], [0.3, 0.0]]), {"coupling.a": tj.Parameter()}, progress=False)
+        tj.fit(
+            sim, np.array([[0.0, 0.3], [0.3, 0.0]]), {"coupling.a": tj.Parameter()}, run=tj.RunOptions(progress=False)
+        )
 
 
 def test_compute_fc_names_the_monitor_too():

@@ -104,9 +104,9 @@ class Foreign(models.Linear):
     "model, words",
     [
         (Branching, ["a branch on a value that is differentiated", "numpy.where", "if self.gamma[0] < 0.0:"]),
-        (Drawing, ["numpy.random is not followed", "return np.random.normal(size=state.shape)"]),
+        (Drawing, ["numpy.random is not translated to JAX", "return np.random.normal(size=state.shape)"]),
         (InPlace, ["dfun writes in place into the coupling that it is given", "give it a copy"]),
-        (Foreign, ["scipy is not followed", "scipy.linalg.expm"]),
+        (Foreign, ["scipy is not translated to JAX", "scipy.linalg.expm"]),
     ],
 )
 def test_models_that_cannot_be_followed_are_refused_and_the_line_is_named(build_small, refused, model, words):
@@ -118,7 +118,7 @@ def test_models_that_cannot_be_followed_are_refused_and_the_line_is_named(build_
 def test_a_model_that_depends_on_how_often_it_was_asked_is_refused(build_small, refused):
     sim = build_small()
     sim.model = Remembering()
-    refused(sim, "gives another value when it is asked again", "Make that a state variable")
+    refused(sim, "with the same arguments gives another value", "Make that a state variable")
 
 
 def test_regional_values_of_which_tvb_uses_the_first_are_refused(build_small, refused):
@@ -179,7 +179,7 @@ def test_monitors_that_fail_in_tvb_are_refused(build_small, refused):
 
 def test_hemodynamic_responses_that_cannot_be_followed_are_refused(build_small, refused):
     sim = build_small(monitors=[monitors.Bold(hrf_kernel=OtherGamma())])
-    refused(sim, "Simulator.monitors[0].hrf_kernel: OtherGamma is not translated", "needed as a plain number")
+    refused(sim, "Simulator.monitors[0].hrf_kernel: OtherGamma is not translated", "used as a Python number")
 
 
 def test_surfaces_are_refused(build_small, refused):

@@ -1,4 +1,4 @@
-"""A state whose arrays have other shapes than the simulator's, or are no real numbers, is refused by its path."""
+"""Arrays of a state with other shapes than the simulator's, or without real numbers, are refused by their path."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from tvb_jaxfit.translate.shapes import array_paths
 @pytest.fixture(scope="module")
 def built(weights_6):
     """Function: simulator with every kind of array in its state; delays up to ``delay`` steps."""
-    from conftest import simulator, white_matter
+    from tests.conftest import simulator, white_matter
 
     def make(delay=5):
         sim = simulator(
@@ -42,7 +42,7 @@ def prepared(built):
     return tj.prepare(built())
 
 
-# Of a run's start, and of what has one value for each region alone: no other shape says the same.
+# Initial values of a run, and values that are always regional: they have one valid shape.
 EXACT = [
     "connectivity.weights",
     "initial_conditions",
@@ -58,7 +58,7 @@ REGIONAL = ["model.w", "model.tau_s", "coupling.a", "integrator.noise.nsig"]
 
 
 def otherwise_shaped(value):
-    """Arrays of the same numbers in other shapes, each of which would broadcast, or nearly."""
+    """The same numbers in other shapes, each of which would broadcast, or nearly."""
     value = np.asarray(value)
     for axis in range(value.ndim):
         if value.shape[axis] != 1:

@@ -1,4 +1,4 @@
-"""Slips in the state are errors that say what there is."""
+"""Misspelt names in a state are errors that list the existing ones."""
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def test_draws_of_another_length_are_an_error_that_says_so(prepared):
 def test_noise_beyond_the_stream_is_an_error_that_says_where_it_stood(prepared):
     simulate, state = prepared
     elsewhere = state.replace(static={"current_step": 3})
-    with pytest.raises(ValueError, match=r"the random stream stood at steps \[0, 20\], not at 23"):
+    with pytest.raises(ValueError, match=r"the random stream is known at steps \[0, 20\], not at step 23"):
         _ = simulate(elsewhere).final_state
 
 

@@ -10,15 +10,16 @@ import pytest
 from tvb.simulator.lab import coupling, models, monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.evaluation import baselines
-from tvb_jaxfit.evaluation import evaluate as module
+from tvb_jaxfit.evaluation import baselines, scoring
 from tvb_jaxfit.evaluation.runs import Runs, prepare_runs_of_fit
+from tvb_jaxfit.evaluation.sessions import named_targets
 from tvb_jaxfit.parameters import strip_parameters
 
 N_NODE = 6
 LABELS = np.array(["lA", "lB", "lC", "rA", "rB", "rC"])
 LEFT = np.arange(N_NODE) < 3
 PERIOD, SKIP, WINDOW = 100.0, 10, 1000.0
+FC = tj.FCOptions(skip_t=SKIP)
 OFF = ~np.eye(N_NODE, dtype=bool)
 
 
@@ -72,7 +73,7 @@ def found(sim, shared, snapshot):
     if "found" not in shared:
         before = snapshot(sim)
         shared["found"] = tj.evaluate(
-            sim, SESSIONS, training_sessions="one", n_seeds=4, n_tvb=2, skip_t=SKIP, window=WINDOW, progress=False
+            sim, SESSIONS, training_sessions="one", n_seeds=4, n_tvb=2, fc=FC, window=WINDOW, progress=False
         )
         shared["unchanged"] = snapshot(sim) == before
     return shared["found"]
@@ -137,7 +138,7 @@ def _apart(some, others):
 
 def test_runs_in_jax_and_in_tvb_are_from_one_distribution(make):
     """Not a single run is the same, and their means differ by no more than chance lets them."""
-    found = tj.evaluate(make(), SESSIONS["one"], n_seeds=48, n_tvb=24, skip_t=SKIP, progress=False)
+    found = tj.evaluate(make(), SESSIONS["one"], n_seeds=48, n_tvb=24, fc=FC, progress=False)
     ours, theirs = found.fc["JAX"], found.fc["TVB"]
     assert len({*found.values("r"), *found.values("r", simulator="TVB")}) == 72
     assert _apart(ours, theirs) < 2.0
@@ -145,7 +146,7 @@ def test_runs_in_jax_and_in_tvb_are_from_one_distribution(make):
     assert 0.75 < np.sqrt(np.mean(spread**2)) < 1.33
     # The negative control: a network with a stronger coupling.
     stronger = make(coupling=coupling.Linear(a=np.array([0.06])))
-    other = tj.evaluate(stronger, SESSIONS["one"], n_seeds=48, skip_t=SKIP, progress=False)
+    other = tj.evaluate(stronger, SESSIONS["one"], n_seeds=48, fc=FC, progress=False)
     assert _apart(other.fc["JAX"], theirs) > 3.0
 
 
@@ -221,7 +222,7 @@ def test_a_runs_own_fc_is_matched_by_that_run_alone_and_in_the_order_of_the_regi
     shuffled = own[np.ix_(order, order)]
     targets = {"own": own, "shuffled": shuffled, "labelled": pd.DataFrame(shuffled, LABELS[order], LABELS[order])}
     with pytest.warns(UserWarning, match="put into the order"):
-        again = tj.evaluate(sim, targets, n_seeds=4, skip_t=SKIP, progress=False)
+        again = tj.evaluate(sim, targets, n_seeds=4, fc=FC, progress=False)
     assert again.targets.primary == "mean" and again.targets.held_out == () and again.window is None
     np.testing.assert_array_equal(again.fc["JAX"], found.fc["JAX"])
     r, rmse = again.values("r", "own"), again.values("rmse", "own")
@@ -256,30 +257,31 @@ def test_progress_is_shown_unless_it_is_not_wanted(fitted, capsys):
 
 def test_the_only_bold_is_scored_whatever_else_records(make, fitted):
     both = [monitors.TemporalAverage(period=40.0), monitors.Bold(period=PERIOD, hrf_length=1000.0)]
-    options = {"n_seeds": 2, "tvb": 1, "skip_t": SKIP, "progress": False}
+    options = {"n_seeds": 2, "n_tvb": 1, "fc": FC, "progress": False}
     alone = fitted.evaluate(state=fitted.initial, **options)
     beside = tj.evaluate(make(both), SESSIONS["one"], **options)
     np.testing.assert_allclose(beside.r, alone.r, rtol=1e-12)
     np.testing.assert_allclose(beside.values(simulator="TVB"), alone.values(simulator="TVB"), rtol=1e-12)
-    average = tj.evaluate(make(both), SESSIONS["one"], monitor=0, **options)
+    first = options | {"fc": tj.FCOptions(monitor=0, skip_t=SKIP)}
+    average = tj.evaluate(make(both), SESSIONS["one"], **first)
     assert average.n_samples == 150 - SKIP and np.all(average.r != alone.r)
 
 
 def test_by_default_nothing_is_left_out_of_a_warm_stock(sim):
-    longer = tj.evaluate(sim, SESSIONS["one"], n_seeds=1, simulation_length=9000.0, progress=False)
+    longer = tj.evaluate(sim, SESSIONS["one"], n_seeds=1, fc=tj.FCOptions(simulation_length=9000.0), progress=False)
     assert (longer.skip_t, longer.n_samples, longer.length) == (0, 90, 9000.0)
 
 
 @pytest.mark.parametrize(
     "options,said",
     [
-        ({"monitor": 3}, "monitor: 3; the simulator has monitors 0 to 0"),
+        ({"fc": {"monitor": 3}}, "monitor: 3; the simulator has monitors 0 to 0"),
         ({"n_seeds": 0}, "n_seeds = 0"),
-        ({"skip_t": 58}, "60 samples in 6000 ms, and skip_t = 58, leave 2; FC needs at least 3"),
-        ({"skip_t": -1}, "skip_t = -1"),
+        ({"fc": {"skip_t": 58}}, "60 samples in 6000 ms, and skip_t = 58, leave 2; FC needs at least 3"),
+        ({"fc": {"skip_t": -1}}, "skip_t = -1"),
         ({"window": 200.0}, r"window: 200 ms are 2 samples; give at least 3 \(300 ms\) and at most the 60"),
         ({"window": 7000.0}, "window: 7000 ms are 70 samples"),
-        ({"simulation_length": 50.0}, "too short for monitors"),
+        ({"fc": {"simulation_length": 50.0}}, "too short for monitors"),
         ({"target": None}, "has no target of its own. Give the empirical FC"),
         ({"target": np.eye(5)}, r"target: shape \(5, 5\) for 6 regions"),
         ({"target": [_session(1), np.eye(5)]}, r"session 1: target: shape \(5, 5\)"),
@@ -294,7 +296,7 @@ def test_by_default_nothing_is_left_out_of_a_warm_stock(sim):
 def test_what_cannot_be_is_refused(sim, options, said):
     options = {"target": SESSIONS["one"], "progress": False} | options
     with pytest.raises(ValueError, match=said):
-        tj.evaluate(sim, **options)
+        tj.evaluate(sim, **options | {"fc": tj.FCOptions(**options.get("fc", {}))})
 
 
 @pytest.mark.parametrize("parts", [{"scheme": "HeunDeterministic"}, {"nsig": 0.0}])
@@ -320,7 +322,14 @@ def fitted(make, shared):
     if "fit" not in shared:
         free = {"coupling.a": tj.Parameter(), "model.w": tj.Parameter(regional=True)}
         shared["fit_of"] = make()
-        shared["fit"] = tj.fit(shared["fit_of"], SESSIONS["one"], free, max_steps=3, fresh=False, progress=False)
+        shared["fit"] = tj.fit(
+            shared["fit_of"],
+            SESSIONS["one"],
+            free,
+            max_steps=3,
+            noise=tj.NoiseOptions(resample=False),
+            run=tj.RunOptions(progress=False),
+        )
     return shared["fit"]
 
 
@@ -343,7 +352,9 @@ def test_a_fit_is_scored_on_fresh_noise_beside_its_training(fitted):
 
 def test_a_fit_that_chose_its_best_step_by_validation_reports_that(make):
     free = {"coupling.a": tj.Parameter()}
-    result = tj.fit(make(), SESSIONS["one"], free, optimizer=optax.adam(0.02), max_steps=2, progress=False)
+    result = tj.fit(
+        make(), SESSIONS["one"], free, optimizer=optax.adam(0.02), max_steps=2, run=tj.RunOptions(progress=False)
+    )
     found = result.evaluate(n_seeds=1, progress=False)
     steps, values = result.history.validation
     best = result.history.best_step
@@ -379,7 +390,7 @@ def test_tvb_runs_from_where_another_state_stands(fitted, shared, float32_tvb):
 
 
 def test_a_fit_can_be_scored_on_longer_runs(fitted, float32_tvb):
-    longer = fitted.evaluate(simulation_length=9000.0, n_seeds=1, progress=False)
+    longer = fitted.evaluate(fc=tj.FCOptions(simulation_length=9000.0), n_seeds=1, progress=False)
     assert (longer.length, longer.n_samples) == (9000.0, 90 - fitted.skip_t)
     moved = float32_tvb(fitted.simulator)
     tj.write_back(fitted.best, moved, position=True)
@@ -432,7 +443,7 @@ def test_an_interrupt_keeps_the_runs_that_were_done(fitted, monkeypatch):
         return in_jax(self, seed, tick)
 
     monkeypatch.setattr(Runs, "run_jax", interrupted)
-    found = fitted.evaluate(n_seeds=4, n_tvb=True, progress=False)
+    found = fitted.evaluate(n_seeds=4, n_tvb=4, progress=False)
     assert found.interrupted and found.r.shape == (2,) and list(found.fc) == ["JAX"]
     assert [row["seed"] for row in found.rows] == done
     assert "interrupted: these are the runs that were done" in repr(found)
@@ -489,20 +500,20 @@ def test_ceiling_of_sessions_of_known_reliability(n, rho):
     def reliability(n):
         return n * rho / (1 + (n - 1) * rho)
 
-    found = baselines.noise_ceiling(baselines.named_targets(_noisy_sessions(n, rho), range(100)))
+    found = baselines.noise_ceiling(named_targets(_noisy_sessions(n, rho), range(100)))
     assert found["split_half"] == pytest.approx(reliability(n), abs=0.02)
     assert found["leave_one_out"] == pytest.approx(np.sqrt(rho * reliability(n - 1)), abs=0.02)
     assert "trained on" not in found
 
 
 def test_held_out_sessions_give_what_data_can_reach():
-    targets = baselines.named_targets(np.array(_noisy_sessions(6, 0.4)), range(100), training_sessions=[0, 1, 2])
+    targets = named_targets(np.array(_noisy_sessions(6, 0.4)), range(100), training_sessions=[0, 1, 2])
     # Means of three, each of the reliability 3 rho / (1 + 2 rho).
     assert baselines.noise_ceiling(targets)["trained on"] == pytest.approx(1.2 / 1.8, abs=0.02)
 
 
 def test_sessions_without_anything_in_common_have_no_reliability():
-    found = baselines.noise_ceiling(baselines.named_targets(_noisy_sessions(5, 0.0), range(100)))
+    found = baselines.noise_ceiling(named_targets(_noisy_sessions(5, 0.0), range(100)))
     assert abs(found["leave_one_out"]) < 0.03
     assert np.isnan(found["split_half"]) or found["split_half"] < 0.05
 
@@ -529,16 +540,16 @@ def test_an_undefined_correlation_is_nan():
 
 def test_frames_in_a_list_are_sessions_and_one_frame_or_nested_list_is_not():
     frame = pd.DataFrame(_session(1), index=LABELS, columns=LABELS)
-    assert baselines.named_targets([frame, frame], LABELS).sessions == ("session 0", "session 1")
+    assert named_targets([frame, frame], LABELS).sessions == ("session 0", "session 1")
     for single in (frame, _session(1), _session(1).tolist()):
-        assert baselines.named_targets(single, LABELS).sessions == ()
+        assert named_targets(single, LABELS).sessions == ()
 
 
 def test_scores_do_not_depend_on_the_diagonal_of_the_target(sim):
     """It is zero in both, as in fit()."""
     target = SESSIONS["one"]
     scores = [
-        module._scores(target * OFF, [], baselines.named_targets(one, LABELS).matrices["target"], {})
+        scoring.score(target * OFF, [], named_targets(one, LABELS).matrices["target"], {})
         for one in (target, _no_diagonal(target))
     ]
     assert scores[0] == scores[1] == {"r": pytest.approx(1.0), "rmse": 0.0}

@@ -8,7 +8,7 @@ from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.command.matrices import load_array
-from tvb_jaxfit.evaluation.baselines import named_targets
+from tvb_jaxfit.evaluation.sessions import named_targets
 from tvb_jaxfit.evaluation.target import match_target
 
 N_NODE = 6
@@ -55,7 +55,7 @@ def test_it_is_the_same_of_sessions_and_of_files(tmp_path):
 
 
 def test_without_the_option_it_is_refused_and_the_option_named():
-    with pytest.raises(ValueError, match=r'missing: region 1, region 4\).*missing="ignore" \(--missing ignore'):
+    with pytest.raises(ValueError, match=r'missing: region 1, region 4\).*missing="ignore"\) \(--missing ignore'):
         match_target(_part(), LABELS)
     # A matrix without labels does not say which regions it is of.
     with pytest.raises(ValueError, match=r"shape \(4, 4\) for 6 regions; give \(6, 6\); of some .*DataFrame"):
@@ -75,7 +75,15 @@ def test_the_option_excuses_no_other_label():
 def test_a_fit_of_it_is_the_fit_of_the_whole_matrix_with_gaps(build_small):
     sim = build_small(steps=400, monitors=[monitors.TemporalAverage(period=40.0)], nsig=1e-5)
     free = {"model.w": tj.BoundedParameter(None, 0.0, 1.0, regional=True)}
-    result = tj.fit(sim, _part(), free, missing="ignore", max_steps=1, optimizer=optax.sgd(1.0), progress=False)
+    result = tj.fit(
+        sim,
+        _part(),
+        free,
+        fc=tj.FCOptions(missing="ignore"),
+        max_steps=1,
+        optimizer=optax.sgd(1.0),
+        run=tj.RunOptions(progress=False),
+    )
     np.testing.assert_array_equal(result.target, _whole())
     assert np.all(np.isfinite(result.loss)) and result.fc().shape == (N_NODE, N_NODE)
     fc, known = np.asarray(result.fc(result.initial)), ~np.isnan(_whole())
@@ -83,4 +91,5 @@ def test_a_fit_of_it_is_the_fit_of_the_whole_matrix_with_gaps(build_small):
     np.testing.assert_allclose(tj.rmse(fc, result.target, missing="ignore"), expected, rtol=1e-12)
     # Regions without data act on those that have some: the network is whole.
     assert np.all(result.best.model.w.value != result.initial.model.w.value)
-    np.testing.assert_array_equal(result.evaluate(_part(), missing="ignore", n_seeds=1, progress=False).r.shape, (1,))
+    found = result.evaluate(_part(), fc=tj.FCOptions(missing="ignore"), n_seeds=1, progress=False)
+    np.testing.assert_array_equal(found.r.shape, (1,))

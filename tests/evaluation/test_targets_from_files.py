@@ -10,7 +10,7 @@ import scipy.io
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.command.matrices import load_fc
-from tvb_jaxfit.evaluation import baselines
+from tvb_jaxfit.evaluation.sessions import named_targets
 from tvb_jaxfit.evaluation.target import match_target
 
 LABELS = ["lA", "lB", "l<C>", "rA", "rB"]
@@ -57,8 +57,8 @@ def test_sessions_may_be_paths(tmp_path):
     np.save(paths[0], FC)
     SHUFFLED.to_csv(paths[1])
     with pytest.warns(UserWarning, match="put into the order"):
-        by_order = baselines.named_targets(paths, LABELS)
-        by_name = baselines.named_targets(dict(zip(["a", "b"], map(str, paths), strict=True)), LABELS)
+        by_order = named_targets(paths, LABELS)
+        by_name = named_targets(dict(zip(["a", "b"], map(str, paths), strict=True)), LABELS)
     assert by_order.sessions == ("session 0", "session 1") and by_name.sessions == ("a", "b")
     for targets in (by_order, by_name):
         np.testing.assert_allclose(targets.matrices["mean"], EXPECTED, rtol=0, atol=1e-15)
@@ -83,4 +83,4 @@ def test_fit_and_evaluate_take_a_path(tmp_path, build_small):
     with pytest.raises(ValueError, match=r"target: shape \(5, 5\) for 6 regions"):
         tj.fit(sim, path, {"coupling.a": tj.Parameter()})
     with pytest.raises(ValueError, match=r"target: shape \(5, 5\) for 6 regions"):
-        tj.evaluate(sim, str(path), skip_t=0, progress=False)
+        tj.evaluate(sim, str(path), fc=tj.FCOptions(skip_t=0), progress=False)

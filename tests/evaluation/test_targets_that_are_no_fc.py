@@ -9,7 +9,7 @@ import pytest
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.checks import fc as fc_check
-from tvb_jaxfit.evaluation import baselines
+from tvb_jaxfit.evaluation.sessions import named_targets
 from tvb_jaxfit.evaluation.target import match_target
 
 N_NODE, N_TIME = 8, 300
@@ -168,7 +168,7 @@ def test_losses_name_the_loader_for_a_path(tmp_path):
 
 def test_sessions_that_are_no_fc_are_named():
     with pytest.raises(ValueError, match="session 1: target: .*in percent"):
-        baselines.named_targets([R, 100.0 * R], LABELS)
+        named_targets([R, 100.0 * R], LABELS)
 
 
 def _csv(tmp_path, frame, **options):

@@ -144,7 +144,7 @@ def test_what_a_callback_has_waited_for_is_not_waited_for_again(tmp_path):
 
     whole = run()
     # The last loss that counts is that of step 16; the last checkpoint is that of step 20.
-    assert whole.stop_reason.endswith("after 22 updates") and whole.loss.size == 23 < STEPS + 1
+    assert str(whole.stop_reason).endswith("after 22 updates") and whole.loss.size == 23 < STEPS + 1
     with pytest.raises(Killed):
         run(tmp_path / "fit.npz", kill=21)
     resumed = run(tmp_path / "fit.npz")
@@ -203,7 +203,7 @@ def test_a_fit_that_has_ended_is_returned_as_it_ended_and_goes_on_with_more_step
     _assert_same(_run(path), _run())
     stop = {"callback": StopOnLoss(5.0)}
     _, ended = _run(tmp_path / "stopped.npz", **stop)
-    assert ended.stop_reason.startswith("the loss fell to")
+    assert str(ended.stop_reason).startswith("the loss fell to")
     _, again = _run(
         tmp_path / "stopped.npz", steps=100, callback=MultiCallback([StopOnLoss(5.0), lambda *_: seen.append(1)])
     )
@@ -220,7 +220,7 @@ def test_a_checkpoint_is_not_overwritten_by_a_fit_that_does_not_go_on_from_it(tm
     path = tmp_path / "fit.npz"
     _run(path, steps=2)
     before = path.read_bytes()
-    with pytest.raises(FileExistsError, match=r"fit.npz is there already. run\(..., resume=True\) goes on from it"):
+    with pytest.raises(FileExistsError, match=r"fit.npz exists. run\(..., resume=True\) continues from it"):
         _run(path, resume=False)
     assert path.read_bytes() == before
 
@@ -252,9 +252,9 @@ def test_what_is_damaged_or_foreign_is_refused_and_left_alone(tmp_path, spoil):
 @pytest.mark.parametrize(
     "other,named",
     [
-        ({"state": _state(z=1.6)}, "other are: z"),
-        ({"optimizer": "lbfgs"}, "other are: optimizer"),
-        ({"state": _state().replace(y=BoundedParameter(0.5, 0.0, 3.0))}, r"other are: y \(bounds\)"),
+        ({"state": _state(z=1.6)}, "differences: z"),
+        ({"optimizer": "lbfgs"}, "differences: optimizer"),
+        ({"state": _state().replace(y=BoundedParameter(0.5, 0.0, 3.0))}, r"differences: y \(bounds\)"),
     ],
     ids=["start", "optimizer", "bounds"],
 )
@@ -293,7 +293,7 @@ def test_a_checkpoint_of_another_fit_is_refused_whatever_the_loss_is_there(tmp_p
     monkeypatch.setitem(OPTIMIZERS, "faster", lambda: optax.adam(optax.cosine_decay_schedule(0.3, 40)))
     _run(path, steps=2)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=rf"fit.npz is of another fit \(other are: {named}"):
+    with pytest.raises(ValueError, match=rf"fit.npz is of another fit \(differences: {named}"):
         _run(path, **other)
     assert path.read_bytes() == before
 
@@ -367,7 +367,7 @@ def test_a_checkpoint_of_a_former_form_is_refused(tmp_path):
     path = tmp_path / "fit.npz"
     store.write(path, {"facts": {}, "fit": {}}, "checkpoint of a fit")
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="written by another version of tvb_jaxfit.*delete it and begin anew"):
+    with pytest.raises(ValueError, match="written by another version of tvb_jaxfit.*delete it and begin a new fit"):
         _run(path)
     assert path.read_bytes() == before
 
@@ -393,7 +393,9 @@ def test_a_full_disk_neither_ends_nor_spoils_a_fit(tmp_path, monkeypatch):
     before = path.read_bytes()
     with monkeypatch.context() as patched:
         patched.setattr(np, "savez", full)
-        with pytest.warns(UserWarning, match="was not written .*No space left on device.*; the fit goes on") as caught:
+        with pytest.warns(
+            UserWarning, match="was not written .*No space left on device.*; the fit continues"
+        ) as caught:
             result = _run(path)
     assert caught[0].filename == __file__
     _assert_same(result, _run())

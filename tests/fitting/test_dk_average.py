@@ -5,6 +5,7 @@ import pytest
 from tvb.simulator.lab import coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
+from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter
 
 MINUTE = 60_000.0
@@ -33,13 +34,19 @@ def test_tvb_confirms_the_linear_fit_and_what_the_simulation_makes_of_it():
     }
     target = tj.load_functional_connectivity("dk_average")
     options = {"simulation_length": 10 * MINUTE, "max_steps": 200, "progress": False}
-    result = tj.fit(sim, target, free, method="linear+simulate", **options)
-    judged = {"n_seeds": 1, "tvb": 1, "simulation_length": 20.5 * MINUTE, "window": 100_000.0, "progress": False}
+    result = tj.fit(sim, target, free, method="linear+simulate", **grouped(**options))
+    judged = {
+        "n_seeds": 1,
+        "n_tvb": 1,
+        "fc": tj.FCOptions(simulation_length=20.5 * MINUTE),
+        "window": 100_000.0,
+        "progress": False,
+    }
     for fitted, least in ((result.linear_stage, 0.81), (result, 0.84)):
         found = fitted.evaluate(**judged)
         print(fitted, found)
         assert found.mean(simulator="TVB") >= least and found.mean("window_r", simulator="TVB") >= 0.72
     in_tvb = result.linear_stage.evaluation.mean(simulator="TVB")
-    assert (
-        result.linear_stage.r[-1] - 0.04 <= in_tvb and "do not confirm" not in result.linear_stage.history.stop_reason
+    assert result.linear_stage.r[-1] - 0.04 <= in_tvb and "do not confirm" not in str(
+        result.linear_stage.history.stop_reason
     )

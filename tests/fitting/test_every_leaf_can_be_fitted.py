@@ -3,6 +3,7 @@
 By one fit of all of them for each kind, since what is compiled takes the time; and by the command line.
 """
 
+import dataclasses
 import itertools
 import re
 import warnings
@@ -15,14 +16,15 @@ from tvb.datatypes import equations, patterns
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
+from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, PositiveParameter, ScaledParameter
 from tvb_jaxfit.command import fit as command
-from tvb_jaxfit.command.folder import kept
+from tvb_jaxfit.command.folder import read_summary
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
 from tvb_jaxfit.state import get_path
-from tvb_jaxfit.translate.assemble import parameter_map
 from tvb_jaxfit.translate.clone import clone
+from tvb_jaxfit.translate.parameter_map import parameter_map
 
 N_NODE = 4
 PATHS = {
@@ -183,17 +185,17 @@ def said():
         yield lambda: [str(each.message) for each in caught]
 
 
-def _all_the_way(sim, free, folder, fresh=None):
+def _all_the_way(sim, free, folder, resample=None):
     """Fit, resume, evaluate, write back, report."""
     options = {
         "optimizer": optax.adam(RATE),
         "progress": False,
-        "fresh": fresh,
+        "resample": resample,
         "checkpoint": folder / "checkpoint.npz",
     }
-    tj.fit(sim, _target(), free, max_steps=1, **options)
-    result = tj.fit(sim, _target(), free, max_steps=2, resume=True, **options)
-    assert result.history.stop_reason == "all 2 steps done" and result.loss.shape == (3,)
+    tj.fit(sim, _target(), free, **grouped(max_steps=1, **options))
+    result = tj.fit(sim, _target(), free, **grouped(max_steps=2, resume=True, **options))
+    assert str(result.history.stop_reason) == "all 2 steps done" and result.loss.shape == (3,)
     assert result.evaluate(n_seeds=1, n_tvb=1, progress=False).rows
     assert set(_assert_written_back(result, sim)) == set(free)
     _assert_on_the_page(result.report(folder / "report.html"), result)
@@ -207,7 +209,7 @@ def test_every_value_and_every_kind_goes_all_the_way(tmp_path, said):
     assert {type(parameter) for parameter in free.values()} == {
         *(Parameter, BoundedParameter, PositiveParameter, ScaledParameter, MaskedParameter)
     }
-    _all_the_way(sim, free, tmp_path, fresh=False)
+    _all_the_way(sim, free, tmp_path, resample=False)
     assert any(all(path in message for path in IDLE) and "does not depend on" in message for message in said())
 
 
@@ -239,8 +241,8 @@ def test_every_value_goes_all_the_way_from_the_command_line(tmp_path, monkeypatc
         if step == 1 and not seen:
             raise KeyboardInterrupt
 
-    def watched(sim, target, free, **options):
-        result = real(sim, target, free, callback=interrupted, **options)
+    def watched(sim, target, free, run, **options):
+        result = real(sim, target, free, run=dataclasses.replace(run, callback=interrupted), **options)
         seen.append(result)
         return result
 
@@ -252,10 +254,10 @@ def test_every_value_goes_all_the_way_from_the_command_line(tmp_path, monkeypatc
     assert main([*arguments, "--evaluate", "1", "--tvb"]) == 130
     assert main([*arguments, "--evaluate", "1", "--tvb", "--resume"]) == 0
     result = seen[-1]
-    assert result.history.stop_reason == "all 2 steps done"
+    assert str(result.history.stop_reason) == "all 2 steps done"
     for path, parameter in parameters_of(result.best).items():
         assert type(parameter) is type(chosen[path][0]) and parameter.regional == chosen[path][0].regional, path
-    account = kept(tmp_path / "out")
+    account = read_summary(tmp_path / "out")
     assert {each.path for each in account.parameters} == set(chosen) and account.evaluation.rows
     _assert_written_back(result, sim)
     _assert_on_the_page(tmp_path / "out" / "report.html", result)

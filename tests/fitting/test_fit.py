@@ -12,8 +12,10 @@ import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
+from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter, History, OptaxOptimizer, Parameter, fit, resample
-from tvb_jaxfit.fitting.fit import VALIDATION_KEY
+from tvb_jaxfit.fitting.options import VALIDATION_KEY
+from tvb_jaxfit.fitting.stopping import StopKind, StopReason
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
 from tvb_jaxfit.translate.clone import clone
 
@@ -55,14 +57,21 @@ FREE = {"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0.0, 
 
 
 def _fit(sim=None, target=None, free=FREE, **options):
-    options = {"max_steps": 8, "progress": False, "optimizer": optax.adam(0.02), "fresh": False} | options
-    return fit(_simulator() if sim is None else sim, _target() if target is None else target, free, **options)
+    options = {"max_steps": 8, "progress": False, "optimizer": optax.adam(0.02), "resample": False} | options
+    target = _target() if target is None else target
+    return fit(_simulator() if sim is None else sim, target, free, **grouped(**options))
 
 
 @pytest.fixture
 def prepared_alone(monkeypatch):
     """fit() up to where the loop would begin, which takes seconds to compile."""
-    nothing = {"loss": np.array([]), "aux": {}, "best_step": 0, "stop_reason": "not run", "wall_time": 0.0}
+    nothing = {
+        "loss": np.array([]),
+        "aux": {},
+        "best_step": 0,
+        "stop_reason": StopReason(StopKind.MAX_STEPS),
+        "wall_time": 0.0,
+    }
     monkeypatch.setattr(
         OptaxOptimizer, "run", lambda self, state, max_steps, resume=False: (state, History(best=state, **nothing))
     )
@@ -270,7 +279,7 @@ def test_all_faults_of_what_is_free_come_in_one_error():
 
 
 def test_nothing_free_is_refused():
-    with pytest.raises(ValueError, match="free: empty; name what to fit"):
+    with pytest.raises(ValueError, match="free: empty; name the parameters to fit"):
         _fit(free={})
 
 
@@ -328,7 +337,7 @@ def test_progress_is_not_shown_where_it_is_not_wanted(capsys):
 
 
 def test_noise_from_a_key_and_another_length_can_be_asked_for(prepared_alone):
-    one, two = (_fit(noise=jax.random.key(seed), simulation_length=4000.0) for seed in (0, 1))
+    one, two = (_fit(source=jax.random.key(seed), simulation_length=4000.0) for seed in (0, 1))
     assert one.simulate.n_steps == 1000
     ours, others = (result.initial.integrator.noise.draws for result in (one, two))
     assert ours.shape == others.shape == (1000, 1, N_NODE, 1)
@@ -336,12 +345,14 @@ def test_noise_from_a_key_and_another_length_can_be_asked_for(prepared_alone):
 
 
 def test_averages_over_no_noise_and_looks_at_none_are_refused():
-    still = {"sim": _simulator(stochastic=False), "fresh": None}
-    with pytest.raises(ValueError, match="n_noise = 0; give a whole number of at least 1"):
-        _fit(n_noise=0)
-    with pytest.raises(ValueError, match="n_noise: 2; give at least 1, and more than 1 for fresh noise alone"):
-        _fit(**still, n_noise=2)
-    with pytest.raises(ValueError, match="patience: 2; it counts looks at unseen noise"):
+    still = {"sim": _simulator(stochastic=False), "resample": None}
+    with pytest.raises(ValueError, match="n_realisations = 0; give a whole number of at least 1"):
+        _fit(n_realisations=0)
+    with pytest.raises(
+        ValueError, match="n_realisations: 2; give at least 1, and more than 1 only if noise is resampled"
+    ):
+        _fit(**still, n_realisations=2)
+    with pytest.raises(ValueError, match="patience: 2; it counts validations on other noise"):
         _fit(**still, patience=2)
 
 
@@ -351,7 +362,7 @@ def test_the_best_state_of_a_fit_that_only_gets_worse_is_its_start():
 
 
 def test_looks_at_noise_that_no_step_sees_end_the_fit_once_patience_is_over():
-    still = {"fresh": None, "optimizer": optax.sgd(0.0), "free": {"coupling.a": Parameter()}}
+    still = {"resample": None, "optimizer": optax.sgd(0.0), "free": {"coupling.a": Parameter()}}
     result = _fit(max_steps=30, patience=1, **still)
     assert result.loss.size == 11 and len(set(result.loss)) == 11
     unseen = tj.rmse(result.fc(key=jax.random.key(VALIDATION_KEY)), result.target)
@@ -363,7 +374,7 @@ def test_looks_at_noise_that_no_step_sees_end_the_fit_once_patience_is_over():
 def test_a_fit_keeps_a_checkpoint_and_goes_on_from_it(tmp_path):
     options = {"checkpoint": tmp_path / "fit.npz", "free": {"coupling.a": Parameter()}}
     first = _fit(max_steps=2, **options)
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="exists. run"):
         _fit(**options)
     again = _fit(max_steps=3, resume=True, **options)
     assert again.loss.size == 4

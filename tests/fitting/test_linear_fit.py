@@ -9,12 +9,15 @@ from tvb.simulator.lab import models, monitors
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator
+from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter
 from tvb_jaxfit.fitting import fit as fit_module
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.fitting.linear.lbfgs import descend
 from tvb_jaxfit.fitting.linear.objective import Objective
+from tvb_jaxfit.fitting.options import TRAINING_KEY
+from tvb_jaxfit.fitting.stopping import StopKind, StopReason
 from tvb_jaxfit.linear_response.response import LinearResponse
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
 
@@ -63,26 +66,35 @@ def short(monkeypatch):
 def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target, monkeypatch):
     # As of an endless recording, and whatever the values: nothing but the target counts.
     monkeypatch.setattr(LinearResponse, "z_standard_error", lambda response, length, monitor: 0.0)
-    monkeypatch.setattr(linear_fit, "PRIORS", (1e-8,))
-    result = tj.fit(sim, target, _free(), method="linear", max_evaluations=300, progress=False)
+    monkeypatch.setattr(linear_fit, "HOMOGENEITY_WEIGHTS", (1e-8,))
+    result = tj.fit(
+        sim,
+        target,
+        _free(),
+        method="linear",
+        linear=tj.LinearOptions(max_evaluations=300),
+        run=tj.RunOptions(progress=False),
+    )
     assert result.loss[-1] < 0.05 * result.loss[0] and result.r[-1] > 0.999
     values = parameters_of(result.best)
     for path, parameter in values.items():
         assert np.all((parameter.value > parameter.lower_bound) & (parameter.value < parameter.upper_bound)), path
     # The state stands at its fixed point, and the simulation that confirmed it is reported.
-    assert "simulations on fresh noise: r" in result.history.stop_reason
+    assert "simulations on fresh noise: r" in str(result.history.stop_reason)
     linear, _ = tj.prepare_linear(sim)
     response = linear(result.best)
     np.testing.assert_allclose(result.best.initial_conditions[-1], response.fixed_point.x, rtol=1e-9)
     assert float(tj.rmse_corr(response.fc(), target)) == pytest.approx(result.loss[-1], rel=1e-6)
     # Negative control: the start is not the target already.
     assert result.loss[0] > 0.005 and result.r[0] < 0.999
+    assert result.settings.resolved["loss"] == "rmse_corr"
+    assert result.settings.resolved["optimizer"] == "none: L-BFGS on the linear response"
 
 
 @pytest.mark.slow
 def test_the_simulation_goes_on_from_the_linear_fit(sim, target):
     options = {"max_evaluations": 100, "max_steps": 3, "optimizer": optax.adam(1e-4), "progress": False}
-    result = tj.fit(sim, target, _free(), method="linear+simulate", **options)
+    result = tj.fit(sim, target, _free(), method="linear+simulate", **grouped(**options))
     assert result.linear_stage is not None and result.linear_stage.linear_stage is None
     began = parameters_of(result.initial)["model.w"].value
     np.testing.assert_array_equal(began, parameters_of(result.linear_stage.best)["model.w"].value)
@@ -91,23 +103,23 @@ def test_the_simulation_goes_on_from_the_linear_fit(sim, target):
 
 def test_each_step_sees_its_own_noise_or_all_the_same(sim, target):
     options = {"optimizer": optax.sgd(0.0), "max_steps": 3, "progress": False}
-    fresh = tj.fit(sim, target, {"model.w": Parameter()}, **options).loss
-    fixed = tj.fit(sim, target, {"model.w": Parameter()}, fresh=False, **options).loss
+    fresh = tj.fit(sim, target, {"model.w": Parameter()}, **grouped(**options)).loss
+    fixed = tj.fit(sim, target, {"model.w": Parameter()}, **grouped(resample=False, **options)).loss
     assert len(set(fresh)) == 4 and len(set(fixed)) == 1
-    again = tj.fit(sim, target, {"model.w": Parameter()}, **options).loss
+    again = tj.fit(sim, target, {"model.w": Parameter()}, **grouped(**options)).loss
     np.testing.assert_array_equal(fresh, again)
 
 
 @pytest.mark.slow
 def test_gradients_are_averaged_over_realisations(sim, target):
     options = {"optimizer": optax.sgd(0.01), "max_steps": 1, "progress": False}
-    result = tj.fit(sim, target, {"model.w": Parameter()}, n_noise=2, **options)
+    result = tj.fit(sim, target, {"model.w": Parameter()}, **grouped(n_realisations=2, **options))
     w = [float(parameters_of(state)["model.w"]) for state in (result.initial, result.fitted)]
     simulate, state = tj.prepare(sim)
 
     def loss(w, step):
         at = state.replace(model=state.model.replace(w=w))
-        at = tj.resample(at, jax.random.fold_in(jax.random.key(fit_module.TRAINING_KEY), step))
+        at = tj.resample(at, jax.random.fold_in(jax.random.key(TRAINING_KEY), step))
         return tj.rmse(tj.compute_fc(simulate(at).data[0]), target)
 
     slopes = [float(jax.grad(loss)(jnp.array([0.3]), step)[0]) for step in (0, 1)]
@@ -123,9 +135,16 @@ def test_callback_sees_each_improvement_and_may_end_the_descent(sim, target):
         seen.append((step, loss, set(gradients), state, gradients["coupling.a"]))
         return step == 3
 
-    result = tj.fit(sim, target, _free(), method="linear", callback=callback, max_evaluations=60, progress=False)
+    result = tj.fit(
+        sim,
+        target,
+        _free(),
+        method="linear",
+        run=tj.RunOptions(callback=callback, progress=False),
+        linear=tj.LinearOptions(max_evaluations=60),
+    )
     # The start is step 0. No other start is followed.
-    assert [step for step, *_ in seen] == [1, 2, 3] and result.history.stop_reason.startswith("1 starts followed")
+    assert [step for step, *_ in seen] == [1, 2, 3] and str(result.history.stop_reason).startswith("1 starts followed")
     assert all(paths == {"model.w", "coupling.a"} for _, _, paths, _, _ in seen)
     np.testing.assert_array_equal(result.loss[1:], [loss for _, loss, *_ in seen])
 
@@ -137,7 +156,7 @@ def test_values_that_differ_between_regions_cost(sim, target):
     _, state = tj.prepare(sim)
     state.model.w = BoundedParameter(jnp.linspace(0.2, 0.4, N_NODE), 0.0, 1.0)
     objective = Objective(linear, state, tj.rmse, target, 0, 1e5)
-    point = objective.first + np.linspace(0.0, 0.1, N_NODE)
+    point = objective.start_point + np.linspace(0.0, 0.1, N_NODE)
     (dear, gradients, steep), (cheap, same, flat) = (objective(point, cost, objective.x) for cost in (2.0, 0.0))
     apart = np.linspace(0.0, 0.1, N_NODE) - 0.05
     assert dear.value - cheap.value == pytest.approx(2.0 * np.mean(apart**2), rel=1e-9)
@@ -165,9 +184,17 @@ def test_an_interrupt_keeps_the_best_so_far(sim, target, monkeypatch, simulated,
         return confirmed
 
     monkeypatch.setattr(fit_module, "confirmation", until)
-    result = tj.fit(sim, target, _free(), method="linear", max_evaluations=60, progress=False)
-    assert result.history.stop_reason.startswith(f"interrupted; {simulated + 1} starts followed; ")
-    assert said in result.history.stop_reason and result.loss.size > 10 and np.isfinite(result.loss).all()
+    result = tj.fit(
+        sim,
+        target,
+        _free(),
+        method="linear",
+        linear=tj.LinearOptions(max_evaluations=60),
+        run=tj.RunOptions(progress=False),
+    )
+    stop_reason = result.history.stop_reason
+    assert str(stop_reason).startswith(f"interrupted; {simulated + 1} starts followed; ") and stop_reason.interrupted
+    assert said in str(stop_reason) and result.loss.size > 10 and np.isfinite(result.loss).all()
     assert parameters_of(result.best)["model.w"].value.shape == (N_NODE,)
 
 
@@ -175,12 +202,12 @@ def test_an_interrupt_keeps_the_best_so_far(sim, target, monkeypatch, simulated,
 @pytest.mark.parametrize("before", [0, 1])
 def test_an_interrupt_before_a_descent_began_keeps_what_an_earlier_one_found(sim, target, monkeypatch, before):
     """Start values that are unstable leave nothing to keep of a descent that is interrupted at once."""
-    monkeypatch.setattr(Objective, "first", property(lambda objective: np.full(objective.start.shape, 50.0)))
+    monkeypatch.setattr(Objective, "start_point", property(lambda objective: np.full(objective.start.shape, 50.0)))
     calls = []
 
     def interrupted(*arguments):
         calls.append(arguments)
-        if len(calls) > before * len(linear_fit.PRIORS):
+        if len(calls) > before * len(linear_fit.HOMOGENEITY_WEIGHTS):
             raise KeyboardInterrupt
         return descend(*arguments)
 
@@ -188,10 +215,11 @@ def test_an_interrupt_before_a_descent_began_keeps_what_an_earlier_one_found(sim
     options = {"method": "linear", "max_evaluations": 20, "progress": False}
     if not before:
         with pytest.raises(KeyboardInterrupt):
-            tj.fit(sim, target, _free(), **options)
+            tj.fit(sim, target, _free(), **grouped(**options))
         return
-    result = tj.fit(sim, target, _free(), **options)
-    assert result.history.stop_reason.startswith("interrupted; 1 starts followed; simulations on fresh noise: r")
+    result = tj.fit(sim, target, _free(), **grouped(**options))
+    reason = str(result.history.stop_reason)
+    assert reason.startswith("interrupted; 1 starts followed; simulations on fresh noise: r")
     assert np.isfinite(result.loss).all()
 
 
@@ -223,11 +251,11 @@ def test_simulations_are_not_asked_for_more_than_their_length_allows():
 def test_double_precision_that_is_this_threads_alone_is_that_of_the_confirmation_too(sim, target):
     free = {"model.w": Parameter()}
     options = {"method": "linear", "max_evaluations": 4, "progress": False}
-    double = tj.fit(sim, target, free, **options)
+    double = tj.fit(sim, target, free, **grouped(**options))
     jax.config.update("jax_enable_x64", False)
     try:
         with jax.enable_x64(True):
-            alone = tj.fit(sim, target, free, **options)
+            alone = tj.fit(sim, target, free, **grouped(**options))
     finally:
         jax.config.update("jax_enable_x64", True)
     assert alone.history.stop_reason == double.history.stop_reason
@@ -242,12 +270,12 @@ def _ended(state, reason):
 
 def test_after_an_interrupt_no_simulation_is_fitted(sim, target, monkeypatch):
     def interrupted(linear, state, *_, **__):
-        return _ended(state, "interrupted; 1 descents")
+        return _ended(state, StopReason(StopKind.LINEAR_INTERRUPTED, 1))
 
     monkeypatch.setattr(fit_module, "fit_linear", interrupted)
     monkeypatch.setattr(tj.OptaxOptimizer, "run", lambda *_: pytest.fail("went on"))
-    result = tj.fit(sim, target, _free(), method="linear+simulate", progress=False)
-    assert result.history.stop_reason.startswith("interrupted") and result.linear_stage is None
+    result = tj.fit(sim, target, _free(), method="linear+simulate", run=tj.RunOptions(progress=False))
+    assert result.history.stop_reason.interrupted and result.linear_stage is None
 
 
 @pytest.mark.parametrize("steps,length", [(2000, 25_000 * 4.0), (60_000, (600 - 7) * 100 * 4.0)])
@@ -258,7 +286,7 @@ def test_a_linear_fit_is_asked_for_what_fit_was(sim, target, monkeypatch, steps,
     def fitted(linear, state, loss, target, monitor, length, confirm, **limits):
         given["fit"] = (loss, monitor, length, confirm)
         given["limits"] = limits
-        return _ended(state, "done")
+        return _ended(state, StopReason(StopKind.LINEAR_DONE, 1))
 
     def confirmed(sim, simulate, loss, target, monitor, key):
         given["confirmation"] = (loss, monitor)
@@ -269,23 +297,30 @@ def test_a_linear_fit_is_asked_for_what_fit_was(sim, target, monkeypatch, steps,
     sim.monitors = [monitors.Raw(), monitors.TemporalAverage(period=400.0)]
     limits = {"max_evaluations": 7, "penalty": lambda _: 1.0, "callback": lambda *_: None, "progress": steps == 2000}
     options = {"simulation_length": steps * 4.0, "skip_t": 7, "monitor": 1, "loss": tj.rmse}
-    result = tj.fit(sim, target, _free(), method="linear", **options, **limits)
+    result = tj.fit(sim, target, _free(), method="linear", **grouped(**options, **limits))
     assert given == {"fit": (tj.rmse, 1, length, "confirmed"), "limits": limits, "confirmation": (tj.rmse, 1)}
-    assert (result.monitor, result.skip_t, result.options["loss"]) == (1, 7, "tj.rmse")
+    assert (result.monitor, result.skip_t, result.settings.codes["loss"]) == (1, 7, "tj.rmse")
 
 
 @pytest.mark.slow
 def test_a_start_without_a_stable_fixed_point_is_left(sim, monkeypatch):
     """A linear network whose coupling makes it grow without bound; the target is that of a weaker one."""
     monkeypatch.setattr(LinearResponse, "z_standard_error", lambda response, length, monitor: 0.0)
-    monkeypatch.setattr(linear_fit, "PRIORS", (1e-8,))
+    monkeypatch.setattr(linear_fit, "HOMOGENEITY_WEIGHTS", (1e-8,))
     sim.model = models.Linear(gamma=np.array([-0.02]))
     grows_from = 0.02 / np.max(np.linalg.eigvalsh(sim.connectivity.weights))
     linear, state = tj.prepare_linear(sim)
     state.coupling.a = jnp.array([0.6 * grows_from])
     target = np.asarray(linear(state).fc())
     free = {"coupling.a": BoundedParameter(1.5 * grows_from, 0.0, 2.0 * grows_from)}
-    result = tj.fit(sim, target, free, method="linear", max_evaluations=60, progress=False)
+    result = tj.fit(
+        sim,
+        target,
+        free,
+        method="linear",
+        linear=tj.LinearOptions(max_evaluations=60),
+        run=tj.RunOptions(progress=False),
+    )
     start, best = linear(result.initial), linear(result.best)
     assert not start.is_stable and start.n_unstable > 0
     assert best.is_stable
@@ -298,7 +333,7 @@ def _went_on(monkeypatch, sim, target, **options):
 
     def found(linear, state, loss, target, monitor, length, *_, **__):
         seen.append((loss, length))
-        return _ended(state, "2 starts followed")
+        return _ended(state, StopReason(StopKind.LINEAR_DONE, 2))
 
     def run(loop, state, *_):
         seen.extend((loop, state))
@@ -307,7 +342,7 @@ def _went_on(monkeypatch, sim, target, **options):
     monkeypatch.setattr(fit_module, "fit_linear", found)
     monkeypatch.setattr(tj.OptaxOptimizer, "run", run)
     with pytest.raises(KeyboardInterrupt):
-        tj.fit(sim, target, _free(), method="linear+simulate", progress=False, **{"max_steps": 11} | options)
+        tj.fit(sim, target, _free(), method="linear+simulate", **grouped(progress=False, **{"max_steps": 11} | options))
     return seen
 
 
@@ -347,10 +382,10 @@ def test_from_a_linear_fit_steps_are_parts_of_each_values_range(sim, target, mon
 def test_unknown_methods_and_options_that_do_not_go_together_are_refused(sim, target):
     with pytest.raises(ValueError, match="'linear', 'linear\\+simulate'"):
         tj.fit(sim, target, _free(), method="lineer")
-    with pytest.raises(ValueError, match="n_noise"):
-        tj.fit(sim, target, _free(), n_noise=2, fresh=False)
+    with pytest.raises(ValueError, match="n_realisations"):
+        tj.fit(sim, target, _free(), noise=tj.NoiseOptions(n_realisations=2, resample=False))
     with pytest.raises(ValueError, match="patience"):
-        tj.fit(sim, target, _free(), patience=2, fresh=False)
+        tj.fit(sim, target, _free(), noise=tj.NoiseOptions(patience=2, resample=False))
 
 
 @pytest.mark.slow
@@ -369,7 +404,7 @@ def test_weights_of_connections_are_fitted_near_what_they_were(sim, target, meth
             {"connectivity.weights": MaskedParameter(lower_bound=0.0)},
             method=method,
             penalty=lambda state, dear=dear: dear * jnp.mean((state.connectivity.weights - weights) ** 2),
-            **options,
+            **grouped(**options),
         )
         fitted = np.asarray(parameters_of(result.fitted)["connectivity.weights"].value)
         assert np.all(fitted[weights == 0.0] == 0.0) and fitted.min() >= 0.0

@@ -9,7 +9,7 @@ from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tests.conftest import white_matter
-from tvb_jaxfit.fitting.linear.objective import _ASTRAY, Objective, scattered
+from tvb_jaxfit.fitting.linear.objective import _MULTISTABILITY_WEIGHT, Objective, add_fisher_z
 from tvb_jaxfit.linear_response.response import LinearResponse
 
 N_NODE = 6
@@ -56,7 +56,7 @@ def strong():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_scatter_is_added_to_fishers_z(dtype):
     fc, z = np.meshgrid(np.array([-0.999, -0.9, -0.3, 0.0, 0.1, 0.95, 0.9999], dtype), np.linspace(-1.8, 1.8, 13))
-    got = scattered(jnp.asarray(fc), jnp.asarray(z.astype(dtype)))
+    got = add_fisher_z(jnp.asarray(fc), jnp.asarray(z.astype(dtype)))
     exact = np.tanh(np.arctanh(fc.astype(float)) + z)
     assert got.dtype == dtype
     np.testing.assert_allclose(got, exact, rtol=0.0, atol=8.0 * np.finfo(dtype).eps)
@@ -66,7 +66,7 @@ def test_scatter_is_added_to_fishers_z(dtype):
 
 def test_scatter_of_weak_fc_is_bartletts_to_first_order():
     fc, z = np.array([-0.2, 0.0, 0.1, 0.3]), 1e-4
-    np.testing.assert_allclose(scattered(fc, z) - fc, (1.0 - fc**2) * z, rtol=1e-4)
+    np.testing.assert_allclose(add_fisher_z(fc, z) - fc, (1.0 - fc**2) * z, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -75,7 +75,7 @@ def test_a_correlation_of_one_keeps_value_and_gradient_finite(dtype):
     beyond = np.nextafter(dtype(1.0), dtype(2.0))
     fc = jnp.asarray(np.array([1.0, -1.0, beyond, -beyond, 1.0 - np.finfo(dtype).eps], dtype))
     for z in (-1.5, 0.0, 1.5):
-        value, slope = jax.vmap(jax.value_and_grad(lambda r, z=z: jnp.arctanh(scattered(r, dtype(z)))))(fc)
+        value, slope = jax.vmap(jax.value_and_grad(lambda r, z=z: jnp.arctanh(add_fisher_z(r, dtype(z)))))(fc)
         assert np.all(np.isfinite(value)) and np.all(np.isfinite(slope))
         assert np.all(np.abs(value) > 0.9 * np.arctanh(1.0 - np.finfo(dtype).eps) - 1.5)
 
@@ -84,7 +84,7 @@ def test_the_objective_is_the_mean_loss_of_recordings_with_their_scatter_in_z(li
     target = jnp.asarray(strong())
     objective = objective_at(linear, 0.0038, fisher, target)
     for a in (0.001, 0.00395, 0.00399):
-        point = objective.first * a / 0.0038
+        point = objective.start_point * a / 0.0038
         seen, _, slope = objective(point, 0.0, objective.x)
         assert seen.is_stable
         response = linear[0](objective.state_of(seen))
@@ -93,7 +93,7 @@ def test_the_objective_is_the_mean_loss_of_recordings_with_their_scatter_in_z(li
         z = [np.arctanh(fc) + sign * error * (draw + draw.T) for sign in (1.0, -1.0)]
         expected = np.mean([np.mean((one - np.arctanh(strong()))[PAIRS] ** 2) for one in z])
         # The network is linear: nothing is added for its curvature, and something for its slow way home.
-        expected += _ASTRAY * np.mean(np.asarray(response.relaxation_residual) ** 4)
+        expected += _MULTISTABILITY_WEIGHT * np.mean(np.asarray(response.relaxation_residual) ** 4)
         np.testing.assert_allclose(seen.value, expected, rtol=1e-9)
         # FC itself: without its scatter.
         np.testing.assert_allclose(seen.loss, fisher(response.fc(), target), rtol=1e-12)
@@ -115,5 +115,5 @@ def test_identical_signals_are_no_lack_of_a_fixed_point(linear, monkeypatch):
     ones = jnp.asarray(flat(1.0))
     monkeypatch.setattr(LinearResponse, "fc", lambda response, monitor=0: ones)
     objective = objective_at(linear, 0.0038, fisher, jnp.asarray(strong()))
-    seen, _, slope = objective(objective.first, 0.0, objective.x)
+    seen, _, slope = objective(objective.start_point, 0.0, objective.x)
     assert seen.is_stable and np.all(np.isfinite(slope)) and 10.0 < np.sqrt(seen.loss) < 20.0

@@ -9,13 +9,15 @@ import pytest
 from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
+from tests.fit_options import grouped
 from tvb_jaxfit import plot
 from tvb_jaxfit.evaluation import baselines
+from tvb_jaxfit.evaluation.sessions import named_targets
 from tvb_jaxfit.evaluation.target import match_target
-from tvb_jaxfit.fitting.fit import TRAINING_KEY, VALIDATION_KEY
 from tvb_jaxfit.fitting.linear.fit import noise_corrected
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.fitting.losses import checked_loss
+from tvb_jaxfit.fitting.options import TRAINING_KEY, VALIDATION_KEY
 
 N_NODE = 6
 LABELS = np.array([f"region {i}" for i in range(N_NODE)])
@@ -115,7 +117,9 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_a_target_with_gaps_is_kept_with_nan_or_refused_by_name(form):
     np.testing.assert_array_equal(match_target(FORMS[form], LABELS, "ignore"), GAPPY)
-    with pytest.raises(ValueError, match=r'12 values are not finite, the first at \(0, 2\); missing="ignore"'):
+    with pytest.raises(
+        ValueError, match=r'12 values are not finite, the first at \(0, 2\); fc=FCOptions\(missing="ignore"\)'
+    ):
         match_target(FORMS[form], LABELS)
 
 
@@ -158,7 +162,7 @@ def _mean(sessions):
 
 def test_means_and_ceilings_are_of_the_sessions_that_have_data():
     sessions = [_without(_fc(seed), [(0, seed), (3, 5)]) for seed in (1, 2, 4)]
-    targets = baselines.named_targets(sessions, LABELS, training_sessions=0, missing="ignore")
+    targets = named_targets(sessions, LABELS, training_sessions=0, missing="ignore")
     np.testing.assert_allclose(targets.matrices["mean"], _mean(sessions), rtol=1e-14)
     assert np.isnan(targets.matrices["mean"]).sum() == 2 and np.isnan(targets.matrices["trained on"]).sum() == 4
     found = baselines.noise_ceiling(targets)
@@ -170,7 +174,7 @@ def test_means_and_ceilings_are_of_the_sessions_that_have_data():
     np.testing.assert_allclose(found["leave_one_out"], np.mean(expected), rtol=1e-12)
     assert all(np.isfinite(value) for value in found.values())
     with pytest.raises(ValueError, match='session 0: target: .*missing="ignore"'):
-        baselines.named_targets(sessions, LABELS)
+        named_targets(sessions, LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +195,7 @@ FIT = {"max_steps": 2, "optimizer": optax.adam(0.02), "progress": False}
 def fitted(sim, shared):
     """Fit of a target with gaps, the mask being what says so."""
     if "fit" not in shared:
-        shared["fit"] = tj.fit(sim, FORMS["masked"], FREE, missing="ignore", **FIT)
+        shared["fit"] = tj.fit(sim, FORMS["masked"], FREE, **grouped(missing="ignore", **FIT))
     return shared["fit"]
 
 
@@ -204,7 +208,7 @@ def test_a_fit_descends_the_loss_of_the_pairs_with_data(sim, fitted):
     np.testing.assert_allclose(fitted.history.validation.values[0], _by_hand("rmse", np.asarray(unseen)), rtol=1e-9)
     assert fitted.loss.size == 3 and np.all(np.isfinite(fitted.r))
     # Whatever stands in the gaps of a whole target is seen: negative control.
-    whole = tj.fit(sim, _fc(), FREE, **FIT)
+    whole = tj.fit(sim, _fc(), FREE, **grouped(**FIT))
     assert not np.allclose(whole.loss, fitted.loss, rtol=1e-3)
     fc = np.asarray(fitted.fc())
     np.testing.assert_allclose(fitted.score(), _by_hand("fc_corr", fc), rtol=1e-12)
@@ -214,7 +218,7 @@ def test_a_users_loss_with_an_argument_missing_gives_the_same_fit(sim, fitted):
     def mine(fc, target, missing):
         return tj.rmse(fc, target, missing)
 
-    again = tj.fit(sim, GAPPY, FREE, loss=mine, missing="ignore", **FIT)
+    again = tj.fit(sim, GAPPY, FREE, loss=mine, **grouped(missing="ignore", **FIT))
     np.testing.assert_array_equal(again.loss, fitted.loss)
 
 
@@ -236,9 +240,8 @@ def test_a_users_own_loss_is_given_nan_and_has_to_leave_it_out():
 
 
 def test_an_evaluation_scores_the_pairs_with_data(sim, fitted):
-    found = tj.evaluate(
-        sim, GAPPY, n_seeds=2, window=1600.0, region_groups=list("aaabbb"), missing="ignore", progress=False
-    )
+    ignoring = tj.FCOptions(missing="ignore")
+    found = tj.evaluate(sim, GAPPY, fc=ignoring, n_seeds=2, window=1600.0, region_groups=list("aaabbb"), progress=False)
     for measure, name in (("r", "fc_corr"), ("rmse", "rmse")):
         expected = [_by_hand(name, fc) for fc in found.fc["JAX"]]
         np.testing.assert_allclose(found.values(measure), expected, rtol=1e-12)
@@ -264,10 +267,12 @@ def test_the_linear_responses_objective_is_of_the_pairs_with_data(sim):
     state.model.w = tj.BoundedParameter(state.model.w, 0.0, 1.0, regional=True)
 
     objective = Objective(linear, state, checked_loss(tj.rmse_corr, GAPPY), GAPPY, 0, 1e6)
-    seen, gradients, slope = objective(objective.first, 0.1, objective.x)
+    seen, gradients, slope = objective(objective.start_point, 0.1, objective.x)
     assert seen.is_stable and np.all(gradients["model.w"] != 0.0)
     direction = np.linspace(-1.0, 1.5, slope.size)
-    ahead, behind = (objective(objective.first + way * direction, 0.1, objective.x)[0].value for way in (1e-5, -1e-5))
+    ahead, behind = (
+        objective(objective.start_point + way * direction, 0.1, objective.x)[0].value for way in (1e-5, -1e-5)
+    )
     np.testing.assert_allclose(np.sum(slope * direction), (ahead - behind) / 2e-5, rtol=1e-6)
     np.testing.assert_allclose(seen.loss, _by_hand("rmse_corr", np.asarray(seen.fc)), rtol=1e-12)
     np.testing.assert_allclose(seen.r, _by_hand("fc_corr", np.asarray(seen.fc)), rtol=1e-12)

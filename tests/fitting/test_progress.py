@@ -10,6 +10,7 @@ import pytest
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
+from tests.fit_options import grouped
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.runtime.progress import bar_status, progress_bar, status_line
@@ -60,7 +61,7 @@ def test_compiling_is_said_and_not_counted(run, name, capsys):
 def test_a_fit_and_an_evaluation_speak_before_they_translate(build_small, capsys):
     sim = build_small(steps=60, monitors=[monitors.TemporalAverage(period=8.0)])
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
-    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=2, fresh=False)
+    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=2, noise=tj.NoiseOptions(resample=False))
     lines = shown(capsys)
     assert lines[0] == "fit: translating the simulator"
     assert any(line.startswith("fit: compiling") for line in lines) and "loss=" in lines[-1]
@@ -68,7 +69,9 @@ def test_a_fit_and_an_evaluation_speak_before_they_translate(build_small, capsys
     lines = shown(capsys)
     assert lines[0] == "evaluate: translating the simulator"
     assert any(line.startswith("JAX: compiling") for line in lines) and lines[-1].startswith("JAX: 100%")
-    tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=0, progress=False).evaluate(n_seeds=1, progress=False)
+    tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=0, run=tj.RunOptions(progress=False)).evaluate(
+        n_seeds=1, progress=False
+    )
     assert shown(capsys) == []
 
 
@@ -82,7 +85,7 @@ def test_a_linear_fit_says_what_it_does(build_small, capsys, monkeypatch):
 
     def run(progress):
         options = {"method": "linear", "max_evaluations": 2, "progress": progress}
-        return tj.fit(sim, target, {"coupling.a": tj.Parameter()}, **options)
+        return tj.fit(sim, target, {"coupling.a": tj.Parameter()}, **grouped(**options))
 
     run(True)
     told = [re.split(r":? +\d+%", line)[0] for line in shown(capsys)]

@@ -14,6 +14,7 @@ from tvb.simulator.lab import coupling, monitors
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator
+from tests.fit_options import grouped
 
 N_NODE, STEPS = 4, 6
 
@@ -35,7 +36,7 @@ def fitted(path, steps=STEPS, sim=None, target=None, **options):
     """A fit with a checkpoint."""
     free = {"coupling.a": tj.Parameter(), "model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=2.0)}
     options = {"free": free, "max_steps": steps, "progress": False, "checkpoint": path} | options
-    return tj.fit(_sim() if sim is None else sim, _target() if target is None else target, **options)
+    return tj.fit(_sim() if sim is None else sim, _target() if target is None else target, **grouped(**options))
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +92,12 @@ OTHERS = {
     "loss": lambda: {"loss": tj.rmse_corr},
     "penalty": lambda: {"penalty": lambda state: 1e-9 * jnp.sum(state.model.w**2)},
     "skip_t": lambda: {"skip_t": 5},
-    "n_noise": lambda: {"n_noise": 2},
-    "fresh": lambda: {"fresh": False},
+    "n_realisations": lambda: {"n_realisations": 2},
+    "resample": lambda: {"resample": False},
     "patience": lambda: {"patience": 3},
     "simulation_length": lambda: {"simulation_length": 800.0},
     "optimizer": lambda: {"optimizer": optax.adam(0.3)},
-    "integrator.noise": lambda: {"noise": jax.random.key(5)},
+    "integrator.noise": lambda: {"source": jax.random.key(5)},
     "simulator.connectivity.speed": _set("connectivity.speed", np.array([3.0])),
     "simulator.model.I_o": _set("model.I_o", np.array([0.33])),
     "simulator.integrator.dt": _set("integrator.dt", 2.0),

@@ -46,14 +46,14 @@ def both(linear):
 
 @pytest.mark.slow
 def test_one_dispersion_for_all_has_no_effect_on_fc_and_the_coupling_has(both):
-    seen, *_ = both(both.first, 0.0, both.x)
+    seen, *_ = both(both.start_point, 0.0, both.x)
     assert both.without_effect(seen) == [NSIG]
 
 
 @pytest.mark.slow
 def test_a_dispersion_for_each_region_has_an_effect(linear):
     regional = _objective(linear, **{NSIG: tj.PositiveParameter(np.full(N_NODE, 1e-4), regional=True)})
-    seen, *_ = regional(regional.first, 0.0, regional.x)
+    seen, *_ = regional(regional.start_point, 0.0, regional.x)
     assert regional.without_effect(seen) == []
 
 

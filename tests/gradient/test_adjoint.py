@@ -1,4 +1,4 @@
-"""The structured reverse pass gives the gradients of plain autodiff, whatever the step and however it is blocked."""
+"""The structured reverse pass gives the gradients of plain autodiff, for any step and any division into blocks."""
 
 from dataclasses import replace
 from functools import partial
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tvb_jaxfit.dynamics import adjoint
-from tvb_jaxfit.dynamics.adjoint import trajectory
+from tvb_jaxfit.dynamics import blocks, reverse_pass
+from tvb_jaxfit.dynamics.adjoint import simulate_steps, trajectory
 from tvb_jaxfit.dynamics.step import Step
 from tvb_jaxfit.dynamics.trajectory import scan_steps
 
@@ -19,36 +19,36 @@ RTOL = 1e-12
 
 
 def _local(theta, x, c, inputs):
-    """Two nonlinear variables, modes that mix, a bound, noise that the state multiplies, and a stimulus."""
+    """Two nonlinear variables, coupled modes, a bound, multiplicative noise, and a stimulus."""
     v, w = x
-    other = jnp.mean(v, axis=-1, keepdims=True)
+    mode_mean = jnp.mean(v, axis=-1, keepdims=True)
     dv = theta["rate"] * (jnp.sin(2.0 * v) - v - w) + theta["drive"] + c[0] * theta["gain"]
-    dw = theta["slow"] * jnp.sin(v + other) - 0.3 * w * theta["of_mode"]
-    moved = x + 0.1 * jnp.stack([dv, dw])
+    dw = theta["slow"] * jnp.sin(v + mode_mean) - 0.3 * w * theta["by_mode"]
+    new = x + 0.1 * jnp.stack([dv, dw])
     if "noise" in inputs:
-        moved = moved + theta["noise"] * jnp.cos(x) * inputs["noise"] + 0.1 * inputs["stimulus"]
-    return moved.at[1].set(jnp.clip(moved[1], -0.5, 0.5))
+        new = new + theta["noise"] * jnp.cos(x) * inputs["noise"] + 0.1 * inputs["stimulus"]
+    return new.at[1].set(jnp.clip(new[1], -0.5, 0.5))
 
 
 def _post(theta, s, y):
-    """The sum and the node's own variable."""
+    """Depends on the coupling input and on the node's own variable."""
     return jnp.tanh(theta["coupling"] * s[:1]) + 0.2 * y * s[-1:]
 
 
 def _channels(theta, y):
-    """Two channels, one of which a parameter shapes."""
-    return jnp.concatenate([jnp.sin(theta["sent"] * y), 1.0 + y**2])
+    """Two channels, one of which depends on a parameter."""
+    return jnp.concatenate([jnp.sin(theta["source"] * y), 1.0 + y**2])
 
 
 def _pairs(theta, weights, y_i, y_j):
-    """What a target makes of each source, not to be split."""
-    seen = jnp.tanh(theta["sent"][..., None, :] * (jnp.swapaxes(y_j, 0, 1) - y_i[:, :, None]))
-    return jnp.einsum("ij,cijm->cim", weights, seen)
+    """A nonlinear function of target and source, which no sum of source outputs gives."""
+    terms = jnp.tanh(theta["source"][..., None, :] * (jnp.swapaxes(y_j, 0, 1) - y_i[:, :, None]))
+    return jnp.einsum("ij,cijm->cim", weights, terms)
 
 
 DELAYS = np.array([[0, 3, 1, 7, 0], [2, 0, 0, 1, 4], [0, 0, 0, 0, 0], [5, 1, 2, 0, 7], [1, 1, 6, 3, 2]])
 
-# Node 0's second variable is the only one that others see.
+# The second state variable is the only coupling variable.
 STEPS = {
     "plain": Step(_local, (1,), _post),
     "channels": Step(_local, (1,), _post, _channels),
@@ -68,12 +68,12 @@ def _problem(n_steps=N_STEPS, stochastic=True, seed=0, horizon=1):
     theta = {
         "rate": near(1.0, 1, 1),  # global
         "drive": near(0.2, N_NODE, 1),  # regional
-        "gain": near(0.5, 1, N_MODE),  # global, one a mode
-        "of_mode": near(1.0, N_NODE, N_MODE),
+        "gain": near(0.5, 1, N_MODE),  # global, one per mode
+        "by_mode": near(1.0, N_NODE, N_MODE),
         "slow": near(0.4, N_NODE, 1),
         "coupling": near(0.5, 1, N_NODE, 1),  # with an axis of coupling variables
-        "sent": near(0.8, 1, 1, 1),
-        "noise": near(0.1, N_VAR, N_NODE, 1),  # local, one a variable
+        "source": near(0.8, 1, 1, 1),
+        "noise": near(0.1, N_VAR, N_NODE, 1),  # regional, one per variable
     }
     if not stochastic:
         del theta["noise"]
@@ -127,12 +127,12 @@ def test_states_are_those_of_the_plain_scan(kind):
     ],
 )
 def test_gradients_of_every_kind_of_coupling_equal_plain_autodiff(kind, monkeypatch):
-    # Blocks of nine steps, and an odd piece.
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 9 * N_NODE * N_MODE)
+    # Blocks of nine steps, and a remainder.
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 9 * N_NODE * N_MODE)
     arguments, cotangent = _problem(horizon=STEPS[kind].horizon)
     gradients = (jax.jit(jax.grad(_loss(run, kind=kind), (0, 1, 2, 3))) for run in (trajectory, scan_steps))
     ours, expected = (gradient(*arguments, cotangent) for gradient in gradients)
-    # Samples before the start act through what they sent, with every delay that reaches back to them.
+    # States before the start act through their source outputs, with every delay that reaches back to them.
     assert np.any(expected[2][0] != 0.0) or "delays" not in kind
     _assert_same(ours, expected)
 
@@ -167,31 +167,30 @@ def test_gradients_in_everything_equal_plain_autodiff(seed, structured, referenc
 @pytest.mark.parametrize(
     "most,used",
     [(9, 9), pytest.param(0, 1, marks=pytest.mark.slow)],
-    ids=["an odd piece of four", "a step a block"],
+    ids=["remainder of four steps", "one step per block"],
 )
 def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(most, used, monkeypatch, reference):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", most * N_NODE * N_MODE)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", most * N_NODE * N_MODE)
     arguments, cotangent = _problem()
-    assert adjoint.block_sizes(N_STEPS, arguments[2])[0] == used
+    assert blocks.block_sizes(N_STEPS, arguments[2])[0] == used
     got = jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))(*arguments, cotangent)
     _assert_same(got, reference(*arguments, cotangent))
 
 
 @pytest.mark.parametrize("kind", ["plain", pytest.param("channels and delays", marks=pytest.mark.slow)])
-def test_gradients_of_runs_of_which_one_piece_is_held_at_a_time_equal_plain_autodiff(kind, monkeypatch):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 2 * N_NODE * N_MODE)
-    monkeypatch.setattr(adjoint, "MEMORY", 8 * 2 * 8 * N_VAR * N_NODE * N_MODE)
+def test_gradients_of_runs_that_are_kept_piece_by_piece_equal_plain_autodiff(kind, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 2 * N_NODE * N_MODE)
+    monkeypatch.setattr(blocks, "MEMORY_LIMIT", 8 * 2 * 8 * N_VAR * N_NODE * N_MODE)
     arguments, cotangent = _problem(24, horizon=8 if "delays" in kind else 1)
-    pieces = next(adjoint.cut(STEPS[kind], 24, arguments[2]))
+    pieces = next(blocks.split_run(STEPS[kind], 24, arguments[2]))
     assert (pieces.size, pieces.n_piece > 1, pieces.n_steps) == (2, True, 24)
     ours, expected = (jax.jit(jax.grad(_loss(run, 24, kind), (0, 1, 2, 3))) for run in (trajectory, scan_steps))
     _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))
 
 
-def test_what_is_taken_of_blocks_and_the_latest_states_have_the_gradients_of_plain_autodiff(monkeypatch):
-    """Scaled means over two steps, and the history that a next run goes on from, across block borders and delays; what
-    is taken and not used costs nothing."""
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_NODE * N_MODE)
+def test_reduced_outputs_and_the_final_history_have_the_gradients_of_plain_autodiff(monkeypatch):
+    """Scaled means over two steps, and the final history, across block borders and delays; one output is unused."""
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 4 * N_NODE * N_MODE)
     arguments, _ = _problem(12, horizon=8)
     step, weight = STEPS["delays"], jnp.asarray(np.random.default_rng(1).normal(size=(8, N_VAR, N_NODE, N_MODE)))
 
@@ -200,24 +199,24 @@ def test_what_is_taken_of_blocks_and_the_latest_states_have_the_gradients_of_pla
     def means(scale, x):
         return scale * jnp.mean(x.reshape(-1, 2, *x.shape[1:]), axis=1), x[1::2] ** 2
 
-    def of_blocks(theta, weights, past, inputs, scale):
-        (taken, _), last = adjoint.simulate_steps(step, 12, theta, weights, past, inputs, means, scale)
-        return jnp.sum(jnp.sin(taken)) + jnp.sum(weight * last)
+    def in_blocks(theta, weights, past, inputs, scale):
+        (outputs, _), last = simulate_steps(step, 12, theta, weights, past, inputs, means, scale)
+        return jnp.sum(jnp.sin(outputs)) + jnp.sum(weight * last)
 
     def plain(theta, weights, past, inputs, scale):
         x = scan_steps(step, 12, theta, weights, past, inputs)
         return jnp.sum(jnp.sin(means(scale, x)[0])) + jnp.sum(weight * jnp.concatenate([past, x])[-8:])
 
-    gradients = (jax.jit(jax.value_and_grad(run, (0, 1, 2, 3, 4))) for run in (of_blocks, plain))
+    gradients = (jax.jit(jax.value_and_grad(run, (0, 1, 2, 3, 4))) for run in (in_blocks, plain))
     ours, expected = (gradient(*arguments, scale) for gradient in gradients)
     np.testing.assert_allclose(ours[0], expected[0], rtol=1e-13)
     _assert_same(ours[1], expected[1])
 
 
-def test_gradients_by_pulling_back_again_equal_those_by_rows_of_jacobians(monkeypatch, reference):
+def test_gradients_by_a_second_pullback_equal_those_by_rows_of_jacobians(monkeypatch, reference):
     arguments, cotangent = _problem()
-    assert N_VAR * N_MODE <= adjoint._FEW_ROWS
-    monkeypatch.setattr(adjoint, "_FEW_ROWS", 1)
+    assert N_VAR * N_MODE <= reverse_pass._MAX_ROWS
+    monkeypatch.setattr(reverse_pass, "_MAX_ROWS", 1)
     got = jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))(*arguments, cotangent)
     _assert_same(got, reference(*arguments, cotangent))
 
@@ -229,7 +228,7 @@ def test_gradients_of_a_single_step_equal_plain_autodiff():
 
 
 def test_gradients_of_a_deterministic_step_in_blocks_that_divide_equal_plain_autodiff(monkeypatch):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 4 * N_NODE * N_MODE)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 4 * N_NODE * N_MODE)
     arguments, cotangent = _problem(12, stochastic=False)
     ours, expected = (jax.jit(jax.grad(_loss(run, 12), (0, 1, 2))) for run in (trajectory, scan_steps))
     _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))
@@ -243,25 +242,25 @@ def test_a_cotangent_on_the_last_state_alone_reaches_the_first(structured, refer
     _assert_same(structured(*arguments, cotangent), expected)
 
 
-@pytest.mark.parametrize("wanted", ["drive", "weights", pytest.param("inputs", marks=pytest.mark.slow)])
-def test_a_gradient_in_one_argument_alone_is_the_same_as_among_all(wanted, reference):
+@pytest.mark.parametrize("name", ["drive", "weights", pytest.param("inputs", marks=pytest.mark.slow)])
+def test_a_gradient_in_one_argument_alone_is_the_same_as_among_all(name, reference):
     (theta, *others), cotangent = _problem()
     among_all = reference(theta, *others, cotangent)
     place = {"weights": 0, "past": 1, "inputs": 2}
 
     def loss(value):
-        if wanted in theta:
-            return _loss(trajectory)(theta | {wanted: value}, *others, cotangent)
-        replaced = [value if index == place[wanted] else other for index, other in enumerate(others)]
+        if name in theta:
+            return _loss(trajectory)(theta | {name: value}, *others, cotangent)
+        replaced = [value if index == place[name] else argument for index, argument in enumerate(others)]
         return _loss(trajectory)(theta, *replaced, cotangent)
 
-    value = theta[wanted] if wanted in theta else others[place[wanted]]
-    expected = among_all[0][wanted] if wanted in theta else among_all[1 + place[wanted]]
+    value = theta[name] if name in theta else others[place[name]]
+    expected = among_all[0][name] if name in theta else among_all[1 + place[name]]
     _assert_same(jax.jit(jax.grad(loss))(value), expected)
 
 
 @pytest.mark.slow
-def test_under_vmap_each_gradient_is_the_one_by_itself(reference):
+def test_under_vmap_each_gradient_equals_the_unbatched_one(reference):
     problems = [(*arguments, cotangent) for arguments, cotangent in (_problem(seed=seed) for seed in range(3))]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *problems)
     together = jax.jit(jax.vmap(jax.grad(_loss(trajectory), (0, 1, 2, 3))))(*stacked)
@@ -280,18 +279,18 @@ def test_under_vmap_over_the_noise_alone_the_gradients_are_those_of_each_noise(r
 
 
 @pytest.mark.parametrize("kind", ["plain", pytest.param("channels and delays", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["rate", "sent"])
+@pytest.mark.parametrize("name", ["rate", "source"])
 def test_the_gradient_in_one_number_is_that_of_plain_autodiff_and_takes_no_reverse_pass(kind, name):
     arguments, cotangent = _problem(horizon=STEPS[kind].horizon)
     theta, *others = arguments
 
     def gradient(run):
-        def of(value):
+        def loss(value):
             return _loss(run, kind=kind)({**theta, name: value}, *others, cotangent)
 
-        return jax.grad(of)
+        return jax.grad(loss)
 
-    if name == "sent" and kind == "plain":
+    if name == "source" and kind == "plain":
         assert gradient(trajectory)(theta[name]) == 0.0
         return
     _assert_same(jax.jit(gradient(trajectory))(theta[name]), jax.jit(gradient(scan_steps))(theta[name]))
@@ -301,25 +300,25 @@ def test_the_gradient_in_one_number_is_that_of_plain_autodiff_and_takes_no_rever
 
 @pytest.mark.parametrize("kind", ["channels", pytest.param("channels and delays", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "beyond",
+    "outside",
     [
-        pytest.param(False, marks=pytest.mark.slow, id="no other weights"),
-        pytest.param(True, id="other weights"),
+        pytest.param(False, marks=pytest.mark.slow, id="no weights outside"),
+        pytest.param(True, id="weights outside"),
     ],
 )
-def test_pairs_that_are_skipped_change_nothing_while_they_have_no_weight_and_after(kind, beyond):
+def test_a_sparsity_mask_changes_nothing_with_and_without_weights_outside_of_it(kind, outside):
     connected = np.random.default_rng(1).random((N_NODE, N_NODE)) < 0.4
     (theta, weights, *others), cotangent = _problem(horizon=STEPS[kind].horizon)
-    weights = weights if beyond else jnp.where(connected, weights, 0.0)
+    weights = weights if outside else jnp.where(connected, weights, 0.0)
 
     def loss(theta, weights, past, inputs, step):
         return jnp.sum(cotangent * jnp.sin(trajectory(step, N_STEPS, theta, weights, past, inputs)))
 
     arguments = (theta, weights, *others)
-    skipping = replace(STEPS[kind], sparsity_mask=connected)
+    sparse = replace(STEPS[kind], sparsity_mask=connected)
     got, expected = (
         jax.jit(jax.value_and_grad(partial(loss, step=step), (0, 1, 2, 3)))(*arguments)
-        for step in (skipping, STEPS[kind])
+        for step in (sparse, STEPS[kind])
     )
     _assert_same(got, expected)
     # The gradient in weights that are zero is not zero.

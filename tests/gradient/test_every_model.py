@@ -66,10 +66,10 @@ def field_of(cls, **flags):
         integrator=integrators.EulerDeterministic(dt=0.01),
         monitors=[monitors.Raw()],
     )
-    parts = translate_simulator(sim)
-    model = parts.reference.model
+    translated = translate_simulator(sim)
+    model = translated.reference.model
     node = State(**{p.name: jnp.asarray(p.shaped(np.asarray(p.read(model), float))) for p in traits.parameters(model)})
-    return parts.field, node
+    return translated["model"].vector_field, node
 
 
 def states(field, scale=1.0, seed=0):

@@ -1,4 +1,4 @@
-"""The gradient of a whole fit's loss - simulation, BOLD, FC, rmse - is right in every float of the state."""
+"""Gradient of a fit's whole loss (simulation, BOLD, FC, rmse), for every floating-point value of the state."""
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ def _central(loss, state, path, direction, size):
     return (4 * difference(size / 2) - difference(size)) / 3
 
 
-# The scale on which each value changes the loss: the step of the differences is a small part of it.
+# Scale on which each value changes the loss. The step of the differences is a small part of it.
 SCALES = {
     "model.a": 0.27,
     "model.b": 0.108,
@@ -106,10 +106,10 @@ SCALES = {
     "monitors[0].hrf_kernel.tau_f": 0.4,
     "initial_conditions": 0.3,
 }
-# Shift and scale of BOLD, which FC does not see; and a parameter that enters no equation.
+# Shift and scale of BOLD, on which FC does not depend, and a parameter that enters no equation.
 NO_EFFECT = {"monitors[0].hrf_kernel.k_1": 5.6, "monitors[0].hrf_kernel.V_0": 0.02, "model.sigma_noise": 1e-9}
 RELATIVE_STEP = 1e-4
-# What rounding leaves of central differences; the gradients themselves are better.
+# Accuracy of central differences after rounding; the gradients themselves are more accurate.
 RTOL = 1e-7
 
 
@@ -203,7 +203,7 @@ def test_nodes_without_noise_have_finite_gradients_and_the_others_right_ones(reg
 
 
 def test_where_trajectories_run_into_their_bounds_the_gradient_is_that_between_the_kinks(whole):
-    """Ten times the noise: S is clipped at 0 now and then; between two such events the loss is smooth."""
+    """With ten times the noise S is clipped at 0 at some steps; the loss is smooth between changes of these steps."""
     loss, state, _ = whole
     state = with_path(state, "integrator.noise.nsig", 10.0 * state.integrator.noise.nsig)
     gradient = jax.jit(jax.grad(lambda I_o: loss(with_path(state, "model.I_o", I_o))))(state.model.I_o)
@@ -219,6 +219,6 @@ def test_single_precision_gives_the_gradient_to_three_digits(whole):
         gradient = jax.jit(jax.grad(_loss(simulate)))(state)
         gradient = jax.tree.map(np.asarray, gradient)
     for path in SCALES:
-        # To the largest of a leaf: what is left of a small entry among large ones is not its own rounding.
+        # Relative to the largest entry of a leaf: small entries contain the rounding of large ones.
         ours, theirs = get_path(gradient, path), np.asarray(get_path(expected, path))
         assert np.max(np.abs(ours - theirs)) <= 1e-3 * np.max(np.abs(theirs)), path

@@ -1,4 +1,4 @@
-"""Trajectories may pass where the transfer function is 0/0 as TVB writes it: value and gradient are right there."""
+"""Value and gradient are right where TVB's formula of the transfer function is 0/0."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from tvb_jaxfit.dynamics.vector_fields import reduced_wong_wang
 from tvb_jaxfit.parameters import with_values
 from tvb_jaxfit.state import get_path
 
-# Binary fractions: w J_N S + I_o = 1/2, so that a x - b is 0 without rounding.
+# Binary fractions: w J_N S + I_o = 1/2, so that a x - b is exactly 0.
 EXACT = {"a": 0.25, "b": 0.125, "d": 128.0, "gamma": 0.5, "tau_s": 64.0, "w": 1.0, "J_N": 0.25, "I_o": 0.375}
 S = 0.5
 
@@ -22,10 +22,10 @@ def _field(parameters, S, c=0.0):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_value_and_gradient_of_the_field_at_the_point_are_those_worked_out_by_hand(dtype):
+def test_value_and_gradient_of_the_vector_field_at_the_point_equal_those_derived_by_hand(dtype):
     p = {name: dtype(value) for name, value in EXACT.items()}
     value, (by_parameter, by_state) = jax.jit(jax.value_and_grad(_field, (0, 1)))(p, dtype(S), dtype(0.0))
-    # There H = 1/d, dH/d(ax - b) = 1/2 and dH/dd = -1/d^2.
+    # At the point H = 1/d, dH/d(ax - b) = 1/2 and dH/dd = -1/d^2.
     assert float(value) == -S / 64.0 + (1 - S) * 0.5 / 128.0
     slope = (1 - S) * 0.5 * 0.5
     expected = {
@@ -46,7 +46,7 @@ field_gradient = jax.jit(jax.grad(_field))
 
 
 @pytest.mark.parametrize("distance", [1e-15, 1e-12, 1e-9, 1e-6, -1e-12, -1e-6])
-def test_near_the_point_the_gradient_is_the_one_at_the_point_to_first_order(distance):
+def test_near_the_point_the_gradient_equals_the_one_at_the_point_to_first_order(distance):
     p = {name: jnp.float64(value) for name, value in EXACT.items()}
     at, near = (field_gradient(p | {"I_o": p["I_o"] + d}, jnp.float64(S)) for d in (0.0, distance))
     for name in EXACT:
@@ -56,7 +56,7 @@ def test_near_the_point_the_gradient_is_the_one_at_the_point_to_first_order(dist
 
 @pytest.fixture(scope="module")
 def run():
-    """(value and gradient of a short run that starts at the point, its state, the value alone)."""
+    """(loss and gradient of a short run that starts at the point, its state, the loss alone)."""
     parameters = {name: np.array([value]) for name, value in EXACT.items()}
     sim = simulator.Simulator(
         connectivity=connectivity.Connectivity(
@@ -82,7 +82,7 @@ def run():
     return jax.jit(jax.value_and_grad(loss)), state, jax.jit(loss)
 
 
-def test_a_run_that_starts_at_the_point_has_the_gradient_of_central_differences(run):
+def test_the_gradient_of_a_run_that_starts_at_the_point_equals_central_differences(run):
     value_and_grad, state, loss = run
     value, gradient = value_and_grad(state)
     assert np.isfinite(value)

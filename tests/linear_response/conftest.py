@@ -1,4 +1,4 @@
-"""Ornstein-Uhlenbeck networks, and their covariances by brute force: one matrix of all there is, step by step."""
+"""Ornstein-Uhlenbeck networks, and their covariances by brute force from one matrix of the whole system."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ _NSIG = np.array([1e-3, 2e-3, 5e-4, 1e-3, 3e-3])
 
 
 def _eeg(**options):
-    """Three sensors."""
+    """EEG monitor with three sensors."""
     sensors = SensorsEEG(locations=np.eye(3), labels=np.array(["a", "b", "c"]))
     return monitors.EEG(
         period=10.0,
@@ -60,7 +60,7 @@ def network(
 
 
 class BruteForce:
-    """The same network written down by hand: one matrix of all states, past ones and noise with a memory included."""
+    """The same network, written by hand: one matrix of all states, including past states and coloured noise."""
 
     def __init__(self, sim, weights=None):
         weights = sim.connectivity.weights if weights is None else np.asarray(weights)
@@ -80,32 +80,32 @@ class BruteForce:
         if noise.ntau > 0.0:
             # eta' = E eta + sqrt(1 - E^2) z, and the noise is dt / sqrt(ntau) eta'.
             E, size = np.exp(-self.dt / noise.ntau), len(M)
-            into = np.zeros((size, n))
-            into[:n] = np.diag(amplitude) * self.dt / np.sqrt(noise.ntau)
-            M = np.block([[M, E * into], [np.zeros((n, size)), E * np.eye(n)]])
-            both = np.sqrt(1.0 - E**2) * np.vstack([into, np.eye(n)])
-            Q = both @ both.T
+            to_states = np.zeros((size, n))
+            to_states[:n] = np.diag(amplitude) * self.dt / np.sqrt(noise.ntau)
+            M = np.block([[M, E * to_states], [np.zeros((n, size)), E * np.eye(n)]])
+            by_noise = np.sqrt(1.0 - E**2) * np.vstack([to_states, np.eye(n)])
+            Q = by_noise @ by_noise.T
         self.without_noise = M[: n * (horizon + 1), : n * (horizon + 1)]
         self.M, self.P = M, scipy.linalg.solve_discrete_lyapunov(M, Q, method="bilinear")
 
     @property
     def covariance(self):
-        """Of the states."""
+        """Covariance of the states."""
         return self.P[: self.n, : self.n]
 
     def filtered(self, response):
-        """Covariance through a filter, its response a step each: sums of autocovariances over all lags."""
-        of_response = np.correlate(response, response, "full")[len(response) - 1 :]
-        total, lagged = of_response[0] * self.covariance, self.P
-        for weight in of_response[1:]:
+        """Covariance through a filter with one tap per step: a sum of autocovariances over all lags."""
+        autocorrelation = np.correlate(response, response, "full")[len(response) - 1 :]
+        total, lagged = autocorrelation[0] * self.covariance, self.P
+        for weight in autocorrelation[1:]:
             lagged = self.M @ lagged
-            here = lagged[: self.n, : self.n]
-            total = total + weight * (here + here.T)
+            of_states = lagged[: self.n, : self.n]
+            total = total + weight * (of_states + of_states.T)
         return total
 
 
 def off_by(ours, theirs):
-    """Largest difference, relative to the maximum."""
+    """Largest difference, relative to the largest value."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert ours.shape == theirs.shape and np.max(np.abs(theirs)) > 0.0
     return np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs))
@@ -113,7 +113,7 @@ def off_by(ours, theirs):
 
 @pytest.fixture(scope="session")
 def ou():
-    """Namespace: network, eeg, brute_force, off_by, prepared (response, linear, state), n_node."""
+    """Namespace of network, eeg, brute_force, off_by, prepared (response, linear, state), n_node."""
 
     def prepared(sim):
         linear, state = tj.prepare_linear(sim)

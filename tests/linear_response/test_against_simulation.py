@@ -1,4 +1,4 @@
-"""As noise becomes small, the FC of ever longer simulations comes to the linear one."""
+"""Convergence of the FC of long simulations with weak noise to that of the linear response."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from tvb.simulator.simulator import Simulator
 import tvb_jaxfit as tj
 
 CASES = {
-    # model, coupling, dt, nsig, steps a sample, delays, regions
+    # model, coupling, (dt, nsig, steps per sample, delays, regions)
     "ReducedWongWang": (
         lambda: models.ReducedWongWang(w=np.array([0.5]), I_o=np.array([0.32])),
         lambda: coupling.Linear(a=np.array([0.05])),
@@ -39,7 +39,7 @@ CHUNK, LENGTHS = 50_000, (1, 4, 40)
         "ReducedWongWangExcInh",
     ],
 )
-def test_fc_of_long_simulations_comes_to_the_linear_one(connectivity_of, weights_76, weights_6, name):
+def test_fc_of_long_simulations_converges_to_that_of_the_linear_response(connectivity_of, weights_76, weights_6, name):
     model, function, (dt, nsig, per_sample, delayed, n_node) = CASES[name]
     weights = weights_76 if n_node == 76 else weights_6
     lengths = np.random.RandomState(2).uniform(0.0, 60.0, weights.shape)
@@ -71,20 +71,20 @@ def test_fc_of_long_simulations_comes_to_the_linear_one(connectivity_of, weights
         sums, mean, count = sums + data.T @ data, mean + data.sum(axis=0), count + len(data)
         if chunk in LENGTHS:
             covariance = sums / count - np.outer(mean, mean) / count**2
-            spread = np.sqrt(np.diagonal(covariance))
-            difference = covariance / np.outer(spread, spread) - np.eye(len(spread)) - fc
+            std = np.sqrt(np.diagonal(covariance))
+            difference = covariance / np.outer(std, std) - np.eye(len(std)) - fc
             off_by.append((np.sqrt(np.mean(difference**2)), np.max(np.abs(difference))))
     (first, _), (second, _), (third, worst) = off_by
-    # One over the square root of the length: a half, and a third of that, with room for chance.
+    # The error falls with the square root of the length, 1 : 1/2 : 1/6, with a margin for chance.
     assert second < first and third < 0.3 * first
     assert worst < 0.02
-    # Negative control: correlations that are all 0 would not do.
+    # Negative control: correlations of 0 would not pass.
     assert np.max(np.abs(fc)) > 2.0 * worst
 
 
 @pytest.mark.slow
-def test_fc_of_short_recordings_scatters_as_foretold(connectivity_of, weights_6):
-    """Of temporal averages of slow and of fast regions, over 200 recordings of 20 s."""
+def test_fc_of_short_recordings_has_the_predicted_standard_error(connectivity_of, weights_6):
+    """Temporal averages of slow and of fast regions, over 200 recordings of 20 s."""
     sim = Simulator(
         model=models.ReducedWongWang(w=np.array([0.3]), I_o=np.linspace(0.3, 0.34, 6)),
         connectivity=connectivity_of(weights_6 + weights_6.T, np.zeros((6, 6)), np.inf),
@@ -98,9 +98,9 @@ def test_fc_of_short_recordings_scatters_as_foretold(connectivity_of, weights_6)
     simulate, state = tj.prepare(sim, 200 * 20_000.0, jax.random.key(1))
     state = state.replace(initial_conditions=response.fixed_point.x[None])
     recordings = np.asarray(simulate(state).data[0]).reshape(200, 250, 6)
-    found = np.std([np.asarray(tj.compute_fc(one)) for one in recordings], axis=0)
+    found = np.std([np.asarray(tj.compute_fc(recording)) for recording in recordings], axis=0)
     pairs = np.triu_indices(6, 1)
     np.testing.assert_allclose(found[pairs], np.asarray(response.fc_standard_error(20_000.0))[pairs], rtol=0.25)
-    # Negative control: as if samples were independent of each other.
+    # Negative control: the standard error of independent samples.
     independent = (1.0 - np.asarray(response.fc())[pairs] ** 2) / np.sqrt(250.0)
     assert np.mean(found[pairs]) > 1.3 * np.mean(independent)

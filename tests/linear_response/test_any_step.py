@@ -1,4 +1,4 @@
-"""Covariances are those of the discrete Lyapunov equation of the very step, whatever meets in it."""
+"""Covariances solve the discrete Lyapunov equation of the step, for any interaction of nodes, modes and variables."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ import tvb_jaxfit as tj
 
 
 class Saturating(SparseCoupling):
-    """What a region sees of another depends on both: it does not split into what each sends."""
+    """Pairwise coupling: it depends on both regions, and does not separate into source outputs."""
 
     def pre(self, x_i, x_j):
         return np.tanh(x_j - 0.5 * x_i + 0.1) * (1.0 + x_i * x_j)
@@ -21,15 +21,15 @@ class Saturating(SparseCoupling):
         return 0.03 * gx
 
 
-class Meeting(models.Linear):
-    """Regions meet in the model, too."""
+class Interacting(models.Linear):
+    """Model in which regions interact directly."""
 
     def dfun(self, state, coupling, local_coupling=0.0):
         return self.gamma * state + coupling - 0.02 * np.tanh(state.mean(axis=1, keepdims=True)) + 0.03
 
 
-class Twofold(models.Linear):
-    """Two modes, which decay at rates of their own and meet."""
+class TwoModes(models.Linear):
+    """Two modes with different decay rates, which interact."""
 
     number_of_modes = 2
 
@@ -38,34 +38,34 @@ class Twofold(models.Linear):
 
 
 CASES = {
-    "pairs": (lambda: models.Linear(gamma=np.array([-0.2])), Saturating),
-    "a model in which regions meet": (
-        lambda: Meeting(gamma=np.array([-0.2])),
+    "pairwise coupling": (lambda: models.Linear(gamma=np.array([-0.2])), Saturating),
+    "model in which regions interact": (
+        lambda: Interacting(gamma=np.array([-0.2])),
         lambda: coupling.Linear(a=np.array([0.02])),
     ),
-    "several modes": (lambda: Twofold(gamma=np.array([-0.2])), lambda: coupling.Linear(a=np.array([0.02]))),
+    "several modes": (lambda: TwoModes(gamma=np.array([-0.2])), lambda: coupling.Linear(a=np.array([0.02]))),
     "several variables": (models.ReducedWongWangExcInh, lambda: coupling.Linear(a=np.array([0.1]))),
 }
-# Compiled in a quarter of the time of the others.
-BY_DEFAULT = ("pairs", "several modes")
+# These compile in a quarter of the time of the others.
+BY_DEFAULT = ("pairwise coupling", "several modes")
 
 
 def _by_brute_force(sim, rest):
-    """Covariance of the states, from one matrix of a whole step, the samples that are on their way included."""
+    """Covariance of the states, from one matrix of a whole step that includes delayed samples."""
     simulate, state = tj.prepare(sim, sim.integrator.dt)
     horizon = np.broadcast_to(rest, state.initial_conditions.shape)
-    silent = state.integrator.noise.draws * 0.0
+    no_noise = state.integrator.noise.draws * 0.0
 
     def step(samples, draws):
         noise = state.integrator.noise.replace(draws=draws)
-        at = state.replace(initial_conditions=samples, integrator=state.integrator.replace(noise=noise))
-        return simulate(at).final_state.initial_conditions
+        start = state.replace(initial_conditions=samples, integrator=state.integrator.replace(noise=noise))
+        return simulate(start).final_state.initial_conditions
 
-    whole, stir = jax.jit(jax.jacrev(step, (0, 1)))(jax.numpy.asarray(horizon), silent)
-    whole, stir = np.reshape(whole, (horizon.size,) * 2), np.reshape(stir, (horizon.size, -1))
-    assert np.max(np.abs(np.linalg.eigvals(whole))) < 1.0
-    now = slice(-rest.size, None)
-    return scipy.linalg.solve_discrete_lyapunov(whole, stir @ stir.T)[now, now]
+    M, B = jax.jit(jax.jacrev(step, (0, 1)))(jax.numpy.asarray(horizon), no_noise)
+    M, B = np.reshape(M, (horizon.size,) * 2), np.reshape(B, (horizon.size, -1))
+    assert np.max(np.abs(np.linalg.eigvals(M))) < 1.0
+    newest = slice(-rest.size, None)
+    return scipy.linalg.solve_discrete_lyapunov(M, B @ B.T)[newest, newest]
 
 
 @pytest.mark.parametrize("delayed", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -88,5 +88,5 @@ def test_covariance_is_that_of_the_linearised_step(ou, case, delayed):
     response = linear(state)
     exact = _by_brute_force(sim, np.asarray(response.fixed_point.x))
     assert response.is_stable and ou.off_by(response.covariance(), exact) < 1e-8
-    # Negative control: regions do not stir each other alike everywhere.
+    # Negative control: the variances are not uniform.
     assert np.ptp(np.diagonal(exact)) > 1e-3 * np.max(np.diagonal(exact))

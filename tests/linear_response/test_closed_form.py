@@ -1,4 +1,4 @@
-"""Covariances of Ornstein-Uhlenbeck networks are those of the Lyapunov equations, through every monitor."""
+"""Covariances of Ornstein-Uhlenbeck networks, through every monitor, against solutions of Lyapunov equations."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from tvb_jaxfit.translate.clone import configured_clone
 KERNELS = (equations.FirstOrderVolterra, equations.Gamma, equations.DoubleExponential, equations.MixtureOfGammas)
 
 
-def watched_by_all(ou):
+def all_monitors(ou):
     return [
         monitors.Raw(),
         monitors.SubSample(period=8.0),
@@ -34,8 +34,8 @@ def watched_by_all(ou):
 
 @pytest.fixture(scope="module")
 def white(ou):
-    """Simulator without delays, watched by all monitors, and its linear response."""
-    sim = ou.network(watched=watched_by_all(ou))
+    """Simulator without delays, with all monitors, and its linear response."""
+    sim = ou.network(watched=all_monitors(ou))
     return sim, *tj.prepare_linear(sim)
 
 
@@ -47,7 +47,7 @@ def delayed(ou):
 
 
 def weights_of(ou, path):
-    """Directed weights, symmetric ones, and symmetric ones but for the last digit of one, which take the long way."""
+    """Directed weights, symmetric ones, or symmetric ones with one last digit changed, which excludes eigenmodes."""
     weights = np.array(ou.network(symmetric=path != "directed").connectivity.weights)
     if path == "by frequencies":
         weights[0, 1] = np.nextafter(weights[0, 1], 1.0)
@@ -55,11 +55,11 @@ def weights_of(ou, path):
 
 
 def agrees(ou, response, exact, tolerance):
-    """Covariance, spread, FC and stability are those by brute force."""
+    """Assert that covariance, standard deviation, FC and stability are those by brute force."""
     assert ou.off_by(response.covariance(), exact.covariance) < tolerance
-    spread = np.sqrt(np.diagonal(exact.covariance))
-    np.testing.assert_allclose(response.std[0, :, 0], spread, rtol=tolerance)
-    correlation = exact.covariance / np.outer(spread, spread) - np.eye(ou.n_node)
+    std = np.sqrt(np.diagonal(exact.covariance))
+    np.testing.assert_allclose(response.std[0, :, 0], std, rtol=tolerance)
+    correlation = exact.covariance / np.outer(std, std) - np.eye(ou.n_node)
     np.testing.assert_allclose(response.fc(), correlation, atol=10 * tolerance)
     assert response.is_stable and np.max(response.nonlinearity) < 1e-10
     largest = np.max(np.abs(np.linalg.eigvals(exact.without_noise)))
@@ -77,7 +77,7 @@ def test_white_noise_through_every_monitor(ou, white, path):
     P, smooth = exact.covariance, exact.filtered(np.full(10, 0.1))
     groups = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 1 / 3, 1 / 3, 1 / 3]])
     gain = linear.simulate.monitors[6].gain
-    of_sensors, less = gain @ smooth @ gain.T, np.eye(3) - 1.0 / 3.0
+    of_sensors, rereference = gain @ smooth @ gain.T, np.eye(3) - 1.0 / 3.0
     expected = {
         1: P,
         2: exact.filtered(np.full(20, 0.05)),
@@ -85,7 +85,7 @@ def test_white_noise_through_every_monitor(ou, white, path):
         5: groups @ P @ groups.T,
         6: of_sensors,
         7: of_sensors + np.eye(3),
-        8: less @ (of_sensors + np.eye(3) / 50.0) @ less.T,
+        8: rereference @ (of_sensors + np.eye(3) / 50.0) @ rereference.T,
     }
     for index, covariance in expected.items():
         assert ou.off_by(response.covariance(index), covariance) < (1e-12 if path == "by modes" else 1e-10), index
@@ -96,20 +96,20 @@ def test_white_noise_through_every_monitor(ou, white, path):
         assert ou.off_by(response.covariance(index), brute) < (1e-11 if path == "by modes" else 3e-9), index
 
 
-def impulse_response(bold, pooled):
-    """TVB's Bold step by step: its kernel, rolled over a stock of means in which the oldest comes first."""
+def impulse_response(bold, n_mean):
+    """Impulse response of TVB's Bold, one value per step; its kernel acts on a buffer with the oldest mean first."""
     taps = np.roll(bold.hemodynamic_response_function[0, ::-1], 1)
     parameters = bold.hrf_kernel.parameters
     if isinstance(bold.hrf_kernel, equations.FirstOrderVolterra):
         taps = taps * parameters["k_1"] * parameters["V_0"]
-    return np.repeat(taps, pooled) / pooled
+    return np.repeat(taps, n_mean) / n_mean
 
 
-def test_negative_control_a_response_cut_elsewhere_shows(ou, white):
+def test_negative_control_a_truncated_response_is_detected(ou, white):
     sim, linear, state = white
     exact, response = ou.brute_force(sim), linear(state)
     taps = impulse_response(configured_clone(sim).monitors[11], 4)
-    # Its kernel does not end at 0: where it is cut matters.
+    # The kernel does not end at 0, so that its truncation has an effect.
     assert ou.off_by(response.covariance(11), exact.filtered(np.roll(taps, 400))) > 1e-5
 
 
@@ -139,7 +139,7 @@ def test_other_steps(ou, options):
     sim = ou.network(**options)
     response, _, _ = ou.prepared(sim)
     agrees(ou, response, ou.brute_force(sim), 1e-12)
-    # Negative control: one step more of delay shows.
+    # Negative control: an additional delay of one step has an effect.
     if options.get("delayed"):
         sim.connectivity.tract_lengths = sim.connectivity.tract_lengths + sim.integrator.dt
         assert ou.off_by(response.covariance(), ou.brute_force(sim).covariance) > 1e-3
@@ -149,7 +149,7 @@ def test_frequency_integral_by_brute_force(ou, delayed):
     sim, linear, state = delayed
     response = linear(state)
     weights, lengths = sim.connectivity.weights, sim.connectivity.tract_lengths
-    # The trapezoidal rule on a whole circle converges geometrically.
+    # The trapezoidal rule on the full circle converges geometrically.
     theta = 2.0 * np.pi * np.arange(4096) / 4096
     z = np.exp(1j * theta)[:, None, None]
     heun = 1.0 + sim.model.gamma[0] / 2.0
@@ -157,15 +157,15 @@ def test_frequency_integral_by_brute_force(ou, delayed):
     M = M + heun * sim.coupling.a[0] * weights * z ** -np.rint(lengths)
     E = np.exp(-1.0 / 5.0)
     density = (1.0 - E**2) / 5.0 / np.abs(1.0 - E / z[:, 0, 0]) ** 2
-    noise_in = heun * np.diag(np.sqrt(2.0 * np.ravel(sim.integrator.noise.nsig)))
-    H = np.linalg.inv(z * np.eye(ou.n_node) - M) @ noise_in
+    B = heun * np.diag(np.sqrt(2.0 * np.ravel(sim.integrator.noise.nsig)))
+    H = np.linalg.inv(z * np.eye(ou.n_node) - M) @ B
     S = np.real(H @ np.conj(np.swapaxes(H, 1, 2))) * density[:, None, None]
     assert ou.off_by(response.covariance(), S.mean(axis=0)) < 1e-11
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["EulerStochastic", "HeunStochastic"])
-def test_in_the_limit_of_small_steps_it_is_the_continuous_closed_form(ou, scheme):
+def test_small_steps_converge_to_the_continuous_closed_form(ou, scheme):
     sim = ou.network(scheme=scheme)
     A = sim.model.gamma[0] * np.eye(ou.n_node) + sim.coupling.a[0] * sim.connectivity.weights
     exact = scipy.linalg.solve_continuous_lyapunov(A, -np.diag(2.0 * np.ravel(sim.integrator.noise.nsig)))
@@ -174,7 +174,7 @@ def test_in_the_limit_of_small_steps_it_is_the_continuous_closed_form(ou, scheme
         response, _, _ = ou.prepared(ou.network(scheme=scheme, dt=dt))
         errors.append(ou.off_by(response.covariance(), exact))
     assert errors[-1] < 5e-3
-    # Of first order, or better.
+    # Convergence of first order or better.
     assert errors[1] < 0.55 * errors[0] and errors[2] < 0.55 * errors[1]
 
 
@@ -186,7 +186,7 @@ def test_power_integrates_to_the_variance(ou, white, delayed):
         for index in indices:
             power = np.asarray(response.power(frequencies, index))
             np.testing.assert_allclose(weight @ power, np.diagonal(response.covariance(index)), rtol=1e-8)
-    # The ends are neither left out nor special: they go on from the frequencies beside them.
+    # The ends of the frequency range are allowed, and continuous with the frequencies beside them.
     ends, beside = response.power([0.0, 500.0], 1), response.power([1e-4, 500.0 - 1e-4], 1)
     np.testing.assert_allclose(ends, beside, rtol=1e-6, atol=1e-12 * np.max(beside))
     assert np.all(np.asarray(ends[0]) > 0.0)
@@ -199,33 +199,33 @@ def test_power_of_one_node_is_a_lorentzian(ou, white):
     response = linear(with_path(with_path(state, "coupling.a", jnp.zeros(1)), "model.gamma", jnp.array([-0.02])))
     frequencies = np.array([0.0, 1.0, 3.0, 10.0])
     omega = 2.0 * np.pi * frequencies / 1000.0
-    # Two-sided 2 D / (omega^2 + gamma^2) a ms and radian; one-sided a Hz: twice, a thousandth.
+    # Two-sided density per ms and radian: 2 D / (omega^2 + gamma^2). One-sided density per Hz: twice that, over 1000.
     lorentzian = 2.0 * 2.0 * 1e-3 / (omega**2 + 0.02**2) / 1000.0
     np.testing.assert_allclose(response.power(frequencies)[:, 0], lorentzian, rtol=1e-3)
 
 
-def test_frequencies_integrate_what_turns_fast():
-    at = spectral.frequencies(1.0)
-    theta = np.asarray(at.theta)
+def test_filon_weights_integrate_fast_oscillations():
+    grid = spectral.frequency_grid(1.0)
+    theta = np.asarray(grid.theta)
     lags = np.array([0, 1, 7, 500, 20000])
     smooth = 1.0 / (theta**2 + 0.01)
     dense = np.linspace(0.0, np.pi, 4_000_001)
     exact = [np.trapezoid(np.cos(lag * dense) / (dense**2 + 0.01), dense) for lag in lags]
-    np.testing.assert_allclose(at.moments(lags) @ smooth, exact, atol=1e-8 * exact[0])
-    # Negative control: the plain rule does not see them turn.
-    assert abs(np.sum(at.weight * np.cos(20000 * theta) * smooth) - exact[-1]) > 1e-4 * exact[0]
+    np.testing.assert_allclose(grid.filon_weights(lags) @ smooth, exact, atol=1e-8 * exact[0])
+    # Negative control: the quadrature alone does not resolve them.
+    assert abs(np.sum(grid.weight * np.cos(20000 * theta) * smooth) - exact[-1]) > 1e-4 * exact[0]
 
 
 def test_response_prints_without_solving_for_eigenvalues(white, monkeypatch):
     _, linear, state = white
-    seen = []
-    jax.eval_shape(lambda state: seen.append(repr(linear(state))) or linear(state).covariance(), state)
-    assert seen == ["LinearResponse(traced)"]
+    texts = []
+    jax.eval_shape(lambda state: texts.append(repr(linear(state))) or linear(state).covariance(), state)
+    assert texts == ["LinearResponse(traced)"]
     response = linear(state)
     solved = []
     solver = linear_response.eigenvalues
-    monkeypatch.setattr(linear_response, "eigenvalues", lambda *of: solved.append(1) or solver(*of))
+    monkeypatch.setattr(linear_response, "eigenvalues", lambda *arguments: solved.append(1) or solver(*arguments))
     text = repr(response)
     assert "fixed point: stable\n" in text and "Linear, 5 regions" in text and not solved
-    # What is known is shown.
+    # Eigenvalues that are known are shown.
     assert f"fixed point: stable, slowest decay {response.decay_rate:.2e} / ms" in repr(response) and solved == [1]

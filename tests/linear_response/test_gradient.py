@@ -1,4 +1,4 @@
-"""Gradients of the linear FC are those of central differences, and single precision gives them, too."""
+"""Gradients of the FC of the linear response against central differences, in double and single precision."""
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +40,8 @@ def simulator(connectivity_of, dt, model=None, function=None, delayed=False, wat
     )
 
 
-def loss_of(linear, reach=0.1):
-    """Loss as a function of state and values at PATHS: the FC of all monitors, and how far the curvature reaches."""
+def loss_of(linear, nonlinearity=0.1):
+    """Loss as a function of state and values at PATHS: the FC of all monitors, and a penalty of the nonlinearity."""
     target = jnp.asarray(TARGET)
 
     def loss(state, values):
@@ -50,20 +50,20 @@ def loss_of(linear, reach=0.1):
         response = linear(state)
         fcs = [response.fc(index) for index in range(len(state.monitors))]
         fit = sum(jnp.mean((fc - target.astype(fc.dtype)) ** 2) for fc in fcs)
-        return fit + reach * jnp.mean(response.nonlinearity) if reach else fit
+        return fit + nonlinearity * jnp.mean(response.nonlinearity) if nonlinearity else fit
 
     return loss
 
 
 def agrees_with_differences(loss, state, values, rtol=1e-6):
-    """The gradient along random directions, each parameter by itself; returns the gradient."""
+    """Assert that the gradient agrees along random directions, for each parameter; return the gradient."""
     value = jax.jit(loss)
     gradient = jax.jit(jax.grad(loss, argnums=1))(state, values)
     random = np.random.RandomState(0)
     scale = {path: float(np.max(np.abs(at))) for path, at in values.items()}
     for path, at in values.items():
         direction = random.uniform(0.2, 1.0, np.shape(at)) * scale[path] * np.sign(np.asarray(at) + 1e-300)
-        # Of fourth order.
+        # Step of differences of fourth order.
         h = 2e-3
 
         def moved(k, path=path, at=at, direction=direction, h=h):
@@ -71,8 +71,8 @@ def agrees_with_differences(loss, state, values, rtol=1e-6):
 
         difference = (8.0 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12.0 * h)
         found = float(np.sum(np.asarray(gradient[path]) * direction))
-        assert abs(difference) > 1e-9, f"{path}: nothing to compare"
-        assert abs(found - difference) <= rtol * abs(difference) + 1e-10, f"{path}: {found} for {difference}"
+        assert abs(difference) > 1e-9, f"{path}: the loss does not depend on it"
+        assert abs(found - difference) <= rtol * abs(difference) + 1e-10, f"{path}: {found} instead of {difference}"
     return gradient
 
 
@@ -84,15 +84,15 @@ def test_a_regional_parameter(connectivity_of):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dt", [4.0, 1.0])
-def test_every_parameter_on_both_ways(connectivity_of, dt):
+def test_every_parameter_by_both_methods(connectivity_of, dt):
     linear, state = tj.prepare_linear(simulator(connectivity_of, dt))
     state = with_path(state, "integrator.noise.nsig", jnp.linspace(1e-9, 3e-9, N_NODE))
     values = {path: get_path(state, path) for path in PATHS}
     loss = loss_of(linear)
-    # Frequencies.
+    # Directed weights: spectral integral.
     gradient = agrees_with_differences(loss, state, values)
     weights = values["connectivity.weights"]
-    # Modes; directed changes of symmetric weights take the other way, which meets it at symmetric ones.
+    # Symmetric weights: eigenmodes. Directed changes of them use the spectral integral, which agrees there.
     symmetric = values | {"connectivity.weights": 0.5 * (weights + weights.T)}
     by_modes = agrees_with_differences(loss, state, symmetric, rtol=1e-6)
     nearly = np.array(symmetric["connectivity.weights"])
@@ -105,7 +105,7 @@ def test_every_parameter_on_both_ways(connectivity_of, dt):
         np.testing.assert_allclose(by_modes[path], by_frequencies[path], atol=1e-7 * scale, err_msg=path)
     directed = np.asarray(by_modes["connectivity.weights"])
     assert np.max(np.abs(directed - directed.T)) > 1e-2 * np.max(np.abs(directed))
-    # Negative control.
+    # Negative control: the two gradients differ.
     assert np.max(np.abs(gradient["model.w"] - by_modes["model.w"])) > 1e-3 * np.max(np.abs(by_modes["model.w"]))
 
 
@@ -122,15 +122,15 @@ def test_delays_and_several_variables(connectivity_of):
     linear, state = tj.prepare_linear(sim)
     paths = ("model.mu", "model.A", "model.b", "coupling.a", "integrator.noise.nsig", "connectivity.weights")
     assert linear(state).is_stable
-    # A common amplitude of the noise does not change an FC: that of each node does.
+    # A common amplitude of the noise does not change the FC; the amplitude of a single variable does.
     state = with_path(state, "integrator.noise.nsig", jnp.full((6, N_NODE, 1), 1e-9).at[4].mul(5.0))
     values = {path: get_path(state, path) for path in paths}
-    agrees_with_differences(loss_of(linear, reach=0.0), state, values, rtol=1e-5)
+    agrees_with_differences(loss_of(linear, nonlinearity=0.0), state, values, rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_single_precision_gives_the_same_gradient(connectivity_of):
-    # Of the FC: what curvature makes of small fluctuations is lost in the last digits of single precision.
+    # FC alone: the effect of curvature on small fluctuations is below the rounding error of single precision.
     sim = simulator(connectivity_of, 4.0)
     gradients = []
     for double in (True, False):
@@ -139,7 +139,7 @@ def test_single_precision_gives_the_same_gradient(connectivity_of):
             state = with_path(state, "integrator.noise.nsig", jnp.linspace(1e-9, 3e-9, N_NODE))
             values = {path: get_path(state, path) for path in PATHS[:5]}
             assert values["model.w"].dtype == (jnp.float64 if double else jnp.float32)
-            gradients.append(jax.jit(jax.grad(loss_of(linear, reach=0.0), argnums=1))(state, values))
+            gradients.append(jax.jit(jax.grad(loss_of(linear, nonlinearity=0.0), argnums=1))(state, values))
     for path in PATHS[:5]:
         scale = np.max(np.abs(gradients[0][path]))
         np.testing.assert_allclose(gradients[1][path], gradients[0][path], atol=1e-3 * scale, err_msg=path)

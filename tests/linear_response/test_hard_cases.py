@@ -1,4 +1,4 @@
-"""Fixed points, stability, curvature, and states at which there is little to respond: clear results, never NaN."""
+"""Fixed points, stability, nonlinearity, and degenerate states: defined results, never NaN."""
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,7 @@ NETWORKS = {
         pytest.param("ReducedWongWangExcInh", marks=pytest.mark.slow),
     ],
 )
-def test_fixed_point_is_where_a_simulation_without_noise_ends(connectivity_of, name):
+def test_fixed_point_is_the_end_of_a_simulation_without_noise(connectivity_of, name):
     model, function, options = NETWORKS[name]()
     sim = simulator(connectivity_of, model, function, nsig=0.0, **options)
     sim.simulation_length = 20000.0 if name != "JansenRit" else 3000.0
@@ -68,12 +68,12 @@ def test_fixed_point_is_where_a_simulation_without_noise_ends(connectivity_of, n
     assert response.fixed_point.converged and response.is_stable
     last = linear.simulate(state).final_state.initial_conditions[-1]
     np.testing.assert_allclose(response.fixed_point.x, last, rtol=1e-9, atol=1e-12)
-    # No noise: nothing moves.
+    # Without noise nothing fluctuates.
     assert not np.any(response.std) and not np.any(response.fc()) and not np.any(response.nonlinearity)
 
 
 @pytest.mark.slow
-def test_modes_that_grow_are_counted(connectivity_of):
+def test_unstable_modes_are_counted(connectivity_of):
     model, function, options = NETWORKS["JansenRit"]()
     linear, state = tj.prepare_linear(simulator(connectivity_of, model, function, **options))
     counts = set()
@@ -83,7 +83,7 @@ def test_modes_that_grow_are_counted(connectivity_of):
         assert response.fixed_point.converged and int(response.n_unstable) == growing
         assert bool(response.is_stable) == (growing == 0) == (response.decay_rate > 0.0)
         counts.add(int(growing))
-        # Where nothing grows the covariance is one; elsewhere numbers stand in for what there is not.
+        # If no mode grows the covariance is positive definite; otherwise its numbers are finite but without meaning.
         covariance = np.asarray(response.covariance())
         assert np.isfinite(covariance).all() and np.isfinite(response.nonlinearity).all()
         if growing == 0:
@@ -93,22 +93,22 @@ def test_modes_that_grow_are_counted(connectivity_of):
 
 
 @pytest.mark.slow
-def test_slowest_eigenvalues_by_arnoldi_are_those_of_the_whole_matrix(connectivity_of, monkeypatch):
-    from tvb_jaxfit.linear_response import eigenvalues as slowest
+def test_slowest_eigenvalues_by_arnoldi_are_those_of_the_dense_matrix(connectivity_of, monkeypatch):
+    from tvb_jaxfit.linear_response import eigenvalues as module
 
     model, function, options = NETWORKS["JansenRit"]()
     linear, state = tj.prepare_linear(simulator(connectivity_of, model, function, **options))
     response = linear(state)
-    whole = response.eigenvalues
-    monkeypatch.setattr(slowest, "_SMALL", 10)
+    dense = response.eigenvalues
+    monkeypatch.setattr(module, "_DENSE_SIZE", 10)
     del response.__dict__["eigenvalues"]
-    np.testing.assert_allclose(np.abs(response.eigenvalues[:4]), np.abs(whole[:4]), rtol=1e-9)
-    assert response.eigenvalues.size == 8 < whole.size
+    np.testing.assert_allclose(np.abs(response.eigenvalues[:4]), np.abs(dense[:4]), rtol=1e-9)
+    assert response.eigenvalues.size == 8 < dense.size
 
 
 @pytest.fixture(scope="module")
 def wong_wang():
-    """Linear response and state of a small network that may be bistable."""
+    """Linear response and state of a small network, bistable for some parameters."""
     from tests.conftest import white_matter
 
     model, function, _ = NETWORKS["ReducedWongWang"]()
@@ -116,7 +116,7 @@ def wong_wang():
 
 
 def without(state, node):
-    """Nothing to or from a node."""
+    """State without connections to or from a node."""
     weights = np.array(state.connectivity.weights)
     weights[node], weights[:, node] = 0.0, 0.0
     return with_path(state, "connectivity.weights", jnp.asarray(weights))
@@ -134,7 +134,7 @@ HARD = {
 }
 
 
-# Programs of their own, which take as long again to compile.
+# These compile separate programs.
 SLOW = ("no coupling", "a region without connections")
 
 
@@ -152,7 +152,7 @@ def test_hard_cases_have_the_gradients_of_central_differences(wong_wang, case):
         assert np.isfinite(leaf).all()
     for name, ours in zip(NAMES, gradient, strict=True):
         if (case, name) == ("no noise", "integrator.noise.nsig"):
-            # FC is not continuous there.
+            # The FC is not continuous there.
             continue
         slope, size = slope_in_a_direction(both, regional, name, ours)
         np.testing.assert_allclose(slope[0], slope[1], rtol=1e-6, atol=1e-9 * size, err_msg=name)
@@ -165,7 +165,7 @@ def test_hard_cases_have_the_gradients_of_central_differences(wong_wang, case):
     if case == "a region without connections":
         assert np.max(np.abs(fc[2])) < 1e-14 and response.covariance()[2, 2] > 0.0
     if case == "no noise at a node":
-        # Others' noise still arrives there; the derivative of the noise's own size is 0 where it is 0.
+        # The noise of other nodes still has an effect there. The derivative by its own amplitude is 0 at 0.
         assert np.all(response.std > 0.0)
         assert gradient[2][1] == 0.0 and np.all(np.delete(np.asarray(gradient[2]), 1) != 0.0)
 
@@ -174,7 +174,7 @@ NAMES = ("model.w", "coupling.a", "integrator.noise.nsig", "connectivity.weights
 
 
 def has_slope(case, name):
-    """Whether FC depends on a value."""
+    """True if the FC depends on a value."""
     return (
         case != "no noise"
         and (case != "no coupling" or name == "coupling.a")
@@ -183,9 +183,9 @@ def has_slope(case, name):
 
 
 def slope_in_a_direction(both, state, name, gradient):
-    """(the gradient's, that of five points), each times a step; the largest loss among these points.
+    """Derivative in a direction, from the gradient and from five points, each times a step; largest loss of the points.
 
-    Noise is not negative: where there is none, none is added.
+    Noise is not negative: the direction is 0 where its amplitude is 0.
     """
     value = np.asarray(get_path(state, name))
     direction = np.random.RandomState(7).uniform(0.5, 1.5, value.shape)
@@ -214,21 +214,21 @@ def value_and_gradient(linear):
 
         @jax.jit
         def both(state):
-            def of(values):
+            def loss_of_values(values):
                 changed = state
                 for name, value in zip(NAMES, values, strict=True):
                     changed = with_path(changed, name, value)
                 return loss(changed)
 
             values = [get_path(state, name) for name in NAMES]
-            (loss_there, response), gradient = jax.value_and_grad(of, has_aux=True)(values)
-            return loss_there, response, gradient
+            (value, response), gradient = jax.value_and_grad(loss_of_values, has_aux=True)(values)
+            return value, response, gradient
 
         _compiled[linear] = both
     return _compiled[linear]
 
 
-def test_bistable_network_is_found_where_the_search_begins(wong_wang):
+def test_fixed_point_of_a_bistable_network_depends_on_the_start(wong_wang):
     linear, state = wong_wang
     state = changed(state, model__w=1.1, model__I_o=0.31, coupling__a=0.01)
     shape = state.initial_conditions.shape[1:]
@@ -238,35 +238,35 @@ def test_bistable_network_is_found_where_the_search_begins(wong_wang):
 
 
 @pytest.mark.slow
-def test_another_fixed_point_is_felt_before_it_is_there(build_small, weights_6):
-    """What is left of the way home from above: nothing, some, all; and its slope, which a fit follows."""
+def test_relaxation_residual_grows_before_another_fixed_point_appears(build_small, weights_6):
+    """Residual of the relaxation from above: none, some, all; and its derivative, which a fit descends."""
     weights = weights_6 + weights_6.T
     linear, state = tj.prepare_linear(build_small(weights, steps=100, model={"I_o": np.array([0.3])}))
     below = jnp.zeros(state.initial_conditions.shape[1:])
 
-    def left(w):
-        at = state.replace(model=state.model.replace(w=jnp.asarray(w, float)[None]))
-        return jnp.sum(linear(at, below).relaxation_residual[1] ** 2)
+    def residual(w):
+        changed = state.replace(model=state.model.replace(w=jnp.asarray(w, float)[None]))
+        return jnp.sum(linear(changed, below).relaxation_residual[1] ** 2)
 
-    # The first w, to 1e-4, with a state above that the network does not leave.
+    # Smallest w, to 1e-4, at which the network does not leave the upper state.
     low, high = 0.6, 0.765
-    assert left(low) < 1e-20 and left(high) > 0.1
+    assert residual(low) < 1e-20 and residual(high) > 0.1
     while high - low > 1e-4:
-        low, high = (low, 0.5 * (low + high)) if left(0.5 * (low + high)) > 0.1 else (0.5 * (low + high), high)
+        low, high = (low, 0.5 * (low + high)) if residual(0.5 * (low + high)) > 0.1 else (0.5 * (low + high), high)
     before = low - 1e-3
-    assert 1e-14 < left(before) < 0.1
-    slope, h = jax.grad(left)(before), 1e-7
+    assert 1e-14 < residual(before) < 0.1
+    slope, h = jax.grad(residual)(before), 1e-7
     assert slope > 0.0
-    assert float(slope) == pytest.approx(float(left(before + h) - left(before - h)) / (2.0 * h), rel=1e-4)
+    assert float(slope) == pytest.approx(float(residual(before + h) - residual(before - h)) / (2.0 * h), rel=1e-4)
 
 
 @pytest.mark.slow
-def test_reach_is_that_of_the_normal_form(wong_wang):
-    # Without coupling each node is x' = f(x) + noise: to second order the mean moves by f'' v / (2 |f'|).
+def test_nonlinearity_is_that_of_the_normal_form(wong_wang):
+    # Without coupling each node is x' = f(x) + noise: to second order the mean shifts by f'' v / (2 |f'|).
     linear, state = wong_wang
     state = changed(state, coupling__a=0.0, model__w=0.9, model__I_o=0.33, integrator__noise__nsig=1e-7)
     response = linear(state)
-    there = response.linearised
+    linearised = response.linearised
     x = response.fixed_point.x[0, 0, 0]
     step, theta = linear.simulate.step, linear.simulate.constants(state)
 
@@ -276,11 +276,11 @@ def test_reach_is_that_of_the_normal_form(wong_wang):
         return step.next_state(theta, start, s, {"noise": jnp.zeros((1, N_NODE, 1))})[0, 0, 0]
 
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        slope, bend = jax.grad(f)(x), jax.grad(jax.grad(f))(x)
-    np.testing.assert_allclose(slope, there.A[0, 0, 0], rtol=1e-10)
-    variance = float(there.B[0, 0, 0] ** 2 / (1.0 - slope**2))
+        first, second = jax.grad(f)(x), jax.grad(jax.grad(f))(x)
+    np.testing.assert_allclose(first, linearised.A[0, 0, 0], rtol=1e-10)
+    variance = float(linearised.B[0, 0, 0] ** 2 / (1.0 - first**2))
     np.testing.assert_allclose(response.std[0, 0, 0] ** 2, variance, rtol=1e-10)
-    expected = 0.5 * bend * variance / (1.0 - slope)
+    expected = 0.5 * second * variance / (1.0 - first)
     np.testing.assert_allclose(response.mean_shift[0, 0, 0], expected, rtol=1e-3)
     np.testing.assert_allclose(response.nonlinearity[0, 0, 0], abs(expected) / np.sqrt(variance), rtol=1e-3)
 
@@ -299,7 +299,7 @@ def test_reach_is_that_of_the_normal_form(wong_wang):
         ),
     ],
 )
-def test_what_has_no_linear_response_is_refused_at_once(ou, change, words):
+def test_simulators_without_a_linear_response_are_refused_with_all_reasons(ou, change, words):
     sim = ou.network()
     for name, value in change.items():
         setattr(sim, name, value)
@@ -310,7 +310,7 @@ def test_what_has_no_linear_response_is_refused_at_once(ou, change, words):
         assert word in str(caught.value)
 
 
-def test_stimulus_is_refused_and_so_is_what_is_no_simulator(ou):
+def test_a_stimulus_and_an_object_that_is_no_simulator_are_refused(ou):
     from tvb.datatypes import equations
     from tvb.datatypes.patterns import StimuliRegion
 

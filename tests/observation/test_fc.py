@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tvb_jaxfit.observation import compute_fc
 
 seeds = st.integers(0, 2**32 - 1)
-# A few shapes, since each one is compiled; more nodes than samples among them.
+# Few shapes, since each one is compiled; one has more nodes than samples.
 shapes = st.sampled_from([(3, 2), (20, 5), (7, 30)])
 
 
@@ -56,7 +56,7 @@ def test_shift_and_scale_of_a_signal_change_at_most_its_sign(seed, shift, expone
     expected = np.array(compute_fc(bold))
     expected[node, :] *= -1
     expected[:, node] *= -1
-    # The shift alone costs digits: 1e3 is added to signals of order 1.
+    # Only the shift loses digits: 1e3 is added to signals of order 1.
     np.testing.assert_allclose(compute_fc(changed), expected, rtol=0, atol=1e-11)
 
 
@@ -87,7 +87,7 @@ def test_gradient_equals_central_differences(seed):
 
 
 def test_second_derivative_equals_central_differences_of_the_first():
-    # The shift and the scale are constants of the gradient; this holds at any order only if the result ignores them.
+    # The gradient treats shift and scale as constants: correct at any order only if the result does not depend on them.
     bold, direction, weights = _signals(1), _signals(2), _signals(3, (5, 5))
     _, analytic = jax.jvp(lambda bold: _gradient(bold, weights), (bold,), (direction,))
     numeric = (_gradient(bold + 1e-5 * direction, weights) - _gradient(bold - 1e-5 * direction, weights)) / 2e-5
@@ -95,7 +95,7 @@ def test_second_derivative_equals_central_differences_of_the_first():
 
 
 def test_gradient_is_zero_for_identical_and_for_opposite_signals():
-    """Correlations of 1 and -1 are extremes; of a third signal, which is like neither, they are none."""
+    """Correlations of 1 and -1 at the extremes, and of about 0 with a third signal."""
     one, other = _signals(0)[:, :1], _signals(0)[:, 1:2]
     np.testing.assert_allclose(_gradient(np.hstack([one, one, -one]), np.ones((3, 3))), 0.0, atol=1e-14)
     assert np.max(np.abs(_gradient(np.hstack([one, one, other]), np.ones((3, 3))))) > 1e-2
@@ -116,7 +116,7 @@ def test_float32_gradient_agrees_with_float64():
     np.testing.assert_allclose(single, double, rtol=0, atol=1e-5 * np.abs(double).max())
 
 
-# 0.1 is not a binary number: the mean of its copies is not always 0.1, and what remains must not be correlated.
+# 0.1 is no binary number: the mean of its copies is not always 0.1, and the remainder must not be correlated.
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e300])
 def test_constant_signals_are_refused_by_their_index(constant):
     bold = _signals(0)

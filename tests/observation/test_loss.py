@@ -1,4 +1,4 @@
-"""The losses are the textbook's figures, with a usable gradient, and matrices that do not fit are refused."""
+"""The losses equal their textbook formulas, have a usable gradient, and refuse matrices that do not match."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ off_diagonal = ~np.eye(6, dtype=bool)
 
 
 def _fc(seed, n_node=6):
-    """Symmetric, with a zero diagonal."""
+    """Symmetric matrix with a zero diagonal."""
     upper = np.triu(np.random.default_rng(seed).uniform(-1, 1, (n_node, n_node)), k=1)
     return upper + upper.T
 

@@ -1,4 +1,4 @@
-"""Importing the package costs nothing and changes nothing; its public names are all there and say what they are."""
+"""Importing the package is quick and changes nothing; every public name exists and has a docstring."""
 
 import inspect
 import json
@@ -30,7 +30,7 @@ print(json.dumps({"new": new, "took": took, "changed": changed}))
 
 @pytest.fixture(scope="module")
 def fresh():
-    """What a fresh interpreter saw when it imported the package."""
+    """Observations of a new interpreter that imports the package."""
     out = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(out.stdout.splitlines()[-1])
 

@@ -1,4 +1,4 @@
-"""Files are there whole or as they were before, whenever a writer is killed, and nothing is left lying about."""
+"""Files are complete or unchanged whenever a writer is killed, and nothing is left behind."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 WRITER = """
 import sys, time
 from pathlib import Path
-from tvb_jaxfit.files import together, whole
+from tvb_jaxfit.persistence.atomic import atomic_write, atomic_write_all
 folder = Path(sys.argv[1])
 {work}
 """
@@ -59,7 +59,7 @@ with atomic_write_all(folder, remove=["c"]) as file:
 
 @pytest.fixture
 def writing(tmp_path):
-    """Function: a process that writes into a folder, once it is ready."""
+    """Function: process that writes into a folder, started and ready."""
     running = []
 
     def begin(work):
@@ -141,7 +141,7 @@ def test_hidden_files_of_others_stay(tmp_path):
 
 @pytest.fixture
 def former(tmp_path):
-    """A folder with what a former run has written."""
+    """Folder with the files of an earlier run."""
     for name in "abc":
         (tmp_path / name).write_bytes(b"old")
     return tmp_path

@@ -1,4 +1,4 @@
-"""What was computed comes back as it went, and never for something else."""
+"""Results come back unchanged, and never for another call."""
 
 import errno
 import importlib.util
@@ -22,31 +22,31 @@ from tvb_jaxfit.persistence.fingerprint.objects import NotHashable
 
 
 class Counter(tj.SavingCallback):
-    """Counts calls. What a callback has kept is no part of what it is, so that a count changes no key."""
+    """Counter of calls. What a callback has recorded is no content, so that a count changes no key."""
 
     def __init__(self):
         super().__init__("calls")
 
     def __call__(self):
-        self.kept.step.append(len(self.kept))
-        self.kept.save.append(None)
+        self.saved_values.step.append(len(self.saved_values))
+        self.saved_values.save.append(None)
 
     @property
     def n(self):
-        return len(self.kept)
+        return len(self.saved_values)
 
 
 @pytest.fixture(autouse=True)
 def kept(tmp_path, monkeypatch):
     """Directory of the cache."""
-    monkeypatch.setattr(sys.modules["tvb_jaxfit.persistence.cache"], "_path", None)
+    monkeypatch.setattr(sys.modules["tvb_jaxfit.persistence.cache"], "_folder", None)
     set_cache_path(tmp_path / "kept")
     return tmp_path / "kept"
 
 
 @pytest.fixture
 def counted():
-    """(cached function that returns a value, whatever its arguments, and counter of its computations)."""
+    """Function: (cached function that returns a value for any arguments, counter of its computations)."""
 
     def make(value=1.0, name="it", **options):
         count = Counter()
@@ -176,7 +176,7 @@ RESULTS = {
 
 
 def _assert_equal(one, other, held=()):
-    """The same types and values, to the last bit and the last attribute."""
+    """Assert that types, values and attributes are equal, to the last bit."""
     assert type(one) is type(other)
     if isinstance(one, (np.ndarray, np.generic, jax.Array)):
         assert one.dtype == other.dtype and one.shape == other.shape
@@ -272,7 +272,7 @@ def test_reading_a_file_runs_nothing_of_what_is_in_it(counted, tmp_path):
 
 def test_what_cannot_be_stored_is_returned_with_a_warning(counted, kept):
     function, count = counted({"a": [optax.adam(0.1)]})
-    with pytest.warns(UserWarning, match=r"'it' was not kept \(result\['a'\]\[0\]: optax.*cannot be stored"):
+    with pytest.warns(UserWarning, match=r"'it' was not stored \(result\['a'\]\[0\]: optax.*cannot be stored"):
         function()
     assert _files(kept) == []
 
@@ -298,7 +298,7 @@ def test_a_full_disk_costs_no_result(counted, kept, monkeypatch):
     function, count = counted()
     with monkeypatch.context() as patched:
         patched.setattr(np, "savez", full)
-        with pytest.warns(UserWarning, match="'it' was not kept .*No space left"):
+        with pytest.warns(UserWarning, match="'it' was not stored .*No space left"):
             assert function() == 1.0
     assert _files(kept) == []
     assert function() == 1.0 and function() == 1.0 and count.n == 2
@@ -308,7 +308,7 @@ def test_a_place_where_nothing_can_be_written_costs_no_result(counted, tmp_path)
     (tmp_path / "file").write_text("")
     set_cache_path(tmp_path / "file")
     function, _ = counted()
-    with pytest.warns(UserWarning, match="was not kept"):
+    with pytest.warns(UserWarning, match="was not stored"):
         assert function() == 1.0
 
 
@@ -365,7 +365,7 @@ def slow():
 
 slow.path()
 open(f"{sys.argv[1]}.{os.getpid()}", "w").close()
-# Both begin together.
+# Both processes begin at the same time.
 while sum(name.startswith("kept.") for name in os.listdir(os.path.dirname(sys.argv[1]))) < 2:
     time.sleep(0.01)
 print(slow())
@@ -438,7 +438,7 @@ print("end", float(loss(fitted_state_het)), route)
 
 @pytest.mark.slow
 def test_a_session_that_is_repeated_computes_nothing_and_ends_the_same(kept):
-    """Callbacks that a former fit has filled, and states that were read, are what they were for the next key."""
+    """Callbacks with records of an earlier fit, and states that were read from files, do not change the next key."""
     command = [sys.executable, "-c", WORKFLOW, str(kept), str(Path(__file__).parents[1])]
     lines = []
     for _ in range(2):

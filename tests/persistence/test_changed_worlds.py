@@ -1,4 +1,4 @@
-"""A cached function whose world has changed is computed anew, or a warning says what was not looked at."""
+"""A cached function is computed anew if a dependency has changed, or a warning names what is not tracked."""
 
 import abc
 import base64
@@ -30,14 +30,14 @@ from tvb.simulator.lab import models
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import cache, set_cache_path
-from tvb_jaxfit.persistence.fingerprint.hasher import digest, seen
-from tvb_jaxfit.persistence.fingerprint.installed import _recorded
+from tvb_jaxfit.persistence.fingerprint.hasher import digest, digest_and_untracked
+from tvb_jaxfit.persistence.fingerprint.installed import _edits_since_installation
 from tvb_jaxfit.persistence.fingerprint.objects import NotHashable
 
 
 @pytest.fixture(autouse=True)
 def _place(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["tvb_jaxfit.persistence.cache"], "_path", None)
+    monkeypatch.setattr(sys.modules["tvb_jaxfit.persistence.cache"], "_folder", None)
     set_cache_path(tmp_path / "kept")
 
 
@@ -227,7 +227,7 @@ CHANGES = {
 
 @pytest.fixture
 def world(monkeypatch):
-    """The world as it was before, afterwards."""
+    """Restore the environment, the arguments and the random streams of the process."""
     monkeypatch.setenv("OF_A_TEST", "1")
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     monkeypatch.delenv("B_TEST", raising=False)
@@ -374,14 +374,16 @@ def test_what_is_looked_up_by_name_is_computed_each_time_and_said(name, monkeypa
     function = cache("it")(LOOKED_UP[name])
     for value in (1.0, 2.0):
         monkeypatch.setitem(globals(), "looked_up", value)
-        with pytest.warns(UserWarning, match="'it' depends on what cannot be seen: .* computed at each call") as caught:
+        with pytest.warns(
+            UserWarning, match="'it' depends on what cannot be tracked: .* computed at each call"
+        ) as caught:
             assert function() == value
         assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("name", LOOKED_UP)
 def test_what_is_looked_up_by_name_is_seen(name):
-    assert not all(each.is_cacheable for each in seen(LOOKED_UP[name])[1].values())
+    assert not all(each.is_cacheable for each in digest_and_untracked(LOOKED_UP[name])[1].values())
 
 
 OUTSIDE = {
@@ -408,7 +410,7 @@ def time_of():
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_what_comes_from_outside_is_said_and_kept(name):
-    unseen = seen(OUTSIDE[name])[1]
+    unseen = digest_and_untracked(OUTSIDE[name])[1]
     assert unseen and all(each.is_cacheable for each in unseen.values())
 
 
@@ -418,9 +420,9 @@ def test_a_clock_in_a_helper_is_said_once_and_what_was_computed_comes_back():
     @cache("it")
     def function():
         count(0, None, time_of(), {})
-        return len(count.kept)
+        return len(count.saved_values)
 
-    with pytest.warns(UserWarning, match="cannot be seen: time.time. What was computed first is returned") as caught:
+    with pytest.warns(UserWarning, match="cannot be tracked: time.time. The first result is returned") as caught:
         assert function() == function() == 1
     assert caught[0].filename == __file__
 
@@ -472,9 +474,9 @@ def test_a_result_that_cannot_be_stored_is_returned_and_not_lost(result):
         count(0, None, 1.0, {})
         return result()
 
-    with pytest.warns(UserWarning, match="'it' was not kept"):
+    with pytest.warns(UserWarning, match="the result of 'it' was not stored"):
         assert type(function()) is type(result())
-    assert len(count.kept) == 1
+    assert len(count.saved_values) == 1
 
 
 def _endless():
@@ -538,12 +540,12 @@ def test_of_a_package_with_a_record_what_was_edited_counts(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(package.parent)
     libraries = sys.modules["tvb_jaxfit.persistence.fingerprint.installed"]
     libraries._distributions.cache_clear()
-    _recorded.cache_clear()
-    assert _recorded("installed_of_a_test") == ""
+    _edits_since_installation.cache_clear()
+    assert _edits_since_installation("installed_of_a_test") == ""
     (package / "inner.py").write_text(new)
     later = (info / "RECORD").stat().st_mtime + 10.0
     os.utime(package / "inner.py", (later, later))
-    _recorded.cache_clear()
-    assert (_recorded("installed_of_a_test") != "") == is_edited
+    _edits_since_installation.cache_clear()
+    assert (_edits_since_installation("installed_of_a_test") != "") == is_edited
     libraries._distributions.cache_clear()
-    _recorded.cache_clear()
+    _edits_since_installation.cache_clear()

@@ -1,4 +1,4 @@
-"""What would compute something else has another digest; what computes the same has the same, in every process."""
+"""Equal digests for what computes the same, in every process; different ones for what may compute something else."""
 
 import collections
 import functools
@@ -19,9 +19,8 @@ from tvb.simulator.lab import coupling, models, monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, MultiCallback, Parameter, SavingCallback, State, StopOnPlateau
-from tvb_jaxfit.persistence.fingerprint import code_objects as code
-from tvb_jaxfit.persistence.fingerprint import hasher as content
-from tvb_jaxfit.persistence.fingerprint.hasher import digest
+from tvb_jaxfit.persistence.fingerprint import installed
+from tvb_jaxfit.persistence.fingerprint.hasher import digest, environment
 from tvb_jaxfit.persistence.fingerprint.objects import NotHashable
 
 BASE = """
@@ -154,14 +153,14 @@ def test_a_users_module_with_the_name_of_a_standard_one_is_the_users(tmp_path, m
     (tmp_path / "this.py").write_text("scale = 2.0\ndef function(x):\n    return scale * x\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "this", raising=False)
-    code._is_of_a_library.cache_clear()
+    installed.is_library.cache_clear()
     import this
 
     before = digest(this.function)
     this.scale = 3.0
     assert digest(this.function) != before
     monkeypatch.delitem(sys.modules, "this")
-    code._is_of_a_library.cache_clear()
+    installed.is_library.cache_clear()
 
 
 def _of_closure(value):
@@ -239,7 +238,7 @@ def test_what_holds_itself_has_a_digest():
 
 
 class _Scaled:
-    """A decorator that holds more than what it wraps."""
+    """Decorator with an attribute beside the function that it wraps."""
 
     def __init__(self, function, scale):
         functools.update_wrapper(self, function)
@@ -348,14 +347,14 @@ def test_what_is_being_traced_is_refused():
 
 def test_the_environment_holds_the_precision():
     with jax.enable_x64(True):
-        double = digest(content.environment())
+        double = digest(environment())
     with jax.enable_x64(False):
-        assert digest(content.environment()) != double
+        assert digest(environment()) != double
 
 
 @pytest.fixture
 def changed(build_small):
-    """Function: digest of the simulate (and of the simulator) that some parts make."""
+    """Function: digests of a simulator made of some parts, and of its simulate."""
     recorder = {"monitors": [monitors.TemporalAverage(period=8.0)]}
 
     def made(**parts):
@@ -431,7 +430,7 @@ import jax
 jax.config.update("jax_enable_x64", True)
 import numpy as np, optax, tvb_jaxfit as tj
 import conftest
-from tvb_jaxfit.fitting.content import digest, environment
+from tvb_jaxfit.persistence.fingerprint.hasher import digest, environment
 sim = conftest.simulator(np.ones((4, 4)), steps=20)
 simulate, state = tj.prepare(sim)
 names = {{"b", "a", "c"}}

@@ -1,4 +1,4 @@
-"""Of all threads and processes that want a lock one has it, and none keeps it that does not work on its file."""
+"""One thread or process holds a lock at a time, and a lock ends with the work on its file."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 FORKS = """
 import os, sys, time, warnings
 from pathlib import Path
-from tvb_jaxfit.fitting.locks import file_lock
+from tvb_jaxfit.persistence.locks import file_lock
 warnings.simplefilter("ignore")
 with file_lock(Path(sys.argv[1])):
     child = os.fork()
@@ -41,7 +41,7 @@ def _forking(path, while_held="pass"):
 
 @pytest.fixture
 def forked(tmp_path):
-    """Function: (process that has forked another while it had the lock, pid of that one)."""
+    """Function: (process that has forked another while it held the lock, pid of the other one)."""
     ended = []
 
     def make(*arguments):

@@ -1,4 +1,4 @@
-"""A report names the files that FC and connectome came from, by their SHA-256; of arrays, that of their values."""
+"""Provenance names the files of FC and connectome with their SHA-256, and the SHA-256 of the values of arrays."""
 
 import hashlib
 
@@ -10,16 +10,16 @@ from tvb.datatypes.connectivity import Connectivity
 from tvb_jaxfit import load_connectivity, load_functional_connectivity
 from tvb_jaxfit.command.matrices import load_array, load_fc
 from tvb_jaxfit.command.simulator import _connectivity
-from tvb_jaxfit.persistence.provenance import data_provenance, described, digest
+from tvb_jaxfit.persistence.provenance import data_provenance, describe, digest
 
 
 def sha256(path):
-    """Of a file, as sha256sum gives it."""
+    """SHA-256 of a file, as sha256sum prints it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def connectivity_of(n_node):
-    """One that came from no file."""
+    """Connectivity that was not read from a file."""
     weights, lengths = np.random.default_rng(n_node).uniform(size=(2, n_node, n_node))
     return Connectivity(weights=weights, tract_lengths=lengths)
 
@@ -28,7 +28,7 @@ def test_an_array_is_its_shape_and_the_hash_of_its_values_whatever_holds_them():
     values = np.random.default_rng(1).uniform(size=(4, 4)).astype(np.float32)
     expected = hashlib.sha256(values.astype("<f8").tobytes()).hexdigest()
     for array in (values, values.tolist(), jnp.asarray(values), np.asfortranarray(values)):
-        assert described(array) == f"4 x 4 values, SHA-256 of them as float64 {expected}"
+        assert describe(array) == f"4 x 4 values, SHA-256 of them as float64 {expected}"
     assert digest(values.T) != expected
 
 
@@ -44,8 +44,8 @@ def test_a_file_that_was_read_is_named_with_its_hash(tmp_path, name):
     told = data_provenance(load_fc(str(tmp_path / name)), connectivity_of(3))
     assert told["empirical FC"].startswith(f"{tmp_path / name}, SHA-256 of the file {sha256(tmp_path / name)}; 3 x 3")
     assert "file" not in told["weights"] and "file" not in told["tract lengths"]
-    # Other values came from nowhere.
-    assert "file" not in described(np.asarray(load_array(str(tmp_path / name), "fc")) + 1e-9)
+    # Other values have no source.
+    assert "file" not in describe(np.asarray(load_array(str(tmp_path / name), "fc")) + 1e-9)
 
 
 def test_data_that_is_given_by_name_is_named_with_the_hash_of_its_file():
@@ -60,7 +60,7 @@ def test_data_that_is_given_by_name_is_named_with_the_hash_of_its_file():
     connectivity.weights = connectivity.scaled_weights(mode="tract")
     scaled = data_provenance(load_functional_connectivity(), connectivity)
     assert "dk_average" not in scaled["weights"] and "scaled or changed since it was read" in scaled["weights"]
-    assert load_connectivity("76") is not None and "connectivity_76.zip (tvb_data)" in described(
+    assert load_connectivity("76") is not None and "connectivity_76.zip (tvb_data)" in describe(
         load_connectivity("76").tract_lengths
     )
 

@@ -28,7 +28,7 @@ from tvb_jaxfit import (
     plot,
     rmse,
 )
-from tvb_jaxfit.certificate.certify import Comparison
+from tvb_jaxfit.certificate.result import Comparison
 
 WEIGHTS = np.array([[0.0, 1.0, 0.4], [0.5, 0.0, 0.0], [2.0, 0.3, 0.0]])
 LENGTHS = np.full((3, 3), 30.0)
@@ -216,7 +216,7 @@ def _fitted(**options):
 
 def test_a_fits_history_is_loss_and_r_in_training_and_on_what_it_did_not_see():
     history = _fitted(validate=lambda state: (state.x - 0.5) ** 2, validate_every=5)
-    of_loss, of_r = plot.history(history, fresh=([0, 12], [0.1, 0.4]))
+    of_loss, of_r = plot.history(history, fresh_noise=([0, 12], [0.1, 0.4]))
     np.testing.assert_array_equal(_line(of_loss, "training"), np.column_stack([np.arange(13), history.loss]))
     np.testing.assert_array_equal(_line(of_loss, "validation"), np.column_stack(list(history.validation)))
     np.testing.assert_array_equal(_line(of_r, "training")[:, 1], history.aux["r"])

@@ -8,11 +8,12 @@ import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 from tvb_jaxfit import BoundedParameter, Certificate, MaskedParameter, Parameter, fit
-from tvb_jaxfit.certificate.certify import Comparison
-from tvb_jaxfit.evaluation.baselines import Targets
+from tvb_jaxfit.certificate.result import Comparison
 from tvb_jaxfit.evaluation.scores import Evaluation
-from tvb_jaxfit.fitting.fit import mark
+from tvb_jaxfit.evaluation.sessions import Targets
+from tvb_jaxfit.fitting.free import mark
 from tvb_jaxfit.fitting.history import History, Validation
+from tvb_jaxfit.fitting.method import Method
 from tvb_jaxfit.parameters import strip_parameters, with_values
 from tvb_jaxfit.reporting.summary import VALUES, FitSummary, FittedParameter
 
@@ -73,8 +74,8 @@ def kinds(fitted):
     of_linear = replace(
         fitted.history, aux={"r": fitted.r, "nonlinearity": 0.1 + 0.0 * fitted.r}, validation=Validation()
     )
-    options = fitted.options | {"method": "'linear'"}
-    linear = replace(fitted, history=of_linear, evaluation=None, options=options)
+    settings = replace(fitted.settings.with_code("method", "'linear'"), method=Method.LINEAR)
+    linear = replace(fitted, history=of_linear, evaluation=None, settings=settings)
     # As a fit of no steps has it: the first evaluation alone.
     aux = {"r": fitted.r[:1]}
     first = replace(fitted.history, loss=fitted.loss[:1], aux=aux, best_step=0, stop_reason="all 0 steps done")

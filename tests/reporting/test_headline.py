@@ -6,17 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tvb_jaxfit.evaluation.baselines import Targets
+from tvb_jaxfit.evaluation.sessions import Targets
 from tvb_jaxfit.fitting.history import History, Validation
+from tvb_jaxfit.markup import tag
 from tvb_jaxfit.reporting import report as reports
 from tvb_jaxfit.reporting.headline import headline
-from tvb_jaxfit.reporting.html import tag
 
 
 @pytest.fixture
 def unprinted(monkeypatch):
     """No pictures are made."""
-    monkeypatch.setattr(reports, "figure", lambda drawn, caption: tag("p", caption))
+    monkeypatch.setattr(reports, "figure_html", lambda drawn, caption: tag("p", caption))
 
 
 def test_it_is_r_on_fresh_noise_with_its_spread_over_seeds(told):
@@ -90,7 +90,7 @@ def test_one_seed_has_no_spread_and_another_target_is_named(told):
 
 
 def test_it_stands_before_all_else_and_no_number_has_more_than_six_digits(told, unprinted):
-    text = reports.report(told)
+    text = reports.report_html(told)
     assert text.index('class="headline"') < text.index("<h2")
     read = re.sub(r"<style>.*?</style>|<pre.*?</pre>", "", text, flags=re.DOTALL)
     numbers = re.findall(r"(?<![\w.])-?\d+\.\d+(?:e[-+]?\d+)?", re.sub("<[^>]*>", " ", read))
@@ -100,10 +100,10 @@ def test_it_stands_before_all_else_and_no_number_has_more_than_six_digits(told, 
 
 
 def test_the_hemisphere_stands_beside_each_region_and_in_captions(told, unprinted):
-    text = reports.report(told)
+    text = reports.report_html(told)
     assert text.count("Lines part the hemispheres, by which the regions are ordered.") == 2
     assert '<th class="text">side</th>' in text and '<td class="text">left</td>' in text
-    unknown = reports.report(replace(told, hemispheres=None))
+    unknown = reports.report_html(replace(told, hemispheres=None))
     assert "hemispheres" not in unknown and ">side<" not in unknown
-    blocks = reports.report(replace(told, hemispheres=np.arange(30) >= 15))
+    blocks = reports.report_html(replace(told, hemispheres=np.arange(30) >= 15))
     assert blocks.count("Lines part the hemispheres.") == 2

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tvb_jaxfit.fitting.fit import FitResult
+from tvb_jaxfit.fitting.result import FitResult
 from tvb_jaxfit.reporting import report as reports
 
 
@@ -46,5 +46,5 @@ def test_options_of_another_kind_are_refused_all_at_once(result):
 
 @pytest.mark.parametrize("name", ["report.html", "report.HTM", "new/folder/report.html"])
 def test_a_folder_that_is_missing_is_made(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(reports, "report", lambda account: "page")
+    monkeypatch.setattr(reports, "report_html", lambda account: "page")
     assert reports.write_report(tmp_path / name, None).read_text() == "page"

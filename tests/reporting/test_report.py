@@ -29,25 +29,30 @@ from tvb_jaxfit import (
     BoundedParameter,
     Certificate,
     MaskedParameter,
+    NoiseOptions,
     Parameter,
     PositiveParameter,
+    RunOptions,
     ScaledParameter,
     certify,
     fc_corr,
+    fit,
     plot,
     prepare,
     rmse,
     write_back,
 )
-from tvb_jaxfit.certificate.certify import Comparison
-from tvb_jaxfit.fitting.fit import TRAINING_KEY, VALIDATION_KEY, FitResult, mark
+from tvb_jaxfit.certificate.result import Comparison
+from tvb_jaxfit.fitting.free import mark
+from tvb_jaxfit.fitting.options import TRAINING_KEY, VALIDATION_KEY, FitSettings
+from tvb_jaxfit.fitting.result import FitResult
+from tvb_jaxfit.markup import key_value_table, table, tag
 from tvb_jaxfit.parameters import parameters_of, strip_parameters, with_values
 from tvb_jaxfit.persistence.serialise import read, write
 from tvb_jaxfit.reporting import report as reports
 from tvb_jaxfit.reporting import reproduction as recipe
 from tvb_jaxfit.reporting import summary as account
-from tvb_jaxfit.reporting.html import figure as page_figure
-from tvb_jaxfit.reporting.html import key_value_table, table, tag
+from tvb_jaxfit.reporting.html import figure_html
 from tvb_jaxfit.translate.clone import clone
 
 
@@ -112,7 +117,7 @@ class Page(html.parser.HTMLParser):
 @pytest.fixture(scope="module")
 def pages(kinds, tmp_path_factory):
     """Reports of every kind: (path, page)."""
-    folder, printed, real = tmp_path_factory.mktemp("reports"), {}, reports.figure
+    folder, printed, real = tmp_path_factory.mktemp("reports"), {}, reports.figure_html
 
     def once(drawn, caption):
         """Of figures that hold the same, the first is printed: that takes a second a page."""
@@ -122,7 +127,7 @@ def pages(kinds, tmp_path_factory):
         return printed[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reports, "figure", once)
+        patch.setattr(reports, "figure_html", once)
         made = {kind: result.report(folder / f"{kind.replace(' ', '_')}.html") for kind, result in kinds.items()}
     return {kind: (path, Page(path.read_text(encoding="utf-8"))) for kind, path in made.items()}
 
@@ -137,7 +142,7 @@ def given(fitted):
 def unprinted(monkeypatch):
     """Figures are drawn, and what their axes hold is told, but no pictures are made of them: that takes seconds."""
 
-    monkeypatch.setattr(reports, "figure", lambda drawn, caption: tag("p", "drawn: ", caption, *_held(drawn)))
+    monkeypatch.setattr(reports, "figure_html", lambda drawn, caption: tag("p", "drawn: ", caption, *_held(drawn)))
 
 
 def _held(drawn):
@@ -152,7 +157,9 @@ def _held(drawn):
 def drawn(monkeypatch):
     """What is drawn while a page is made: [(caption, figure)]; it is not printed."""
     kept = []
-    monkeypatch.setattr(reports, "figure", lambda figure, caption: kept.append((caption, figure)) or tag("p", caption))
+    monkeypatch.setattr(
+        reports, "figure_html", lambda figure, caption: kept.append((caption, figure)) or tag("p", caption)
+    )
     return kept
 
 
@@ -244,7 +251,7 @@ def test_clouds_of_many_points_are_pixels_and_the_same_figure_is_the_same_text(n
     def drawn():
         figure = Figure()
         figure.subplots().scatter(np.arange(n), np.arange(n), clip_on=True)
-        return page_figure(figure, "a cloud")
+        return figure_html(figure, "a cloud")
 
     (source,) = Page(drawn()).images()
     root = ElementTree.fromstring(base64.b64decode(source.partition(",")[2]))
@@ -279,10 +286,10 @@ def test_each_figure_shows_what_the_fit_says(fitted, monkeypatch):
         drawn[caption.partition(" ")[0], len(drawn)] = figure.axes
         return tag("p", caption)
 
-    monkeypatch.setattr(reports, "figure", kept)
+    monkeypatch.setattr(reports, "figure_html", kept)
     compared = (Comparison("Raw", 9, True, 1e-15, 1e-14),)
     told = account.summarise(fitted, Certificate("it", 9, compared, (), {}, 1e-9, 1e-6))
-    reports.report(told)
+    reports.report_html(told)
     fc, scatter, regional, course, connectome, certificate = drawn.values()
     off, upper = ~np.eye(5, dtype=bool), np.triu_indices(5, 1)
     for ax, matrix in zip(fc, (fitted.target, fitted.fc(fitted.initial), fitted.fc()), strict=False):
@@ -303,7 +310,7 @@ def test_each_figure_shows_what_the_fit_says(fitted, monkeypatch):
 @pytest.mark.parametrize("n,rows,columns", [(1, 1, 1), (4, 1, 4), (5, 2, 3)])
 def test_panels_stand_side_by_side_or_where_there_are_many_in_rows(drawn, n, rows, columns):
     given = []
-    reports._drawn(n, (2.0, 1.0), given.extend, "panels")
+    reports._panels(n, (2.0, 1.0), given.extend, "panels")
     ((caption, figure),) = drawn
     assert caption == "panels" and figure.axes == given and len(given) == n
     assert figure.get_size_inches().tolist() == [2.0 * columns, 1.0 * rows]
@@ -374,7 +381,7 @@ def test_the_summary_counts_values_and_tells_one_value_once(fitted, pages, unpri
     assert [row[2:6] for row in single] == [["initial", "", "0.02", ""], ["fitted", "", single[1][4], ""]]
     assert several[0][2:6] == ["initial", "0.6", "0.6", "0.6"] and len(several) == 2
     told = account.summarise(replace(fitted, initial=_with_current(fitted), best=_with_current(fitted)))
-    (current, _) = Page(reports.report(told)).table("parameter", "unit")
+    (current, _) = Page(reports.report_html(told)).table("parameter", "unit")
     assert current[:6] == ["model.I_o", "[nA]", "initial", "", "0.3", ""]
 
 
@@ -382,7 +389,7 @@ def test_values_that_are_numbers_have_their_place_on_the_page(fitted, unprinted)
     _, state = prepare(fitted.simulator)
     path = "monitors[0].hrf_kernel.tau_s"
     began, ended = (mark(state, {path: Parameter(value)}, {path: ((1,), (5,))}, 5) for value in (0.8, 0.7))
-    page = Page(reports.report(account.summarise(replace(fitted, initial=began, best=ended))))
+    page = Page(reports.report_html(account.summarise(replace(fitted, initial=began, best=ended))))
     assert [row[0] + row[4] for row in page.table("parameter", "unit")] == [f"{path}0.8", "0.7"]
 
 
@@ -391,7 +398,7 @@ def test_the_one_value_that_regions_began_with_is_drawn_where_there_was_one(kind
     (w,) = [each for each in told.parameters if each.path == "model.w"]
     for initial, n in ((w.initial, 1), (np.linspace(0.1, 0.5, 5), 0)):
         drawn.clear()
-        list(reports._parameters(replace(told, parameters=[replace(w, initial=initial, unit="[nA]")])))
+        list(reports._parameter_section(replace(told, parameters=[replace(w, initial=initial, unit="[nA]")])))
         ((caption, figure),) = drawn
         assert len(figure.axes[0].lines) == n == caption.count("dashed, the one value that all began with")
         assert figure.axes[0].get_ylabel() == "model.w [nA]"
@@ -415,14 +422,14 @@ def test_listed_values_have_a_title_their_start_and_an_end(kinds, pages, monkeyp
     initial, fitted = (np.asarray(state.connectivity.weights.value) for state in (result.initial, result.best))
     assert [row[2] for row in rows] == [f"{value:.6g}" for value in initial[initial != 0.0]]
     assert np.all(initial[initial != 0.0] != fitted[initial != 0.0])
-    monkeypatch.setattr(reports, "_LISTED", 19)
-    assert "They are 20, too many to be listed" in Page(reports.report(account.summarise(result))).text
+    monkeypatch.setattr(reports, "_MAX_LISTED", 19)
+    assert "They are 20, too many to be listed" in Page(reports.report_html(account.summarise(result))).text
 
 
 def test_values_of_neither_regions_nor_pairs_are_listed_by_their_place():
     values = np.arange(6.0).reshape(2, 3)
     odd = account.FittedParameter("model.x", "", "", "Parameter", values, values + 0.5, values > 3.0)
-    (table,) = reports._listed(odd, list("abcde"))
+    (table,) = reports._entry_table(odd, list("abcde"))
     assert Page(table).tables == [[["index", "initial", "fitted"], ["1, 1", "4", "4.5"], ["1, 2", "5", "5.5"]]]
 
 
@@ -461,7 +468,7 @@ def test_the_evaluation_is_shown_run_by_run_or_how_to_make_it(kinds, pages):
 def test_what_was_evaluated_and_what_failed_is_told(kinds, unprinted):
     told = account.summarise(kinds["evaluated"])
     failed = replace(told.evaluation, failed={("JAX", 3): "bold is not finite"})
-    text = Page(reports.report(replace(told, evaluation=failed))).text
+    text = Page(reports.report_html(replace(told, evaluation=failed))).text
     assert "Runs of 6 s from the best state, on noise that the fit never saw: 50 samples, after 10 left out" in text
     assert "JAX, seed 3: no FC: bold is not finite" in text
 
@@ -494,9 +501,12 @@ def test_the_course_of_each_stage_is_its_own_in_words_and_figure(kinds, drawn):
     result = kinds["linear and simulated"]
     later = replace(result.history, loss=2.0 * result.loss, best_step=2, wall_time=12.34, stop_reason="enough")
     told = account.summarise(replace(result, history=later))
-    text, of_linear = Page(reports.report(told)).text, replace(result.linear_stage.history, best_step=1, wall_time=0.56)
+    text, of_linear = (
+        Page(reports.report_html(told)).text,
+        replace(result.linear_stage.history, best_step=1, wall_time=0.56),
+    )
     assert "Simulation: 3 steps, the best of them 2, in 12.3 s; enough." in text
-    text = Page(reports.report(replace(told, stages=told.stages | {"Linear response": of_linear}))).text
+    text = Page(reports.report_html(replace(told, stages=told.stages | {"Linear response": of_linear}))).text
     assert f"Linear response: 3 steps, the best of them 1, in 0.6 s; {of_linear.stop_reason}." in text
     course = [(caption, figure) for caption, figure in drawn if "loss and correlation" in caption]
     for (caption, figure), (stage, history) in zip(course, 2 * list(told.stages.items()), strict=True):
@@ -506,7 +516,7 @@ def test_the_course_of_each_stage_is_its_own_in_words_and_figure(kinds, drawn):
 
 def test_where_nothing_is_connected_it_is_said_and_not_drawn(kinds, drawn):
     told = account.summarise(kinds["not evaluated"])
-    text = Page(reports.report(replace(told, weights=0.0 * told.weights))).text
+    text = Page(reports.report_html(replace(told, weights=0.0 * told.weights))).text
     assert "There are no connections." in text and not any(caption.startswith("Connectome") for caption, _ in drawn)
 
 
@@ -516,7 +526,7 @@ def test_versions_precision_noise_and_options_are_told(kinds, pages):
     assert (
         told["noise"] in ("tvb", "Additive, nsig 1e-05, noise_seed 3") and "1500 steps of 4 ms (6 s)" in told["length"]
     )
-    assert told["max_steps"] == "3" and told["optimizer"] == "given by the script" and told["skip_t"] == "10"
+    assert told["max_steps"] == "3" and told["optimizer"] == "given by the script" and told["fc.skip_t"] == "10"
     assert "noise_seed 3" in pages["evaluated"][1].text
 
 
@@ -534,9 +544,9 @@ def test_the_run_is_told(kinds):
     beside = replace(result.simulate, monitors=(None, *result.simulate.monitors))
     of_two = replace(result, monitor=1, simulate=beside, simulator=clone(result.simulator))
     of_two.simulator.integrator.noise.nsig = np.array([1e-5, 2e-5])
-    told = account._run(of_two)
+    told = account._run_details(of_two)
     assert told["FC of"].startswith("monitors[1] (Bold") and "nsig 1e-05 to 2e-05, " in told["noise"]
-    assert account._run(kinds["deterministic"])["noise"] == "none: the integrator is deterministic"
+    assert account._run_details(kinds["deterministic"])["noise"] == "none: the integrator is deterministic"
 
 
 def test_where_fc_and_connectome_came_from_is_told(kinds, pages):
@@ -552,17 +562,18 @@ def test_where_fc_and_connectome_came_from_is_told(kinds, pages):
 
 def test_what_options_that_were_left_out_stand_for_is_told(kinds):
     def told(kind, **options):
-        return account._options(replace(kinds[kind], options=kinds[kind].options | options))
+        settings = kinds[kind].settings
+        for name, code in options.items():
+            settings = settings.with_code(name, code)
+        return account._setting_details(settings)
 
-    simulated, linear, still = (told(kind, optimizer="None") for kind in ("evaluated", "linear", "deterministic"))
-    assert (simulated["loss"], linear["loss"]) == ("rmse", "rmse_corr")
-    assert simulated["optimizer"] == "optax.adam(0.01)"
-    assert linear["optimizer"] == "none: L-BFGS on the linear response"
+    simulated, still = (told(kind, optimizer="None") for kind in ("evaluated", "deterministic"))
+    assert simulated["loss"] == "rmse" and simulated["optimizer"] == "optax.adam(0.01)"
     seen, unseen = f"jax.random.fold_in(jax.random.key({TRAINING_KEY}), step)", f"jax.random.key({VALIDATION_KEY})"
-    assert simulated["fresh"] == f"noise of its own for each step, {seen}; held out: {unseen}"
-    assert still["fresh"] == "no: there is no noise"
+    assert simulated["noise.resample"] == f"noise of its own for each step, {seen}; held out: {unseen}"
+    assert still["noise.resample"] == "no: there is no noise"
     assert told("evaluated", loss="loss")["loss"] == "given by the script"
-    assert set(simulated) == set(kinds["evaluated"].options) - {"progress", "resume"}
+    assert set(simulated) == set(kinds["evaluated"].settings.codes) - {"run.progress", "run.resume"}
     assert list(account.summarise(kinds["linear"]).stages) == ["Linear response"]
 
 
@@ -648,11 +659,13 @@ def test_arrays_and_functions_are_code():
 
 
 def test_the_code_of_a_fit_says_what_was_chosen_and_what_the_script_has(fitted):
-    chosen = {"max_steps": 3, "patience": True, "optimizer": optax.adam(0.1), "n_noise": 1}
-    of_a_place = {"progress": False, "callback": print, "checkpoint": "here", "resume": True}
-    code = recipe.fit_call(recipe.options_as_code(chosen | of_a_place), fitted.initial, fitted.simulator)
+    chosen = {"max_steps": 3, "optimizer": optax.adam(0.1), "noise": NoiseOptions(patience=3, n_realisations=1)}
+    of_a_place = {"run": RunOptions(progress=False, callback=print, checkpoint="here", resume=True)}
+    settings = FitSettings.of(fit.__kwdefaults__ | chosen | of_a_place, fit.__kwdefaults__)
+    code = recipe.fit_call(settings.call(), fitted.initial, fitted.simulator)
     assert "\n# sim, fc_target, optimizer: as in your script\n" in code
-    call = "result = tj.fit(sim, fc_target, free, max_steps=3, patience=True, optimizer=optimizer)"
+    call = "optimizer=optimizer, max_steps=3, noise=tj.NoiseOptions(patience=3))"
+    call = f"result = tj.fit(sim, fc_target, free, {call}"
     assert code.endswith(f"\n{call}\nresult.write_back(sim)")
     assert "    'coupling.a': tj.Parameter(),\n" in code
 
@@ -680,8 +693,8 @@ def test_the_code_of_a_fit_says_what_was_chosen_and_what_the_script_has(fitted):
     ],
 )
 def test_what_was_free_is_code_with_a_value_where_it_was_not_the_simulators_own(monkeypatch, parameter, own, code):
-    monkeypatch.setattr(recipe, "_LONGEST", 2)
-    assert recipe._parameter(parameter, None if own is None else np.array(own)) == f"tj.{code}"
+    monkeypatch.setattr(recipe, "_MAX_NUMBERS", 2)
+    assert recipe._parameter_as_code(parameter, None if own is None else np.array(own)) == f"tj.{code}"
 
 
 def test_values_for_tvb_are_in_the_places_and_shapes_that_it_has_them_in(fitted, monkeypatch):
@@ -696,7 +709,7 @@ def test_values_for_tvb_are_in_the_places_and_shapes_that_it_has_them_in(fitted,
     written = clone(fitted.simulator)
     write_back(state, written)
     assert sim.integrator.noise.nsig.shape == written.integrator.noise.nsig.shape
-    monkeypatch.setattr(recipe, "_LONGEST", 4)
+    monkeypatch.setattr(recipe, "_MAX_NUMBERS", 4)
     assert "# sim.model.w: 5 values" in recipe.tvb_values(state, sim)
 
 
@@ -727,7 +740,7 @@ def test_a_certificate_is_of_the_best_state_and_of_some_samples(fitted, monkeypa
 def test_a_certificate_has_a_figure_with_room_for_all_that_it_compares(kinds, drawn):
     compared, controls = (Comparison("Raw", 9, True, 1e-15, 1e-14),), {"wrong": 0.1, "neither": "not applicable"}
     told = account.summarise(kinds["not evaluated"], Certificate("it", 9, compared, compared, controls, 1e-9, 1e-6))
-    assert "TVB against its translation, 9 steps on the same draws" in Page(reports.report(told)).text
+    assert "TVB against its translation, 9 steps on the same draws" in Page(reports.report_html(told)).text
     assert drawn[-1][1].get_size_inches()[1] == 1.2 + 0.45 * 3
 
 
@@ -745,17 +758,17 @@ def test_what_is_there_is_replaced_by_force_alone(kinds, tmp_path, monkeypatch, 
 
 def test_what_came_to_be_there_meanwhile_is_left_alone(kinds, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
-    monkeypatch.setattr(reports, "report", lambda account: path.write_text("mine") and "page")
+    monkeypatch.setattr(reports, "report_html", lambda account: path.write_text("mine") and "page")
     with pytest.raises(FileExistsError, match="is there already"):
         reports.write_report(path, None)
     assert path.read_text() == "mine"
-    monkeypatch.setattr(reports, "report", lambda account: pytest.fail("refused before any work"))
+    monkeypatch.setattr(reports, "report_html", lambda account: pytest.fail("refused before any work"))
     with pytest.raises(FileExistsError, match="is there already"):
         reports.write_report(path, None)
 
 
 def test_where_the_page_is_is_returned_as_a_path(tmp_path, monkeypatch):
-    monkeypatch.setattr(reports, "report", lambda account: "page")
+    monkeypatch.setattr(reports, "report_html", lambda account: "page")
     path = reports.write_report(str(tmp_path / "report.html"), None)
     assert path == tmp_path / "report.html" and isinstance(path, Path)
 
@@ -797,8 +810,8 @@ def test_an_account_that_was_kept_gives_the_same_page(kinds, given, tmp_path, un
     for kind, result in kinds.items():
         told = account.summarise(result, given if kind == "evaluated" else None)
         write(tmp_path / "account.npz", told, "account")
-        page = reports.report(told)
-        assert reports.report(read(tmp_path / "account.npz", "account")) == page and "drawn: " in page
+        page = reports.report_html(told)
+        assert reports.report_html(read(tmp_path / "account.npz", "account")) == page and "drawn: " in page
 
 
 def test_a_result_without_a_simulator_is_refused(kinds, tmp_path):

@@ -67,7 +67,7 @@ def on_paper(text):
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
 def test_nothing_is_cut_on_a_screen_on_a_phone_and_on_paper(told, tmp_path):
-    text = reports.report(told)
+    text = reports.report_html(told)
     pages = {"screen": (text, WIDTHS["screen"]), "phone": (text, WIDTHS["phone"])}
     pages["paper"] = on_paper(text), WIDTHS["paper"]
     # What this has to notice: tables in one piece, in boxes that do not scroll.

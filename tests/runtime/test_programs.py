@@ -1,4 +1,4 @@
-"""What was compiled once is not compiled again, and what differs in anything is."""
+"""The store of compiled programs: equal programs are compiled once, different ones separately."""
 
 import gc
 import logging
@@ -15,6 +15,7 @@ import pytest
 from tvb.simulator import coupling, monitors
 
 import tvb_jaxfit as tj
+from tests.fit_options import grouped
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.parameters import strip_parameters
@@ -22,8 +23,8 @@ from tvb_jaxfit.runtime import programs
 from tvb_jaxfit.runtime.programs import Program
 
 
-class Compiled(logging.Handler):
-    """Names of the programs that XLA has compiled since the last look."""
+class CompilationLog(logging.Handler):
+    """Names of the programs that XLA has compiled since the last call."""
 
     def __init__(self):
         super().__init__()
@@ -41,9 +42,9 @@ class Compiled(logging.Handler):
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """Function: names of what was compiled since it was last called; the store is empty at first."""
+    """Function that returns the names of the programs compiled since its last call; the store is empty at first."""
     monkeypatch.setattr(programs, "_store", type(programs._store)())
-    handler, logger = Compiled(), logging.getLogger("jax._src.dispatch")
+    handler, logger = CompilationLog(), logging.getLogger("jax._src.dispatch")
     monkeypatch.setattr(logger, "propagate", False)
     logger.addHandler(handler)
     with jax.log_compiles(True):
@@ -51,8 +52,8 @@ def compiled(monkeypatch):
     logger.removeHandler(handler)
 
 
-# Functions that a Program is made of: of a loss, its gradient, a run, an update.
-SIMULATIONS = ("_evaluation", "_validation", "_simulate_state", "evaluate", "scores", "batch", "_of", "advance")
+# Names of the functions that programs are compiled from: simulations, losses and gradients; updates.
+SIMULATIONS = ("_evaluation", "_validation", "_simulate_state", "evaluate", "scores", "batch", "_response", "advance")
 UPDATES = ("_following", "updated")
 
 
@@ -70,15 +71,17 @@ def target(seed=0):
 
 def fit(sim, seed=0, a=None, monitor=None, **options):
     defaults = {"max_steps": 2, "progress": False}
-    return tj.fit(sim, target(seed), {"coupling.a": tj.Parameter(a), "model.w": tj.Parameter()}, **(defaults | options))
+    return tj.fit(
+        sim, target(seed), {"coupling.a": tj.Parameter(a), "model.w": tj.Parameter()}, **grouped(**(defaults | options))
+    )
 
 
 @pytest.fixture
 def sim_of(build_small):
-    def made(**parts):
-        return build_small(**({"steps": 60, "monitors": [monitors.TemporalAverage(period=8.0)]} | parts))
+    def build(**options):
+        return build_small(**({"steps": 60, "monitors": [monitors.TemporalAverage(period=8.0)]} | options))
 
-    return made
+    return build
 
 
 def test_a_second_fit_and_evaluation_compile_nothing(sim_of, compiled):
@@ -103,7 +106,7 @@ def other_loss(fc, target):
 
 
 def on_the_same_noise(sim, **options):
-    return fit(sim, fresh=False, **options)
+    return fit(sim, resample=False, **options)
 
 
 CHANGES = {
@@ -115,16 +118,21 @@ CHANGES = {
     "constant": lambda sim_of: on_the_same_noise(sim_of(model={"gamma": np.array([0.6])})),
     "penalty": lambda sim_of: on_the_same_noise(sim_of(), penalty=lambda state: 0.1 * jnp.sum(state.model.w**2)),
     "bounds": lambda sim_of: tj.fit(
-        sim_of(), target(), {"model.w": tj.BoundedParameter(None, 0.0, 0.6)}, max_steps=2, fresh=False, progress=False
+        sim_of(),
+        target(),
+        {"model.w": tj.BoundedParameter(None, 0.0, 0.6)},
+        max_steps=2,
+        noise=tj.NoiseOptions(resample=False),
+        run=tj.RunOptions(progress=False),
     ),
 }
 
 
 @pytest.mark.parametrize(
     "change",
-    [one if one == "period" else pytest.param(one, marks=pytest.mark.slow) for one in CHANGES],
+    [name if name == "period" else pytest.param(name, marks=pytest.mark.slow) for name in CHANGES],
 )
-def test_what_is_changed_is_compiled_anew_and_gives_the_numbers_of_a_new_process(sim_of, compiled, change):
+def test_a_change_is_compiled_separately_and_gives_the_numbers_of_an_empty_store(sim_of, compiled, change):
     base = on_the_same_noise(sim_of())
     after = CHANGES[change](sim_of)
     assert not np.array_equal(after.loss, base.loss)
@@ -132,14 +140,14 @@ def test_what_is_changed_is_compiled_anew_and_gives_the_numbers_of_a_new_process
     compiled()
     alone = CHANGES[change](sim_of)
     assert number_of_programs(compiled()) == 1
-    for ours, theirs in ((after.loss, alone.loss), (after.r, alone.r)):
-        np.testing.assert_array_equal(ours, theirs)
+    for ours, expected in ((after.loss, alone.loss), (after.r, alone.r)):
+        np.testing.assert_array_equal(ours, expected)
     jax.tree.map(np.testing.assert_array_equal, strip_parameters(after.fitted), strip_parameters(alone.fitted))
 
 
 @pytest.mark.slow
-def test_the_same_numbers_in_a_process_of_its_own(tmp_path):
-    """A fit with a warm store, of a target that differs from the first one's, and in a process that has only it."""
+def test_a_fit_with_a_filled_store_has_the_numbers_of_a_new_process(tmp_path):
+    """Fits of different targets, the second with a filled store, against the second alone in a process."""
     code = textwrap.dedent(
         """
         import sys, numpy as np, jax
@@ -157,7 +165,8 @@ def test_the_same_numbers_in_a_process_of_its_own(tmp_path):
                 integrator=integrators.HeunStochastic(dt=1.0, noise=noise.Additive(nsig=np.array([1e-6]))),
                 monitors=[monitors.TemporalAverage(period=2.0)], simulation_length=60.0)
             target = np.corrcoef(np.random.RandomState(seed).randn(5, 40))
-            return tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=2, progress=False)
+            return tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=2,
+                          run=tj.RunOptions(progress=False))
 
         for seed in sys.argv[2:]:
             result = fit(int(seed))
@@ -187,8 +196,8 @@ def test_a_second_certificate_and_a_second_sweep_compile_nothing(sim_of, compile
     def swept(seed):
         simulate, state = tj.prepare(sim_of(seed=seed))
         state.coupling.a = tj.GridAxis(0.05, 0.08, 3)
-        wanted = target(seed)
-        loss = lambda s: tj.rmse(tj.compute_fc(simulate(s).data[0]), wanted)  # noqa: E731
+        empirical = target(seed)
+        loss = lambda s: tj.rmse(tj.compute_fc(simulate(s).data[0]), empirical)  # noqa: E731
         return tj.ParallelExecution(loss, tj.Space(state), progress=False).run()
 
     assert tj.certify(sim_of())
@@ -203,8 +212,8 @@ def outputs(function, *arguments):
     return jax.tree.map(np.asarray, Program(function)(*arguments))
 
 
-def test_programs_that_differ_in_one_entry_of_a_constant_are_two(compiled):
-    """In one of a million; shared constants are arguments, and make one program of two functions."""
+def test_functions_that_differ_in_one_entry_of_a_constant_are_two_programs(compiled):
+    """One entry of a million. Shared constants are inputs: both functions are then one program."""
     table = np.zeros((1000, 1000))
     other = table.copy()
     other[500, 499] = 1.0
@@ -217,7 +226,7 @@ def test_programs_that_differ_in_one_entry_of_a_constant_are_two(compiled):
         assert number_of(["<lambda>"], compiled()) == n
 
 
-def test_programs_of_one_text_and_other_arguments_or_results_are_two():
+def test_programs_with_equal_text_and_different_arguments_or_results_are_separate():
     a, b = (jnp.asarray(value, float) for value in (1.0, 2.0))
     assert (outputs(lambda a, b: a + 1.0, a, b), outputs(lambda a, b: b + 1.0, a, b)) == (2.0, 3.0)
     assert outputs(lambda a, b: {"a": a, "b": b}, a, b) == {"a": 1.0, "b": 2.0}
@@ -229,7 +238,7 @@ def test_programs_of_one_text_and_other_arguments_or_results_are_two():
 
 
 @pytest.mark.slow
-def test_constants_that_a_setting_of_jax_makes_inputs_of_are_never_confused():
+def test_constants_that_a_setting_of_jax_turns_into_inputs_are_not_confused():
     code = """
         import jax, jax.numpy as jnp
         from tvb_jaxfit.runtime.programs import Program
@@ -243,52 +252,52 @@ def test_constants_that_a_setting_of_jax_makes_inputs_of_are_never_confused():
     assert done.stdout.split() == ["1000.0", "2000.0"] * 2
 
 
-def test_functions_that_are_called_back_are_never_confused():
-    def of(factor):
+def test_callbacks_are_not_confused():
+    def times(factor):
         shape = jax.ShapeDtypeStruct((), jnp.result_type(float))
         return lambda x: jax.pure_callback(lambda x: factor * np.asarray(x), shape, x)
 
-    assert [outputs(of(factor), jnp.asarray(1.0)) for factor in (2.0, 3.0, 2.0)] == [2.0, 3.0, 2.0]
+    assert [outputs(times(factor), jnp.asarray(1.0)) for factor in (2.0, 3.0, 2.0)] == [2.0, 3.0, 2.0]
 
 
-def test_settings_of_jax_count(compiled):
+def test_settings_of_jax_are_part_of_the_key(compiled):
     matrix = np.full((8, 8), 1.0 / 3.0, "f")
     product = Program(lambda m: m @ m)
-    whole = product(matrix)
+    expected = product(matrix)
     with jax.default_matmul_precision("bfloat16"):
         product(matrix)
     assert len(product) == 2 and number_of(["<lambda>"], compiled()) == 2
     assert product(np.full((8, 8), 1.0 / 3.0)).dtype == np.float64
     with jax.enable_x64(False):
         assert product(np.full((8, 8), 1.0 / 3.0)).dtype == np.float32
-    np.testing.assert_array_equal(product(matrix), whole)
+    np.testing.assert_array_equal(product(matrix), expected)
     with jax.debug_nans(True), pytest.raises(FloatingPointError):
         Program(jnp.log)(jnp.asarray(-1.0))
-    seen = []
+    values = []
     with jax.disable_jit():
-        Program(lambda x: seen.append(float(x)) or x)(jnp.asarray(2.0))
-    assert seen == [2.0]
+        Program(lambda x: values.append(float(x)) or x)(jnp.asarray(2.0))
+    assert values == [2.0]
 
 
-def test_within_what_jax_transforms_it_is_a_function_like_any_other():
+def test_jax_transforms_a_program_like_any_function():
     cube, x = Program(lambda x: x**3), jnp.asarray([1.0, 2.0])
     np.testing.assert_array_equal(jax.vmap(jax.grad(cube))(x), 3.0 * x**2)
     np.testing.assert_array_equal(jax.jit(lambda y: cube(y) + cube(jnp.asarray(2.0)))(x), x**3 + 8.0)
 
 
-def test_the_store_has_an_end_and_keeps_no_function(monkeypatch):
+def test_the_store_is_bounded_and_keeps_no_function(monkeypatch):
     monkeypatch.setattr(programs, "_store", type(programs._store)())
-    monkeypatch.setattr(programs, "_MOST", 3)
+    monkeypatch.setattr(programs, "_MAX_PROGRAMS", 3)
     table = jnp.ones(3)
 
     def function(x):
         return jnp.sum(x * table)
 
-    held = weakref.ref(function)
+    reference = weakref.ref(function)
     assert Program(function)(np.ones(3)) == 3.0
     del function
     gc.collect()
-    assert held() is None and len(programs._store) == 1
+    assert reference() is None and len(programs._store) == 1
     for factor in range(2, 8):
         assert outputs(lambda x, factor=factor: factor * x, 1.0) == factor
     assert len(programs._store) == 3

@@ -1,4 +1,4 @@
-"""Positive, normalised and masked parameters keep what they promise, in a fit and out of it."""
+"""Positive, scaled and masked parameters keep what they promise, in a fit and out of it."""
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from tvb_jaxfit import (
     OptaxOptimizer,
     Parameter,
     PositiveParameter,
+    RunOptions,
     ScaledParameter,
     State,
     fit,
@@ -32,7 +33,7 @@ WEIGHTS = np.array([[0.0, 1.0, 0.4], [0.5, 0.0, 0.0], [2.0, 0.3, 0.0]])
     ],
     ids=repr,
 )
-def test_image_and_value_are_each_others_inverse(parameter):
+def test_value_and_unconstrained_value_are_each_others_inverse(parameter):
     back = parameter.from_unconstrained(parameter.to_unconstrained())
     np.testing.assert_allclose(back, parameter.value, rtol=1e-13)
     (same,) = jax.tree.leaves(jax.tree.map(lambda x: x, parameter))
@@ -68,7 +69,7 @@ def test_a_start_that_is_not_positive_is_refused(value):
         PositiveParameter(value)
 
 
-def test_one_step_moves_normalised_values_by_the_same_part_of_their_scale():
+def test_one_step_moves_scaled_values_by_the_same_part_of_their_scale():
     value, _ = _fitted(ScaledParameter([2e-6, 1e-6, 0.0]), 1.0, optax.adam(0.01), 1)
     np.testing.assert_allclose(value, np.array([2e-6, 1e-6, 0.0]) + 0.01 * 2e-6, rtol=3e-3)
 
@@ -167,7 +168,7 @@ def test_a_simulators_own_values_are_the_start_of_each_kind(build_small):
             "model.w": ScaledParameter(regional=True),
         },
         max_steps=3,
-        progress=False,
+        run=RunOptions(progress=False),
         optimizer=optax.adam(0.02),
     )
     found = {path: np.asarray(p.value) for path, p in parameters_of(result.fitted).items()}

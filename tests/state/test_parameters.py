@@ -1,4 +1,4 @@
-"""A parameter's value, its bounds and the image that an optimiser moves belong together."""
+"""A parameter's value, its bounds and its unconstrained value belong together."""
 
 import copy
 
@@ -19,7 +19,7 @@ images = st.floats(allow_nan=False, allow_infinity=True)
 
 
 def _inside(low, high, part):
-    """A value strictly between the bounds."""
+    """Value strictly between the bounds."""
     if np.isfinite(low) and np.isfinite(high):
         return low + (high - low) * part
     distance = 10.0 * part / (1.0 - part)
@@ -29,7 +29,7 @@ def _inside(low, high, part):
 
 
 @given(bounds, parts)
-def test_image_and_value_are_each_others_inverse(between, part):
+def test_value_and_unconstrained_value_are_each_others_inverse(between, part):
     value = _inside(*between, part)
     parameter = BoundedParameter(value, *between)
     back = parameter.from_unconstrained(parameter.to_unconstrained())
@@ -46,7 +46,7 @@ def test_whatever_the_image_the_value_is_within_the_bounds(between, image):
 
 @given(bounds, st.floats(-50.0, 50.0))
 def test_the_value_grows_with_its_image_at_most_as_fast(between, image):
-    """What keeps learning rates on the scale of the value."""
+    """So learning rates keep the scale of the value."""
     parameter = BoundedParameter(None, *between)
     slope = jax.grad(parameter.from_unconstrained)(jnp.asarray(image))
     assert 0.0 <= slope <= 1.0 + 1e-15
@@ -61,7 +61,7 @@ def test_in_the_middle_of_two_bounds_the_image_moves_as_the_value(low, high):
 @pytest.mark.parametrize("value,low", [(1e-5, 0.0), (1e-9, 0.0), (3.0, 0.0)])
 @pytest.mark.parametrize("high", [1.0, INF, 10.0])
 def test_a_start_value_near_a_bound_stays_what_it_is(value, low, high):
-    """A noise of 1e-5 is no slip of a zero."""
+    """A noise of 1e-5 is no mistaken zero."""
     if value > high:
         high = 2 * value
     parameter = BoundedParameter(value, low, high)

@@ -1,4 +1,4 @@
-"""A regional parameter has a value for each region, however it came into a state; one that cannot have is refused."""
+"""A regional parameter has a value for each region, however it was put into a state, or is refused."""
 
 import copy
 
@@ -29,7 +29,7 @@ def shared():
 
 @pytest.fixture
 def prepared(build_small, shared):
-    """(simulate, a new copy of the state) of six regions."""
+    """(simulate, new copy of the state), six regions."""
     if not shared:
         shared["all"] = tj.prepare(build_small(steps=60, monitors=[monitors.TemporalAverage(period=8.0)]))
     simulate, state = shared["all"]
@@ -49,7 +49,7 @@ def test_one_value_is_repeated_where_it_is_put_into_a_state(prepared, kind, valu
     assert type(state.model.w) is type(given) and state.model.w.regional
     np.testing.assert_array_equal(state.model.w.value, np.full(N_NODE, 0.5))
     assert state.model.w.to_unconstrained().shape == (N_NODE,)
-    # What was given stays as it was.
+    # The given object is not modified.
     assert given.shape == (None if value is None else np.shape(value))
     placed = with_path(prepared[1], "model.I_o", KINDS[kind](0.3))
     assert placed.model.I_o.shape == (N_NODE,)

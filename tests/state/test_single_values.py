@@ -1,4 +1,4 @@
-"""One number is of shape () in a state, and behaves as a number; TVB's own shape is there again after write_back."""
+"""A single value has the shape () in a state and behaves as a number; write_back restores TVB's own shape."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,9 @@ from tvb.datatypes import equations, patterns
 from tvb.simulator import coupling, integrators, monitors, noise
 
 import tvb_jaxfit as tj
-from conftest import simulator
+from tests.conftest import simulator
 from tvb_jaxfit.state import get_path
-from tvb_jaxfit.translate.assemble import parameter_map
+from tvb_jaxfit.translate.parameter_map import parameter_map
 
 KINDS = {
     "plain": lambda value: value,
@@ -28,7 +28,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def sim(weights_6):
-    """A simulator of single values in every component."""
+    """Simulator with single values in every component."""
     return simulator(
         weights_6,
         model={"w": np.array([0.3])},

@@ -1,4 +1,4 @@
-"""The state is a tree whose paths are the simulator's own, and nothing gets into it, or out of it, by accident."""
+"""The state is a tree with the simulator's own paths; nothing is added to it or lost from it by accident."""
 
 import copy
 
@@ -49,8 +49,8 @@ def test_an_unknown_attribute_is_refused_with_what_there_is_and_what_was_meant(n
     assert list(dict(state.model.items())) == ["w", "J_N"]
 
 
-def test_a_fact_of_the_simulation_cannot_be_set_and_the_message_says_so(state):
-    with pytest.raises(AttributeError, match="'current_step' is a fact of the simulation, not a value to set"):
+def test_a_static_field_cannot_be_set_and_the_message_says_so(state):
+    with pytest.raises(AttributeError, match="'current_step' is a static field of the simulation, not a value to set"):
         state.current_step = 4
     assert state.current_step == 3
     assert state.replace(static={"current_step": 4}).current_step == 4
@@ -104,7 +104,7 @@ def test_jit_grad_and_vmap_act_on_it_as_on_any_tree(state):
     np.testing.assert_allclose(jax.vmap(total)(batched), [0.89, 1.96], rtol=1e-15)
 
 
-def test_static_facts_are_part_of_the_structure(state):
+def test_static_fields_are_part_of_the_structure(state):
     assert jax.tree.structure(state) != jax.tree.structure(state.replace(static={"current_step": 4}))
 
 

@@ -1,4 +1,4 @@
-"""Streams that give the same draws are the same, whatever has been drawn: they are part of the structure of states."""
+"""Random streams with the same draws are equal, whatever has been drawn: they are part of the structure of states."""
 
 import jax
 import numpy as np

@@ -201,14 +201,14 @@ def test_every_attribute_that_is_changed_after_configure_acts_as_in_tvb_or_is_re
     """Those that are refused, one by one; those that are not, all together in one simulator, against TVB's run."""
     make, least = SIMULATORS[kind]
     sim = make(connected).configure()
-    assert list(derived.changes(clone(sim))) == []
+    assert list(derived.refusals(clone(sim))) == []
     live, refused = clone(sim), []
     for index, (path, component) in enumerate(list(objects(sim))):
         for name in [name for name in vars(component) if name not in _LEFT_OUT]:
             for value in others(vars(component)[name]):
                 changed = clone(sim)
                 put(list(objects(changed))[index][1], name, value)
-                reasons = list(derived.changes(changed))
+                reasons = list(derived.refusals(changed))
                 if reasons:
                     assert all("sim.configure() again" in reason for reason in reasons)
                     refused.append(f"{path}.{name}")
@@ -225,10 +225,10 @@ def test_every_attribute_that_is_changed_after_configure_acts_as_in_tvb_or_is_re
 def test_a_simulator_that_only_ran_is_not_refused(connected, float64_tvb, kind):
     sim = SIMULATORS[kind][0](connected).configure()
     sim.run(simulation_length=37.0)
-    assert list(derived.changes(clone(sim))) == []
+    assert list(derived.refusals(clone(sim))) == []
     assert largest_difference(sim, float64_tvb)[0] < 1e-11
     sim.configure()
-    assert list(derived.changes(clone(sim))) == []
+    assert list(derived.refusals(clone(sim))) == []
 
 
 def _elsewhere(connected, **parts):
@@ -344,4 +344,4 @@ def test_sensors_that_were_configured_for_another_simulator_are_taken_as_tvb_tak
 
 def test_a_configured_copy_is_not_taken_for_changed(connected):
     sim = oscillators(connected).configure()
-    assert list(derived.changes(configured_clone(sim))) == []
+    assert list(derived.refusals(configured_clone(sim))) == []

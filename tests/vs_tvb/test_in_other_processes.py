@@ -16,7 +16,7 @@ from tvb.datatypes import equations, patterns
 from tvb.simulator import coupling, models, monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.command.options import Refused
+from tvb_jaxfit.command.outcome import Refused
 from tvb_jaxfit.parameters import strip_parameters
 
 
@@ -85,7 +85,7 @@ def test_what_was_changed_by_hand_does_not_pickle_as_what_it_was(sims):
 def test_a_fit_comes_back_with_all_that_it_can_do(build_small):
     sim = build_small(steps=60)
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
-    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=1, progress=False)
+    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=1, run=tj.RunOptions(progress=False))
     copies = pickle.loads(pickle.dumps(result)), copy.deepcopy(result)
     scores = result.evaluate(n_seeds=1, progress=False).rows
     for again in copies:

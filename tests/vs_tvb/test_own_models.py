@@ -416,7 +416,7 @@ def of_buffer(self, x, c, local_coupling=0.0):
 def test_an_array_that_a_model_keeps_from_call_to_call_is_refused(of_model):
     model = own_model("u", dfun=of_buffer)()
     model._buffer = np.zeros(1)
-    with pytest.raises(tj.UnsupportedComponent, match="gives another value when it is asked again"):
+    with pytest.raises(tj.UnsupportedComponent, match="with the same arguments gives another value"):
         tj.prepare(of_model(model))
 
 

@@ -13,7 +13,7 @@ from tvb.datatypes.region_mapping import RegionMapping
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.dynamics import adjoint
+from tvb_jaxfit.dynamics import blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::tvb_jaxfit.PeriodWarning")
 N_NODE = 6
@@ -56,7 +56,7 @@ def check(build_small, float64_tvb, equal_runs, monkeypatch):
     """Function: two runs, one after the other, after TVB has run ``before`` steps, in blocks of about ``block``."""
 
     def check(dt, istep, hrf_length, before, lengths, block):
-        monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", block * N_NODE)
+        monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", block * N_NODE)
         sim = build_small(dt=dt, monitors=all_that_average(istep * dt, hrf_length))
         sim.connectivity.cortical, sim.connectivity.orientations = np.ones(N_NODE, bool), np.zeros((N_NODE, 3))
         reference = float64_tvb(sim).sim
@@ -137,7 +137,7 @@ def test_tvb_goes_on_from_where_a_run_ended_within_a_period(build_small, float64
 
 @pytest.mark.parametrize("n_steps", [120, 121], ids=["interim averages", "every step"])
 def test_gradients_through_bold_of_any_period_are_central_differences(build_small, monkeypatch, n_steps):
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", 24 * N_NODE)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 24 * N_NODE)
     sim = build_small(dt=1.0, nsig=1e-3, monitors=[monitors.Bold(period=15.0, hrf_length=100.0)])
     simulate, state = tj.prepare(sim, 1.0 * n_steps)
     (own,) = state.monitors

@@ -182,9 +182,9 @@ class Refused:
     "name,words",
     [
         ("branch", "a branch on a value that is differentiated or varies in time; write numpy.where .*if x"),
-        ("draws", "numpy.random is not followed"),
+        ("draws", "numpy.random is not translated to JAX"),
         ("writes_into_its_argument", "writes in place into an array that it was given"),
-        ("number", "needed as a plain number .*int"),
+        ("number", "used as a Python number.*int"),
         ("rounds", "floats would be rounded"),
         ("selection", "mean of values under a mask"),
     ],

@@ -13,7 +13,7 @@ from tvb.simulator import coupling, integrators, models, monitors, noise
 from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.translate import prepare as translated
+from tvb_jaxfit.translate import prepare as prepare_module
 from tvb_jaxfit.translate.components.monitors import SUPPORTED
 
 N_NODE = 3
@@ -135,7 +135,7 @@ def test_another_default_of_a_trait_changes_the_value_alone(float64_tvb, equal_r
 
 def parts_of(sim):
     """The components of a simulator, the simulator itself included, by class."""
-    return {type(part): part for _, part in translated.component_objects(sim)}
+    return {type(part): part for _, part in prepare_module.component_objects(sim)}
 
 
 def called_by_tvb(sim):
@@ -185,7 +185,7 @@ def test_an_override_of_what_tvb_calls_is_followed_or_refused_by_name(scheme, of
             continue
         kind = {cls: overriding(cls, name)}
         sim = everything(lambda base, kind=kind: kind.get(base, base), scheme, None, of_noise)
-        reasons = list(translated.refusals(sim))
+        reasons = list(prepare_module.refusals(sim))
         if name in FOLLOWED.get(cls, ()):
             assert not reasons
         else:
@@ -204,7 +204,7 @@ def test_what_python_calls_by_itself_is_refused_too(name):
     for base in (patterns.StimuliRegion, monitors.Bold, Connectivity, Simulator, integrators.HeunStochastic):
         mine = type(base)("Mine", (base,), {name: methods[name]})
         kind = {base: mine}
-        reasons = list(translated.refusals(everything(lambda cls, kind=kind: kind.get(cls, cls))))
+        reasons = list(prepare_module.refusals(everything(lambda cls, kind=kind: kind.get(cls, cls))))
         assert any(f"it replaces {name} of TVB's {base.__name__}" in reason for reason in reasons)
 
 
@@ -220,7 +220,7 @@ def test_a_property_over_a_trait_and_a_mixin_are_seen():
         monitor = object.__new__(mine)
         monitor.gid = uuid.uuid4()
         sim.monitors = [monitor]
-        (reason,) = translated.refusals(sim)
+        (reason,) = prepare_module.refusals(sim)
         assert "it replaces" in reason and "of TVB's SubSample" in reason
 
 
@@ -232,7 +232,7 @@ def test_an_attribute_set_to_the_same_value_is_no_override(float64_tvb, equal_ru
     simulate, state = tj.prepare(sim)
     equal_runs(simulate(state), float64_tvb(sim).run(), tolerance=1e-11)
     sim.monitors = [other(period=20.0, hrf_length=40.0)]
-    (reason,) = translated.refusals(sim)
+    (reason,) = prepare_module.refusals(sim)
     assert "it replaces _stock_sample_rate of TVB's Bold" in reason
 
 

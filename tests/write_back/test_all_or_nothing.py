@@ -12,8 +12,11 @@ from tvb.simulator import coupling, integrators, models, monitors, noise
 import tvb_jaxfit as tj
 from tvb_jaxfit.state import with_path
 from tvb_jaxfit.translate import position as positions
-from tvb_jaxfit.translate.assemble import parameter_map
-from tvb_jaxfit.translate.shapes import array_paths, is_position
+from tvb_jaxfit.translate.components import monitors as component_monitors
+from tvb_jaxfit.translate.components import noise as component_noise
+from tvb_jaxfit.translate.parameter_map import parameter_map
+from tvb_jaxfit.translate.position import is_position
+from tvb_jaxfit.translate.shapes import array_paths
 
 pytestmark = pytest.mark.filterwarnings("ignore::tvb_jaxfit.DomainWarning")
 
@@ -176,8 +179,8 @@ def test_where_the_position_cannot_be_put_whole_nothing_is_changed(of_a_kind, sn
 
         monkeypatch.setattr(module, name, step)
 
-    failing(positions.monitors, "put_stocks", lambda on, *rest: on is sim)
-    failing(positions.noise, "put_stream", lambda on, *rest: on is sim.integrator.noise)
+    failing(component_monitors, "_restore_one", lambda on, *rest: on in sim.monitors)
+    failing(component_noise, "restore", lambda on, *rest: on is sim.integrator.noise)
     if fails_at == 3:
         assert tj.write_back(state, sim, position=True).position_change == (0, 13)
         assert len(steps) == 3 and snapshot(sim) != before
@@ -229,7 +232,7 @@ def test_a_position_at_which_the_random_stream_never_stood_is_refused(coloured_b
     before = snapshot(sim)
     _, state = tj.prepare(sim)
     # Another multiple of all periods, so that stocks keep their shapes.
-    with pytest.raises(ValueError, match=r"stood at steps \[0, 40\], not at 20.*Nothing was changed"):
+    with pytest.raises(ValueError, match=r"known at steps \[0, 40\], not at step 20.*Nothing was changed"):
         tj.write_back(state.replace(static={"current_step": 20}), sim, position=True)
     assert snapshot(sim) == before
 

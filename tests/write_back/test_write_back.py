@@ -13,8 +13,8 @@ from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.state import get_path, with_path
-from tvb_jaxfit.translate import assemble
-from tvb_jaxfit.translate import mapped_parameter as table
+from tvb_jaxfit.translate.mapped_parameter import MappedParameter
+from tvb_jaxfit.translate.parameter_map import parameter_map
 
 pytestmark = pytest.mark.filterwarnings("ignore::tvb_jaxfit.DomainWarning")
 
@@ -273,7 +273,7 @@ def test_where_one_write_fails_nothing_is_changed(build_small, snapshot, monkeyp
     _, state = tj.prepare(sim)
     fitted = with_values(state, FITTED)
     before = snapshot(sim)
-    write, written = table.MappedParameter.write, []
+    write, written = MappedParameter.write, []
 
     def failing(self, on, native):
         if on is not sim:
@@ -284,7 +284,7 @@ def test_where_one_write_fails_nothing_is_changed(build_small, snapshot, monkeyp
         written.append(self.path)
         write(self, on, native)
 
-    monkeypatch.setattr(table.MappedParameter, "write", failing)
+    monkeypatch.setattr(MappedParameter, "write", failing)
     with pytest.raises(OSError, match="no more"):
         tj.write_back(fitted, sim)
     assert len(written) == fails_at + 1 and written[-1] == "failed"
@@ -436,7 +436,7 @@ def test_every_leaf_of_the_state_that_is_a_parameter_is_in_the_table(build_small
     """What the state holds besides the table is where a run starts, not a parameter."""
     sim = build_small(steps=60, monitors=every_stock())
     _, state = tj.prepare(sim)
-    paths = [leaf.path for leaf in assemble.parameter_map(sim)]
+    paths = [leaf.path for leaf in parameter_map(sim)]
     assert len(set(paths)) == len(paths) == 9 + 2 + 1 + 1 + 4 + 3
     assert all(get_path(state, path).dtype == np.float64 for path in paths)
     others = len(jax.tree.leaves(state)) - len(paths)

@@ -1,1 +1,1 @@
-"""TVB against its translation, on the same draws, with negative controls."""
+"""Comparison of TVB with its translation on the same draws, with negative controls."""

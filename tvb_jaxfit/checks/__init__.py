@@ -1,1 +1,1 @@
-"""Checks of what a user gives: arrays, options, functional connectivity, names."""
+"""Checks of the user's input: arrays, options, functional connectivity, names."""

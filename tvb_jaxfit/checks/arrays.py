@@ -1,4 +1,7 @@
-"""Arrays that come from the user: converted to real numbers without loss, or refused."""
+"""Arrays from the user: converted to real numbers without loss, or refused."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -6,21 +9,28 @@ import numpy as np
 _MASKED = "a masked array, whose mask would be lost; fill it, or leave the masked entries out"
 
 
-def real_array(value, name, *, shape=None, finite=False, masked=None):
-    """Array of real numbers, refused where the conversion would lose something.
+def real_array(
+    value: Any,
+    name: str,
+    *,
+    shape: Sequence[int | None] | None = None,
+    finite: bool = False,
+    masked: float | None = None,
+) -> np.ndarray | jax.Array:
+    """Convert to an array of real numbers; refuse what the conversion would change or lose.
 
     Parameters
     ----------
     value : array_like
         Numbers, lists, NumPy arrays, pandas objects; JAX arrays and tracers.
     name : str
-        What the message calls it, such as "target" or "Parameter: value".
+        Beginning of the message, such as "target" or "Parameter: value".
     shape : tuple of int or None, optional
-        Shape that is required; None in place of a length allows any. Any shape by default.
+        Required shape; None in place of a length allows any length. Any shape by default.
     finite : bool, optional
-        Whether NaN and infinite values are refused. Not checked on tracers, which hold no values yet.
+        Refuse NaN and infinite values. Tracers have no values yet and are not checked.
     masked : float, optional
-        Value for the masked entries of a masked array. They are refused by default.
+        Value that replaces masked entries. By default they are refused.
 
     Returns
     -------
@@ -29,26 +39,26 @@ def real_array(value, name, *, shape=None, finite=False, masked=None):
     Raises
     ------
     ValueError
-        Masked entries, complex numbers, text, objects, ragged lists, integers that float64 rounds, another shape, or
-        values that are not finite. All problems are in one message.
+        Masked entries, complex numbers, text, objects, lists of different lengths, integers that float64 rounds,
+        another shape, or values that are not finite. All problems stand in one message.
     """
-    array, problem = _converted(value, masked)
+    array, problem = _convert(value, masked)
     problems = [problem] if problem else []
     if array is not None:
-        if shape is not None and not _fits(array.shape, shape):
+        if shape is not None and not _has_shape(array.shape, shape):
             problems.append(f"shape {array.shape}; give {_shape_text(shape)}")
         if finite and not isinstance(array, jax.core.Tracer):
-            bad = np.argwhere(~np.isfinite(np.asarray(array)))
-            if len(bad):
-                where = f", the first at {tuple(bad[0].tolist())}" if array.ndim else ""
-                problems.append(f"{len(bad)} of {array.size} values are not finite{where}; give finite values")
+            not_finite = np.argwhere(~np.isfinite(np.asarray(array)))
+            if len(not_finite):
+                first = f", the first at {tuple(not_finite[0].tolist())}" if array.ndim else ""
+                problems.append(f"{len(not_finite)} of {array.size} values are not finite{first}; give finite values")
     if problems:
         raise ValueError(f"{name}: {'; '.join(problems)}.")
     return array
 
 
-def unmasked(value, name, masked=None):
-    """Array in its own dtype, which a conversion to float64 would change; masked entries as by `real_array`.
+def unmasked(value: Any, name: str, masked: float | None = None) -> np.ndarray | jax.Array:
+    """Convert to an array of its own dtype, without masked entries: these are replaced or refused as by `real_array`.
 
     Parameters
     ----------
@@ -63,7 +73,7 @@ def unmasked(value, name, masked=None):
     Raises
     ------
     ValueError
-        Masked entries, ragged lists.
+        Masked entries, or lists of different lengths.
     """
     if isinstance(value, jax.Array):
         return value
@@ -73,12 +83,12 @@ def unmasked(value, name, masked=None):
         value = np.ma.asarray(value)
         value = np.ma.filled(value if value.dtype.kind == "f" else value.astype(float), masked)
     try:
-        return _raw(value)
+        return _as_numpy(value)
     except ValueError as error:
         raise ValueError(f"{name}: lists of different lengths; give a rectangular array.") from error
 
 
-def _converted(value, masked):
+def _convert(value, masked):
     """(array, None), or (None, problem)."""
     if isinstance(value, (list, tuple)) and any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
         value = jax.numpy.asarray(value)
@@ -95,7 +105,7 @@ def _converted(value, masked):
     if hasattr(value, "toarray") and not hasattr(value, "__array__"):
         return None, f"a sparse matrix ({type(value).__name__}); give value.toarray()"
     try:
-        raw = _raw(value)
+        raw = _as_numpy(value)
     except ValueError:
         return None, "lists of different lengths; give a rectangular array"
     if raw.dtype.kind == "c":
@@ -108,39 +118,41 @@ def _converted(value, masked):
         with np.errstate(over="ignore"):
             array = raw.astype(np.float64)
     except (TypeError, ValueError):
-        return None, f"{_kind_of(value, raw)} cannot be converted to numbers; give real numbers"
+        return None, f"{_describe(value, raw)} cannot be converted to numbers; give real numbers"
     is_wide = (raw.dtype.kind in "iu" and raw.dtype.itemsize == 8) or (raw.dtype.kind == "f" and raw.dtype.itemsize > 8)
     if is_wide and not np.array_equal(array.astype(np.longdouble), raw.astype(np.longdouble), equal_nan=True):
         return None, f"values of type {raw.dtype} that float64 rounds; give value.astype(float) if that is meant"
     return array, None
 
 
-def _raw(value):
-    """NumPy array of a value; NaN where columns of pandas' own types have no number."""
-    raw = np.asarray(value)
-    if raw.dtype.kind == "O" and hasattr(value, "to_numpy"):
+def _as_numpy(value):
+    """NumPy array of a value. Missing values of pandas' own types become NaN."""
+    array = np.asarray(value)
+    if array.dtype.kind == "O" and hasattr(value, "to_numpy"):
         return np.asarray(value.to_numpy(na_value=np.nan))
-    return raw
+    return array
 
 
 def _has_masked(value):
-    """Whether a masked array, or a list of arrays that holds one, has masked entries."""
+    """True for a masked array with masked entries, and for a list that contains one."""
     if isinstance(value, np.ma.MaskedArray):
         return bool(np.ma.getmaskarray(value).any())
     return isinstance(value, (list, tuple)) and any(_has_masked(item) for item in value)
 
 
 def _is_small_float(dtype):
-    """Whether it is a float of JAX's that NumPy does not know, such as bfloat16."""
+    """True for floating dtypes of JAX that NumPy does not know, such as bfloat16."""
     return jax.numpy.issubdtype(dtype, np.floating)
 
 
-def _kind_of(value, raw):
+def _describe(value, raw):
     return f"{type(value).__name__} of shape {raw.shape}" if raw.ndim else repr(value)
 
 
-def _fits(shape, wanted):
-    return len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True))
+def _has_shape(shape, required):
+    return len(shape) == len(required) and all(
+        length is None or n == length for n, length in zip(shape, required, strict=True)
+    )
 
 
 def _shape_text(shape):

@@ -1,34 +1,37 @@
-"""Options that come from the user: those of another kind than allowed are refused, all of them in one message.
+"""Checks of options that come from the user. All options that are refused stand in one message.
 
-A rule is a function of a value: it returns None, or what is to be given in place of the value.
+A rule is a function of a value. It returns None if it accepts the value, and otherwise what to give instead, as text.
 """
 
 import math
 import numbers
 import operator
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .suggestions import nearest
 
-_LONGEST = 60
+Rule = Callable[[Any], str | None]
+_MAX_LENGTH = 60
 
 
-def check(owner, **options):
-    """Refuse options that break their rules.
+def check(owner: str, **options: tuple[Any, Rule]) -> None:
+    """Refuse options that their rules do not accept.
 
     Parameters
     ----------
     owner : str
-        What the message begins with, such as "fit".
+        Beginning of the message, such as "fit".
     **options : (object, callable)
         Value and rule, by name.
 
     Raises
     ------
     ValueError
-        With the name, what was found and what to give, of every option that breaks its rule.
+        With the name, what was found and what to give, of every option that is not accepted.
 
     Examples
     --------
@@ -47,115 +50,114 @@ def check(owner, **options):
         raise ValueError(f"{owner}: {' '.join(problems)}")
 
 
-def short_repr(value):
-    """Value as a message shows it, in one short line."""
+def short_repr(value: Any) -> str:
+    """Text of a value for a message: one line of at most 60 characters."""
     try:
         text = " ".join(repr(value).split())
+    # The repr of the user's object can raise any error.
     except Exception:
         text = f"a {type(value).__name__}"
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 4]} ..."
 
 
-def optional(rule):
-    """Rule that None keeps, too."""
+def optional(rule: Rule) -> Rule:
+    """Rule that also accepts None."""
     return lambda value: None if value is None or rule(value) is None else f"{rule(value)}, or None"
 
 
-def either(*rules):
-    """Rule that is kept where one of several is."""
+def either(*rules: Rule) -> Rule:
+    """Rule that accepts what one of several accepts."""
 
     def rule(value):
-        allowed = [each(value) for each in rules]
+        allowed = [alternative(value) for alternative in rules]
         return None if None in allowed else ", or ".join(allowed)
 
     return rule
 
 
-def integer(least):
-    """Rule of whole numbers (5, 5.0, NumPy's and JAX's)."""
-    allowed = f"a whole number of at least {least}"
-    return lambda value: None if _is_number(value) and float(value).is_integer() and value >= least else allowed
+def integer(minimum: int) -> Rule:
+    """Rule for whole numbers, of any numeric type (5, 5.0, NumPy's and JAX's)."""
+    allowed = f"a whole number of at least {minimum}"
+    return lambda value: None if _is_number(value) and float(value).is_integer() and value >= minimum else allowed
 
 
-def number(*, above=-math.inf, minimum=-math.inf, maximum=math.inf):
-    """Rule of finite real numbers."""
+def number(*, above: float = -math.inf, minimum: float = -math.inf, maximum: float = math.inf) -> Rule:
+    """Rule for finite real numbers."""
     bounds = {"above": above, "at least": minimum, "at most": maximum}
-    told = [f"{which} {bound:g}" for which, bound in bounds.items() if math.isfinite(bound)]
-    allowed = " ".join(["a finite number", " and ".join(told)]).strip()
+    texts = [f"{relation} {bound:g}" for relation, bound in bounds.items() if math.isfinite(bound)]
+    allowed = " ".join(["a finite number", " and ".join(texts)]).strip()
 
     def rule(value):
-        kept = (
-            _is_number(value) and math.isfinite(value) and above < float(value) and minimum <= float(value) <= maximum
-        )
-        return None if kept else allowed
+        is_finite = _is_number(value) and math.isfinite(value)
+        return None if is_finite and above < float(value) and minimum <= float(value) <= maximum else allowed
 
     return rule
 
 
-def real(value):
-    """Rule of real numbers, finite or not: for what is checked further where it is used."""
+def real(value: Any) -> str | None:
+    """Rule for real numbers, finite or not: for values whose range is checked where they are used."""
     return None if _is_number(value) else "a number"
 
 
-def boolean(value):
-    """Rule of True and False."""
+def boolean(value: Any) -> str | None:
+    """Rule for True and False."""
     return None if isinstance(value, (bool, np.bool_)) else "True or False"
 
 
-def function(value):
-    """Rule of functions: what can be called, and is no class."""
+def function(value: Any) -> str | None:
+    """Rule for callables that are no classes."""
     return None if callable(value) and not isinstance(value, type) else "a function"
 
 
-def string(value):
-    """Rule of strings."""
+def string(value: Any) -> str | None:
+    """Rule for strings."""
     return None if isinstance(value, str) else "a string"
 
 
-def path(value):
-    """Rule of paths."""
+def path(value: Any) -> str | None:
+    """Rule for paths."""
     return None if isinstance(value, (str, os.PathLike)) else "a path"
 
 
-def choice(*allowed):
-    """Rule of strings that are listed."""
-    names = [repr(each) for each in allowed]
-    told = " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
+def choice(*allowed: str) -> Rule:
+    """Rule for strings of a list."""
+    names = [repr(name) for name in allowed]
+    text = " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
 
     def rule(value):
         if isinstance(value, str) and value in allowed:
             return None
         near = nearest(value, allowed) if isinstance(value, str) else None
-        return told if near is None else f"{told} (did you mean {near!r}?)"
+        return text if near is None else f"{text} (did you mean {near!r}?)"
 
     return rule
 
 
-def instance(kind, how=""):
-    """Rule of instances of a class."""
-    return lambda value: None if isinstance(value, kind) else f"a {kind.__name__} {how}".strip()
+def instance(cls: type, hint: str = "") -> Rule:
+    """Rule for instances of a class; ``hint`` follows the name of the class in the message."""
+    return lambda value: None if isinstance(value, cls) else f"a {cls.__name__} {hint}".strip()
 
 
-def simulator(value):
-    """Rule of TVB's simulators, which does not import TVB."""
-    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(value).__mro__}
+def simulator(value: Any) -> str | None:
+    """Rule for TVB's simulators. It does not import TVB."""
+    classes = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(value).__mro__}
     name = "tvb.simulator.simulator.Simulator"
-    return None if name in kinds else f"a {name}"
+    return None if name in classes else f"a {name}"
 
 
-def random_key(value):
-    """Rule of JAX's random keys."""
+def random_key(value: Any) -> str | None:
+    """Rule for JAX's random keys, typed or of the former kind (two numbers of uint32)."""
     import jax
 
     if isinstance(value, jax.Array):
-        of_old = value.dtype == np.uint32 and value.shape == (2,)
-        if (jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key) and value.ndim == 0) or of_old:
+        is_raw = value.dtype == np.uint32 and value.shape == (2,)
+        if (jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key) and value.ndim == 0) or is_raw:
             return None
     return "a key of jax.random, e.g. jax.random.key(0)"
 
 
 def _is_number(value):
-    """Whether a value is one real number that is neither a truth value nor masked."""
+    """True for one real number of any type, neither a truth value nor masked."""
     if isinstance(value, (bool, np.bool_, str, bytes)) or value is np.ma.masked or np.ndim(value) != 0:
         return False
     if isinstance(value, numbers.Real):
@@ -163,6 +165,7 @@ def _is_number(value):
     dtype = getattr(value, "dtype", None)
     if dtype is None or getattr(dtype, "kind", "O") not in "iuf":
         return False
+    # A tracer of JAX has a dtype and no value.
     try:
         operator.index(value) if dtype.kind in "iu" else float(value)
     except Exception:

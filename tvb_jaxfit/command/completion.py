@@ -1,13 +1,14 @@
-"""Completion of the command line in a shell, by argcomplete, where that is installed."""
+"""Completion of the command line in a shell, by argcomplete, if that is installed."""
 
+import argparse
 import os
 
-# The shell sets it where it asks for completions.
-_ASKED = "_ARGCOMPLETE"
+# Set by the shell when it asks for completions.
+_REQUEST = "_ARGCOMPLETE"
 
 
-def completed(parser):
-    """Answer a shell that asks for completions, and end; give back the parser otherwise, without loading anything.
+def with_completion(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Answer a shell that asks for completions, and exit; otherwise return the parser without loading anything.
 
     Parameters
     ----------
@@ -20,9 +21,9 @@ def completed(parser):
     Notes
     -----
     In bash and zsh: ``eval "$(register-python-argcomplete tvb-jaxfit)"``. Commands, options and choices are completed,
-    and files where files are meant.
+    and files for options that take a file.
     """
-    if _ASKED in os.environ:
+    if _REQUEST in os.environ:
         try:
             import argcomplete
         except ImportError:

@@ -1,7 +1,7 @@
-"""``tvb-jaxfit fit``: what was reached is written before anything else is tried."""
+"""``tvb-jaxfit fit``: the results of the fit are written before anything else is tried."""
 
+import argparse
 import contextlib
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,129 +9,133 @@ import optax
 
 from ..constraints import MaskedParameter, PositiveParameter, ScaledParameter
 from ..errors import FitFailed
-from ..fitting.checkpoint import Anew, Noted
+from ..fitting.checkpoint import CheckpointPath, NewCheckpointPath
 from ..fitting.fit import fit
+from ..fitting.method import Method
+from ..fitting.options import FCOptions, LinearOptions, NoiseOptions, RunOptions
 from ..parameters import BoundedParameter, Parameter
 from ..reporting.report import write_report
 from ..reporting.summary import certify_fit, summarise
-from .folder import CHECKPOINT, PAGE, keep, stamp
+from .folder import CHECKPOINT, PAGE, file_identity, write_results
 from .matrices import load_fc
-from .options import DONE, INTERRUPTED, NO, REFUSED, Refused, free_of, is_refusal
-from .resume import deciding
-from .simulator import simulator_of
+from .outcome import ExitCode, Refused, is_refusal
+from .path_options import FreeOption, ParameterKind, parse_free
+from .resume import determining_options
+from .simulator import make_simulator
 
-_OF_KIND = {"positive": PositiveParameter, "scaled": ScaledParameter}
 
-
-def run(options, command):
-    """Fit, and write everything.
+def run(options: argparse.Namespace, command: str) -> tuple[ExitCode, Exception | None]:
+    """Fit, and write all results.
 
     Parameters
     ----------
     options : argparse.Namespace
         Checked.
     command : str
-        As it was given.
+        The command line.
 
     Returns
     -------
-    code : int
-        See `tvb_jaxfit.command.main.main`.
+    code : ExitCode
     problem : Exception or None
-        What could not be done after the fit, or why it is no result.
+        Problem after the fit, or reason for its negative result.
 
     Raises
     ------
     Refused, ValueError, OSError
-        What could not be done before it, and nothing of the folder was changed; or not all results could be written.
+        The fit cannot be carried out, and the folder is unchanged; or not all results could be written.
     """
-    sim, target = simulator_of(options), load_fc(options.fc)
-    free = {path: _parameter(*kept) for path, kept in free_of(options.free)[0].items()}
     folder = Path(options.out)
-    checkpoint = None if options.method == "linear" else (Anew if options.force else Noted)(folder / CHECKPOINT)
-    if checkpoint is not None:
-        checkpoint.notes = deciding(options)
-    former = stamp(folder / CHECKPOINT)
-    problem = None
-    try:
-        result = fit(
-            sim,
-            target,
-            free,
-            method=options.method,
-            optimizer=None if options.learning_rate is None else optax.adam(options.learning_rate),
-            max_steps=options.steps,
-            patience=options.patience,
-            max_evaluations=options.max_evaluations,
-            skip_t=options.skip,
-            monitor=options.monitor,
-            checkpoint=checkpoint,
-            resume=options.resume,
-            progress=not options.quiet,
-            missing=options.missing,
-        )
-    except FitFailed as error:
-        # The linear fit that it was to go on from is a result all the same.
-        if error.linear_stage is None:
-            raise
-        result, problem = error.linear_stage, error
-    if options.learning_rate is not None:
-        result.options["optimizer"] = f"optax.adam({options.learning_rate:g})"
-    # One that this fit has not replaced is of another.
-    of_another = [CHECKPOINT] if options.force and former == stamp(folder / CHECKPOINT) else []
-    account, code = _written(result, command, folder, of_another)
+    checkpoint_before = file_identity(folder / CHECKPOINT)
+    result, problem = _fit(options, folder)
+    # The checkpoint of a former fit is removed, unless this fit has replaced it.
+    is_old = options.force and checkpoint_before == file_identity(folder / CHECKPOINT)
+    summary, code = _write(result, command, folder, [CHECKPOINT] if is_old else [])
     print(result)
-    certificate = None
-    code = NO if problem and code == DONE else code
+    code = ExitCode.FAILED if problem and code == ExitCode.DONE else code
     if result.diverged and problem is None:
         problem = FitFailed(f"the fit diverged; its best step before is kept: {result.diverged}")
-    if code != INTERRUPTED and result.loss.size and (options.evaluate or options.certify):
-        after, failed, certificate = _afterwards(result, options)
-        code, problem = after or code, failed or problem
-        account = replace(account, evaluation=result.evaluation, certificate=certificate)
+    if code != ExitCode.INTERRUPTED and result.loss.size and (options.evaluate or options.certify):
+        code_after, problem_after, certificate = _evaluate_and_certify(result, options)
+        code, problem = code_after or code, problem_after or problem
+        summary = replace(summary, evaluation=result.evaluation, certificate=certificate)
         with _writing(folder):
-            keep(folder, account)
+            write_results(folder, summary)
     with _writing(folder):
-        page = write_report(folder / PAGE, account, force=options.force or options.resume)
+        page = write_report(folder / PAGE, summary, force=options.force or options.resume)
     print(page)
     return code, problem
 
 
-def _written(result, command, folder, of_another):
-    """(account of a fit, exit code), once it is written: at once after an interrupt, and with simulated FC then."""
-    code = _code_of(result)
-    if code == INTERRUPTED:
-        with _writing(folder):
-            keep(folder, summarise(result, command=command, simulated=False), of_another)
+def _fit(options, folder):
+    """(result, reason why the simulation has no result): the linear fit before it is a result nevertheless."""
+    sim, target, problem = make_simulator(options), load_fc(options.fc), None
+    optimizer = None if options.learning_rate is None else optax.adam(options.learning_rate)
     try:
-        account = summarise(result, command=command)
+        result = fit(
+            sim,
+            target,
+            {path: make_parameter(option) for path, option in parse_free(options.free)[0].items()},
+            method=options.method,
+            optimizer=optimizer,
+            max_steps=options.steps,
+            fc=FCOptions(monitor=options.monitor, skip_t=options.skip, missing=options.missing),
+            noise=NoiseOptions(patience=options.patience),
+            linear=LinearOptions(max_evaluations=options.max_evaluations),
+            run=RunOptions(checkpoint=_checkpoint(options, folder), resume=options.resume, progress=not options.quiet),
+        )
+    except FitFailed as error:
+        if error.linear_stage is None:
+            raise
+        result, problem = error.linear_stage, error
+    if optimizer is not None:
+        result.settings = result.settings.with_code("optimizer", f"optax.adam({options.learning_rate:g})")
+    return result, problem
+
+
+def _checkpoint(options, folder):
+    if options.method == Method.LINEAR:
+        return None
+    checkpoint = (NewCheckpointPath if options.force else CheckpointPath)(folder / CHECKPOINT)
+    checkpoint.notes = determining_options(options)
+    return checkpoint
+
+
+def _write(result, command, folder, also_remove):
+    """(summary, exit code) of a fit, once it is written: after an interrupt at once, and with simulated FC then."""
+    code = _exit_code(result)
+    if code == ExitCode.INTERRUPTED:
         with _writing(folder):
-            keep(folder, account, of_another)
+            write_results(folder, summarise(result, command=command, simulate_fc=False), also_remove)
+    try:
+        summary = summarise(result, command=command)
+        with _writing(folder):
+            write_results(folder, summary, also_remove)
     except KeyboardInterrupt:
-        code, account = INTERRUPTED, summarise(result, command=command, simulated=False)
+        code, summary = ExitCode.INTERRUPTED, summarise(result, command=command, simulate_fc=False)
         with _writing(folder):
-            keep(folder, account, of_another)
-    return account, code
+            write_results(folder, summary, also_remove)
+    return summary, code
 
 
 @contextlib.contextmanager
 def _writing(folder):
-    """What cannot be written, as on a full disk, is told together with how to have it all the same."""
+    """Context in which an error of writing, as on a full disk, becomes a refusal with its remedy."""
     try:
         yield
     except OSError as error:
-        how = f"; with room, --resume goes on from its {CHECKPOINT}" if (folder / CHECKPOINT).exists() else ""
-        raise Refused(f"--out {folder}: results could not be written ({error}){how}") from error
+        remedy = f"; with room, --resume continues from its {CHECKPOINT}" if (folder / CHECKPOINT).exists() else ""
+        raise Refused(f"--out {folder}: results could not be written ({error}){remedy}") from error
 
 
-def _code_of(result):
-    if result.history.stop_reason.startswith("interrupted"):
-        return INTERRUPTED
-    return DONE if result.loss.size and not result.diverged else NO
+def _exit_code(result):
+    if result.history.stop_reason.interrupted:
+        return ExitCode.INTERRUPTED
+    return ExitCode.DONE if result.loss.size and not result.diverged else ExitCode.FAILED
 
 
-def _afterwards(result, options):
-    """(exit code, what could not be done, certificate) of what is asked for after a fit."""
+def _evaluate_and_certify(result, options):
+    """(exit code, problem, certificate) of what is to be done after a fit."""
     certificate = None
     try:
         if options.certify:
@@ -140,25 +144,30 @@ def _afterwards(result, options):
         if options.evaluate:
             print(result.evaluate(n_seeds=options.evaluate, n_tvb=options.tvb, progress=not options.quiet))
             if result.evaluation.interrupted:
-                return INTERRUPTED, None, certificate
+                return ExitCode.INTERRUPTED, None, certificate
             if result.evaluation.failed:
-                failed = "; ".join(result.evaluation.remarks())
-                return NO, FitFailed(f"the fitted simulator does not stay finite on fresh noise: {failed}"), certificate
+                reasons = "; ".join(result.evaluation.remarks())
+                problem = FitFailed(f"the fitted simulator does not stay finite on fresh noise: {reasons}")
+                return ExitCode.FAILED, problem, certificate
     except KeyboardInterrupt:
-        return INTERRUPTED, None, certificate
+        return ExitCode.INTERRUPTED, None, certificate
     except Exception as error:
         if not is_refusal(error):
             raise
-        return REFUSED, error, certificate
-    return DONE if certificate is None or certificate.passed else NO, None, certificate
+        return ExitCode.REFUSED, error, certificate
+    code = ExitCode.DONE if certificate is None or certificate.passed else ExitCode.FAILED
+    return code, None, certificate
 
 
-def _parameter(regional, low, high, kind=""):
-    """Parameter that ``--free`` asks for; see `free_of`."""
-    if kind in _OF_KIND:
-        return _OF_KIND[kind](regional=regional)
-    if kind == "masked":
-        return MaskedParameter(lower_bound=low, upper_bound=high)
-    if math.isinf(low) and math.isinf(high):
-        return Parameter(regional=regional)
-    return BoundedParameter(lower_bound=low, upper_bound=high, regional=regional)
+def make_parameter(option: FreeOption) -> Parameter:
+    """Parameter that ``--free`` asks for."""
+    bounds = {"lower_bound": option.lower_bound, "upper_bound": option.upper_bound}
+    if option.kind is ParameterKind.POSITIVE:
+        return PositiveParameter(regional=option.regional)
+    if option.kind is ParameterKind.SCALED:
+        return ScaledParameter(regional=option.regional)
+    if option.kind is ParameterKind.MASKED:
+        return MaskedParameter(**bounds)
+    if option == FreeOption(regional=option.regional):
+        return Parameter(regional=option.regional)
+    return BoundedParameter(**bounds, regional=option.regional)

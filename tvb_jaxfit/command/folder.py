@@ -1,96 +1,103 @@
-"""The folder of a fit: what lies in it, and how it gets there."""
+"""Result folder of a fit: its files, and how they are written."""
 
+import argparse
 import contextlib
 import csv
 import hashlib
 import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..persistence.atomic import atomic_write, atomic_write_all, recover
-from .options import Refused
+from .outcome import Refused
 
-_KIND = "account of a fit"
-CHECKPOINT, ACCOUNT, PAGE = "checkpoint.npz", "fit.npz", "report.html"
-_FILES = ("values.json", "values.npz", "fc.npy", "history.csv", ACCOUNT, PAGE, CHECKPOINT)
-# What each page begins with.
-_OF_A_PAGE = b'<p class="quiet">Fit to functional connectivity (FC), '
+if TYPE_CHECKING:
+    from ..reporting.summary import FitSummary
+
+_KIND = "summary of a fit"
+CHECKPOINT, SUMMARY, PAGE = "checkpoint.npz", "fit.npz", "report.html"
+_FILES = ("values.json", "values.npz", "fc.npy", "history.csv", SUMMARY, PAGE, CHECKPOINT)
+# Text that is found in every report.
+_PAGE_MARK = b'<p class="quiet">Fit to functional connectivity (FC), '
+# Size of a trial file: on a full disk, an empty file could still be written.
+_TRIAL_SIZE = 65536
 
 
-def claim(folder, force, resume, inputs=None):
-    """Make sure, before anything else is done, that results can be written to a folder.
+def check_writable(folder, force: bool, resume: bool, inputs: dict | None = None):
+    """Make sure, before the fit, that results can be written to a folder.
 
     Parameters
     ----------
     folder : path-like
-        Where there is none, none is left.
+        A folder that does not exist is not left behind.
     force, resume : bool
-        Whether what a former fit has written there may be replaced, or gone on with.
+        The files of a former fit may be replaced, or continued from.
     inputs : dict of str to path-like, optional
-        Files that are read, by option: none of them is ever replaced.
+        Input files by option: none of them is ever replaced.
 
     Raises
     ------
     Refused
-        Where results of a fit are there already, or, to go on with, are not; where a file that would be replaced is an
-        input, or was not written by a fit; where nothing can be written.
+        There are results of a fit already, or, to resume it, there are none; a file that would be replaced is an input,
+        or was not written by a fit; nothing can be written.
     """
     folder = Path(folder)
     recover(folder)
-    there = [name for name in _FILES if (folder / name).exists()]
-    read_too = [
+    existing = [name for name in _FILES if (folder / name).exists()]
+    conflicts = [
         f"{name} is the input of {option}"
         for option, path in (inputs or {}).items()
-        for name in there
+        for name in existing
         if Path(path).exists() and os.path.samefile(folder / name, path)
     ]
-    if read_too:
-        raise Refused(f"--out {folder}: {', '.join(read_too)}, and no output replaces an input; name another folder")
-    if resume and CHECKPOINT not in there:
-        how = "give --force in its place to replace what is there" if there else "leave it to begin"
-        raise Refused(f"--resume: there is no {CHECKPOINT} in {folder} to go on from; {how}")
-    if there and not (force or resume):
+    if conflicts:
+        raise Refused(f"--out {folder}: {', '.join(conflicts)}, and no output replaces an input; name another folder")
+    if resume and CHECKPOINT not in existing:
+        remedy = "give --force in its place to replace the existing files" if existing else "leave it to begin"
+        raise Refused(f"--resume: there is no {CHECKPOINT} in {folder} to continue from; {remedy}")
+    if existing and not (force or resume):
         raise Refused(
-            f"--out {folder}: {', '.join(there)} {'is' if len(there) == 1 else 'are'} there already; name another "
-            "folder, or give --force to replace what a former fit has written, or --resume to go on with it"
+            f"--out {folder}: {', '.join(existing)} {'exists' if len(existing) == 1 else 'exist'}; name another "
+            "folder, or give --force to replace the files of a former fit, or --resume to continue it"
         )
-    foreign = foreign_in(folder)
+    foreign = foreign_files(folder)
     if foreign:
         raise Refused(
-            f"--out {folder}: {', '.join(foreign)} {'is' if len(foreign) == 1 else 'are'} there, not as a fit has "
-            "written it; only what a fit has written is replaced: move it, or name another folder"
+            f"--out {folder}: {', '.join(foreign)} {'is' if len(foreign) == 1 else 'are'} not as a fit has written "
+            "it; only files that a fit has written are replaced: move it, or name another folder"
         )
     _try_to_write(folder)
 
 
 def _try_to_write(folder):
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         with atomic_write(folder / "results") as file:
-            # An empty file has its place on a full disk, too.
-            file.write(bytes(65536))
+            file.write(bytes(_TRIAL_SIZE))
             file.flush()
             os.fsync(file.fileno())
-            raise _Tried
-    except _Tried:
+            raise _TrialDone
+    except _TrialDone:
         pass
     except OSError as error:
         raise Refused(f"--out {folder}: {error}") from error
     finally:
-        for place in made:
+        for path in created:
             with contextlib.suppress(OSError):
-                place.rmdir()
+                path.rmdir()
 
 
-class _Tried(Exception):
-    """What is written to try it takes no name."""
+class _TrialDone(Exception):
+    """The trial file was written; it never gets its name."""
 
 
-def foreign_in(folder):
-    """Files in a folder that have names of results, and are not as a fit has written them.
+def foreign_files(folder) -> list[str]:
+    """Files in a folder with the name of a result, but with contents that no fit has written.
 
     Parameters
     ----------
@@ -100,47 +107,43 @@ def foreign_in(folder):
     -------
     list of str
     """
-    folder, written = Path(folder), {}
-    there = [name for name in _FILES if os.path.lexists(folder / name)]
-    if not there:
+    folder, hashes = Path(folder), {}
+    existing = [name for name in _FILES if os.path.lexists(folder / name)]
+    if not existing:
         return []
     # These load JAX.
     from ..fitting.checkpoint import is_checkpoint
     from ..persistence.serialise import ReadError, read
 
     with contextlib.suppress(OSError, ReadError):
-        written = read(folder / ACCOUNT, _KIND)
-        written = {ACCOUNT: None} | (written["written"] if isinstance(written, dict) else {})
+        stored = read(folder / SUMMARY, _KIND)
+        hashes = {SUMMARY: None} | (stored["written"] if isinstance(stored, dict) else {})
 
     def is_ours(name):
         if name == CHECKPOINT:
             return is_checkpoint(folder / name)
         if name == PAGE:
-            return _OF_A_PAGE in (folder / name).read_bytes()
-        return name in written and written[name] in (None, _hash((folder / name).read_bytes()))
+            return _PAGE_MARK in (folder / name).read_bytes()
+        return name in hashes and hashes[name] in (None, _hash((folder / name).read_bytes()))
 
-    return [name for name in there if not (folder / name).is_file() or not is_ours(name)]
+    return [name for name in existing if not (folder / name).is_file() or not is_ours(name)]
 
 
 def _hash(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def inputs_of(options):
-    """Files that a command reads, by option.
+def input_files(options: argparse.Namespace) -> dict[str, Path]:
+    """Input files of a command, by option.
 
     Parameters
     ----------
     options : argparse.Namespace
-
-    Returns
-    -------
-    dict of str to Path
     """
     named = {f"--{name}": getattr(options, name) for name in ("fc", "connectivity", "simulator")}
     settings = [text.partition("=") for text in options.set or []]
     named |= {f"--set {path}": value[1:] for path, _, value in settings if value[:1] == "@"}
-    # FILE:KEY is of the file.
+    # FILE:KEY names a part of FILE.
     return {
         option: Path(text) if Path(text).exists() else Path(text.rpartition(":")[0] or text)
         for option, text in named.items()
@@ -148,49 +151,49 @@ def inputs_of(options):
     }
 
 
-def stamp(path):
-    """What tells a file from one that has replaced it; None where there is none.
+def file_identity(path) -> tuple | None:
+    """Inode, time and size of a file, which change when it is replaced; None without a file.
 
     Parameters
     ----------
     path : path-like
     """
     try:
-        told = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return told.st_ino, told.st_mtime_ns, told.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def keep(folder, account, also_remove=()):
-    """Write the results of a fit, but for the page: all of them, or none.
+def write_results(folder, summary: "FitSummary", also_remove: Iterable[str] = ()):
+    """Write the results of a fit, without the report: all files, or none.
 
-    Whatever a former fit has left there, its page included, is gone then: it would be taken for this one's.
+    All other files of a former fit are removed, including its report: they would be mistaken for results of this fit.
 
     Parameters
     ----------
     folder : path-like
-    account : FitSummary
+    summary : FitSummary
     also_remove : iterable of str, optional
-        Other files of the former fit.
+        Further files of the former fit.
 
     Raises
     ------
     OSError
-        As of any writing; everything is as it was then.
+        The files cannot be written; the folder is as it was before.
     """
     contents = {
-        "values.npz": _as_bytes(np.savez, **{each.path: each.fitted for each in account.parameters}),
-        "values.json": json.dumps(_values(account), indent=1, ensure_ascii=False).encode(),
-        "history.csv": _history(account).encode(),
+        "values.npz": _as_bytes(np.savez, **{each.path: each.fitted for each in summary.parameters}),
+        "values.json": json.dumps(_values(summary), indent=1, ensure_ascii=False).encode(),
+        "history.csv": _history(summary).encode(),
     }
-    if "Fitted" in account.matrices:
-        contents["fc.npy"] = _as_bytes(np.save, account.matrices["Fitted"])
+    if "Fitted" in summary.matrices:
+        contents["fc.npy"] = _as_bytes(np.save, summary.matrices["Fitted"])
     from ..persistence.serialise import tree_to_arrays
 
-    # How they were written, so that what is not this any more is somebody's.
-    written = {name: _hash(content) for name, content in contents.items()}
-    contents[ACCOUNT] = _as_bytes(np.savez, **tree_to_arrays({"account": account, "written": written}, _KIND))
+    # The hashes tell these files from files that were changed since.
+    hashes = {name: _hash(content) for name, content in contents.items()}
+    contents[SUMMARY] = _as_bytes(np.savez, **tree_to_arrays({"summary": summary, "written": hashes}, _KIND))
     with atomic_write_all(folder, {*_FILES, *also_remove} - ({CHECKPOINT} - {*also_remove})) as file:
         for name, content in contents.items():
             file(name).write(content)
@@ -202,8 +205,8 @@ def _as_bytes(save, *arrays, **named):
     return file.getvalue()
 
 
-def kept(folder):
-    """FitSummary of the fit in a folder.
+def read_summary(folder) -> "FitSummary":
+    """Summary of the fit in a folder.
 
     Parameters
     ----------
@@ -216,54 +219,58 @@ def kept(folder):
     Raises
     ------
     Refused
-        Where there is none, or it is damaged.
+        There is no fit, or its files are damaged.
     """
     from ..persistence.serialise import read
 
     try:
         recover(folder)
-        held = read(Path(folder) / ACCOUNT, _KIND)
+        stored = read(Path(folder) / SUMMARY, _KIND)
     except (OSError, ValueError) as error:
         raise Refused(f"{folder}: there is no fit of tvb-jaxfit fit to report on ({error})") from error
-    # Of a former version, the account is alone.
-    return held["account"] if isinstance(held, dict) else held
+    # A former version has stored the summary alone.
+    return stored["summary"] if isinstance(stored, dict) else stored
 
 
-def _values(account):
+def _values(summary):
     """Fitted values for people and other programs."""
     values = {
         each.path: {
             "unit": each.unit,
-            "kept": each.kind,
+            "kept": each.constraint,
             "shape": list(each.fitted.shape),
             "initial": each.initial.tolist(),
             "fitted": each.fitted.tolist(),
         }
-        for each in account.parameters
+        for each in summary.parameters
     }
     return {
-        "simulator": account.description,
-        "when": account.created,
-        "regions": account.labels,
+        "simulator": summary.description,
+        "when": summary.created,
+        "regions": summary.labels,
         "parameters": values,
-        "diverged": "; ".join(history.diverged for history in account.stages.values() if history.diverged),
-        "versions": account.details["Versions"],
-        **account.code,
+        "diverged": "; ".join(history.diverged for history in summary.stages.values() if history.diverged),
+        "versions": summary.details["Versions"],
+        **summary.code,
     }
 
 
-def _history(account):
-    """Loss and what else was recorded at each step, as CSV; and the same of the validation, where it was looked at."""
-    names = list(dict.fromkeys(name for history in account.stages.values() for name in history.aux))
-    of_unseen = list(dict.fromkeys(name for history in account.stages.values() for name in history.validation.aux))
+def _history(summary):
+    """Loss and other recorded scalars of each step, and of its validation if there is one, as CSV."""
+    histories = summary.stages.values()
+    names = list(dict.fromkeys(name for history in histories for name in history.aux))
+    validation_names = list(dict.fromkeys(name for history in histories for name in history.validation.aux))
     file = io.StringIO()
     lines = csv.writer(file, lineterminator="\n")
-    lines.writerow(["stage", "step", "loss", *names, "validation", *(f"validation {name}" for name in of_unseen)])
-    for stage, history in account.stages.items():
+    lines.writerow(
+        ["stage", "step", "loss", *names, "validation", *(f"validation {name}" for name in validation_names)]
+    )
+    for stage, history in summary.stages.items():
         (steps, losses), aux = history.validation, history.validation.aux
-        looked = [losses, *(aux.get(name, np.full(len(steps), "")) for name in of_unseen)]
-        unseen = dict(zip(steps.tolist(), zip(*(each.tolist() for each in looked), strict=True), strict=True))
+        columns = [losses, *(aux.get(name, np.full(len(steps), "")) for name in validation_names)]
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        validations = dict(zip(steps.tolist(), rows, strict=True))
         for step, loss in enumerate(history.loss.tolist()):
             others = [history.aux[name].tolist()[step] if name in history.aux else "" for name in names]
-            lines.writerow([stage, step, loss, *others, *unseen.get(step, [""] * len(looked))])
+            lines.writerow([stage, step, loss, *others, *validations.get(step, [""] * len(columns))])
     return file.getvalue()

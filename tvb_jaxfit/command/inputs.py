@@ -1,5 +1,6 @@
-"""The files that a command reads: what is missing or cannot be read is told before TVB and JAX are loaded."""
+"""Check of the files that a command reads, before TVB and JAX are loaded."""
 
+import argparse
 import ast
 import zipfile
 from pathlib import Path
@@ -10,19 +11,21 @@ from ..checks.fc import shape_problem, values_problem
 from ..data import connectivity_problem
 from ..persistence.matrix_files import suggest_file
 from .matrices import load_array, load_fc
-from .options import Refused, is_script, settings_of
+from .options import is_script
+from .outcome import Refused
+from .path_options import parse_settings
 
-# What an HDF5 file begins with.
+# First bytes of an HDF5 file.
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-def input_problems(options):
-    """What is wrong with the files that a command reads, as far as it shows without TVB.
+def input_problems(options: argparse.Namespace) -> list[str]:
+    """Problems of the files that a command reads, as far as they can be found without TVB.
 
     Parameters
     ----------
     options : argparse.Namespace
-        Without problems of their own; see `problems_of`.
+        Without problems of their own; see `option_problems`.
 
     Returns
     -------
@@ -30,12 +33,12 @@ def input_problems(options):
     """
     problems = []
     if getattr(options, "fc", None) is not None:
-        problems += _of_fc(options.fc)
+        problems += _fc_problems(options.fc)
     if options.connectivity is not None:
-        problems += _of_connectivity(options.connectivity)
+        problems += _connectivity_problems(options.connectivity)
     if options.simulator is not None:
-        problems += _of_simulator(options.simulator)
-    for path, value in settings_of(options.set or [])[0].items():
+        problems += _simulator_problems(options.simulator)
+    for path, value in parse_settings(options.set or [])[0].items():
         if isinstance(value, str):
             try:
                 load_array(value[1:], path)
@@ -44,7 +47,7 @@ def input_problems(options):
     return problems
 
 
-def _of_fc(name):
+def _fc_problems(name):
     try:
         fc = np.asarray(load_fc(name), float)
     except Refused as refused:
@@ -57,7 +60,7 @@ def _of_fc(name):
     return [f"--fc {name}: {cause}"] if cause else []
 
 
-def _of_connectivity(name):
+def _connectivity_problems(name):
     file = Path(name)
     if not file.exists():
         problem = connectivity_problem(name)
@@ -73,8 +76,8 @@ def _of_connectivity(name):
     return []
 
 
-def _of_simulator(name):
-    """Problems of a script; a module is looked for when it is imported."""
+def _simulator_problems(name):
+    """Problems of a script; a module is searched for when it is imported."""
     file = Path(name)
     if not file.exists() and ":" in name:
         file = Path(name.rpartition(":")[0])

@@ -1,4 +1,4 @@
-"""``tvb-jaxfit``: what is asked for is checked first, then done, and its result is the exit code."""
+"""``tvb-jaxfit``: checks a command, carries it out, and returns its result as the exit code."""
 
 # For completion in a shell: PYTHON_ARGCOMPLETE_OK
 import shlex
@@ -8,136 +8,138 @@ import warnings
 from pathlib import Path
 
 from ..errors import FitFailed
-from .completion import completed
-from .options import DONE, FAILED, INTERRUPTED, NO, REFUSED, Refused, is_refusal, parser, problems_of
-from .signals import interrupting
+from .completion import with_completion
+from .options import option_problems, parser
+from .outcome import ExitCode, Refused, is_refusal
+from .signals import interruptible
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Parameters
     ----------
     arguments : list of str, optional
-        By default those of the process.
+        Default: those of the process.
 
     Returns
     -------
     int
-        0 done, 1 the result says no, 2 refused (the reasons are on standard error), 3 an unexpected error (with its
-        traceback), 130 interrupted by SIGINT (Ctrl-C), 143 by SIGTERM (Slurm, kill).
+        0 done; 1 negative result; 2 refused, with the reasons on standard error; 3 an unexpected error, with its
+        traceback; 130 interrupted by SIGINT (Ctrl-C), 143 by SIGTERM (Slurm, kill).
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = completed(parser()).parse_args(arguments)
+        options = with_completion(parser()).parse_args(arguments)
     except SystemExit as ended:
         return ended.code
-    with interrupting() as received:
-        code = _code_of(options, arguments, received)
-    return received.exit_code(code) if code == INTERRUPTED else code
+    with interruptible() as received:
+        code = _run(options, arguments, received)
+    return received.exit_code(code) if code == ExitCode.INTERRUPTED else code
 
 
-def _code_of(options, arguments, received):
-    """Exit code of a command, its errors told."""
+def _run(options, arguments, received):
+    """Exit code of a command, with its errors printed."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Geodesic distance module", UserWarning)
             return _COMMANDS[options.command](options, arguments)
     except KeyboardInterrupt:
         print("tvb-jaxfit: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     except FitFailed as error:
-        # It was tried: what came of it is no result.
-        _say(options, error)
-        return NO
+        # The fit was carried out, and has no result.
+        _print_error(options.command, error)
+        return ExitCode.FAILED
     except Exception as error:
-        # What an interrupt makes of an import, or of code in C, can be any error.
+        # An interrupt within an import, or within C code, can become any error.
         if received.number is not None:
             print(f"tvb-jaxfit: interrupted ({type(error).__name__}: {error})", file=sys.stderr)
-            return INTERRUPTED
+            return ExitCode.INTERRUPTED
         if not is_refusal(error):
             traceback.print_exception(error)
-            return FAILED
-        _say(options, error)
-        return REFUSED
+            return ExitCode.ERROR
+        _print_error(options.command, error)
+        return ExitCode.REFUSED
 
 
-def _say(options, error):
-    told = str(error)
-    print(f"tvb-jaxfit {options.command}:{' ' if len(told.splitlines()) == 1 else chr(10)}{told}", file=sys.stderr)
+def _print_error(command, error):
+    """Print an error after the command; a message of the function of that name names it once."""
+    text = str(error).removeprefix(f"{command}: ")
+    print(f"tvb-jaxfit {command}:{' ' if len(text.splitlines()) == 1 else chr(10)}{text}", file=sys.stderr)
 
 
-def _checked(options):
-    """Refuse options, and then files, that are in the way: all of them at once, before TVB and JAX are loaded."""
-    problems = problems_of(options)
+def _check(options):
+    """Refuse invalid options, and then invalid files: all at once, before TVB and JAX are loaded."""
+    problems = option_problems(options)
     if problems:
         raise Refused(*problems)
-    from .folder import claim, inputs_of
+    from .folder import check_writable, input_files
     from .inputs import input_problems
 
     problems = input_problems(options)
     if options.command == "fit":
         try:
-            claim(options.out, options.force, options.resume, inputs_of(options))
+            check_writable(options.out, options.force, options.resume, input_files(options))
         except Refused as refused:
             problems += refused.reasons
     if problems:
         raise Refused(*problems)
     if getattr(options, "resume", False):
-        from .resume import refuse_changed
+        from .resume import refuse_changed_options
 
-        refuse_changed(options)
+        refuse_changed_options(options)
 
 
-def _begin(options):
-    """Double precision, before JAX is used: this is the application, and may."""
+def _set_precision(options):
+    """Select double precision before JAX is used, unless single precision was asked for."""
     import jax
 
     jax.config.update("jax_enable_x64", not getattr(options, "float32", False))
 
 
 def _certify(options, arguments):
-    _checked(options)
-    _begin(options)
+    _check(options)
+    _set_precision(options)
     from ..certificate.certify import certify
-    from .simulator import simulator_of
+    from .simulator import make_simulator
 
-    certificate = certify(simulator_of(options))
+    certificate = certify(make_simulator(options))
     print(certificate)
-    return DONE if certificate.passed else NO
+    return ExitCode.DONE if certificate.passed else ExitCode.FAILED
 
 
 def _parameters(options, arguments):
-    _checked(options)
-    _begin(options)
-    from .parameters import table
+    _check(options)
+    _set_precision(options)
+    from .parameters import parameter_lines
 
-    print("\n".join(table(options)))
-    return DONE
+    print("\n".join(parameter_lines(options)))
+    return ExitCode.DONE
 
 
 def _report(options, arguments):
-    from .folder import PAGE, foreign_in, kept
+    from .folder import PAGE, foreign_files, read_summary
 
     path = Path(options.folder) / PAGE if options.to is None else Path(options.to)
     if path.exists() and not options.force:
-        raise Refused(f"{path} is there already; give --force to replace it, or --to FILE")
-    if options.to is None and PAGE in foreign_in(options.folder):
-        raise Refused(f"{path} is there, not as a report was written; move it, or give --to FILE")
+        raise Refused(f"{path} exists; give --force to replace it, or --to FILE")
+    if options.to is None and PAGE in foreign_files(options.folder):
+        raise Refused(f"{path} was not written as a report; move it, or give --to FILE")
     from ..reporting.report import write_report
 
-    print(write_report(path, kept(options.folder), options.force))
-    return DONE
+    print(write_report(path, read_summary(options.folder), options.force))
+    return ExitCode.DONE
 
 
 def _fit(options, arguments):
-    _checked(options)
-    _begin(options)
+    _check(options)
+    _set_precision(options)
     from .fit import run
 
     code, problem = run(options, f"tvb-jaxfit {shlex.join(arguments)}")
     if problem is not None:
-        _say(options, problem)
+        _print_error(options.command, problem)
     return code
 
 

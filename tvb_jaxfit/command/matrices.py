@@ -1,14 +1,16 @@
-"""Arrays from files of the command line: what cannot be read is refused."""
+"""Arrays from files of the command line; a file that cannot be read is refused."""
+
+import numpy as np
 
 from ..data import load_fc as read_fc
 from ..persistence.matrix_files import LabelledMatrix, read_array
-from .options import Refused
+from .outcome import Refused
 
 __all__ = ["LabelledMatrix", "load_array", "load_fc"]
 
 
-def load_fc(name):
-    """Empirical FC from a file, or the one of a name; see `tvb_jaxfit.load_fc`.
+def load_fc(name: str) -> np.ndarray | LabelledMatrix:
+    """Empirical FC from a file, or from the data set of a name; see `tvb_jaxfit.load_fc`.
 
     Parameters
     ----------
@@ -21,15 +23,15 @@ def load_fc(name):
     Raises
     ------
     Refused
-        Where there is none, or it cannot be read.
+        The file does not exist, or cannot be read.
     """
     try:
         return read_fc(name)
     except (ValueError, OSError, ImportError) as error:
-        raise Refused(f"--fc {_begun(name, error)}") from error
+        raise Refused(f"--fc {_with_file_name(name, error)}") from error
 
 
-def load_array(name, key):
+def load_array(name: str, key: str) -> np.ndarray | LabelledMatrix:
     """Array from a file; see `tvb_jaxfit.persistence.matrix_files.read_array`.
 
     Parameters
@@ -43,15 +45,15 @@ def load_array(name, key):
     Raises
     ------
     Refused
-        Where there is none, or it cannot be read.
+        The file does not exist, or cannot be read.
     """
     try:
         return read_array(name, key)
     except (ValueError, OSError) as error:
-        raise Refused(_begun(name, error)) from error
+        raise Refused(_with_file_name(name, error)) from error
 
 
-def _begun(name, error):
-    """Message of an error, beginning with the name of the file."""
+def _with_file_name(name, error):
+    """Message of an error, which begins with the name of the file."""
     reason = getattr(error, "strerror", None) or str(error)
     return reason if reason.startswith(f"{name}: ") else f"{name}: {reason}"

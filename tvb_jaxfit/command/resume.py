@@ -1,20 +1,27 @@
-"""Options that decide a fit: kept in its checkpoint, and the same where the fit is resumed."""
+"""Options that determine a fit: stored in its checkpoint, and the same when the fit is resumed."""
 
+import argparse
 import hashlib
 from pathlib import Path
 
-from .folder import CHECKPOINT, inputs_of
-from .options import DEFAULTS, LENGTH, Refused, free_of, settings_of
+from ..fitting.method import Method
+from .folder import CHECKPOINT, input_files
+from .options import DEFAULTS, LENGTH
+from .outcome import Refused
+from .path_options import parse_free, parse_settings
 
-# They say where results go, how many steps are made, and what comes after the fit.
-_FREE_TO_CHANGE = ("command", "out", "force", "resume", "quiet", "steps", "evaluate", "tvb", "certify")
+# Options that may change: where results go, the number of steps, and what follows the fit.
+_MAY_CHANGE = ("command", "out", "force", "resume", "quiet", "steps", "evaluate", "tvb", "certify")
 _DEFAULTS = DEFAULTS | {"simulation_length": LENGTH}
-# Files are compared by their content; of a script, the checkpoint itself says whether its simulator is another.
+_LEARNING_RATE = 0.01
+# Files are compared by content, but for a script: the checkpoint itself compares its simulator.
 _SCRIPT = "--simulator"
+# Options that can be given several times: their parser, and the character that ends their path.
+_REPEATED = {"free": (parse_free, ":"), "set": (parse_settings, "=")}
 
 
-def deciding(options):
-    """What of the options decides a fit.
+def determining_options(options: argparse.Namespace) -> dict:
+    """Options that determine a fit.
 
     Parameters
     ----------
@@ -23,97 +30,99 @@ def deciding(options):
     Returns
     -------
     dict
-        "options": values by name; "files": digests of the files that are read, by option.
+        "options": values by name; "files": digests of the input files, by option.
     """
-    given = {name: value for name, value in vars(options).items() if name not in _FREE_TO_CHANGE}
-    if options.method == "linear+simulate" and options.learning_rate is None:
-        # The learning rate falls over all steps.
+    given = {name: value for name, value in vars(options).items() if name not in _MAY_CHANGE}
+    if options.method == Method.LINEAR_THEN_SIMULATE and options.learning_rate is None:
+        # The default learning rate decreases over all steps.
         given["steps"] = options.steps
-    if options.method == "simulate":
-        # It is of the linear response alone.
+    if options.method == Method.SIMULATE:
+        # This option belongs to the linear response.
         del given["max_evaluations"]
-        given["learning_rate"] = 0.01 if options.learning_rate is None else options.learning_rate
-    files = {option: _digest(path) for option, path in inputs_of(options).items() if path.is_file()}
+        given["learning_rate"] = _LEARNING_RATE if options.learning_rate is None else options.learning_rate
+    files = {option: _digest(path) for option, path in input_files(options).items() if path.is_file()}
     return {"options": given, "files": files}
 
 
-def refuse_changed(options):
-    """Refuse to resume a fit with other options than it was begun with.
+def refuse_changed_options(options: argparse.Namespace):
+    """Refuse to resume a fit with other options than before.
 
     Parameters
     ----------
     options : argparse.Namespace
-        With ``out`` of a fit that has a checkpoint.
+        Its ``out`` is the folder of a fit with a checkpoint.
 
     Raises
     ------
     Refused
-        With the name, the former value and the value now, of every option that is another.
+        With name, former value and present value of every option that has changed.
     """
     from ..fitting.checkpoint import notes_of
 
-    then, now = notes_of(Path(options.out) / CHECKPOINT), deciding(options)
-    # A checkpoint of a former version does not say: the fit compares itself with it then.
+    then, now = notes_of(Path(options.out) / CHECKPOINT), determining_options(options)
+    # A checkpoint of a former version has no notes: the fit compares itself with it.
     if not then:
         return
     names = dict.fromkeys([*then["options"], *now["options"]])
-    changed = [told for name in names for told in _changed(name, then, now)]
+    changed = [change for name in names for change in _changes(name, then, now)]
     if changed:
         raise Refused(
             *changed,
             f"--resume: {options.out}/{CHECKPOINT} is of a fit with other options. Give them as they were, or begin "
-            "anew in another --out or with --force",
+            "a new fit in another --out or with --force",
         )
 
 
-def _changed(name, then, now):
-    """What is to be said of an option: nothing where it is as it was."""
-    former, present = (_DEFAULTS.get(name) if value is None else value for value in _of_both(name, then, now))
-    if name in _PARSED:
-        return _changed_items(name, former or [], present or [], then, now)
+def _changes(name, then, now):
+    """Descriptions of the changes of an option; empty if it is the same."""
+    values = [each["options"].get(name) for each in (then, now)]
+    former, present = (_DEFAULTS.get(name) if value is None else value for value in values)
+    if name in _REPEATED:
+        return _changes_by_path(name, former or [], present or [], then, now)
     option = f"--{name.replace('_', '-')}"
-    told = f"{option}: {_told(former)} before, {_told(present)} now"
-    return [] if _is_same(option, former, present, then, now) else [told if former != present else _is_other(option)]
-
-
-def _of_both(name, then, now):
-    return [each["options"].get(name) for each in (then, now)]
+    if _is_same(option, former, present, then, now):
+        return []
+    if former == present:
+        return [_changed_content(option)]
+    return [f"{option}: {_text(former)} before, {_text(present)} now"]
 
 
 def _is_same(option, former, present, then, now):
-    """Whether a value is as it was; of a file, its content."""
+    """True if a value, or the content of a file, is the same."""
     digests = [each["files"].get(option) for each in (then, now)]
     if digests[0] is None and digests[1] is None:
         return former == present
     return digests[0] == digests[1] or (option == _SCRIPT and former == present)
 
 
-def _is_other(option):
+def _changed_content(option):
     return f"{option}: the file has another content now than before"
 
 
-def _changed_items(name, former, present, then, now):
-    """The same of an option that is given several times, by the path that each begins with."""
-    parse, sign = _PARSED[name]
-    texts = [{text.partition(sign)[0]: text.partition(sign)[2] for text in each} for each in (former, present)]
+def _changes_by_path(name, former, present, then, now):
+    """Changes of an option that is given several times, by the path that each value begins with."""
+    parse, separator = _REPEATED[name]
+    texts = [
+        {text.partition(separator)[0]: text.partition(separator)[2] for text in each} for each in (former, present)
+    ]
     values = [parse(each)[0] for each in (former, present)]
-    told = []
+    changes = []
     for path in dict.fromkeys([*values[0], *values[1]]):
         option = f"--{name} {path}"
         if _is_same(option, values[0].get(path), values[1].get(path), then, now):
             continue
-        ends = [_item(each, path, sign) for each in texts]
-        told.append(f"{option}: {ends[0]} before, {ends[1]} now" if ends[0] != ends[1] else _is_other(option))
-    return told
+        before, after = (_item(each, path, separator) for each in texts)
+        changes.append(f"{option}: {before} before, {after} now" if before != after else _changed_content(option))
+    return changes
 
 
-def _item(texts, path, sign):
+def _item(texts, path, separator):
     if path not in texts:
         return "not given"
-    return f"{path}{sign}{texts[path]}" if texts[path] else path
+    return f"{path}{separator}{texts[path]}" if texts[path] else path
 
 
-def _told(value):
+def _text(value):
     if value is None:
         return "the default"
     if isinstance(value, bool):
@@ -123,7 +132,3 @@ def _told(value):
 
 def _digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-# Options that are given several times: what reads them, and what ends the path that they begin with.
-_PARSED = {"free": (free_of, ":"), "set": (settings_of, "=")}

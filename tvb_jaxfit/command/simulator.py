@@ -1,5 +1,6 @@
-"""A live simulator, from the command line or from a script."""
+"""Simulator of a command: from its options, or from a script."""
 
+import argparse
 import contextlib
 import importlib
 import logging
@@ -7,19 +8,25 @@ import sys
 import traceback
 import types
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..checks.suggestions import did_you_mean
 from ..data import load_connectivity
 from ..persistence.provenance import record_source
-from ..translate.assemble import parameter_map
+from ..translate.parameter_map import parameter_map
 from .matrices import load_array
-from .options import DEFAULTS, LENGTH, SCRIPT, Refused, is_script, settings_of
+from .options import DEFAULTS, LENGTH, is_script
+from .outcome import SCRIPT, Refused
+from .path_options import parse_settings
+
+if TYPE_CHECKING:
+    from tvb.simulator.simulator import Simulator
 
 
-def simulator_of(options):
-    """Simulator that options ask for.
+def make_simulator(options: argparse.Namespace) -> "Simulator":
+    """Simulator of the options of a command.
 
     Parameters
     ----------
@@ -32,44 +39,45 @@ def simulator_of(options):
     Raises
     ------
     Refused
-        With all reasons at once.
+        All reasons in one message.
     """
-    _quiet()
-    # What TVB draws without a stream of its own: initial conditions of deterministic simulators.
+    _quieten_tvb()
+    # TVB draws the initial conditions of deterministic simulators from the global stream.
     np.random.seed(DEFAULTS["seed"] if options.seed is None else options.seed)
     if options.simulator:
-        sim = _live(options.simulator)
+        sim = _from_script(options.simulator)
     else:
         given = {name: getattr(options, name) for name in DEFAULTS}
-        sim = _built(given, DEFAULTS | {name: value for name, value in given.items() if value is not None})
+        sim = _from_options(given, DEFAULTS | {name: value for name, value in given.items() if value is not None})
     if options.simulation_length is not None:
         sim.simulation_length = options.simulation_length
     return sim
 
 
-def _quiet():
-    """Have TVB say what goes wrong, and no more: its loggers write to standard output."""
-    import tvb.simulator.lab  # noqa: F401  makes the handlers
+def _quieten_tvb():
+    """Reduce the messages of TVB to errors, since its loggers write to standard output."""
+    import tvb.simulator.lab  # noqa: F401  creates the handlers
 
     for handler in logging.getLogger("tvb").handlers:
         handler.setLevel(logging.ERROR)
 
 
-def _built(given, wanted):
+def _from_options(given, wanted):
+    """Simulator of options; ``given`` without defaults, ``wanted`` with them."""
     from tvb.simulator.lab import coupling, integrators, models, monitors, noise, simulator
 
     problems = []
 
-    def tried(make, *names):
-        """What a part is, or None and a problem more."""
+    def attempt(make, *names):
+        """Part of the simulator, or None and another problem."""
         try:
             return make()
         except Refused as refused:
             problems.extend(refused.reasons)
         except Exception as error:
             # TVB's traits and readers raise errors of many kinds.
-            told = " ".join(f"--{name.replace('_', '-')} {wanted[name]}" for name in names)
-            problems.append(f"{told}: {_last_line(error)}")
+            given_options = " ".join(f"--{name.replace('_', '-')} {wanted[name]}" for name in names)
+            problems.append(f"{given_options}: {_last_line(error)}")
         return None
 
     def additive():
@@ -86,23 +94,23 @@ def _built(given, wanted):
         return kind(dt=wanted["dt"])
 
     parts = {
-        "connectivity": tried(lambda: _connectivity(wanted), "connectivity"),
-        "model": tried(lambda: _model(models, wanted), "model"),
-        "coupling": tried(
+        "connectivity": attempt(lambda: _connectivity(wanted), "connectivity"),
+        "model": attempt(lambda: _model(models, wanted), "model"),
+        "coupling": attempt(
             lambda: _class_of(coupling, wanted["coupling"], coupling.Coupling, "--coupling")(), "coupling"
         ),
-        "integrator": tried(integrator, "integrator"),
-        # A response of its own: TVB's default is one object for all.
-        "monitor": tried(
+        "integrator": attempt(integrator, "integrator"),
+        # A hemodynamic response of its own: TVB's default is one object for all monitors.
+        "monitor": attempt(
             lambda: monitors.Bold(period=wanted["bold_period"], hrf_kernel=type(monitors.Bold.hrf_kernel.default)()),
             "bold_period",
         ),
     }
     if problems:
         raise Refused(*problems)
-    recorder = parts.pop("monitor")
-    sim = simulator.Simulator(monitors=[recorder], simulation_length=LENGTH, **parts)
-    _put(settings_of(wanted["set"])[0], sim)
+    monitor = parts.pop("monitor")
+    sim = simulator.Simulator(monitors=[monitor], simulation_length=LENGTH, **parts)
+    _apply_settings(parse_settings(wanted["set"])[0], sim)
     return sim
 
 
@@ -136,15 +144,15 @@ def _model(models, wanted):
 
 
 def _class_of(module, name, base, option):
-    def is_one(found):
+    def is_supported(found):
         kind = getattr(module, found, None)
         return isinstance(kind, type) and issubclass(kind, base) and kind is not base
 
-    # Some of TVB's modules import their classes when they are asked for, and numba compiles them then, for seconds: the
-    # others are looked for only to be named.
-    if not is_one(name):
-        there = list(filter(is_one, dir(module)))
-        raise Refused(f"{option} {name}: TVB has none; there is: {', '.join(there)}.{did_you_mean(name, there)}")
+    # Some of TVB's modules import a class when it is first used, and numba compiles it then, which takes seconds: the
+    # other classes are loaded only for the message.
+    if not is_supported(name):
+        known = list(filter(is_supported, dir(module)))
+        raise Refused(f"{option} {name}: TVB has none; there is: {', '.join(known)}.{did_you_mean(name, known)}")
     return getattr(module, name)
 
 
@@ -153,69 +161,68 @@ def _stochastic(integrators):
     return " or ".join(name for name in sorted(kinds) if name in ("EulerStochastic", "HeunStochastic"))
 
 
-def _put(settings, sim):
-    """Put values into a simulator, in TVB's own shapes, all of them or none."""
-    n_node, places, problems, values = (
-        len(sim.connectivity.weights),
-        {leaf.path: leaf for leaf in parameter_map(sim)},
-        [],
-        {},
-    )
+def _apply_settings(settings, sim):
+    """Write values into a simulator, in TVB's own shapes: all of them, or none."""
+    n_node, problems, values = len(sim.connectivity.weights), [], {}
+    parameters = {parameter.path: parameter for parameter in parameter_map(sim)}
     for path, value in settings.items():
-        if path not in places:
-            near = did_you_mean(path, places, match_last_part=True)
-            problems.append(f"--set {path}: no such parameter (there is: {', '.join(places)}).{near}")
+        if path not in parameters:
+            near = did_you_mean(path, parameters, match_last_part=True)
+            problems.append(f"--set {path}: no such parameter (there is: {', '.join(parameters)}).{near}")
             continue
         try:
             values[path] = np.asarray(load_array(value[1:], path) if isinstance(value, str) else value, float)
         except Refused as refused:
             problems += [f"--set {path}: {reason}" for reason in refused.reasons]
             continue
-        if values[path].size != 1 and values[path].shape not in ((n_node,), np.shape(places[path].state_value(sim))):
+        if values[path].size != 1 and values[path].shape not in (
+            (n_node,),
+            np.shape(parameters[path].state_value(sim)),
+        ):
             problems.append(f"--set {path}: {values[path].shape} values; give one, or one for each of {n_node} regions")
         elif not np.all(np.isfinite(values[path])):
             problems.append(f"--set {path}: there are values that are not finite")
     if not problems:
         for path, value in values.items():
             try:
-                places[path].write(sim, places[path].tvb_value(value, sim))
+                parameters[path].write(sim, parameters[path].tvb_value(value, sim))
             except Exception as error:
-                # As above: TVB's traits.
+                # TVB's traits raise errors of many kinds.
                 problems.append(f"--set {path}: {_last_line(error)}")
     if problems:
         raise Refused(*problems)
 
 
-def _live(told):
-    """Simulator that a script or a module has."""
+def _from_script(text):
+    """Simulator of a script or a module."""
     from tvb.simulator.simulator import Simulator
 
-    place, _, name = told.rpartition(":") if ":" in told and not Path(told).exists() else (told, "", "sim")
-    option = f"--simulator {told}"
+    place, _, name = text.rpartition(":") if ":" in text and not Path(text).exists() else (text, "", "sim")
+    option = f"--simulator {text}"
     try:
         if is_script(place):
-            there = _names_of_script(Path(place))
+            names = _names_of_script(Path(place))
         elif not all(part.isidentifier() for part in place.split(".")):
             raise Refused("neither a Python file nor a module; give FILE.py[:NAME], or module:attribute")
         else:
             with _importing_from(""):
-                there = vars(importlib.import_module(place))
+                names = vars(importlib.import_module(place))
     except (Exception, SystemExit) as error:
         raise Refused(f"{option}: {_last_line(error)}{_line_of(error, place)}") from error
-    if name not in there:
-        found = [known for known, value in there.items() if isinstance(value, Simulator)]
+    if name not in names:
+        found = [known for known, value in names.items() if isinstance(value, Simulator)]
         raise Refused(
             f"{option}: there is no {name!r}; simulators are: {', '.join(found) or 'none'}. Name it: FILE.py:NAME."
             f"{did_you_mean(name, found)}"
         )
-    sim = there[name]
+    sim = names[name]
     if not isinstance(sim, Simulator):
         raise Refused(f"{option}: {name} is a {type(sim).__name__}; give a tvb.simulator.simulator.Simulator")
     return sim
 
 
 def _names_of_script(path):
-    """Names that a script leaves, run as Python runs it, but for its name: a module of classes that are followed."""
+    """Global names of a script, which is run as Python runs it, but under a name that marks its classes as a user's."""
     if not path.exists():
         raise Refused("no such file")
     module = sys.modules[SCRIPT] = types.ModuleType(SCRIPT)
@@ -231,7 +238,7 @@ def _names_of_script(path):
 
 @contextlib.contextmanager
 def _importing_from(folder):
-    """Within, modules of a folder can be imported; the path is as it was afterwards."""
+    """Context in which modules of a folder can be imported."""
     before = sys.path[:]
     sys.path.insert(0, folder)
     try:
@@ -247,7 +254,7 @@ def _last_line(error):
 
 
 def _line_of(error, place):
-    """Line of a script at which an error passed, and where it came from."""
+    """Line of a script that an error has passed, and the line where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == place]
     if not lines:

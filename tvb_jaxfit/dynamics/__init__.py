@@ -1,1 +1,1 @@
-"""Pure JAX: the step, its trajectory, the reverse pass, and what monitors make of it. Knows nothing of TVB."""
+"""Pure JAX: the step of a network, its trajectory and reverse pass, and the monitors. Independent of TVB."""

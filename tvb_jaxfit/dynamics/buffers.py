@@ -1,13 +1,14 @@
-"""What monitors and the history hold at the start of a run: the shapes that a simulator takes."""
+"""Shapes of the history and of the monitors' buffers at the start of a run."""
 
 import numpy as np
 
 from ..state import State
-from .monitors import Bold, Projection, TemporalAverage
+from .bold import Bold
+from .monitors import Projection, TemporalAverage
 
 
 def check_buffers(step, monitors, n_steps, state):
-    """Raise ValueError where the history or what a monitor holds has another shape than this simulator's.
+    """Check the shapes of the history and of the monitors' buffers.
 
     Parameters
     ----------
@@ -15,6 +16,11 @@ def check_buffers(step, monitors, n_steps, state):
     monitors : tuple of Monitor
     n_steps : int
     state : State
+
+    Raises
+    ------
+    ValueError
+        If a shape is not the simulator's. One message names all of them.
     """
     problems = [*history_problems(step.delays, state), *monitor_problems(monitors, n_steps, state)]
     if problems:
@@ -22,36 +28,40 @@ def check_buffers(step, monitors, n_steps, state):
 
 
 def history_problems(delays, state):
-    """What is wrong with the history of a state, for a simulator with some delays [steps]."""
+    """Yield what is wrong with the history of a state, for a simulator with these delays [steps] or None."""
     horizon = 1 if delays is None else int(np.max(delays)) + 1
     shape = np.shape(state.initial_conditions)
     if shape[:1] != (horizon,):
         yield (
-            f"State.initial_conditions: shape {shape}, the first of samples in time; this simulator, with delays "
+            f"State.initial_conditions: shape {shape}, with the samples in time first; this simulator, with delays "
             f"up to {horizon - 1} steps, has {horizon} samples"
         )
 
 
 def monitor_problems(monitors, n_steps, state):
-    """What is wrong with what the monitors of a state hold; ``n_steps`` None: of a run of any length."""
+    """Yield what is wrong with the monitors' buffers in a state; ``n_steps`` None stands for a run of any length."""
     if len(state.monitors) != len(monitors):
         yield f"State.monitors: {len(state.monitors)}, where this simulator has {len(monitors)}"
         return
     for index, (monitor, node) in enumerate(zip(monitors, state.monitors, strict=True)):
-        expected = shapes_of_monitor(monitor, state.current_step, n_steps, np.shape(state.initial_conditions)[2:])
-        yield from _problems(node, expected, f"State.monitors[{index}]")
+        expected = buffer_shapes(monitor, state.current_step, n_steps, np.shape(state.initial_conditions)[2:])
+        yield from _node_problems(node, expected, f"State.monitors[{index}]")
 
 
-def shapes_of_monitor(monitor, start, n_steps, node_shape):
-    """Shapes of all that a monitor's node of the state holds, by path; () stands for one value in any shape.
+def buffer_shapes(monitor, start, n_steps, node_shape):
+    """Shapes of the arrays in a monitor's node of the state, by path; () stands for one value in any shape.
 
     Parameters
     ----------
     monitor : Monitor
     start, n_steps : int
-        First step and length of the run; None in place of the length allows any.
+        First step and length of the run; a length of None stands for any.
     node_shape : tuple of int
         (n_node, n_mode)
+
+    Returns
+    -------
+    dict
     """
     sample = (len(monitor.voi), *node_shape)
     if isinstance(monitor, TemporalAverage):
@@ -73,13 +83,13 @@ def shapes_of_monitor(monitor, start, n_steps, node_shape):
     return shapes | ({"obsnoise.eta": sensors, "obsnoise.ntau": ()} if monitor.coloured else {})
 
 
-def _problems(node, expected, path):
-    """What is wrong with the arrays of a monitor's node."""
-    found = dict(_arrays(node))
+def _node_problems(node, expected, path):
+    """Yield what is wrong with the arrays of a monitor's node."""
+    shapes = dict(_array_shapes(node))
     for name in expected:
-        if name != "hrf_kernel" and name not in found:
+        if name != "hrf_kernel" and name not in shapes:
             yield f"{path}.{name}: missing"
-    for name, shape in found.items():
+    for name, shape in shapes.items():
         wanted = expected.get("hrf_kernel" if name.startswith("hrf_kernel.") else name)
         if wanted is None:
             yield f"{path}.{name}: this simulator has no place for it"
@@ -89,15 +99,15 @@ def _problems(node, expected, path):
             yield f"{path}.{name}: shape {shape}, where this simulator has {wanted}"
 
 
-def shape_matches(shape, wanted):
-    """Whether a shape is the wanted one, where None stands for any length."""
+def shape_matches(shape, wanted) -> bool:
+    """True if a shape is the wanted one, in which None stands for any length."""
     return len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape, wanted, strict=True))
 
 
-def _arrays(node, prefix=""):
-    """Names and shapes of the arrays of a node."""
+def _array_shapes(node, prefix=""):
+    """Yield name and shape of each array of a node."""
     for name, child in node.items():
         if isinstance(child, State):
-            yield from _arrays(child, f"{prefix}{name}.")
+            yield from _array_shapes(child, f"{prefix}{name}.")
         elif child is not None:
             yield f"{prefix}{name}", np.shape(child)

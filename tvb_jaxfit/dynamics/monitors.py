@@ -1,20 +1,25 @@
-"""What TVB's monitors make of a trajectory: pure functions of what is observed over a run.
+"""TVB's monitors as pure functions of the observed time series of a run.
 
 Each monitor has ``steps(start, n_steps)``, the integration steps at which it samples, ``times(start, n_steps)`` [ms],
-and ``sample(leaves, observed, start)``, which returns its samples and the leaves that a next run goes on from.
-``observed`` is (n_steps, n_voi, n_node, n_mode); ``start`` is the simulator's current_step before the run. Where the
-sampling allows it, a monitor is given means, or picked samples, of several steps each, and is itself `coarse`.
+and ``sample(leaves, observed, start)``, which returns its samples and the State leaves that a next run continues from.
+``observed`` is (n_steps, n_voi, n_node, n_mode); ``start`` is the simulator's current_step before the run. If the
+sampling allows it, a monitor receives means or samples of several steps, and is `downsampled` itself.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import jax.numpy as jnp
 import numpy as np
 
 from . import noise
-from .decimated_filter import PIECES, early, filter_at, gathered, met, pieces
+
+
+class Pooling(StrEnum):
+    """Reduction of several steps to one sample."""
+
+    MEAN = "mean"
+    SAMPLE = "sample"
 
 
 def multiples(start, n_steps, period):
@@ -23,51 +28,54 @@ def multiples(start, n_steps, period):
 
 
 def window_means(pending, signal, size):
-    """Means over consecutive windows, the first begun by an earlier run.
+    """Means over consecutive windows, the first of which began in an earlier run.
 
     Parameters
     ----------
     pending : Array, shape (n_pending, ...)
-        Samples of the window that is not full yet.
+        Samples of the open window.
     signal : Array, shape (n_time, ...)
     size : int
-        Samples a window.
+        Samples per window.
 
     Returns
     -------
     means : Array, shape ((n_pending + n_time) // size, ...)
     pending : Array
-        What is left over.
+        Samples of the window that is open at the end.
     """
     if size == 1:
         return signal, pending
     signal = jnp.concatenate([pending, signal])
-    whole = signal.shape[0] - signal.shape[0] % size
-    return jnp.mean(signal[:whole].reshape(-1, size, *signal.shape[1:]), axis=1), signal[whole:]
+    n_full = signal.shape[0] - signal.shape[0] % size
+    return jnp.mean(signal[:n_full].reshape(-1, size, *signal.shape[1:]), axis=1), signal[n_full:]
 
 
-def summary(kind, n, observed):
-    """Observed states with one sample for ``n`` steps: their mean, or the last of them."""
+def pool(pooling, n, observed):
+    """One sample per ``n`` steps of a series: their mean, or the last one."""
     if n == 1:
         return observed
-    if kind == "pick":
+    if pooling is Pooling.SAMPLE:
         return observed[n - 1 :: n]
     return jnp.mean(observed.reshape(-1, n, *observed.shape[1:]), axis=1)
 
 
 @dataclass(frozen=True, eq=False)
 class Monitor:
-    """What all monitors have: the rows that they watch, their sampling period in steps, and dt [ms].
+    """Base class of all monitors.
 
     Attributes
     ----------
     voi : tuple of int
+        Rows of the observed series that the monitor records.
     istep : int
+        Sampling period [steps].
     dt : float
+        Integration step [ms].
     observes_coupling : bool
-        Whether it watches the coupling instead of the states.
+        True if it records the coupling instead of the states.
     name : str
-        For people: TVB's class.
+        Name of the TVB class, for messages.
     """
 
     voi: tuple[int, ...]
@@ -76,55 +84,55 @@ class Monitor:
     observes_coupling: bool = False
     name: str = ""
 
-    kind = "pick"
+    pooling = Pooling.SAMPLE
 
     def steps(self, start, n_steps):
         """Integration steps at which the monitor samples."""
         return multiples(start, n_steps, self.istep)
 
     def times(self, start, n_steps):
-        """Sampling times [ms], as TVB computes them, in double precision."""
+        """Sampling times [ms], computed as in TVB, in double precision."""
         return self.steps(start, n_steps) * self.dt
 
     @property
-    def window(self):
-        """What is needed of the states: ("mean" or "pick", steps), means over so many or the last of so many."""
-        return self.kind, self.istep
+    def window(self) -> tuple[Pooling, int]:
+        """Pooling that the monitor applies to the states first, and its number of steps."""
+        return self.pooling, self.istep
 
     @property
-    def cycle(self):
+    def cycle(self) -> int:
         """Steps after which all windows begin anew."""
         return self.istep
 
-    def coarse(self, n):
-        """The same monitor of a signal that has one sample for ``n`` steps."""
+    def downsampled(self, n):
+        """The same monitor for a signal with one sample per ``n`` steps."""
         return replace(self, istep=self.istep // n)
 
-    def needs(self, leaves, start, n_steps, size):
-        """What is needed to take `parts` of blocks of ``size`` steps, or None where samples are not made of such."""
+    def prepare_blocks(self, leaves, start, n_steps, size):
+        """Parameters of `filter_block` for blocks of ``size`` steps; None if samples cannot be filtered by blocks."""
         return None
 
     def fir_filter(self, leaves):
-        """(pooled, taps): samples are sums of taps[d] times the mean of ``pooled`` steps, d such means ago."""
+        """(pooled, taps): a sample is the sum of taps[d] times the d-th last mean of ``pooled`` steps."""
         return 1, jnp.ones(1)
 
-    def spatial_covariance(self, watched):
-        """Covariance of the signals, from that of the watched rows, (n, n) with n = n_voi * n_node * n_mode."""
-        return watched
+    def spatial_covariance(self, selected):
+        """Covariance of the signals from that of the selected rows, (n, n) with n = n_voi * n_node * n_mode."""
+        return selected
 
-    def sample_covariance(self, watched, leaves):
-        """Covariance of the samples, the monitor's own noise included."""
-        return self.spatial_covariance(watched)
+    def sample_covariance(self, selected, leaves):
+        """Covariance of the samples, including the monitor's own noise."""
+        return self.spatial_covariance(selected)
 
-    def watch(self, observed):
-        """Rows that the monitor watches."""
+    def select(self, observed):
+        """Recorded rows of the observed series."""
         if self.voi == tuple(range(observed.shape[1])):
             return observed
         return observed[:, np.asarray(self.voi)]
 
-    def at_steps(self, observed, start):
-        """Watched rows at the sampling steps."""
-        return self.watch(observed)[self.steps(start, observed.shape[0]) - start - 1]
+    def select_samples(self, observed, start):
+        """Recorded rows at the sampling steps."""
+        return self.select(observed)[self.steps(start, observed.shape[0]) - start - 1]
 
 
 class Raw(Monitor):
@@ -133,33 +141,33 @@ class Raw(Monitor):
     @property
     def window(self):
         """Every step."""
-        return "pick", 1
+        return Pooling.SAMPLE, 1
 
     def sample(self, leaves, observed, start):
-        """Observed states as they are."""
-        return self.watch(observed), {}
+        """Recorded rows at every step."""
+        return self.select(observed), {}
 
 
 class NoOutput(Monitor):
-    """Records nothing (TVB: ProgressLogger)."""
+    """No samples (TVB: ProgressLogger)."""
 
     cycle = 1
 
     def steps(self, start, n_steps):
-        """None."""
+        """No steps."""
         return np.zeros(0)
 
     def sample(self, leaves, observed, start):
-        """Nothing; of the shape that TVB gives to it."""
+        """Empty array, of the shape that TVB returns."""
         return jnp.zeros((0,), observed.dtype), {}
 
 
 class SubSample(Monitor):
-    """Every istep-th step, not averaged (TVB: SubSample)."""
+    """Every istep-th step, without averaging (TVB: SubSample)."""
 
     def sample(self, leaves, observed, start):
-        """Observed states at the sampling steps."""
-        return self.at_steps(observed, start), {}
+        """Recorded rows at the sampling steps."""
+        return self.select_samples(observed, start), {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,53 +177,55 @@ class SpatialAverage(Monitor):
     Attributes
     ----------
     mean : ndarray, shape (n_group, n_node)
+        Weights of the average.
     """
 
     mean: np.ndarray = None
 
     def sample(self, leaves, observed, start):
-        """Means over each group at the sampling steps."""
-        return jnp.einsum("gn,tvnm->tvgm", jnp.asarray(self.mean, observed.dtype), self.at_steps(observed, start)), {}
+        """Group means at the sampling steps."""
+        mean = jnp.asarray(self.mean, observed.dtype)
+        return jnp.einsum("gn,tvnm->tvgm", mean, self.select_samples(observed, start)), {}
 
-    def spatial_covariance(self, watched):
-        """Of the groups."""
-        modes = np.eye(watched.shape[0] // (len(self.voi) * self.mean.shape[1]))
-        return _through(np.kron(np.eye(len(self.voi)), np.kron(self.mean, modes)), watched)
+    def spatial_covariance(self, selected):
+        """Covariance of the group means."""
+        modes = np.eye(selected.shape[0] // (len(self.voi) * self.mean.shape[1]))
+        return _congruence(np.kron(np.eye(len(self.voi)), np.kron(self.mean, modes)), selected)
 
 
 class TemporalAverage(Monitor):
-    """Mean over each period (TVB: TemporalAverage); times at the middle of the window."""
+    """Mean over each period (TVB: TemporalAverage); sampling times are at the middle of the window."""
 
-    kind = "mean"
+    pooling = Pooling.MEAN
 
     def times(self, start, n_steps):
         """Middle of each window [ms]."""
         return (self.steps(start, n_steps) - self.istep / 2.0) * self.dt
 
     def fir_filter(self, leaves):
-        """The mean of a period."""
+        """Mean over a period."""
         return self.istep, jnp.ones(1)
 
     def sample(self, leaves, observed, start):
         """Means of the windows that end in this run."""
-        means, pending = window_means(leaves.stock, self.watch(observed), self.istep)
+        means, pending = window_means(leaves.stock, self.select(observed), self.istep)
         return means, {"stock": pending}
 
 
 @dataclass(frozen=True, eq=False)
 class Projection(Monitor):
-    """Means over each period of what sensors see of the regions, modes summed (TVB: EEG, MEG, iEEG).
+    """Means over each period of the sensors' signals, with modes summed (TVB: EEG, MEG, iEEG).
 
     Attributes
     ----------
     gain : ndarray, shape (n_sensor, n_node)
         Lead field.
     reference : ndarray, shape (n_sensor,), or None
-        Weights of the sensors whose signal is subtracted from all.
+        Weights of the sensors in the reference signal, which is subtracted from all sensors.
     coloured : bool or None
-        Whether the observation noise has a memory; None where there is none.
+        True for coloured observation noise, False for white, None for no noise.
     pooled : int
-        Steps of which it is given the means.
+        Integration steps per observed sample, each the mean of these steps.
     """
 
     gain: np.ndarray = None
@@ -223,60 +233,61 @@ class Projection(Monitor):
     coloured: bool | None = None
     pooled: int = 1
 
-    kind = "mean"
+    pooling = Pooling.MEAN
 
-    def coarse(self, n):
-        """The same monitor of a signal that has one sample for ``n`` steps."""
-        return replace(super().coarse(n), pooled=n)
+    def downsampled(self, n):
+        """The same monitor for a signal with one sample per ``n`` steps."""
+        return replace(super().downsampled(n), pooled=n)
 
     def times(self, start, n_steps):
         """Middle of each window [ms]."""
         return (self.steps(start, n_steps) - self.istep / 2.0) * self.dt
 
     def fir_filter(self, leaves):
-        """The mean of a period."""
+        """Mean over a period."""
         return self.istep, jnp.ones(1)
 
-    def spatial_covariance(self, watched):
-        """Of the sensors, without their noise."""
+    def spatial_covariance(self, selected):
+        """Covariance of the sensors' signals without noise."""
         n_node = self.gain.shape[1]
-        modes = np.ones((1, watched.shape[0] // (len(self.voi) * n_node)))
-        return self._less_reference(_through(np.kron(np.eye(len(self.voi)), np.kron(self.gain, modes)), watched))
+        modes = np.ones((1, selected.shape[0] // (len(self.voi) * n_node)))
+        projection = np.kron(np.eye(len(self.voi)), np.kron(self.gain, modes))
+        return self._rereference(_congruence(projection, selected))
 
-    def sample_covariance(self, watched, leaves):
-        """Of the sensors, and of their noise."""
-        signal = self.spatial_covariance(watched)
+    def sample_covariance(self, selected, leaves):
+        """Covariance of the sensors' signals with noise."""
+        signal = self.spatial_covariance(selected)
         if self.coloured is None:
             return signal
         variance = self.dt**2 / jnp.reshape(leaves.obsnoise.ntau, ()) if self.coloured else self.dt
-        return signal + self._less_reference(variance * jnp.eye(signal.shape[0], dtype=signal.dtype))
+        return signal + self._rereference(variance * jnp.eye(signal.shape[0], dtype=signal.dtype))
 
-    def _less_reference(self, covariance):
+    def _rereference(self, covariance):
         if self.reference is None:
             return covariance
-        less = np.eye(self.reference.size) - self.reference
-        return _through(np.kron(np.eye(len(self.voi)), less), covariance)
+        subtraction = np.eye(self.reference.size) - self.reference
+        return _congruence(np.kron(np.eye(len(self.voi)), subtraction), covariance)
 
     def sample(self, leaves, observed, start):
-        """Sensor signals, (n_time, n_voi, n_sensor, 1); the stock is the sum over a window that is not full yet."""
+        """Sensor signals, (n_time, n_voi, n_sensor, 1); the stock is the sum over the open window."""
         gain = jnp.asarray(self.gain, observed.dtype)
-        seen = jnp.sum(self.watch(observed), axis=3)
-        seen = jnp.concatenate([jnp.zeros((start % self.istep, *seen.shape[1:]), seen.dtype), seen])
-        whole = seen.shape[0] - seen.shape[0] % self.istep
-        windows = jnp.sum(seen[:whole].reshape(-1, self.istep, *seen.shape[1:]), axis=1)
-        windows = jnp.concatenate([windows, jnp.sum(seen[whole:], axis=0)[None]])
+        signal = jnp.sum(self.select(observed), axis=3)
+        signal = jnp.concatenate([jnp.zeros((start % self.istep, *signal.shape[1:]), signal.dtype), signal])
+        n_full = signal.shape[0] - signal.shape[0] % self.istep
+        windows = jnp.sum(signal[:n_full].reshape(-1, self.istep, *signal.shape[1:]), axis=1)
+        windows = jnp.concatenate([windows, jnp.sum(signal[n_full:], axis=0)[None]])
         sums = jnp.einsum("sn,tvn->tsv", gain, windows).at[0].add(leaves.stock / self.pooled)
-        signal, after = sums[:-1] / self.istep, {"stock": sums[-1] * self.pooled}
+        sensors, after = sums[:-1] / self.istep, {"stock": sums[-1] * self.pooled}
         if self.coloured is not None:
             series, after["obsnoise"] = self._noise(leaves.obsnoise)
-            signal = signal + series
+            sensors = sensors + series
         if self.reference is not None:
-            reference = jnp.asarray(self.reference, signal.dtype)
-            signal = signal - jnp.einsum("s,tsv->tv", reference, signal)[:, None]
-        return jnp.swapaxes(signal, 1, 2)[..., None], after
+            reference = jnp.asarray(self.reference, sensors.dtype)
+            sensors = sensors - jnp.einsum("s,tsv->tv", reference, sensors)[:, None]
+        return jnp.swapaxes(sensors, 1, 2)[..., None], after
 
     def _noise(self, node):
-        """Observation noise of a run; TVB's ignores nsig."""
+        """Observation noise of a run, and its leaves after the run. As in TVB it does not depend on nsig."""
         if not self.coloured:
             return self.dt**0.5 * node.draws, node
         eta = jnp.broadcast_to(node.eta, node.draws.shape[1:])
@@ -284,105 +295,7 @@ class Projection(Monitor):
         return series, node.replace(eta=eta)
 
 
-@dataclass(frozen=True, eq=False)
-class Bold(Monitor):
-    """BOLD: interim means convolved with a hemodynamic response, at the sampling steps alone (TVB: Bold).
-
-    Attributes
-    ----------
-    interim_istep : int
-        Integration steps an interim mean (4 ms, rounded).
-    kernel_time : ndarray, shape (n_lag,)
-        Times of the kernel's samples [s].
-    kernel : callable
-        (time, **parameters) to the kernel.
-    volterra : bool
-        First-order Volterra: the signal is (convolution - 1) k_1 V_0.
-    shift : int
-        Interim samples by which the kernel is moved: 0, but in a negative control.
-    pooled : int
-        Integration steps per observed sample: `sample` is given their means.
-
-    Notes
-    -----
-    TVB applies the kernel one interim step late, its first sample wrapped to the far end: the newest interim mean has
-    the weight G[-1], the one d before it G[d - 1]. A sample at an integration step within an interim period takes the
-    interim means that are complete by then: the period need not be a multiple of the interim period.
-    """
-
-    interim_istep: int = 1
-    kernel_time: np.ndarray = None
-    kernel: Callable = None
-    volterra: bool = False
-    shift: int = 0
-    pooled: int = 1
-
-    @property
-    def window(self):
-        """Interim means."""
-        return "mean", self.interim_istep
-
-    @property
-    def cycle(self):
-        """Interim means count, too."""
-        return math.lcm(self.istep, self.interim_istep)
-
-    def coarse(self, n):
-        """The same monitor of a signal that has one sample for ``n`` steps, a divisor of the interim period."""
-        return replace(self, pooled=n)
-
-    def fir_filter(self, leaves):
-        """The hemodynamic response to interim means."""
-        hrf = _numbers(leaves.hrf_kernel)
-        taps = self._kernel(hrf, leaves.stock.dtype)
-        return self.interim_istep, taps * (hrf["k_1"] * hrf["V_0"]) if self.volterra else taps
-
-    def _kernel(self, hrf, dtype):
-        # Times are numpy's: what a user's equation looks up by them is looked up once.
-        sampled = jnp.asarray(self.kernel(np.asarray(self.kernel_time, dtype), **hrf), dtype)
-        return jnp.roll(sampled, 1 + self.shift)
-
-    def needs(self, leaves, start, n_steps, size):
-        """Pieces of the kernel, where samples are those at the end of whole periods, of which blocks have some."""
-        if start % self.istep or n_steps % self.istep or size % self.istep or self.istep % self.interim_istep:
-            return None
-        period, most = self.istep // self.interim_istep, self.kernel_time.size // PIECES
-        size //= self.interim_istep
-        fitting = [n for n in range(period, size + 1, period) if size % n == 0 and n <= max(most, period)]
-        return pieces(self._kernel(_numbers(leaves.hrf_kernel), leaves.stock.dtype), period, fitting[-1])
-
-    def parts(self, bands, observed):
-        """Products of the kernel's pieces and a block of states."""
-        watched = self.watch(observed)
-        means = watched.reshape(-1, self.interim_istep, math.prod(watched.shape[1:]))
-        means = means[:, 0] if self.interim_istep == 1 else jnp.mean(means, axis=1)
-        return met(bands, means.reshape(-1, bands.shape[-1], means.shape[-1]))
-
-    def sample(self, leaves, observed, start, bands=None, parts=None):
-        """BOLD at the sampling steps; the stock in order of time, the oldest first. ``start`` in observed samples."""
-        hrf = _numbers(leaves.hrf_kernel)
-        start, n_steps = start * self.pooled, observed.shape[0] * self.pooled
-        means, interim = window_means(leaves.interim_stock, self.watch(observed), self.interim_istep // self.pooled)
-        n_lag = self.kernel_time.size
-        past, signal = (a.reshape(a.shape[0], math.prod(means.shape[1:])) for a in (leaves.stock, means))
-        if parts is None:
-            ends = self.steps(start, n_steps) // self.interim_istep - start // self.interim_istep - 1
-            bold = filter_at(self._kernel(hrf, means.dtype), past, signal, ends)
-        else:
-            before = met(bands, early(past, bands.shape[-1], bands.shape[0] - 1))
-            bold = gathered(jnp.concatenate([before, parts]))
-        bold = bold.reshape(-1, *means.shape[1:])
-        if self.volterra:
-            bold = (bold - 1.0) * (hrf["k_1"] * hrf["V_0"])
-        stock = jnp.concatenate([leaves.stock, means[-n_lag:]])[-n_lag:]
-        return bold, {"stock": stock, "interim_stock": interim}
-
-
-def _numbers(node):
-    """Parameters of a kernel as scalars."""
-    return {name: jnp.reshape(value, ()) for name, value in node.items()}
-
-
-def _through(matrix, covariance):
+def _congruence(matrix, covariance):
+    """Covariance of the linear map of a random vector: M C M^T."""
     matrix = jnp.asarray(matrix, covariance.dtype)
     return matrix @ covariance @ matrix.T

@@ -1,40 +1,47 @@
-"""Random streams: where the draws of a run come from, and where the next run goes on."""
+"""Noise of a run: random streams that continue from run to run, amplitudes, coloured noise, and fresh noise."""
+
+import contextlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..checks import options as allowed
+from ..checks.options import check
+from ..parameters import strip_parameters
 from ..persistence import serialisable
 from ..runtime.processes import PicklableMixin
+from ..state import State
 
 
 @serialisable
 class NumpyStream:
-    """TVB's own stream, replayed: legacy numpy normals, in the order in which TVB takes them.
+    """TVB's random stream: legacy NumPy normals, drawn in TVB's order.
 
     Parameters
     ----------
     random_state : numpy.random.RandomState
-        Standing where the first step takes its draws; copied.
+        Stream from which the first step takes its draws; copied.
     first_step : int
-        The simulator's current_step there.
+        The simulator's current_step at that position of the stream.
     """
 
-    # What comes of drawing is no part of what the stream is.
-    _transient = ("_standing",)
+    # A cache that is no part of the stream's content.
+    _transient = ("_states",)
 
     def __init__(self, random_state, first_step):
         self._start = first_step, random_state.get_state()
-        self._standing = dict([self._start])
+        self._states = dict([self._start])
 
     def draws(self, step, stop, shape):
-        """Standard normals of a run from one step to another.
+        """Standard normal draws of a run.
 
         Parameters
         ----------
         step, stop : int
+            First and last step of the run.
         shape : tuple of int
-            (n_time, ...), as many draws in time as are taken between these steps.
+            (n_time, ...), with the number of draws in time that the run takes.
 
         Returns
         -------
@@ -43,28 +50,28 @@ class NumpyStream:
         Raises
         ------
         ValueError
-            Where no run of this stream ended at ``step``.
+            If the position of the stream at ``step`` is unknown: no run of this stream has ended there.
         """
         random = np.random.RandomState()
         random.set_state(self.state_at(step))
         draws = random.normal(size=shape)
-        self._standing[stop] = random.get_state()
+        self._states[stop] = random.get_state()
         return draws
 
     def state_at(self, step):
-        """State of the numpy stream (as of RandomState.get_state) after ``step``."""
-        if step not in self._standing:
+        """State of the NumPy stream at ``step``, as `numpy.random.RandomState.get_state` returns it."""
+        if step not in self._states:
             raise ValueError(
-                f"the random stream stood at steps {sorted(self._standing)}, not at {step}: go on from the final_state "
-                "of a run of this simulator, or call prepare() again."
+                f"the position of the random stream is known at steps {sorted(self._states)}, not at step {step}. "
+                "Continue from the final_state of a run of this simulator, or call prepare(sim) again."
             )
-        return self._standing[step]
+        return self._states[step]
 
     def _key(self):
         step, (kind, key, *rest) = self._start
         return step, kind, key.tobytes(), *rest
 
-    # Streams that give the same draws are the same: they are part of the structure of states.
+    # Streams with the same draws compare equal: they are part of the tree structure of states.
     def __eq__(self, other):
         return self is other or (type(other) is NumpyStream and self._key() == other._key())
 
@@ -74,7 +81,7 @@ class NumpyStream:
 
 @serialisable
 class KeyStream(PicklableMixin):
-    """Fresh noise from a JAX key, without TVB: each run folds in the step where it starts.
+    """Random stream from a JAX key: each run folds the step at which it starts into the key.
 
     Parameters
     ----------
@@ -86,11 +93,11 @@ class KeyStream(PicklableMixin):
         self.key = key
 
     def draws(self, step, stop, shape):
-        """As `NumpyStream.draws`."""
+        """Standard normal draws of a run, as `NumpyStream.draws`."""
         return jax.random.normal(jax.random.fold_in(self.key, step), shape, jnp.result_type(float))
 
     def _key(self):
-        # States are compared while functions are traced, too.
+        # Also called while a function is traced: states are compared there.
         with jax.ensure_compile_time_eval():
             return str(self.key.dtype), np.asarray(jax.random.key_data(self.key)).tobytes()
 
@@ -102,56 +109,91 @@ class KeyStream(PicklableMixin):
 
 
 def noise_amplitude(nsig, dt):
-    """Standard deviation of the noise of one step, sqrt(2 nsig dt); its derivative is 0, not infinite, at nsig = 0.
+    """Standard deviation of the noise of one step, sqrt(2 nsig dt).
 
     Parameters
     ----------
     nsig : Array
-        Dispersion D.
+        Dispersion D (TVB: ``noise.nsig``).
     dt : float
-        Step [ms].
+        Integration step [ms].
 
     Returns
     -------
     Array
+        As ``nsig``. At nsig = 0 the derivative is 0 instead of infinite; a negative nsig gives NaN.
     """
     noisy = nsig > 0.0
     return jnp.where(noisy, jnp.sqrt(2.0 * dt * jnp.where(noisy, nsig, 1.0)), jnp.where(nsig == 0.0, 0.0, jnp.nan))
 
 
 def coloured_noise(eta, ntau, draws, dt):
-    r"""Exponentially correlated noise of a run from standard normal draws, and where it stands after it.
+    r"""Exponentially correlated noise of a run, from standard normal draws.
 
     Parameters
     ----------
     eta : Array, shape (n_var, n_node, n_mode)
-        Where it stands before.
+        Noise variable before the run.
     ntau : Array, shape ()
         Correlation time [ms].
     draws : Array, shape (n_steps, n_var, n_node, n_mode)
+        Standard normal.
     dt : float
-        [ms]
+        Integration step [ms].
 
     Returns
     -------
     noise : Array, like draws
     eta : Array, like eta
+        Noise variable after the run.
 
     Notes
     -----
-    As TVB: :math:`\eta' = \eta E + \sqrt{1 - E^2} N` with :math:`E = \exp(-dt / \tau)`, and the noise is
-    :math:`dt \sqrt{1 / \tau} \eta'`.
+    TVB's equations: :math:`\eta' = \eta E + \sqrt{1 - E^2} N` with :math:`E = \exp(-dt / \tau)`, and the noise of the
+    step is :math:`dt \sqrt{1 / \tau} \eta'`.
 
     References
     ----------
     Fox, R. F. et al. (1988). Phys. Rev. A 38(11), 5938-5940.
     """
-    kept = jnp.exp(-dt / ntau)
-    fresh = jnp.sqrt(1.0 - kept**2)
+    decay = jnp.exp(-dt / ntau)
+    scale = jnp.sqrt(1.0 - decay**2)
 
     def body(eta, normal):
-        eta = eta * kept + fresh * normal
+        eta = eta * decay + scale * normal
         return eta, eta
 
     eta, series = jax.lax.scan(body, eta, draws)
     return dt * jnp.sqrt(1.0 / ntau) * series, eta
+
+
+def resample(state: State, key: jax.Array) -> State:
+    """State with fresh noise.
+
+    Parameters
+    ----------
+    state : State
+        State of a stochastic simulator; not modified. `Parameter` objects are replaced by their values.
+    key : Array
+        A JAX random key.
+
+    Returns
+    -------
+    State
+        With other draws in ``integrator.noise.draws``.
+
+    Raises
+    ------
+    ValueError
+        If the integrator is deterministic.
+    """
+    check("resample", state=(state, allowed.instance(State)), key=(key, allowed.random_key))
+    state = strip_parameters(state)
+    if "noise" not in state.integrator:
+        raise ValueError("resample: the integrator is deterministic; there is no noise to draw.")
+    noise = state.integrator.noise
+    # A state in double precision keeps it when 64-bit mode was switched off.
+    is_double = noise.draws.dtype == np.float64 and not jax.config.jax_enable_x64
+    with jax.enable_x64(True) if is_double else contextlib.nullcontext():
+        draws = jax.random.normal(key, noise.draws.shape, noise.draws.dtype)
+    return state.replace(integrator=state.integrator.replace(noise=noise.replace(draws=draws)))

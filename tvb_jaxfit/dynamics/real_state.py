@@ -1,4 +1,4 @@
-"""States as computations take them: arrays of real numbers alone."""
+"""Checks of a state before a computation: real arrays, and the precision in which it was prepared."""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +6,11 @@ import numpy as np
 
 from ..checks.arrays import real_array
 from ..parameters import path_name, strip_parameters
+from ..state import State
 
 
-def real_state(state):
-    """State with plain arrays in place of parameters, each of them of real numbers.
+def real_state(state: State) -> State:
+    """State with values in place of `Parameter` objects, and with real arrays only.
 
     Parameters
     ----------
@@ -23,7 +24,7 @@ def real_state(state):
     Raises
     ------
     ValueError
-        Where an array is masked, complex, or not of numbers. All of them are in one message.
+        If arrays are masked, complex, or not numeric. One message names all of them.
     """
     problems = []
 
@@ -41,14 +42,18 @@ def real_state(state):
     return state
 
 
-def refuse_lost_precision(state, owner):
-    """Raise RuntimeError where a state is in double precision and 64-bit mode is off: JAX would round it.
+def refuse_lost_precision(state: State, owner: str) -> None:
+    """Refuse a state in double precision while 64-bit mode is off: JAX would round it.
 
     Parameters
     ----------
     state : State
     owner : str
-        What the message begins with.
+        First word of the message: the function that was called.
+
+    Raises
+    ------
+    RuntimeError
     """
     if jax.config.jax_enable_x64:
         return

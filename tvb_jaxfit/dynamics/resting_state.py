@@ -1,27 +1,27 @@
-"""A network that has always been at rest."""
+"""States of a network that has been constant for all time."""
 
 import jax.numpy as jnp
 
-from .monitors import Bold
+from .bold import Bold
 
 
 def resting_state(simulate, state, x):
-    """State that has always been at x: its history, and what Bold monitors keep of it.
+    """State whose history, and whose BOLD monitors' stocks, are those of the constant state ``x``.
 
     Parameters
     ----------
     simulate : Simulate
     state : State
-        Of it; not modified.
+        State of ``simulate``; not modified.
     x : Array, shape (n_var, n_node, n_mode)
 
     Returns
     -------
     State
     """
-    past, seen = state.initial_conditions, simulate.observe(x[None])
+    past, observed = state.initial_conditions, simulate.observe(x[None])
     monitors = [
-        leaves.replace(stock=jnp.broadcast_to(monitor.watch(seen), leaves.stock.shape).astype(leaves.stock.dtype))
+        leaves.replace(stock=jnp.broadcast_to(monitor.select(observed), leaves.stock.shape).astype(leaves.stock.dtype))
         if isinstance(monitor, Bold)
         else leaves
         for monitor, leaves in zip(simulate.monitors, state.monitors, strict=True)

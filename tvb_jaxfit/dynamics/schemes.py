@@ -1,8 +1,8 @@
-"""TVB's integration schemes as node-local maps: state, frozen coupling, noise and stimulus to the next state.
+"""TVB's integration schemes as node-local maps from the state to the next state.
 
-Every scheme is made by ``scheme(dfun, project, dt)``: ``dfun(theta, x, coupling)`` is the vector field [1/ms],
-``project`` the bounds and clamps, applied after every stage. It is called as ``(theta, x, coupling, noise, stimulus)``.
-Noise and stimulus are arrays, or 0.0. The order of operations is TVB's.
+Each function returns a map ``(theta, x, coupling, noise, stimulus)`` to the next state, in which the coupling is
+constant over the stages. ``dfun(theta, x, coupling)`` is the vector field [1/ms]; ``project`` applies bounds and
+clamps after every stage. Noise and stimulus are arrays, or 0.0. The order of operations is TVB's.
 """
 
 import jax.numpy as jnp
@@ -10,21 +10,21 @@ import numpy as np
 
 
 def clip(bounds):
-    """Projection onto the state-variable bounds; NaN passes, as in TVB.
+    """Projection onto the bounds of state variables; NaN passes, as in TVB.
 
     Parameters
     ----------
     bounds : sequence of (int, float, float)
-        (state variable, lower, upper) for each bounded one.
+        (index, lower, upper) of each bounded state variable.
 
     Returns
     -------
     callable
-        (n_var, n_node, n_mode) to the same.
+        Map of states (n_var, n_node, n_mode).
     """
 
-    # Selected, not clipped: the derivative of jnp.clip divides, which costs as much as the vector field.
-    def within(x, low, high):
+    # Selections in place of jnp.clip, whose derivative divides: that costs as much as the vector field.
+    def limit(x, low, high):
         x = x if np.isneginf(low) else jnp.where(x < low, low, x)
         return x if np.isposinf(high) else jnp.where(x > high, high, x)
 
@@ -35,7 +35,7 @@ def clip(bounds):
             return x
         rows = list(x)
         for index, low, high in bounds:
-            rows[index] = within(rows[index], low, high)
+            rows[index] = limit(rows[index], low, high)
         return jnp.stack(rows)
 
     return project
@@ -65,7 +65,10 @@ def euler_stochastic(dfun, project, dt):
 
 
 def heun_deterministic(dfun, project, dt):
-    """Heun: x~ = P(x + dt (f(x) + s)), x' = P(x + dt (f(x) + f(x~)) / 2 + dt s); the coupling the same in both."""
+    """Heun, with the same coupling in both stages.
+
+    x~ = P(x + dt (f(x) + s)),  x' = P(x + dt (f(x) + f(x~)) / 2 + dt s).
+    """
 
     def scheme(theta, x, coupling, noise, stimulus):
         first = dfun(theta, x, coupling)
@@ -77,7 +80,7 @@ def heun_deterministic(dfun, project, dt):
 
 
 def heun_stochastic(dfun, project, dt):
-    """Stochastic Heun, the coupling and the noise the same in both stages.
+    """Stochastic Heun, with the same coupling and noise in both stages.
 
     x~ = P(x + dt f(x) + z + dt s),  x' = P(x + dt (f(x) + f(x~)) / 2 + z + dt s).
 
@@ -96,7 +99,7 @@ def heun_stochastic(dfun, project, dt):
 
 
 def runge_kutta_4(dfun, project, dt):
-    """Classical Runge-Kutta; as in TVB the stimulus is absent from the stages and added once, at the end.
+    """Classical Runge-Kutta of order 4. As in TVB the stimulus is not part of the stages: it is added once, at the end.
 
     References
     ----------
@@ -114,7 +117,7 @@ def runge_kutta_4(dfun, project, dt):
 
 
 def identity(dfun, project, dt):
-    """A map instead of a flow: x' = P(f(x, c) + z + s)."""
+    """Iterated map instead of a flow: x' = P(f(x, c) + z + s)."""
 
     def scheme(theta, x, coupling, noise, stimulus):
         return project(dfun(theta, x, coupling) + noise + stimulus)

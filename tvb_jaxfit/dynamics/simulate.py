@@ -1,4 +1,4 @@
-"""simulate: the state in, monitor samples and the state to go on from out."""
+"""Simulation of a network as a pure function of its state."""
 
 import contextlib
 import math
@@ -11,42 +11,46 @@ import jax.numpy as jnp
 
 from ..runtime.processes import PicklableMixin, refuse_forked
 from ..runtime.programs import Program
-from .adjoint import block_sizes, simulate_steps
+from ..state import State
+from .adjoint import simulate_steps
+from .blocks import block_sizes
 from .buffers import check_buffers
-from .monitors import Monitor, summary
+from .monitors import Monitor, Pooling, pool
+from .network import coupling_series
 from .real_state import real_state
-from .step import Step, coupling_series
+from .step import Step
 
 _PRECISIONS = {True: "double", False: "single"}
 
 
 @jax.tree_util.register_pytree_node_class
 class Result(PicklableMixin):
-    """Samples of one run: unpacks as the result of ``sim.run()``, one (time, data) a monitor.
+    """Samples of one run. Iteration yields (time, data) for each monitor, as ``sim.run()`` returns them.
 
     Attributes
     ----------
     time : tuple of ndarray
-        Sampling times of each monitor [ms], always double precision, equal to TVB's.
+        Sampling times of each monitor [ms], always in double precision, equal to TVB's.
     data : tuple of Array, each of shape (n_time, n_voi, n_node, n_mode)
+        Samples of each monitor.
     final_state : State
-        The state from which a next run goes on exactly as TVB's second ``sim.run()`` would: history, stocks, step
-        count and random stream.
+        State from which a next run continues exactly as TVB's second ``sim.run()`` does: history, monitor buffers,
+        step count and random stream.
     """
 
     def __init__(self, simulate, start, data, after):
         self._simulate, self._start, self.data, self._after = simulate, start, data, after
 
     @cached_property
-    def time(self):
+    def time(self) -> tuple:
         """Sampling times of each monitor [ms]."""
         simulate = self._simulate
         return tuple(monitor.times(self._start, simulate.n_steps) for monitor in simulate.monitors)
 
     @cached_property
-    def final_state(self):
-        """State at the end of the run; its noise is drawn when it is asked for."""
-        return self._simulate.go_on(self._after)
+    def final_state(self) -> State:
+        """State at the end of the run. Its noise is drawn on first access."""
+        return self._simulate.with_next_noise(self._after)
 
     def __iter__(self):
         return iter(zip(self.time, self.data, strict=True))
@@ -64,12 +68,12 @@ class Result(PicklableMixin):
         return f"Result({shapes})"
 
     def tree_flatten(self):
-        """Samples and state, for JAX."""
+        """Children and static data, for JAX."""
         return (self.data, self._after), (self._simulate, self._start)
 
     @classmethod
     def tree_unflatten(cls, aux, children):
-        """Result from JAX's flat form."""
+        """Result from its children and static data."""
         return cls(*aux, *children)
 
 
@@ -81,30 +85,31 @@ class Simulate:
     ----------
     step : Step
     constants : callable
-        State to what the step needs of it, worked out once a run.
+        State to the parameters of the step, derived once per run.
     inputs : callable
-        State to what enters at each step, (n_steps, ...) arrays, and to the leaves that a next run goes on from.
+        State to the inputs of each step, as (n_steps, ...) arrays, and to the integrator's State leaves after the run.
     monitors : tuple of Monitor
     n_steps : int
     dt : float
-        [ms]
+        Integration step [ms].
     observe : callable
-        States (n_steps, n_var, n_node, n_mode) to what monitors see of them.
+        States (n_steps, n_var, n_node, n_mode) to the series that the monitors observe.
     description : str
-        One line for people.
-    recipe : callable or None
-        No arguments to such a `Simulate`, by which one that was pickled is made again.
+        One line that describes the simulator.
+    factory : callable or None
+        Without arguments, returns an equal `Simulate`; used to restore a pickled one.
 
     Notes
     -----
-    Same state, same result. jit, grad and vmap apply; parameters in the state may be marked (`Parameter`) or plain.
+    The result depends on the state alone. jit, grad and vmap apply; parameters in the state may be `Parameter` objects
+    or plain values.
 
-    It pickles, by the recipe: in another process it is translated and compiled again, and gives the same numbers, in
-    the precision of the process that it comes from.
+    A `Simulate` pickles by its factory: another process translates and compiles it again, and computes the same
+    numbers, in the precision of the process in which it was prepared.
     """
 
-    # How it is made again is no part of what it is.
-    _transient = ("recipe", "_x64", "_is_loaded")
+    # Attributes that are no part of the content: how to build it again, and in which precision.
+    _transient = ("factory", "_x64", "_is_unpickled")
 
     step: Step
     constants: Callable
@@ -114,20 +119,19 @@ class Simulate:
     dt: float
     observe: Callable
     description: str = field(repr=False)
-    # Of what was changed by `dataclasses.replace` there is none.
-    recipe: Callable | None = field(init=False, default=None, repr=False)
-    # Whether it was prepared in 64-bit mode; and whether it was pickled, so that it runs in that mode whatever the
-    # process's own is.
+    # `dataclasses.replace` resets these three: a changed simulator has no factory.
+    factory: Callable | None = field(init=False, default=None, repr=False)
+    # True if it was prepared in 64-bit mode. An unpickled one runs in that mode, whatever the mode of the process.
     _x64: bool | None = field(init=False, default=None, repr=False)
-    _is_loaded: bool = field(init=False, default=False, repr=False)
+    _is_unpickled: bool = field(init=False, default=False, repr=False)
 
-    def __call__(self, state):
+    def __call__(self, state: State) -> Result:
         """Run from a state.
 
         Parameters
         ----------
         state : State
-            Of this simulator (see `prepare`); not modified.
+            State of this simulator (see `prepare`); not modified.
 
         Returns
         -------
@@ -136,30 +140,30 @@ class Simulate:
         Raises
         ------
         ValueError
-            Where an array has another shape than the simulator's, or is masked, complex, or not of numbers.
+            If an array has another shape than the simulator's, or is masked, complex, or not numeric.
         RuntimeError
-            In a process that was forked from one that had used JAX; in another precision than that of `prepare`.
+            In a process that was forked after JAX was used; in another precision than that of `prepare`.
         """
         refuse_forked("simulate")
         state = real_state(state)
         start = state.current_step
         with self.precision(state):
-            data, after = self._run(self._from_cycle(state))
+            data, after = self._run(self._within_cycle(state))
         return Result(self, start, data, after.replace(static={"current_step": start + self.n_steps}))
 
-    def trace(self, state):
-        """Trace a run, as its first call would, without running it: whatever fails in it fails here."""
+    def trace(self, state: State) -> None:
+        """Trace a run without compiling or running it, so that its errors are raised."""
         with self.precision():
-            self._run.trace(self._from_cycle(real_state(state)))
+            self._run.trace(self._within_cycle(real_state(state)))
 
-    def _from_cycle(self, state):
-        """State whose steps count from the last at which all windows began anew: runs that begin alike compile once."""
+    def _within_cycle(self, state):
+        """State with its step count modulo the cycle, so that equivalent runs share one compiled program."""
         return state.replace(static={"current_step": state.current_step % self._cycle})
 
     @cached_property
     def _run(self):
-        # Of a copy: JAX keeps what it made of a function until the function is gone, and would so keep it for ever
-        # where what it made holds this one.
+        # A copy: JAX keeps what it compiled as long as the function exists, so that a function of ``self`` in an
+        # attribute of ``self`` would never be freed.
         return Program(replace(self)._simulate_state)
 
     @property
@@ -167,29 +171,29 @@ class Simulate:
         """Steps after which all windows of all monitors begin anew."""
         return math.lcm(*(monitor.cycle for monitor in self.monitors))
 
-    def precision(self, state=None):
+    def precision(self, state: State | None = None) -> contextlib.AbstractContextManager:
         """Context in which the simulator runs: the precision in which it was prepared.
 
         Parameters
         ----------
         state : State, optional
-            That it runs from.
+            State of the run.
 
         Raises
         ------
         RuntimeError
-            Where 64-bit mode was switched on or off since `prepare`, or the state is of the other precision.
+            If 64-bit mode was switched on or off since `prepare`, or the state has the other precision.
         """
         expected = self._x64
         if expected is None:
             return contextlib.nullcontext()
-        if expected != jax.config.jax_enable_x64 and not self._is_loaded:
+        if expected != jax.config.jax_enable_x64 and not self._is_unpickled:
             raise RuntimeError(
                 f"simulate: prepared in {_PRECISIONS[expected]} precision, and 64-bit mode was switched "
-                f"{'off' if expected else 'on'} since. Call prepare(sim) again in the mode that is meant "
-                '(jax.config.update("jax_enable_x64", True) before it gives double precision).'
+                f"{'off' if expected else 'on'} since. Call prepare(sim) again in the intended mode "
+                '(jax.config.update("jax_enable_x64", True) before it selects double precision).'
             )
-        # One that is missing is named later.
+        # A state without initial conditions is refused later, by name.
         dtype = getattr(getattr(state, "initial_conditions", None), "dtype", None)
         if dtype is not None and dtype.itemsize != (8 if expected else 4):
             raise RuntimeError(
@@ -199,35 +203,33 @@ class Simulate:
             )
         return contextlib.nullcontext() if expected == jax.config.jax_enable_x64 else jax.enable_x64(expected)
 
-    def with_monitor(self, index):
-        """The same simulator with one monitor alone."""
-        alone = replace(self, monitors=self.monitors[index : index + 1])
-        return (
-            alone
-            if self.recipe is None
-            else alone.with_factory(replace(self.recipe, monitor=index), self._x64, self._is_loaded)
-        )
+    def with_monitor(self, index: int) -> "Simulate":
+        """The same simulator with only one of its monitors."""
+        single = replace(self, monitors=self.monitors[index : index + 1])
+        if self.factory is None:
+            return single
+        return single.with_factory(replace(self.factory, monitor=index), self._x64, self._is_unpickled)
 
-    def with_factory(self, recipe, x64=None, is_loaded=False):
-        """The same one, to be made again by a recipe; prepared in a precision."""
+    def with_factory(self, factory, x64=None, is_unpickled=False) -> "Simulate":
+        """Copy with a factory, and the precision in which it was prepared."""
         new = replace(self)
-        vars(new).update(recipe=recipe, _x64=x64, _is_loaded=is_loaded)
+        vars(new).update(factory=factory, _x64=x64, _is_unpickled=is_unpickled)
         return new
 
     def __reduce__(self):
-        if self.recipe is None:
-            raise TypeError("a Simulate that was put together or changed by hand does not pickle; prepare() gives one.")
-        return _loaded, (self.recipe, self._x64)
+        if self.factory is None:
+            raise TypeError("a Simulate that was built or changed by hand does not pickle; prepare() returns one.")
+        return _unpickle, (self.factory, self._x64)
 
     def __getattr__(self, name):
-        # Of one that was pickled: made again when anything of it is first asked for.
-        if name not in _MADE or vars(self).get("recipe") is None:
+        # An unpickled simulator is built on first access to one of its fields.
+        if name not in _LAZY_FIELDS or vars(self).get("factory") is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         refuse_forked("simulate")
-        # Of its own values, in the midst of a function that JAX traces, too.
+        # With concrete values, also inside a function that JAX traces.
         with self.precision(), jax.ensure_compile_time_eval():
-            made = self.recipe()
-        vars(self).update({name: getattr(made, name) for name in _MADE})
+            built = self.factory()
+        vars(self).update({name: getattr(built, name) for name in _LAZY_FIELDS})
         return getattr(self, name)
 
     def __copy__(self):
@@ -237,31 +239,33 @@ class Simulate:
         return self
 
     def _simulate_state(self, state):
+        """Samples of all monitors, and the State after the run without the noise of the next one."""
         start = state.current_step
         weights, past = state.connectivity.weights, state.initial_conditions
         theta = self.constants(state)
         inputs, integrator = self.inputs(state)
         check_buffers(self.step, self.monitors, self.n_steps, state)
-        wanted = [self._summary(monitor, start, past) for monitor in self.monitors]
-
+        windows = [self._pooling(monitor, start, past) for monitor in self.monitors]
         size = math.gcd(*block_sizes(self.n_steps, past))
         pairs = zip(self.monitors, state.monitors, strict=True)
-        needed = [monitor.needs(leaves, start, self.n_steps, size) for monitor, leaves in pairs]
+        block_params = [monitor.prepare_blocks(leaves, start, self.n_steps, size) for monitor, leaves in pairs]
 
-        def take(needed, states):
-            seen = self.observe(states)
-            whole = states if any(monitor.observes_coupling for monitor in self.monitors) else None
-            parts = [None if of is None else m.parts(of, seen) for m, of in zip(self.monitors, needed, strict=True)]
-            return {key: summary(*key, seen) for key in dict.fromkeys(wanted)}, parts, whole
+        def reduce(block_params, states):
+            observed = self.observe(states)
+            all_states = states if any(monitor.observes_coupling for monitor in self.monitors) else None
+            pairs = zip(self.monitors, block_params, strict=True)
+            products = [None if params is None else m.filter_block(params, observed) for m, params in pairs]
+            return {key: pool(*key, observed) for key in dict.fromkeys(windows)}, products, all_states
 
-        run = simulate_steps(self.step, self.n_steps, theta, weights, past, inputs, take, needed)
-        (taken, parts, states), last = run
+        run = simulate_steps(self.step, self.n_steps, theta, weights, past, inputs, reduce, block_params)
+        (pooled, products, states), last = run
         coupling = None if states is None else coupling_series(self.step, theta, weights, past, states)
         samples = []
-        for monitor, leaves, (kind, n), *more in zip(self.monitors, state.monitors, wanted, needed, parts, strict=True):
-            observed = coupling if monitor.observes_coupling else taken[kind, n]
-            more = () if more[1] is None else more
-            samples.append(monitor.coarse(n).sample(leaves, observed, start // n, *more))
+        rows = zip(self.monitors, state.monitors, windows, block_params, products, strict=True)
+        for monitor, leaves, (pooling, n), *filtered in rows:
+            observed = coupling if monitor.observes_coupling else pooled[pooling, n]
+            filtered = () if filtered[1] is None else filtered
+            samples.append(monitor.downsampled(n).sample(leaves, observed, start // n, *filtered))
         after = state.replace(
             static={"current_step": start + self.n_steps},
             initial_conditions=last,
@@ -270,30 +274,30 @@ class Simulate:
         )
         return tuple(data for data, _ in samples), after
 
-    def _summary(self, monitor, start, past):
-        """(kind, n): in place of every step, a monitor is given one sample for ``n`` steps."""
-        kind, n = monitor.window
-        # A mean that is begun or left unfinished keeps its single steps in the monitor's stock.
-        unfinished = kind == "mean" and (start % n or self.n_steps % n)
-        if monitor.observes_coupling or unfinished:
-            return kind, 1
-        return kind, math.gcd(n, start, self.n_steps, *block_sizes(self.n_steps, past))
+    def _pooling(self, monitor, start, past):
+        """(pooling, n): the monitor receives one sample per ``n`` steps instead of every step."""
+        pooling, n = monitor.window
+        # A window that is open at the start or the end keeps its single steps in the monitor's stock.
+        is_open = pooling is Pooling.MEAN and (start % n or self.n_steps % n)
+        if monitor.observes_coupling or is_open:
+            return pooling, 1
+        return pooling, math.gcd(n, start, self.n_steps, *block_sizes(self.n_steps, past))
 
-    def go_on(self, state):
-        """State after a run with the draws of the next one in place."""
+    def with_next_noise(self, state: State) -> State:
+        """State after a run, with the random draws of the next run."""
         with self.precision():
-            return self._drawn(state)
+            return self._redraw(state)
 
-    def _drawn(self, state):
+    def _redraw(self, state):
         start = state.current_step
         if "noise" in state.integrator:
-            noise = drawn(state.integrator.noise, start, start + self.n_steps, self.n_steps)
+            noise = redraw(state.integrator.noise, start, start + self.n_steps, self.n_steps)
             state = state.replace(integrator=state.integrator.replace(noise=noise))
         monitors = list(state.monitors)
         for index, (monitor, node) in enumerate(zip(self.monitors, monitors, strict=True)):
             if "obsnoise" in node:
                 n_samples = monitor.steps(start, self.n_steps).size
-                noise = drawn(node.obsnoise, start, start + self.n_steps, n_samples)
+                noise = redraw(node.obsnoise, start, start + self.n_steps, n_samples)
                 monitors[index] = node.replace(obsnoise=noise)
         return state.replace(monitors=monitors)
 
@@ -304,17 +308,17 @@ class Simulate:
         return "simulate: " + "\n  ".join(lines)
 
 
-_MADE = tuple(one.name for one in fields(Simulate) if one.init)
+_LAZY_FIELDS = tuple(each.name for each in fields(Simulate) if each.init)
 
 
-def _loaded(recipe, x64):
-    """Simulate that is made by a recipe when it is needed."""
+def _unpickle(factory, x64):
+    """Simulate whose fields are built by its factory on first access."""
     new = object.__new__(Simulate)
-    vars(new).update(recipe=recipe, _x64=x64, _is_loaded=True)
+    vars(new).update(factory=factory, _x64=x64, _is_unpickled=True)
     return new
 
 
-def drawn(node, start, stop, n_time):
-    """Noise's node of a state with the draws of the next run."""
+def redraw(node, start, stop, n_time):
+    """A noise node of a state, with the draws of the run from step ``start`` to step ``stop``."""
     draws = node.stream.draws(start, stop, (n_time, *node.draws.shape[1:]))
     return node.replace(draws=jnp.asarray(draws, node.draws.dtype))

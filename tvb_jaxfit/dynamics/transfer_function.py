@@ -1,69 +1,19 @@
-"""The population transfer function y / (1 - exp(-y)), accurate where its formula is not."""
-
-import math
+"""The population transfer function y / (1 - exp(-y)), accurate where its formula is singular or overflows."""
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-# Derivative of y / (1 - exp(-y)) - 1 - y / 2 over y, in even powers: 2k B_2k / (2k)!. Within 1/2 of zero the first term
-# left out is below 1e-16.
+from ..jaxpr.exponential import LARGEST_ARGUMENT, expm1_and_exp, polynomial
+
+# Series of the derivative: (r'(y) - 1/2) / y in even powers of y, with the coefficients 2k B_2k / (2k)!. Within the
+# radius the first omitted term is below 1e-16.
 _SERIES = (1 / 6, -1 / 180, 1 / 5040, -1 / 151200, 1 / 4790016, -691 / 108972864000, 1 / 5337446400)
 _SERIES_RADIUS = 0.5
-# ln 2 in two parts, the first with zeros enough at its end that its products with exponents are exact; the largest
-# argument whose exponential is finite; Taylor coefficients of (exp(r) - 1 - r) / r^2, to rounding within ln(2) / 2.
-_LN2 = {8: (6.93147180369123816490e-01, 1.90821492927058770002e-10), 4: (0.693359375, -2.12194440e-4)}
-_LARGEST = {8: 709.0, 4: 88.0}
-# A number to which integers are added exactly, and then show in its last bits.
-_SHIFT = {8: 1.5 * 2.0**52, 4: 1.5 * 2.0**23}
-_EXPM1 = {size: tuple(1 / math.factorial(k + 2) for k in range(n)) for size, n in ((8, 12), (4, 7))}
-
-
-def _polynomial(coefficients, x):
-    """Sum of coefficients times powers of x, in pairs of pairs (Estrin): one chain of products leaves a core idle."""
-    terms = list(coefficients)
-    while len(terms) > 1:
-        pairs = [low + high * x for low, high in zip(terms[::2], terms[1::2], strict=False)]
-        terms = pairs + terms[2 * len(pairs) :]
-        x = x * x
-    return terms[0]
-
-
-def _smallest(y):
-    return jnp.finfo(y.dtype).eps / 4.0
-
-
-def _away(y):
-    """y, but where it is too small to matter beside 1, or so large that an exponential of it would overflow."""
-    largest, smallest = _LARGEST[y.dtype.itemsize], _smallest(y)
-    y = jnp.where(jnp.abs(y) < smallest, smallest, y)
-    return jnp.where(y > largest, largest, jnp.where(y < -largest, -largest, y))
-
-
-@jax.custom_jvp
-def _exponentials(x):
-    """exp(x) - 1 and exp(x), both to rounding: half of what XLA's exp takes on a CPU, a quarter of its expm1."""
-    size = x.dtype.itemsize
-    high, low = _LN2[size]
-    bits, bias, mantissa = (jnp.int64, 1023, 52) if size == 8 else (jnp.int32, 127, 23)
-    k = lax.round(x * (1.0 / math.log(2.0)), lax.RoundingMethod.TO_NEAREST_EVEN)
-    r = (x - k * high) - k * low
-    # Not converted to an integer: XLA would saturate, at five more operations.
-    power = lax.bitcast_convert_type((lax.bitcast_convert_type(k + _SHIFT[size], bits) + bias) << mantissa, x.dtype)
-    less_one = r + r * r * _polynomial(_EXPM1[size], r)
-    return power * less_one + (power - 1.0), power * less_one + power
-
-
-@_exponentials.defjvp
-def _exponentials_jvp(primals, tangents):
-    less_one, q = _exponentials(*primals)
-    slope = q * tangents[0]
-    return (less_one, q), (slope, slope)
 
 
 @jax.custom_jvp
 def rectifier(y):
-    r"""Smooth rectifier y / (1 - exp(-y)), to rounding for every finite y.
+    r"""Smooth rectifier y / (1 - exp(-y)), accurate to rounding for every finite y.
 
     Parameters
     ----------
@@ -79,8 +29,8 @@ def rectifier(y):
     -----
     .. math:: r(y) = \frac{y}{1 - e^{-y}} = 1 + \frac{y}{2} + \sum_{k\ge 1} \frac{B_{2k}}{(2k)!} y^{2k}
 
-    The formula as written is 0/0 at zero, loses digits near it, and its derivative overflows for large negative y.
-    Here :math:`e^{-y} - 1` is worked out as one, and the series serves the derivative within 1/2 of zero.
+    The formula is 0/0 at zero and loses digits near zero, and its derivative overflows for large negative y. Here
+    :math:`e^{-y} - 1` is computed as one function, and the derivative by its series for |y| < 1/2.
 
     References
     ----------
@@ -93,69 +43,55 @@ def rectifier(y):
     >>> float(rectifier(jnp.asarray(0.0))), float(jax.grad(rectifier)(jnp.asarray(0.0)))
     (1.0, 0.5)
     """
-    # Chosen last, where nothing waits for it: a step is as long as the longest chain of its operations.
-    return _with_asymptotes(y, jnp.where(jnp.abs(y) < _smallest(y), 1.0, y / -_exponentials(-y)[0]))
-
-
-def _with_asymptotes(y, value):
-    largest = _LARGEST[y.dtype.itemsize]
-    return jnp.where(y > largest, y, jnp.where(y < -largest, 0.0, value))
+    # Special cases are selected last, off the critical path: the time of a step is its longest chain of operations.
+    return _select_asymptote(y, jnp.where(jnp.abs(y) < _negligible(y), 1.0, y / -expm1_and_exp(-y)[0]))
 
 
 @rectifier.defjvp
 def _rectifier_jvp(primals, tangents):
     (y,), (dy,) = primals, tangents
-    over_y, slope = _slope(y)
-    return _known(y, over_y), slope * dy
+    reciprocal, slope = _reciprocal_and_slope(y)
+    return _rectifier_from_reciprocal(y, reciprocal), slope * dy
 
 
 @jax.custom_jvp
-def _known(y, over_y):
-    """The rectifier from 1 / (1 - exp(-y)), which its slope needs, too."""
-    return _with_asymptotes(y, _away(y) * over_y)
+def _rectifier_from_reciprocal(y, reciprocal):
+    """The rectifier from 1 / (1 - exp(-y)), which its slope uses as well."""
+    return _select_asymptote(y, _clamp_argument(y) * reciprocal)
 
 
-@_known.defjvp
-def _known_jvp(primals, tangents):
-    y, over_y = primals
-    return _known(y, over_y), _slope(y)[1] * tangents[0]
+@_rectifier_from_reciprocal.defjvp
+def _rectifier_from_reciprocal_jvp(primals, tangents):
+    y, reciprocal = primals
+    return _rectifier_from_reciprocal(y, reciprocal), _reciprocal_and_slope(y)[1] * tangents[0]
 
 
-def _slope(y):
-    """1 / (1 - exp(-y)) where it is finite, and the slope: where the series serves it, the other has no digits."""
-    near, away = jnp.abs(y) < _SERIES_RADIUS, _away(y)
-    y0 = jnp.where(near, y, 0.0)
-    less_one, q = _exponentials(-away)
-    over_y = -1.0 / less_one
-    series = 0.5 + y0 * _polynomial(_SERIES, y0 * y0)
-    return over_y, jnp.where(near, series, over_y * (1.0 - away * over_y * q))
+def _reciprocal_and_slope(y):
+    """1 / (1 - exp(-y)) at the clamped argument, and the derivative of the rectifier.
 
-
-@jax.custom_jvp
-def exp(x):
-    """e to the x, with a derivative of 0 where the value overflows.
-
-    Parameters
-    ----------
-    x : Array
-        Real or complex.
-
-    Returns
-    -------
-    Array
-        As ``jax.numpy.exp``, infinite ones included.
-
-    Notes
-    -----
-    Where exp overflows, a function of it that is finite, such as 1 / (1 + exp(x)), is flat; autodiff of the formula
-    gives 0 times infinity there.
+    The series gives the slope near zero, where the closed form loses all digits by cancellation.
     """
-    return jnp.exp(x)
+    is_near, clamped = jnp.abs(y) < _SERIES_RADIUS, _clamp_argument(y)
+    near = jnp.where(is_near, y, 0.0)
+    expm1, exponential = expm1_and_exp(-clamped)
+    reciprocal = -1.0 / expm1
+    series = 0.5 + near * polynomial(_SERIES, near * near)
+    return reciprocal, jnp.where(is_near, series, reciprocal * (1.0 - clamped * reciprocal * exponential))
 
 
-@exp.defjvp
-def _exp_jvp(primals, tangents):
-    (x,), (dx,) = primals, tangents
-    y = exp(x)
-    slope = y if jnp.iscomplexobj(y) else jnp.where(jnp.isinf(y), 0.0, y)
-    return y, slope * dx
+def _clamp_argument(y):
+    """y without values that are negligible beside 1 or whose exponential overflows."""
+    largest, smallest = LARGEST_ARGUMENT[y.dtype.itemsize], _negligible(y)
+    y = jnp.where(jnp.abs(y) < smallest, smallest, y)
+    return jnp.where(y > largest, largest, jnp.where(y < -largest, -largest, y))
+
+
+def _select_asymptote(y, value):
+    """The asymptotes y and 0 for arguments whose exponential overflows, else the value."""
+    largest = LARGEST_ARGUMENT[y.dtype.itemsize]
+    return jnp.where(y > largest, y, jnp.where(y < -largest, 0.0, value))
+
+
+def _negligible(y):
+    """Magnitude below which y does not change 1 + y."""
+    return jnp.finfo(y.dtype).eps / 4.0

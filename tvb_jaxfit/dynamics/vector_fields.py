@@ -1,4 +1,4 @@
-"""Vector fields written by hand, for the models whose formula is numerically singular in TVB."""
+"""Hand-written vector fields of the models whose formula in TVB is numerically singular."""
 
 import jax.numpy as jnp
 
@@ -32,7 +32,7 @@ def reduced_wong_wang(parameters, state, coupling):
         H &= \frac{a x - b}{1 - \exp(-d (a x - b))} \\
         \dot S &= -S / \tau_s + (1 - S) H \gamma
 
-    Deliberate difference: H is finite and accurate where a x = b; TVB's formula gives NaN there.
+    Deliberate difference from TVB: H is finite and accurate at a x = b, where TVB's formula gives NaN.
 
     References
     ----------
@@ -57,11 +57,12 @@ def reduced_wong_wang_exc_inh(parameters, state, coupling):
     state : Array, shape (2, n_node, n_mode)
         Synaptic gating variables S_e and S_i.
     coupling : Array, shape (1, n_node, n_mode)
+        Long-range input, after the coupling function.
 
     Returns
     -------
     Array, shape (2, n_node, n_mode)
-        [1/ms]
+        dS_e/dt and dS_i/dt [1/ms].
 
     Notes
     -----
@@ -73,7 +74,7 @@ def reduced_wong_wang_exc_inh(parameters, state, coupling):
         \dot S_e &= -S_e / \tau_e + (1 - S_e) \gamma_e H(x_e), \quad
         \dot S_i = -S_i / \tau_i + \gamma_i H(x_i)
 
-    with H(x) = x / (1 - exp(-d x)). Deliberate difference: H is finite and accurate where x = 0.
+    with H(x) = x / (1 - exp(-d x)). Deliberate difference from TVB: H is finite and accurate at x = 0.
 
     References
     ----------
@@ -93,11 +94,12 @@ def deco_balanced_exc_inh(parameters, state, coupling):
     Returns
     -------
     Array, shape (2, n_node, n_mode)
-        [1/ms]
+        dS_e/dt and dS_i/dt [1/ms].
 
     Notes
     -----
-    TVB class: ``tvb.simulator.models.wong_wang_exc_inh.DecoBalancedExcInh``. Deliberate difference: as there.
+    TVB class: ``tvb.simulator.models.wong_wang_exc_inh.DecoBalancedExcInh``. Deliberate difference from TVB: that of
+    `reduced_wong_wang_exc_inh`.
 
     References
     ----------
@@ -107,6 +109,7 @@ def deco_balanced_exc_inh(parameters, state, coupling):
 
 
 def _exc_inh(p, state, coupling, gain):
+    """Vector field of both excitation-inhibition models, with a factor on the input of the transfer functions."""
     S_e, S_i = state[0], state[1]
     c = p["G"] * p["J_N"] * coupling[0]
     slope_e, slope_i = gain * p["d_e"] * p["a_e"], gain * p["d_i"] * p["a_i"]

@@ -1,1 +1,1 @@
-"""Scores of a state on noise and sessions that no fit has seen."""
+"""Evaluation of a simulator or a fit: scores on fresh noise and on sessions that were held out, beside baselines."""

@@ -1,188 +1,124 @@
-"""What a fit is judged by: noise that it never saw."""
+"""Scores of simulated FC on noise that no fit has seen."""
 
-import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from ..checks import options as allowed
 from ..checks.options import check
-from ..loss import MISSING, rmse
-from ..observation import compute_fc
-from ..parameters import strip_parameters
 from ..runtime.processes import refuse_forked
 from ..runtime.progress import progress_bar, status_line
 from ..state import State
-from . import baselines
+from .baselines import hemispheres, noise_ceiling, region_blocks, structural_baselines
 from .fc_monitor import transient_samples
+from .options import FCOptions
+from .runs import FittedSimulator, Runs, prepare_runs, prepare_runs_of_fit
 from .scores import Evaluation
+from .scoring import Scoring, samples_per_window
+from .sessions import named_targets
 
-
-def resample(state, key):
-    """State with fresh noise.
-
-    Parameters
-    ----------
-    state : State
-        Of a stochastic simulator; not modified. Parameters become plain.
-    key : Array
-        A JAX random key.
-
-    Returns
-    -------
-    State
-
-    Raises
-    ------
-    ValueError
-        Where the simulator draws no noise.
-    """
-    check("resample", state=(state, allowed.instance(State)), key=(key, allowed.random_key))
-    state = strip_parameters(state)
-    if "noise" not in state.integrator:
-        raise ValueError("resample: the integrator is deterministic; there is no noise to draw.")
-    noise = state.integrator.noise
-    is_rounded = noise.draws.dtype == np.float64 and not jax.config.jax_enable_x64
-    with jax.enable_x64(True) if is_rounded else contextlib.nullcontext():
-        draws = jax.random.normal(key, noise.draws.shape, noise.draws.dtype)
-    return state.replace(integrator=state.integrator.replace(noise=noise.replace(draws=draws)))
+if TYPE_CHECKING:
+    from tvb.simulator.simulator import Simulator
 
 
 def evaluate(
-    simulator_or_fit,
-    target=None,
+    simulator_or_fit: "Simulator | FittedSimulator",
+    target: object = None,
     *,
-    n_seeds=8,
-    simulation_length=None,
-    skip_t=None,
-    monitor=None,
-    seed=0,
-    n_tvb=False,
-    window=None,
-    region_groups=None,
-    training_sessions=None,
-    state=None,
-    progress=True,
-    missing="refuse",
-):
-    """Score simulated FC against empirical FC on noise that no fit has seen, beside what the scores are held against.
+    fc: FCOptions = FCOptions(),  # noqa: B008
+    n_seeds: int = 8,
+    n_tvb: int = 0,
+    seed: int = 0,
+    state: State | None = None,
+    window: float | None = None,
+    region_groups: Sequence | None = None,
+    training_sessions: "int | str | Sequence | None" = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Score simulated FC against empirical FC on noise that no fit has seen.
 
     Parameters
     ----------
     simulator_or_fit : tvb.simulator.simulator.Simulator or FitResult
-        Not modified. Of a fit: its best state, target, monitor, skip_t and length, unless others are given.
+        Not modified. For a fit, runs start from its best state; target, monitor, ``skip_t`` and length are those of the
+        fit, unless others are given.
     target : optional
-        Empirical FC: array_like or pandas.DataFrame of shape (n_node, n_node), or the path of a file (`load_fc`); or
-        several sessions or subjects, as an array (n_session, n_node, n_node), a list of matrices, or a dict of them by
-        name. Labelled ones are matched to ``connectivity.region_labels``.
+        Empirical FC: an array_like or pandas.DataFrame of shape (n_node, n_node), or the path of a file (`load_fc`).
+        Several sessions or subjects are given as an array of shape (n_session, n_node, n_node), a list of matrices, or
+        a dict of matrices by name. Labelled matrices are matched to ``connectivity.region_labels``.
+    fc : FCOptions, optional
+        Monitor, samples left out, length of each run, and treatment of missing data. Options that are left out are
+        those of the fit. The target of a fit is used as the fit used it, whatever ``fc.missing`` is.
     n_seeds : int, optional
-        Number of runs, each on noise of its own.
-    simulation_length : float, optional
-        Of each run [ms].
-    skip_t, monitor : int, optional
-        As for `fit`.
+        Number of runs in JAX, each with its own noise.
+    n_tvb : int, optional
+        Number of runs of TVB itself, from the same state; each seeds TVB's own random stream. TVB computes thousands of
+        steps per second, so this may take a while.
     seed : int, optional
-        What the seeds of the runs come from: the first runs are the same however many there are.
-    n_tvb : bool or int, optional
-        Whether TVB itself runs, too, from the same state: as many runs (True: ``n_seeds``) with these seeds of its own
-        random stream. At thousands of steps a second, that may take a while.
-    window : float, optional
-        [ms] Also score the FC of consecutive windows of this length, averaged over the windows of a run, as FC of short
-        recordings is compared with; what is left at the end is not used.
-    region_groups : sequence, shape (n_node,), optional
-        Group of each region, for r by block of the matrix; by default hemispheres, where ``connectivity.hemispheres``
-        says which or TVB can tell from the labels.
-    training_sessions : int, str, or sequence of them, optional
-        Of several sessions, the index (of a dict: the name) of those that the fit was made with. Then the mean of the
-        others, held out, is the target that counts; else the mean of all.
+        Seed from which the seeds of the runs are derived. The first runs are the same for every ``n_seeds``.
     state : State, optional
-        Another state to start from, with its parameters.
+        State to start from, with its parameters, in place of the simulator's or the best one.
+    window : float, optional
+        Length of consecutive windows [ms]. The FC of each window is scored too, and the scores are averaged over the
+        windows of a run: comparable with the FC of short recordings. An incomplete last window is not used.
+    region_groups : sequence, shape (n_node,), optional
+        Group of each region; r is also reported for each block of the FC matrix. By default the hemispheres, if
+        ``connectivity.hemispheres`` is set or TVB can infer it from the labels.
+    training_sessions : int, str, or sequence of these, optional
+        Sessions of ``target`` that the fit was made with: indices, or names for a dict. The mean of the others (held
+        out) becomes the primary target. By default the primary target is the mean of all sessions.
     progress : bool, optional
-        Whether to show progress bars.
-    missing : {"refuse", "ignore"}, optional
-        Whether pairs of regions without data in a target (NaN, or masked; of a labelled one, regions that it lacks) are
-        refused or left out of every score, of the baseline and of the noise ceiling. A fit's own target is taken as the
-        fit has taken it.
+        Show progress bars.
 
     Returns
     -------
     Evaluation
-        ``print`` it. An interrupt (Ctrl-C) keeps the runs that were done.
+        Printable. After an interrupt (Ctrl-C) it has the runs that were completed.
 
     Raises
     ------
     ValueError
-        A target or sessions that do not fit, a deterministic simulator, a monitor that is not there, runs or windows
-        too short for FC, numbers of runs below 1.
+        If a target or the sessions do not fit the regions, the simulator is deterministic, the monitor does not exist,
+        runs or windows are too short for FC, or an option has a value that is not allowed.
     UnsupportedComponent
-        As `prepare`.
+        As in `prepare`.
 
     Notes
     -----
-    r is the correlation of off-diagonal entries (`fc_corr`), RMSE is over all (`rmse`); means of sessions are of
-    correlations, not of Fisher's z. Runs start from one state, so a run long against the model's memory is needed for
-    runs to be independent. They are done one after the other: memory is that of one.
+    r is the correlation of off-diagonal entries (`fc_corr`); RMSE is over all entries (`rmse`). Means over sessions are
+    means of correlations, not of Fisher's z. All runs start from one state, so they are independent only if they are
+    long compared with the model's memory. Runs are made one after the other, so that memory is that of one run.
     """
-    from ..fitting.fit import FitResult
-    from .runs import prepare_runs, prepare_runs_of_fit
-
     refuse_forked("evaluate")
     check(
         "evaluate",
+        simulator_or_fit=(simulator_or_fit, _simulator_or_fit),
+        fc=(fc, allowed.instance(FCOptions, "such as FCOptions(skip_t=20)")),
         n_seeds=(n_seeds, allowed.integer(1)),
-        simulation_length=(simulation_length, allowed.optional(allowed.number(above=0.0))),
-        skip_t=(skip_t, allowed.optional(allowed.integer(0))),
-        monitor=(monitor, allowed.optional(allowed.integer(0))),
+        n_tvb=(n_tvb, allowed.integer(0)),
         seed=(seed, allowed.integer(0)),
-        n_tvb=(n_tvb, allowed.either(allowed.boolean, allowed.integer(0))),
-        window=(window, allowed.optional(allowed.number(above=0.0))),
         state=(state, allowed.optional(allowed.instance(State))),
+        window=(window, allowed.optional(allowed.number(above=0.0))),
         progress=(progress, allowed.boolean),
-        missing=(missing, MISSING),
     )
-    n_seeds, seed = int(n_seeds), int(seed)
-    n_tvb = n_seeds if n_tvb is True else int(n_tvb)
-    result = simulator_or_fit if isinstance(simulator_or_fit, FitResult) else None
-    if result is None and target is None:
+    fit = simulator_or_fit if isinstance(simulator_or_fit, FittedSimulator) else None
+    if fit is None and target is None:
         raise ValueError("evaluate: a simulator has no target of its own. Give the empirical FC.")
     with status_line("evaluate: translating the simulator", progress):
-        runs = (prepare_runs if result is None else prepare_runs_of_fit)(
-            simulator_or_fit, state, monitor, simulation_length
-        )
-    if skip_t is None:
-        as_fitted = result is not None and runs.monitor == result.monitor
-        skip_t = result.skip_t if as_fitted else transient_samples(runs.simulate.monitors[0], runs.state.monitors[0])
-    skip_t = int(skip_t)
-    n_window = _samples_of(window, runs, skip_t)
-    # As it was before the fit: weights may have been fitted.
-    connectivity = runs.sim.connectivity if result is None else result.simulator.connectivity
-    if target is None:
-        target, missing = result.target, "ignore"
-    targets = baselines.named_targets(target, connectivity.region_labels, training_sessions, missing)
-    groups = baselines.hemispheres(runs.sim.connectivity) if region_groups is None else region_groups
-    among = {} if groups is None else baselines.region_blocks(groups, len(connectivity.weights))
-
-    seeds = [int(word) for word in np.random.SeedSequence(seed).generate_state(max(n_seeds, n_tvb)) >> 1]
-    rows, fc, failed, interrupted = [], {}, {}, False
-    try:
-        for simulator, run, n in (("JAX", runs.run_jax, n_seeds), ("TVB", runs.run_tvb, n_tvb)):
-            total = n * runs.simulate.n_steps
-            with progress_bar(simulator, "step", total, progress and n > 0, unit_scale=True) as bar:
-                for one in seeds[:n]:
-                    signal = run(one, bar.update)
-                    whole, windows, why = _fc_of(signal, skip_t, n_window)
-                    why = why and f"{why} {runs.explain_no_fc(simulator, one, signal, skip_t)}".rstrip()
-                    rows += [
-                        {"simulator": simulator, "seed": one, "target": name} | _scores(whole, windows, matrix, among)
-                        for name, matrix in targets.matrices.items()
-                    ]
-                    fc.setdefault(simulator, []).append(whole)
-                    failed |= {(simulator, one): why} if why else {}
-    except KeyboardInterrupt:
-        if not rows:
-            raise
-        interrupted = True
-
+        prepare = prepare_runs if fit is None else prepare_runs_of_fit
+        runs = prepare(simulator_or_fit, state, fc.monitor, fc.simulation_length)
+    skip_t = _first_sample(runs, fit, fc.skip_t)
+    n_window = samples_per_window(runs, skip_t, window)
+    # The connectome before the fit: its weights may have been fitted.
+    connectivity = runs.sim.connectivity if fit is None else fit.simulator.connectivity
+    target, missing = (fit.target, "ignore") if target is None else (target, fc.missing)
+    targets = named_targets(target, connectivity.region_labels, training_sessions, missing)
+    groups = hemispheres(runs.sim.connectivity) if region_groups is None else region_groups
+    blocks = {} if groups is None else region_blocks(groups, len(connectivity.weights))
+    scoring = Scoring(targets, blocks, skip_t, n_window)
+    interrupted = _score_runs(runs, scoring, int(n_seeds), int(n_tvb), int(seed), progress)
+    is_best = fit is not None and state is None
     return Evaluation(
         description=runs.simulate.description,
         length=runs.length,
@@ -190,73 +126,63 @@ def evaluate(
         skip_t=skip_t,
         window=window,
         targets=targets,
-        rows=rows,
-        fc={simulator: np.array(matrices) for simulator, matrices in fc.items()},
-        training_scores=None if result is None or state is not None else _training(result),
-        validation_scores=None if result is None or state is not None else _validation(result),
-        structural_baseline={
-            name: baselines.structural_baseline(connectivity.weights, matrix)
-            for name, matrix in targets.matrices.items()
-        },
-        noise_ceiling=baselines.noise_ceiling(targets),
-        failed=failed,
+        rows=scoring.rows,
+        fc={simulator: np.array(matrices) for simulator, matrices in scoring.fc.items()},
+        training_scores=_training_scores(fit) if is_best else None,
+        validation_scores=_validation_scores(fit) if is_best else None,
+        structural_baseline=structural_baselines(connectivity.weights, targets),
+        noise_ceiling=noise_ceiling(targets),
+        failed=scoring.failed,
         interrupted=interrupted,
     )
 
 
-def _samples_of(window, runs, skip_t):
-    """Samples of a window; 0 for none. Refuses runs and windows that are too short."""
-    left = runs.n_time - skip_t
-    if skip_t < 0 or left < 3:
-        raise ValueError(
-            f"evaluate: {runs.n_time} samples in {runs.length:g} ms, and skip_t = {skip_t}, leave {max(left, 0)}; FC "
-            "needs at least 3. Give a larger simulation_length, or a smaller skip_t of at least 0."
-        )
-    if window is None:
-        return 0
-    n_window = round(window / runs.period)
-    if not 3 <= n_window <= left:
-        raise ValueError(
-            f"window: {window:g} ms are {n_window} samples; give at least 3 ({3 * runs.period:g} ms) and at most the "
-            f"{left} of a run ({left * runs.period:g} ms)."
-        )
-    return n_window
+def _simulator_or_fit(value):
+    """Rule of simulators and fits."""
+    if isinstance(value, FittedSimulator):
+        return None
+    simulator = allowed.simulator(value)
+    return simulator and f"{simulator}, or a FitResult"
 
 
-def _fc_of(signal, skip_t, n_window):
-    """FC of a run and of its windows, and why there is none (it is NaN then)."""
-    starts = range(skip_t, len(signal) - n_window + 1, n_window) if n_window else ()
+def _first_sample(runs, fit, skip_t):
+    """Number of samples left out: as given, as in the fit, or as the buffer of the monitor requires."""
+    if skip_t is not None:
+        return int(skip_t)
+    if fit is not None and runs.monitor == fit.monitor:
+        return int(fit.skip_t)
+    return transient_samples(runs.simulate.monitors[0], runs.state.monitors[0])
+
+
+def _score_runs(runs: Runs, scoring: Scoring, n_seeds, n_tvb, seed, progress):
+    """Score all runs in turn; return True if an interrupt ended them early."""
+    words = np.random.SeedSequence(seed).generate_state(max(n_seeds, n_tvb)) >> 1
+    seeds = [int(word) for word in words]
     try:
-        whole = compute_fc(signal, skip_t)
-        windows = [compute_fc(signal[start : start + n_window]) for start in starts]
-    except ValueError as error:
-        whole = np.full((signal.shape[1],) * 2, np.nan)
-        return whole, [whole for _ in starts], str(error)
-    return np.asarray(whole, float), [np.asarray(window, float) for window in windows], None
+        for simulator, run, n in (("JAX", runs.run_jax, n_seeds), ("TVB", runs.run_tvb, n_tvb)):
+            total = n * runs.simulate.n_steps
+            with progress_bar(simulator, "step", total, progress and n > 0, unit_scale=True) as bar:
+                for run_seed in seeds[:n]:
+                    signal = run(run_seed, bar.update)
+                    scoring.add(simulator, run_seed, signal, runs.explain_no_fc)
+    except KeyboardInterrupt:
+        if not scoring.rows:
+            raise
+        return True
+    return False
 
 
-def _scores(whole, windows, target, among):
-    def difference(fc):
-        return float(rmse(fc, target, missing="ignore"))
-
-    scores = {"r": baselines.correlation(whole, target), "rmse": difference(whole)}
-    if windows:
-        scores["window_r"] = float(np.mean([baselines.correlation(window, target) for window in windows]))
-        scores["window_rmse"] = float(np.mean([difference(window) for window in windows]))
-    return scores | {f"r {name}": baselines.correlation(whole, target, pairs) for name, pairs in among.items()}
-
-
-def _training(result):
+def _training_scores(fit):
     """Training r and loss recorded at the best step."""
-    best = result.history.best_step
-    return {"r": float(result.r[best]), "loss": float(result.loss[best])} if result.loss.size else None
+    best = fit.history.best_step
+    return {"r": float(fit.r[best]), "loss": float(fit.loss[best])} if fit.loss.size else None
 
 
-def _validation(result):
+def _validation_scores(fit):
     """Validation r and loss at the best step, which was chosen by that loss; None for a fit without validation."""
-    steps, values = result.history.validation
+    steps, values = fit.history.validation
     if not steps.size:
         return None
-    at = steps == result.history.best_step
-    r = result.history.validation.aux.get("r", np.full(steps.shape, np.nan))
-    return {"r": float(r[at][0]), "loss": float(values[at][0])}
+    at_best = steps == fit.history.best_step
+    r = fit.history.validation.aux.get("r", np.full(steps.shape, np.nan))
+    return {"r": float(r[at_best][0]), "loss": float(values[at_best][0])}

@@ -3,10 +3,12 @@
 import math
 import warnings
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
+from ..dynamics.noise import resample
 from ..dynamics.simulate import Simulate
 from ..errors import DomainWarning
 from ..parameters import strip_parameters
@@ -17,28 +19,42 @@ from ..translate.prepare import prepare
 from ..translate.random_stream import GlobalStreamGuard
 from ..writeback import write_back
 from .diagnosis import explain_signal
-from .evaluate import resample
 from .fc_monitor import choose_monitor, is_noisy, refuse_no_fc
+
+
+@runtime_checkable
+class FittedSimulator(Protocol):
+    """Attributes of a fit that `evaluate` reads; `FitResult` has them."""
+
+    simulator: object
+    simulate: Simulate
+    best: State
+    target: np.ndarray
+    monitor: int
+    skip_t: int
+    history: object
+    loss: np.ndarray
+    r: np.ndarray
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Where runs start, and what records them.
+    """Runs that start from one state, and the monitor that records them.
 
     Attributes
     ----------
     sim : tvb.simulator.simulator.Simulator
-        Configured copy that stands where the state does.
+        Configured copy, at the position of the state.
     simulate : Simulate
-        With one monitor alone.
+        With one monitor only.
     state : State
-        Plain.
+        Of plain arrays.
     monitor : int
-        Its index among the simulator's own.
+        Index of the monitor in the simulator.
     n_time : int
-        Samples of a run.
+        Number of samples of a run.
     diverged : dict of int to (Divergence or None)
-        By seed, where TVB's own run stopped being finite.
+        By seed, the first state of TVB's own run that is not finite.
     """
 
     sim: object
@@ -50,37 +66,74 @@ class Runs:
 
     @property
     def length(self):
-        """Of a run [ms]."""
+        """Length of a run [ms]."""
         return self.simulate.n_steps * self.simulate.dt
 
     @property
     def period(self):
-        """Between two samples [ms]."""
+        """Time between two samples [ms]."""
         return self.simulate.monitors[0].istep * self.simulate.dt
 
-    def run_jax(self, seed, tick):
-        """Signal (n_time, n_node) on the noise of a JAX key; ``tick`` is told the steps that are done."""
+    def run_jax(self, seed, on_steps):
+        """Run the translation on the noise of a JAX key.
+
+        Parameters
+        ----------
+        seed : int
+            Of the key.
+        on_steps : callable
+            Called with the number of steps that were completed since the last call.
+
+        Returns
+        -------
+        ndarray, shape (n_time, n_node)
+        """
         result = self.simulate(resample(self.state, jax.random.key(seed)))
         signal = np.asarray(result.data[0])
-        tick(self.simulate.n_steps)
+        on_steps(self.simulate.n_steps)
         return signal[:, 0, :, 0]
 
-    def run_tvb(self, seed, tick):
-        """Signal of TVB's own run on a copy whose random stream starts from a seed."""
+    def run_tvb(self, seed, on_steps):
+        """Run TVB itself on a copy of the simulator.
+
+        Parameters
+        ----------
+        seed : int
+            Of TVB's random stream.
+        on_steps : callable
+            As in `run_jax`.
+
+        Returns
+        -------
+        ndarray, shape (n_time, n_node)
+        """
         sim, n_steps = clone(self.sim), self.simulate.n_steps
         sim.monitors = [sim.monitors[self.monitor]]
         sim.integrator.noise.random_stream.seed(seed)
-        sim.simulation_length = _length(n_steps, self.simulate.dt)
+        sim.simulation_length = _length_for_tvb(n_steps, self.simulate.dt)
         samples, watch = [], DivergenceWatch(sim)
         # A user's model may draw from numpy's global stream.
         for ((_, sample),) in GlobalStreamGuard(sim).iterate(sim(n_steps=n_steps)):
             samples.append(sample[0, :, 0])
-            tick(self.simulate.monitors[0].istep)
+            on_steps(self.simulate.monitors[0].istep)
         self.diverged[seed] = watch.divergence
         return np.array(samples)
 
     def explain_no_fc(self, simulator, seed, signal, skip_t):
-        """Why the run of a simulator ("JAX" or "TVB") with a seed has no FC: sentences, see `explain_signal`."""
+        """Explain why a run has no FC.
+
+        Parameters
+        ----------
+        simulator : {"JAX", "TVB"}
+        seed : int
+        signal : ndarray, shape (n_time, n_node)
+        skip_t : int
+
+        Returns
+        -------
+        str
+            Sentences, see `explain_signal`.
+        """
         recorder = self.simulate.monitors[0]
         time = recorder.times(self.state.current_step, self.simulate.n_steps)
 
@@ -92,46 +145,57 @@ class Runs:
         return explain_signal(self.sim, recorder, self.monitor, (time, signal), skip_t, find)
 
 
-def prepare_runs_of_fit(result, state=None, monitor=None, simulation_length=None):
-    """Runs from the best state of a fit, or from another.
+def prepare_runs_of_fit(result: FittedSimulator, state=None, monitor=None, simulation_length=None) -> Runs:
+    """Prepare runs from the best state of a fit, or from another state.
 
     Raises
     ------
     ValueError, UnsupportedComponent
-        As `prepare_runs`.
+        As in `prepare_runs`; ValueError also if the result has no simulator.
     """
     if result.simulator is None:
         raise ValueError("evaluate: this FitResult holds no simulator. Give the simulator itself, and state=.")
     state = result.best if state is None else state
     monitor = result.monitor if monitor is None else monitor
     if simulation_length is None:
-        # As long as the fit's: what was compiled for it does.
+        # Runs of the fit's own length use the program that was compiled for the fit.
         return _runs(at_state(result.simulator, state), result.simulate, strip_parameters(state), monitor)
     return prepare_runs(result.simulator, state, monitor, simulation_length)
 
 
-def prepare_runs(sim, state=None, monitor=None, simulation_length=None):
-    """Runs from where a simulator stands, or from a state of it.
+def prepare_runs(sim, state=None, monitor=None, simulation_length=None) -> Runs:
+    """Prepare runs from the present position of a simulator, or from a state of it.
 
     Raises
     ------
     ValueError
-        A deterministic simulator, a monitor that is not there or is no signal of regions, a length that it records
-        nothing in; a state that is not of this simulator.
+        If the simulator is deterministic, the monitor does not exist or records no signal of regions, the length is
+        too short for a sample, or the state is not of this simulator.
     UnsupportedComponent
-        As `prepare`.
+        As in `prepare`.
     """
     sim = sim if state is None else at_state(sim, state)
-    # The draws of this key are not used: TVB's own stream would take long to draw as many.
+    # The draws of this key are never used: TVB's own stream would take long to draw as many.
     simulate, start = prepare(sim, simulation_length, noise=jax.random.key(0))
     return _runs(configured_clone(sim), simulate, start, monitor)
 
 
 def at_state(sim, state):
-    """Configured copy of a simulator, put where a state stands, with its parameters."""
+    """Configured copy of a simulator at the position of a state, with the parameters of the state.
+
+    Parameters
+    ----------
+    sim : tvb.simulator.simulator.Simulator
+        Not modified.
+    state : State
+
+    Returns
+    -------
+    tvb.simulator.simulator.Simulator
+    """
     sim = configured_clone(sim)
     with warnings.catch_warnings():
-        # Whoever writes the state back for good is told.
+        # The user gets this warning from write_back on the user's own simulator.
         warnings.simplefilter("ignore", DomainWarning)
         write_back(state, sim, position=True)
     return sim
@@ -151,8 +215,8 @@ def _runs(sim, simulate, state, monitor):
     return Runs(sim, simulate, state, monitor, n_time)
 
 
-def _length(n_steps, dt):
-    """Length of so many steps: rounded so that TVB's ceil(length / dt) is their number."""
+def _length_for_tvb(n_steps, dt):
+    """Length [ms] for which TVB's ceil(length / dt) is exactly ``n_steps``."""
     length = n_steps * dt
     while math.ceil(length / dt) > n_steps:
         length = math.nextafter(length, 0.0)

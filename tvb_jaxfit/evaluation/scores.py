@@ -1,55 +1,68 @@
-"""Evaluation: the scores of a set of runs, and how people read them."""
+"""Evaluation: the scores of a set of runs, and their presentation."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..markup import notebook_html, table
 from ..persistence import serialisable
-from .baselines import Targets
+from .sessions import Targets
+
+if TYPE_CHECKING:
+    import pandas
+
+# Titles of the noise ceilings in a table.
+_CEILINGS = {
+    "trained on": "sessions trained on, held out",
+    "leave_one_out": "a session, mean of the others",
+    "split_half": "mean of sessions (Spearman-Brown)",
+}
 
 
 @serialisable
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """What `evaluate` found.
+    """Scores of runs on fresh noise, beside the scores of the fit, a structural baseline and noise ceilings.
 
     Attributes
     ----------
     description : str
+        Of the simulator.
     length : float
-        Of each run [ms].
+        Length of each run [ms].
     n_samples, skip_t : int
-        Samples of a run that FC is computed from, and samples left out before them.
+        Number of samples of a run that FC is computed from, and number of samples left out before them.
     window : float or None
-        [ms]
+        Length of a window [ms].
     targets : Targets
-        ``targets.primary`` names the one that counts.
+        Empirical FC; ``targets.primary`` is the name of the primary target.
     rows : list of dict
-        One for each run and target: ``simulator`` ("JAX" or "TVB"), ``seed``, ``target``, ``r``, ``rmse``, and where
-        they were asked for ``window_r`` and ``window_rmse`` (means over windows) and ``r left-left``, ... for blocks.
+        One for each run and target: ``simulator`` ("JAX" or "TVB"), ``seed``, ``target``, ``r``, ``rmse``; with windows
+        also ``window_r`` and ``window_rmse`` (means over windows); with region groups also ``r left-left``, ... for
+        each block.
     fc : dict of str to ndarray, shape (n_run, n_node, n_node)
-        By simulator, the FC of each run; NaN where a run failed.
+        By simulator, the FC of each run; NaN if a run failed.
     training_scores : dict of str to float, or None
-        ``r`` and ``loss`` of a fit's best step: on the noise of that step, or by the linear response without noise;
-        with the target and the loss of the fit.
+        ``r`` and ``loss`` of a fit's best step, with the target and the loss of the fit: on the noise of that step, or
+        by the linear response without noise.
     validation_scores : dict of str to float, or None
-        ``r`` and ``loss`` of the same step on the noise of the validation, by whose loss the step was chosen. None of
-        a fit that chose by the training.
+        ``r`` and ``loss`` of the same step on the noise of the validation, whose loss selected the step. None for a fit
+        that selected its best step by the training loss.
     structural_baseline : dict of str to float
-        By target, the correlation of the structural weights (mean of both directions) with it.
+        By target, its correlation with the structural weights (mean of both directions).
     noise_ceiling : dict of str to float
-        Of several sessions, how well they agree: ``"leave_one_out"`` (each with the mean of the others),
-        ``"split_half"`` (reliability of their mean) and ``"trained on"`` (with held out), see
+        Agreement of several sessions: ``"leave_one_out"`` (each with the mean of the others), ``"split_half"``
+        (reliability of their mean) and ``"trained on"`` (with the held-out ones), see
         `tvb_jaxfit.evaluation.baselines.noise_ceiling`.
     failed : dict of (str, int) to str
-        By simulator and seed, why a run has no FC.
+        By simulator and seed, the reason why a run has no FC.
     interrupted : bool
-        Whether runs are missing because of an interrupt.
+        True if an interrupt prevented some runs.
 
     Notes
     -----
-    The run with a seed is repeated by ``simulate(resample(state, jax.random.key(seed)))``; in TVB, by
+    A run in JAX is repeated by ``simulate(resample(state, jax.random.key(seed)))``. A run in TVB is repeated by
     ``sim.integrator.noise.random_stream.seed(seed)`` before ``sim.run()``.
     """
 
@@ -68,7 +81,7 @@ class Evaluation:
     failed: dict = field(default_factory=dict)
     interrupted: bool = False
 
-    def values(self, measure="r", target=None, simulator="JAX"):
+    def values(self, measure: str = "r", target: str | None = None, simulator: str = "JAX") -> np.ndarray:
         """One measure of every run.
 
         Parameters
@@ -76,18 +89,18 @@ class Evaluation:
         measure : str, optional
             A column of `to_pandas`: ``"r"``, ``"rmse"``, ``"window_r"``, ``"r left-right"``, ...
         target : str, optional
-            The one that counts by default.
-        simulator : "JAX" or "TVB", optional
+            The primary target by default.
+        simulator : {"JAX", "TVB"}, optional
 
         Returns
         -------
         ndarray, shape (n_run,)
-            NaN where a run failed.
+            NaN for runs that failed.
 
         Raises
         ------
         KeyError
-            Where there is no such measure or target.
+            If the measure or the target does not exist.
         """
         target = self.targets.primary if target is None else target
         if target not in self.targets.matrices:
@@ -98,25 +111,25 @@ class Evaluation:
         return np.array([row[measure] for row in rows])
 
     @property
-    def r(self):
-        """Correlation (off-diagonal) of each JAX run's FC with the target that counts."""
+    def r(self) -> np.ndarray:
+        """Correlation (off-diagonal) of the FC of each JAX run with the primary target, shape (n_run,)."""
         return self.values("r")
 
     @property
-    def rmse(self):
-        """Root-mean-square difference of each JAX run's FC from the target that counts."""
+    def rmse(self) -> np.ndarray:
+        """Root-mean-square difference of the FC of each JAX run from the primary target, shape (n_run,)."""
         return self.values("rmse")
 
-    def mean(self, measure="r", target=None, simulator="JAX"):
+    def mean(self, measure: str = "r", target: str | None = None, simulator: str = "JAX") -> float:
         """Mean over the runs that did not fail; see `values`."""
         return _mean(self.values(measure, target, simulator))
 
-    def std(self, measure="r", target=None, simulator="JAX"):
-        """Standard deviation (n - 1) over the runs that did not fail; NaN of fewer than two."""
-        return _sd(self.values(measure, target, simulator))
+    def std(self, measure: str = "r", target: str | None = None, simulator: str = "JAX") -> float:
+        """Standard deviation (n - 1) over the runs that did not fail; NaN for fewer than two. See `values`."""
+        return _std(self.values(measure, target, simulator))
 
-    def to_pandas(self):
-        """`rows` as a table.
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Table of `rows`.
 
         Returns
         -------
@@ -126,19 +139,19 @@ class Evaluation:
 
         return pd.DataFrame(self.rows)
 
-    def summary(self):
+    def summary(self) -> str:
         """Scores on fresh noise in one line."""
         against = "" if self.targets.primary == "target" else f" against {self.targets.primary}"
         return (
-            f"fresh noise: r {mean_and_sd(self.values('r'))}, RMSE {mean_and_sd(self.values('rmse'))}{against} "
-            f"({runs(len(self.r))} of {seconds(self.length)})"
+            f"fresh noise: r {format_mean_std(self.values('r'))}, RMSE {format_mean_std(self.values('rmse'))}{against} "
+            f"({format_runs(len(self.r))} of {format_length(self.length)})"
         )
 
     def __repr__(self):
         row = "  {:<34} {:<17} {}".format
         lines = [
             f"Evaluation: {self.description}",
-            f"  {self.n_samples} samples of runs of {seconds(self.length)}, after {self.skip_t} left out",
+            f"  {self._samples_text()}",
             row("mean ± sd over noise", "r (off-diagonal)", "RMSE"),
             *(row(*cells) for cells in self.table()),
             *(f"  {remark}" for remark in self.remarks()),
@@ -146,16 +159,18 @@ class Evaluation:
         return "\n".join(line.rstrip() for line in lines)
 
     def _repr_html_(self):
-        told = f"{self.n_samples} samples of runs of {seconds(self.length)}, after {self.skip_t} left out"
         return notebook_html(
             f"Evaluation: {self.description}",
-            f"{told}; mean ± standard deviation over noise",
+            f"{self._samples_text()}; mean ± standard deviation over noise",
             table(["", "r (off-diagonal)", "RMSE"], self.table()),
             *self.remarks(),
         )
 
-    def table(self):
-        """Lines of text: what, r and RMSE, as mean ± standard deviation over noise.
+    def _samples_text(self):
+        return f"{self.n_samples} samples of runs of {format_length(self.length)}, after {self.skip_t} left out"
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Lines of a table: title, r and RMSE, the latter two as mean ± standard deviation over noise.
 
         Returns
         -------
@@ -164,53 +179,46 @@ class Evaluation:
         rows = []
         for name, scores in (("training", self.training_scores), ("validation", self.validation_scores)):
             if scores:
-                rows.append((name, f"{scores['r']:.4f}", f"(loss {_loss(scores['loss'])})"))
+                rows.append((name, f"{scores['r']:.4f}", f"(loss {_format_loss(scores['loss'])})"))
         for simulator in self.fc:
-            rows += self._of(simulator)
+            rows += self._simulator_lines(simulator)
         name = self.targets.primary
         rows.append((f"structural weights, {name}", f"{self.structural_baseline[name]:.4f}", ""))
-        told = {
-            "trained on": "sessions trained on, held out",
-            "leave_one_out": "a session, mean of the others",
-            "split_half": "mean of sessions (Spearman-Brown)",
-        }
-        return rows + [
-            (text, f"{self.noise_ceiling[key]:.4f}", "") for key, text in told.items() if key in self.noise_ceiling
-        ]
+        ceilings = [(title, self.noise_ceiling[key]) for key, title in _CEILINGS.items() if key in self.noise_ceiling]
+        return rows + [(title, f"{value:.4f}", "") for title, value in ceilings]
 
-    def remarks(self):
-        """What is missing, in words."""
-        remarks = [f"{simulator}, seed {seed}: no FC: {why}" for (simulator, seed), why in self.failed.items()]
+    def remarks(self) -> list[str]:
+        """Sentences on missing runs."""
+        remarks = [f"{simulator}, seed {seed}: no FC: {reason}" for (simulator, seed), reason in self.failed.items()]
         return remarks + (["interrupted: these are the runs that were done"] if self.interrupted else [])
 
-    def _of(self, simulator):
-        """Cells of the table's lines on one simulator."""
+    def _simulator_lines(self, simulator):
+        """Lines of the table on the runs of one simulator."""
+
+        def cells(name, *measures):
+            return [format_mean_std(self.values(measure, name, simulator)) for measure in measures]
+
         title = "fresh noise" if simulator == "JAX" else f"{simulator}, fresh noise"
-        yield f"{title}, {runs(len(self.fc[simulator]))}", "", ""
+        yield f"{title}, {format_runs(len(self.fc[simulator]))}", "", ""
         others = [name for name in self.targets.matrices if name not in self.targets.sessions]
         for name in reversed(others):
-            r, rmse = (self.values(measure, name, simulator) for measure in ("r", "rmse"))
-            yield f"  {name}", mean_and_sd(r), mean_and_sd(rmse)
+            yield f"  {name}", *cells(name, "r", "rmse")
             if name != self.targets.primary:
                 continue
             if self.window is not None:
-                r, rmse = (self.values(measure, name, simulator) for measure in ("window_r", "window_rmse"))
-                yield f"    windows of {seconds(self.window)}", mean_and_sd(r), mean_and_sd(rmse)
-            for measure in self._measures("r "):
-                yield f"    {measure.removeprefix('r ')}", mean_and_sd(self.values(measure, name, simulator)), ""
+                yield f"    windows of {format_length(self.window)}", *cells(name, "window_r", "window_rmse")
+            for measure in (measure for measure in self.rows[0] if measure.startswith("r ")):
+                yield f"    {measure.removeprefix('r ')}", *cells(name, measure), ""
         for title, names in (("each session", self.targets.sessions), ("each held out", self.targets.held_out)):
             if names:
-                cells = [
-                    mean_and_sd(np.mean([self.values(measure, name, simulator) for name in names], axis=0))
+                means = [
+                    np.mean([self.values(measure, name, simulator) for name in names], axis=0)
                     for measure in ("r", "rmse")
                 ]
-                yield f"  {title} (mean of {len(names)})", *cells
-
-    def _measures(self, prefix):
-        return [measure for measure in self.rows[0] if measure.startswith(prefix)]
+                yield f"  {title} (mean of {len(names)})", *map(format_mean_std, means)
 
 
-def _loss(value):
+def _format_loss(value):
     return f"{value:.4f}" if 0.001 <= abs(value) < 10.0 else f"{value:.4g}"
 
 
@@ -219,21 +227,21 @@ def _mean(values):
     return float(np.mean(values)) if values.size else np.nan
 
 
-def _sd(values):
+def _std(values):
     values = values[np.isfinite(values)]
     return float(np.std(values, ddof=1)) if values.size > 1 else np.nan
 
 
-def mean_and_sd(values):
-    """Mean ± standard deviation (n - 1) of the finite values, as text; the mean alone of one."""
-    return f"{_mean(values):.4f}" + ("" if np.isnan(_sd(values)) else f" ± {_sd(values):.4f}")
+def format_mean_std(values) -> str:
+    """Mean ± standard deviation (n - 1) of the finite values as text; the mean alone for one value."""
+    return f"{_mean(values):.4f}" + ("" if np.isnan(_std(values)) else f" ± {_std(values):.4f}")
 
 
-def runs(n):
-    """Number of runs, as text."""
+def format_runs(n) -> str:
+    """Number of runs as text."""
     return f"{n} run{'s' if n != 1 else ''}"
 
 
-def seconds(length):
-    """Length [ms] as text, in seconds where it is at least one."""
+def format_length(length) -> str:
+    """Length [ms] as text, in seconds if it is at least one second."""
     return f"{length / 1000.0:g} s" if length >= 1000.0 else f"{length:g} ms"

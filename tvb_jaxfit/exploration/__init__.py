@@ -1,1 +1,1 @@
-"""A loss at many points of a space of parameters."""
+"""Exploration: a loss at many points of a parameter space."""

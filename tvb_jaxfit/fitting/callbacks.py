@@ -1,10 +1,12 @@
-"""What looks on while a fit runs: prints, keeps, or ends it.
+"""Callbacks of a fit: they print, save, or end it.
 
-A callback is any function of (step, state, loss, gradients); True ends the fit. Those here start afresh with each fit,
-so that one of them serves several.
+A callback is a function of (step, state, loss, gradients); True ends the fit. The callbacks here are reset at the start
+of each fit, so that one callback can serve several fits.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -14,47 +16,50 @@ from ..checks.options import check
 from ..persistence import serialisable
 from ..runtime.processes import PicklableMixin
 
+if TYPE_CHECKING:
+    import pandas
+
 
 class Callback:
-    """A callback that remembers; by itself it does nothing.
+    """Base of callbacks that keep a state of their own; this one does nothing.
 
     Attributes
     ----------
     reason : str
-        Why it ended the fit, once it has.
+        Reason for ending the fit, once it has ended it.
     saved : dict of str to Saved
-        What it keeps for the `History`.
+        Values for the `History`.
     """
 
     reason = "the callback asked to stop"
-    # What comes and goes with a fit: no part of what the callback is (see `content`).
+    # Attributes that belong to one fit: they are no part of a fingerprint.
     _transient = ("reason",)
 
-    def __call__(self, step, state, loss, gradients):
-        """Look on; True ends the fit.
+    def __call__(self, step, state, loss, gradients) -> bool | None:
+        """Process one evaluation; True ends the fit.
 
         Parameters
         ----------
         step : int
-            Updates done before.
+            Number of updates before this evaluation.
         state : State
-            As it is fitted: with `Parameter`s, and without what ``refresh`` changed.
+            State with `Parameter`s, without the changes of ``refresh``.
         loss : float
         gradients : dict of str to Array
-            By path, in physical units.
+            Gradients by path, in physical units.
         """
 
-    def begin(self, memory=None):
-        """Forget the last fit; or take up the ``memory`` of one that is resumed."""
+    def reset(self, resume_state=None):
+        """Discard the previous fit; or continue from the ``resume_state`` of a fit that is resumed."""
 
     @property
-    def memory(self):
-        """What a resumed fit has to know: a tree of arrays, numbers and strings."""
+    def resume_state(self):
+        """State that a resumed fit needs: a tree of arrays, numbers and strings."""
         return None
 
     @property
-    def saved(self):
-        """What is kept for the `History`, by key."""
+    def saved(self) -> dict[str, "Saved"]:
+        """Values for the `History`, by key."""
         return {}
 
 
@@ -66,8 +71,8 @@ class _Function(Callback):
         return self._function(step, state, loss, gradients)
 
 
-def as_callback(callback):
-    """`Callback` of one, of a function, or of None; ValueError of anything else."""
+def as_callback(callback) -> Callback:
+    """`Callback` of a callback, a function, or None; ValueError for anything else."""
     if callback is None:
         return Callback()
     check("callback", callback=(callback, allowed.function))
@@ -75,7 +80,7 @@ def as_callback(callback):
 
 
 class MultiCallback(Callback):
-    """Several callbacks, called in order; the fit ends where any of them says so.
+    """Several callbacks, called in order; the fit ends if any of them ends it.
 
     Parameters
     ----------
@@ -84,7 +89,7 @@ class MultiCallback(Callback):
     Raises
     ------
     ValueError
-        Where one of them is no function, or two keep things under one key.
+        A callback that is no function; two callbacks that save under one key.
 
     Examples
     --------
@@ -93,45 +98,45 @@ class MultiCallback(Callback):
     >>> callback = MultiCallback([SavingCallback("state"), StopOnLoss(0.1)])
     >>> optimizer = OptaxOptimizer(lambda s: s.x**2, optax.sgd(0.25), callback=callback, progress=False)
     >>> fitted, history = optimizer.run(State(x=Parameter(1.0)))
-    >>> [float(state.x.value) for state in history["state"].save], history.stop_reason
+    >>> [float(state.x.value) for state in history["state"].save], str(history.stop_reason)
     ([1.0, 0.5, 0.25], 'the loss fell to 0.0625 after 2 updates')
     """
 
-    def __init__(self, callbacks):
+    def __init__(self, callbacks: Sequence[Callable]):
         if not isinstance(callbacks, (list, tuple)):
             raise ValueError(f"MultiCallback: callbacks = {allowed.short_repr(callbacks)}; give a list of functions.")
         self.callbacks = [as_callback(callback) for callback in callbacks]
-        keys = [key for one in self.callbacks for key in one.saved]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if twice:
+        keys = [key for callback in self.callbacks for key in callback.saved]
+        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if repeated:
             raise ValueError(
-                f"MultiCallback: {', '.join(map(repr, twice))} is the key of more than one callback, of which the last "
-                "alone would be kept; give each a key of its own."
+                f"MultiCallback: {', '.join(map(repr, repeated))} is the key of more than one callback, of which only "
+                "the last one would be kept; give each callback a key of its own."
             )
 
-    def __call__(self, step, state, loss, gradients):
-        """Call them all, also where one ends the fit."""
-        # Compared one by one, as elsewhere: True alone ends a fit.
-        ended = [one for one in self.callbacks if one(step, state, loss, gradients) is True]
+    def __call__(self, step, state, loss, gradients) -> bool:
+        """Call all callbacks, even after one has ended the fit."""
+        # As for a single callback, True alone ends a fit, and no other true value.
+        ended = [callback for callback in self.callbacks if callback(step, state, loss, gradients) is True]
         if ended:
             self.reason = ended[0].reason
         return bool(ended)
 
-    def begin(self, memory=None):
-        """As each of them does."""
-        memories = [None] * len(self.callbacks) if memory is None else memory
-        for one, its in zip(self.callbacks, memories, strict=True):
-            one.begin(its)
+    def reset(self, resume_state=None):
+        """Reset each callback."""
+        states = [None] * len(self.callbacks) if resume_state is None else resume_state
+        for callback, state in zip(self.callbacks, states, strict=True):
+            callback.reset(state)
 
     @property
-    def memory(self):
-        """Of each of them."""
-        return [one.memory for one in self.callbacks]
+    def resume_state(self):
+        """List of the states of the callbacks."""
+        return [callback.resume_state for callback in self.callbacks]
 
     @property
-    def saved(self):
-        """Of all of them."""
-        return {key: kept for one in self.callbacks for key, kept in one.saved.items()}
+    def saved(self) -> dict[str, "Saved"]:
+        """Saved values of all callbacks."""
+        return {key: saved for callback in self.callbacks for key, saved in callback.saved.items()}
 
 
 class DefaultPrintCallback(Callback):
@@ -140,15 +145,15 @@ class DefaultPrintCallback(Callback):
     Parameters
     ----------
     every : int, optional
-        Steps from one line to the next.
+        Number of steps between two lines.
     """
 
-    def __init__(self, every=10):
+    def __init__(self, every: int = 10):
         check("DefaultPrintCallback", every=(every, allowed.integer(1)))
         self.every = int(every)
 
     def __call__(self, step, state, loss, gradients):
-        """Print, where it is time."""
+        """Print every n-th step."""
         if step % self.every == 0:
             tqdm.write(f"step {step}: loss {loss:.6g}")
 
@@ -156,20 +161,20 @@ class DefaultPrintCallback(Callback):
 @serialisable
 @dataclass
 class Saved(PicklableMixin):
-    """What a `SavingCallback` kept.
+    """Values that a `SavingCallback` has saved.
 
     Attributes
     ----------
     step : list of int
-        Updates done before.
+        Number of updates before each value.
     save : list
-        What ``save_fun`` returned there.
+        Values that ``save_fun`` returned.
     """
 
     step: list = field(default_factory=list)
     save: list = field(default_factory=list, repr=False)
 
-    def to_pandas(self):
+    def to_pandas(self) -> "pandas.DataFrame":
         """Table with the columns ``step`` and ``save``.
 
         Returns
@@ -185,53 +190,53 @@ class Saved(PicklableMixin):
 
 
 class SavingCallback(Callback):
-    """Keep something of each step: ``history[key].save`` is the list of it, ``history[key].step`` says when.
+    """Save a value at each step: ``history[key].save`` is the list of values, ``history[key].step`` that of the steps.
 
     Parameters
     ----------
     key : str
-        Under which the `History` has it.
+        Key in the `History`.
     save_fun : callable, optional
-        (step, state, loss, gradients) to what is kept; by default the state. States share the arrays that are not
-        fitted, so that many of them take little memory.
+        (step, state, loss, gradients) to the value that is saved. Default: the state. States share the arrays that are
+        not fitted, so that many states need little memory.
     every : int, optional
-        Steps from one to the next.
+        Number of steps between two values.
     """
 
-    _transient = ("kept",)
+    _transient = ("saved_values",)
 
-    def __init__(self, key, save_fun=lambda step, state, loss, gradients: state, every=1):
+    def __init__(self, key: str, save_fun: Callable[..., Any] = lambda step, state, loss, gradients: state, every=1):
         check(
             "SavingCallback",
             key=(key, allowed.string),
             save_fun=(save_fun, allowed.function),
             every=(every, allowed.integer(1)),
         )
-        self.key, self.save_fun, self.kept, self.every = key, save_fun, Saved(), int(every)
+        self.key, self.save_fun, self.saved_values, self.every = key, save_fun, Saved(), int(every)
 
     def __call__(self, step, state, loss, gradients):
-        """Keep, where it is time."""
+        """Save every n-th step."""
         if step % self.every == 0:
-            self.kept.step.append(step)
-            self.kept.save.append(self.save_fun(step, state, loss, gradients))
+            self.saved_values.step.append(step)
+            self.saved_values.save.append(self.save_fun(step, state, loss, gradients))
 
-    def begin(self, memory=None):
-        """Keep nothing yet."""
-        self.kept = Saved(*(memory or ([], [])))
-
-    @property
-    def memory(self):
-        """Steps and what was kept."""
-        return self.kept.step, self.kept.save
+    def reset(self, resume_state=None):
+        """Discard the saved values, or take those of a fit that is resumed."""
+        self.saved_values = Saved(*(resume_state or ([], [])))
 
     @property
-    def saved(self):
-        """What was kept, under the key."""
-        return {self.key: self.kept}
+    def resume_state(self):
+        """Steps and values."""
+        return self.saved_values.step, self.saved_values.save
+
+    @property
+    def saved(self) -> dict[str, Saved]:
+        """Saved values under the key."""
+        return {self.key: self.saved_values}
 
 
-def deciding(callback):
-    """Callbacks that are part of what a fit is, in order: those that keep or end something by rules of their own.
+def stateful_callbacks(callback: Callback) -> list[Callback]:
+    """Callbacks that belong to the identity of a fit, in order: those that save values, or end it by a rule.
 
     Parameters
     ----------
@@ -240,12 +245,12 @@ def deciding(callback):
     Returns
     -------
     list of Callback
-        Without functions, what prints, and what has no memory.
+        Without functions, printing callbacks, and callbacks without a state.
     """
     kind = type(callback)
     if kind is MultiCallback:
-        return [each for one in callback.callbacks for each in deciding(one)]
-    return [callback] if kind is StopOnLoss or kind.memory is not Callback.memory else []
+        return [each for nested in callback.callbacks for each in stateful_callbacks(nested)]
+    return [callback] if kind is StopOnLoss or kind.resume_state is not Callback.resume_state else []
 
 
 class StopOnLoss(Callback):
@@ -254,28 +259,28 @@ class StopOnLoss(Callback):
     Parameters
     ----------
     threshold : float
-        A loss that is not above it ends the fit.
+        Loss at or below which the fit ends.
     """
 
-    def __init__(self, threshold):
+    def __init__(self, threshold: float):
         check("StopOnLoss", threshold=(threshold, allowed.number()))
         self.threshold = float(threshold)
 
-    def __call__(self, step, state, loss, gradients):
-        """End the fit where the loss is small enough."""
+    def __call__(self, step, state, loss, gradients) -> bool:
+        """End the fit if the loss is small enough."""
         self.reason = f"the loss fell to {loss:.6g}"
         return loss <= self.threshold
 
 
 class StopOnPlateau(Callback):
-    """End the fit once the loss has stopped to fall.
+    """End the fit once the loss no longer decreases.
 
     Parameters
     ----------
     patience : int
-        Steps without a smaller loss that are waited for.
+        Number of steps without a smaller loss after which the fit ends.
     min_change : float, optional
-        By how much a loss has to be smaller to count.
+        Decrease of the loss that counts.
 
     Raises
     ------
@@ -285,27 +290,27 @@ class StopOnPlateau(Callback):
 
     _transient = ("reason", "_lowest", "_step")
 
-    def __init__(self, patience, min_change=0.0):
+    def __init__(self, patience: int, min_change: float = 0.0):
         check(
             "StopOnPlateau",
             patience=(patience, allowed.integer(1)),
             min_change=(min_change, allowed.number(minimum=0.0)),
         )
         self.patience, self.min_change = int(patience), float(min_change)
-        self.begin()
+        self.reset()
 
-    def __call__(self, step, state, loss, gradients):
-        """End the fit where the last smaller loss is too long ago."""
+    def __call__(self, step, state, loss, gradients) -> bool:
+        """End the fit if the last smaller loss is too many steps ago."""
         if loss < self._lowest - self.min_change:
             self._lowest, self._step = loss, step
         self.reason = f"{self.patience} steps brought no loss below {self._lowest:.6g} by more than {self.min_change:g}"
         return step - self._step >= self.patience
 
-    def begin(self, memory=None):
-        """Nothing seen yet."""
-        self._lowest, self._step = memory or (np.inf, 0)
+    def reset(self, resume_state=None):
+        """Discard the smallest loss, or take that of a fit that is resumed."""
+        self._lowest, self._step = resume_state or (np.inf, 0)
 
     @property
-    def memory(self):
+    def resume_state(self):
         """Smallest loss and its step."""
         return self._lowest, self._step

@@ -1,6 +1,5 @@
-"""What a fit needs to go on after it was killed, in a file."""
+"""Checkpoint of a fit: the file from which a fit is resumed after it was killed."""
 
-import importlib.metadata
 import re
 import warnings
 from pathlib import Path
@@ -13,59 +12,65 @@ from ..parameters import path_name
 from ..persistence.fingerprint.hasher import digests_by_path
 from ..persistence.fingerprint.installed import own_source_digest
 from ..persistence.serialise import ReadError, read, write
-from .callbacks import deciding
+from ..persistence.versions import package_versions
+from .callbacks import stateful_callbacks
 
 _KIND = "checkpoint of a fit"
-_FORM = 3
-# What a loss at the same values may differ by, on another machine say; another loss differs by more.
-_SAME = 1e-3
-# How deep the parts of a fit are nested that have a key of their own: as deep as a message names them.
+# Version of the contents. A file of another version is refused.
+_FORM = 4
+# Relative difference up to which two losses at the same values count as the same: another machine rounds otherwise.
+_LOSS_TOLERANCE = 1e-3
+# Depth up to which nested objects have digests of their own: the depth at which messages name them.
 _DEPTH = 3
 _SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
-_PACKAGES = ("jax", "jaxlib", "numpy", "optax", "tvb-library")
 
-# What follows from other parts, and is named where none of these differs.
+# Entries that follow from others: they are named only if no other entry differs.
 _DERIVED = ("simulate", "structure of the state", "order of callbacks")
-# What is compared as a whole: its parts are nobody's names.
+# Entries that are compared as a whole: users do not know the names of their parts.
 _WHOLE = ("optimizer", "simulate")
-# Names in a message.
-_MOST = 10
-# Where a path leaves what a user has named.
-_INSIDE = re.compile(r"\.__|<| -> \W")
+# Maximum number of names in a message.
+_MAX_NAMES = 10
+# Parts of a path below the names that a user has given.
+_INTERNAL = re.compile(r"\.__|<| -> \W")
 
 
-class Noted(type(Path())):
-    """Path of a checkpoint, with notes for who reads it later, such as the options of a command.
+class CheckpointPath(type(Path())):
+    """Path of a checkpoint, with notes for later readers, such as the options of a command.
 
     Attributes
     ----------
     notes : object or None
-        Of numbers, strings, None, lists and dicts.
+        Tree of numbers, strings, None, lists and dicts.
     """
 
     notes = None
 
 
-class Anew(Noted):
-    """Path of a checkpoint that a new fit begins: what is there already is not gone on with, and replaced."""
+class NewCheckpointPath(CheckpointPath):
+    """Path of a checkpoint of a new fit, which replaces an existing file."""
 
 
 def notes_of(path):
-    """Notes of a checkpoint; None where it has none, or there is none that can be read.
+    """Notes of a checkpoint.
 
     Parameters
     ----------
     path : path-like
+
+    Returns
+    -------
+    object or None
+        None if there are no notes, or no readable checkpoint.
     """
     try:
-        held = read(path, _KIND)
+        stored = read(path, _KIND)
     except (OSError, ReadError):
         return None
-    return held.get("notes") if isinstance(held, dict) else None
+    return stored.get("notes") if isinstance(stored, dict) else None
 
 
-def is_checkpoint(path):
-    """Whether a file is the checkpoint of a fit, of whatever version.
+def is_checkpoint(path) -> bool:
+    """True if a file is a checkpoint of a fit, of any version.
 
     Parameters
     ----------
@@ -79,131 +84,137 @@ def is_checkpoint(path):
 
 
 class Checkpoint:
-    """The file of a fit; without a path, none.
+    """Checkpoint file of a fit; without a path, nothing is written.
 
     Parameters
     ----------
     path : path-like or None
-        `Anew` where a file that is there is replaced by the first one that is written.
+        `NewCheckpointPath`: the first checkpoint replaces an existing file.
     every : int
-        Steps from one writing to the next.
+        Number of steps between two checkpoints.
 
     Attributes
     ----------
-    named : dict of str to object or None
-        What decides the fit, in the words of who made it; by default what the optimizer was given.
+    identity : dict of str to object or None
+        All that determines the fit, by names that its user knows. Default: what the optimizer was given.
     """
 
-    # Of the fit that runs: no part of what the checkpoint is (see `content`).
-    _transient = ("_keys", "named", "notes")
+    # Attributes that belong to one fit: they are no part of a fingerprint.
+    _transient = ("_keys", "identity", "notes")
 
     def __init__(self, path, every):
-        self.path, self.every, self.named = path if path is None else Path(path), every, None
-        self._is_anew, self.notes = isinstance(path, Anew), getattr(path, "notes", None)
+        self.path, self.every, self.identity = path if path is None else Path(path), every, None
+        self._replaces, self.notes = isinstance(path, NewCheckpointPath), getattr(path, "notes", None)
 
-    def begin(self, fit, resume):
-        """Let a fit take up what is in the file, if it is to; see ``OptaxOptimizer.run``."""
+    def begin(self, loop, resume):
+        """Load the file into the fit, if ``resume`` is set; see ``OptaxOptimizer.run``."""
         if self.path is None:
             if resume:
                 raise ValueError("resume: there is nothing to go on from. Give OptaxOptimizer(..., checkpoint='FILE').")
             return
-        self._keys, unseen = _keys(fit, self.named)
-        if not self.path.exists() or self._is_anew and not resume:
+        self._keys, untracked = _keys(loop, self.identity)
+        if not self.path.exists() or self._replaces and not resume:
             return
         if not resume:
             raise FileExistsError(
-                f"checkpoint: {self.path} is there already. run(..., resume=True) goes on from it; to begin anew, "
-                "delete it or name another file."
+                f"checkpoint: {self.path} exists. run(..., resume=True) continues from it; to begin a new fit, delete "
+                "it or name another file."
             )
-        held = self._read()
-        other = _other(held["keys"], self._keys)
-        if other:
+        stored = self._read()
+        changed = _changed_names(stored["keys"], self._keys)
+        if changed:
             raise ValueError(
-                f"checkpoint: {self.path} is of another fit (other are: {', '.join(other)}){_versions(held)}. Name "
-                "another file, or fit what it is of."
+                f"checkpoint: {self.path} is of another fit (differences: {', '.join(changed)}){_versions(stored)}. "
+                "Name another file, or repeat the fit that it is of."
             )
-        if unseen:
-            told = ", ".join(f"{path} ({what})" for path, what in unseen.items())
+        if untracked:
+            names = ", ".join(f"{path} ({name})" for path, name in untracked.items())
             warnings.warn(
-                f"checkpoint: {self.path} may be of another fit in what cannot be compared: {told}. It is gone on "
-                "from; see that this is what it was.",
+                f"checkpoint: {self.path} may be of another fit in what cannot be compared: {names}. The fit continues "
+                "from it; make sure that nothing of this has changed.",
                 stacklevel=3,
             )
-        fit.take_up(held["fit"])
-        if fit.losses:
-            loss = fit.loss_of_the_last()
-            if not np.isclose(loss, fit.losses[-1], rtol=_SAME, atol=0.0):
-                raise ValueError(
-                    f"checkpoint: {self.path} has a loss of {fit.losses[-1]:.6g} at its step {len(fit.losses) - 1}, "
-                    f"where this loss gives {loss:.6g}. Fit with the loss (and refresh) that it is of, or delete it."
-                )
+        loop.load_state_dict(stored["fit"])
+        self._compare_loss(loop)
+
+    def _compare_loss(self, loop):
+        """Raise ValueError if the loss gives another value than stored: some changes of a function cannot be found."""
+        if not loop.losses:
+            return
+        loss = loop.last_loss()
+        if not np.isclose(loss, loop.losses[-1], rtol=_LOSS_TOLERANCE, atol=0.0):
+            raise ValueError(
+                f"checkpoint: {self.path} has a loss of {loop.losses[-1]:.6g} at its step {len(loop.losses) - 1}, "
+                f"where this loss gives {loss:.6g}. Fit with the loss (and refresh) of the checkpoint, or delete it."
+            )
 
     def _read(self):
         try:
-            held = read(self.path, _KIND)
+            stored = read(self.path, _KIND)
         except ReadError as error:
             raise ValueError(f"checkpoint: {error}. Delete it, or name another file.") from error
-        if not isinstance(held, dict) or held.get("form") != _FORM:
+        if not isinstance(stored, dict) or stored.get("form") != _FORM:
             raise ValueError(
-                f"checkpoint: {self.path} was written by another version of tvb_jaxfit, whose checkpoints do not say "
-                "all that decides a fit. Go on with that version, or delete it and begin anew."
+                f"checkpoint: {self.path} was written by another version of tvb_jaxfit, whose checkpoints have other "
+                "contents. Continue with that version, or delete it and begin a new fit."
             )
-        return held
+        return stored
 
-    def keep(self, fit, ended):
-        """Write the file, if it is time."""
-        if self.path is None or not (ended or fit.step == 1 or fit.step % self.every == 0):
+    def save(self, loop, ended):
+        """Write the file, if it is due at this step or the fit has ended."""
+        if self.path is None or not (ended or loop.step == 1 or loop.step % self.every == 0):
             return
-        tree = {"form": _FORM, "keys": self._keys, "versions": _installed(), "fit": fit.held()}
+        tree = {"form": _FORM, "keys": self._keys, "versions": _installed(), "fit": loop.state_dict()}
         tree["notes"] = self.notes
         try:
             write(self.path, tree, _KIND)
         except OSError as error:
             warnings.warn(
-                f"the checkpoint {self.path} was not written ({error}); the fit goes on without it.", stacklevel=3
+                f"the checkpoint {self.path} was not written ({error}); the fit continues without it.", stacklevel=3
             )
 
 
-def _keys(fit, named):
-    """What decides a fit, as keys by name, and what of it cannot be compared."""
-    loop = fit.optimizer
-    parts = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(fit.rest)}
-    parts |= {f"{path} (bounds)": (type(each), each.static_fields()) for path, each in fit.parameters.items()}
+def _keys(loop, identity):
+    """Digests of all that determines a fit, by name; and the parts that cannot be compared."""
+    optimizer = loop.optimizer
+    parts = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(loop.plain_state)}
+    parts |= {f"{path} (bounds)": (type(each), each.static_fields()) for path, each in loop.parameters.items()}
     parts |= {
-        "structure of the state": jax.tree.map(lambda _: 0, fit.rest),
+        "structure of the state": jax.tree.map(lambda _: 0, loop.plain_state),
         "precision": [getattr(jax.config, name) for name in _SETTINGS],
-        "validate_every": loop.validate_every,
-        "patience": loop.patience,
+        "validate_every": optimizer.validate_every,
+        "patience": optimizer.patience,
     }
-    callbacks = deciding(loop.callback)
-    # With their keys, as people know them.
-    names = [f"callback {type(one).__name__} {getattr(one, 'key', '')}".rstrip() for one in callbacks]
-    for name, one in zip(names, callbacks, strict=True):
-        parts[name] = [parts.get(name), one]
+    callbacks = stateful_callbacks(optimizer.callback)
+    # Users know callbacks by their keys.
+    names = [f"callback {type(callback).__name__} {getattr(callback, 'key', '')}".rstrip() for callback in callbacks]
+    for name, callback in zip(names, callbacks, strict=True):
+        parts[name] = [parts.get(name), callback]
     parts["order of callbacks"] = names
-    if named is None:
-        named = {name: getattr(loop, name) for name in ("loss", "has_aux", "optimizer", "refresh", "validate")}
-    keys, unseen = {}, {}
-    for name, part in (parts | named).items():
-        within, not_seen = digests_by_path(part, name, _DEPTH if name in named and name not in _WHOLE else 0)
-        keys |= within
-        unseen |= {path: each.name for path, each in not_seen.items()}
-    return keys, unseen
+    if identity is None:
+        identity = {name: getattr(optimizer, name) for name in ("loss", "has_aux", "optimizer", "refresh", "validate")}
+    keys, untracked = {}, {}
+    for name, part in (parts | identity).items():
+        depth = _DEPTH if name in identity and name not in _WHOLE else 0
+        digests, not_compared = digests_by_path(part, name, depth)
+        keys |= digests
+        untracked |= {path: each.name for path, each in not_compared.items()}
+    return keys, untracked
 
 
-def _other(one, another):
-    """Names of what differs between two fits, each as far down as it is known."""
-    paths = [path for path in one | another if one.get(path) != another.get(path)]
+def _changed_names(stored, current):
+    """Names of the parts that differ between two fits, each as deep as it is known."""
+    paths = [path for path in stored | current if stored.get(path) != current.get(path)]
     if "precision" in paths:
-        # In another precision, all arrays are others.
+        # In another precision, all arrays differ.
         return ["precision (64-bit mode, or another of JAX's settings of arithmetic and random numbers)"]
     deepest = [path for path in paths if not any(_is_within(other, path) for other in paths)]
-    # Of code and classes, what they are of.
-    names = dict.fromkeys(_INSIDE.split(path)[0] for path in deepest)
-    # Of a function that is another, that is enough to say.
+    # Of code and classes, the name of the function or object.
+    names = dict.fromkeys(_INTERNAL.split(path)[0] for path in deepest)
+    # Of a function that differs, its own name is enough.
     names = [name for name in names if not any(name.startswith(f"{function} -> ") for function in names)]
-    named = [name for name in names if name not in _DERIVED and "._" not in name] or names
-    return named[:_MOST] + [f"{len(named) - _MOST} more"] * (len(named) > _MOST)
+    known = [name for name in names if name not in _DERIVED and "._" not in name] or names
+    return known[:_MAX_NAMES] + [f"{len(known) - _MAX_NAMES} more"] * (len(known) > _MAX_NAMES)
 
 
 def _is_within(path, other):
@@ -211,13 +222,11 @@ def _is_within(path, other):
 
 
 def _installed():
-    return {name: importlib.metadata.version(name) for name in _PACKAGES} | {
-        "tvb_jaxfit": f"{__version__} ({own_source_digest()})"
-    }
+    return package_versions() | {"tvb_jaxfit": f"{__version__} ({own_source_digest()})"}
 
 
-def _versions(held):
-    """What is installed in another version than it was, as the end of a message."""
-    now, then = _installed(), held["versions"]
-    other = [f"{name} {then.get(name)}, now {now[name]}" for name in now if then.get(name) != now[name]]
-    return f", and was written with other versions ({'; '.join(other)})" if other else ""
+def _versions(stored):
+    """End of a message that names the packages whose versions have changed."""
+    now, then = _installed(), stored["versions"]
+    changed = [f"{name} {then.get(name)}, now {now[name]}" for name in now if then.get(name) != now[name]]
+    return f", and was written with other versions ({'; '.join(changed)})" if changed else ""

@@ -1,13 +1,14 @@
-"""Domains of values that are fitted: where a fit can begin, and which values have left them where it ends."""
+"""Domains of fitted values: starts that cannot be fitted from, and values that have left their domain."""
 
 import numpy as np
 
 from ..parameters import BoundedParameter, parameters_of
 from ..reporting.parameter_table import free_values
+from ..state import State
 
 
-def refuse_starts(state):
-    """Raise ValueError where a value whose root TVB's formula takes, or by which it divides, cannot be fitted from.
+def refuse_starts(state: State):
+    """Refuse start values that are not positive although TVB's formula takes their root or divides by them.
 
     Parameters
     ----------
@@ -17,8 +18,8 @@ def refuse_starts(state):
     Raises
     ------
     ValueError
-        Start values below 0; a start at 0, where the slope is not finite; entries of 0 on a bound, which a
-        `BoundedParameter` would take inside. All of them at once.
+        Start values below 0; a start of 0, where the slope is not finite; entries of 0 on a bound, which a
+        `BoundedParameter` would move inside. All in one message.
     """
     parameters = parameters_of(state)
     problems = [
@@ -31,55 +32,47 @@ def refuse_starts(state):
 
 
 def _problem_at_start(parameter):
-    numbers = free_values(parameter)
-    below, zero = np.sum(numbers < 0.0), np.sum(numbers == 0.0)
-    if below:
+    values = free_values(parameter)
+    n_negative, n_zero = np.sum(values < 0.0), np.sum(values == 0.0)
+    if n_negative:
         return (
-            f"{below} of {numbers.size} start values are below 0 (found {numbers.min():g}), and the simulation takes "
-            "their root or divides by them. Give start values above 0, e.g. PositiveParameter(VALUE)"
+            f"{n_negative} of {values.size} start values are below 0 (found {values.min():g}), and the simulation "
+            "takes their root or divides by them. Give start values above 0, e.g. PositiveParameter(VALUE)"
         )
-    if zero == numbers.size:
+    if n_zero == values.size:
         return (
-            "the start value is 0, where no slope leads away: the simulation takes its root or divides by it. Give a "
-            "start value above 0, e.g. PositiveParameter(VALUE)"
+            "the start value is 0, where the slope is not finite: the simulation takes its root or divides by it. Give "
+            "a start value above 0, e.g. PositiveParameter(VALUE)"
         )
-    if zero and isinstance(parameter, BoundedParameter) and parameter.lower_bound == 0.0:
+    if n_zero and isinstance(parameter, BoundedParameter) and parameter.lower_bound == 0.0:
         return (
-            f"{zero} of {numbers.size} start values are 0, on the bound, from where a fit would begin somewhat inside. "
+            f"{n_zero} of {values.size} start values are 0, on the bound, and a fit would begin slightly inside of it. "
             "Give start values above 0, or MaskedParameter(lower_bound=0), which leaves entries of 0 as they are"
         )
     return ""
 
 
-def domain_of(state, path):
-    """(lowest, highest) value of a parameter that TVB declares or its formula needs; None where there is no such.
+def domain_of(state: State, path: str) -> tuple[float, float] | None:
+    """(lowest, highest) value of a parameter, as TVB declares it or its formula needs it; None without a domain.
 
     Parameters
     ----------
     state : State
     path : str
-
-    Returns
-    -------
-    tuple of float or None
     """
     domains = getattr(getattr(state, "origin", None), "domains", ())
-    return next(((low, high) for of, low, high in domains if of == path), None)
+    return next(((low, high) for name, low, high in domains if name == path), None)
 
 
-def outside(state, before=None):
-    """Values that lie outside their domain, as the end of a sentence on a fit that has ended; empty if there are none.
+def outside(state: State, before: State | None = None) -> str:
+    """Values outside their domain, as the end of a sentence; empty if there are none.
 
     Parameters
     ----------
     state : State
         With `Parameter`s.
     before : State, optional
-        One step earlier.
-
-    Returns
-    -------
-    str
+        State one step earlier.
     """
     found = []
     for path, parameter in parameters_of(state).items():
@@ -87,32 +80,33 @@ def outside(state, before=None):
         if domain is None:
             continue
         low, high = domain
-        numbers = free_values(parameter)
-        left = ~((numbers >= low) & (numbers <= high))
-        if left.any():
+        values = free_values(parameter)
+        is_outside = ~((values >= low) & (values <= high))
+        if is_outside.any():
             found.append(
-                f"{path} {_values(numbers, left)} outside its domain [{low:g}, {high:g}]{_came(before, path, left)}: "
-                f"{_kept_inside(low, high)}"
+                f"{path} {_values(values, is_outside)} outside its domain [{low:g}, {high:g}]"
+                f"{_previous_values(before, path, is_outside)}: {_remedy(low, high)}"
             )
     return "".join(f"; {each}" for each in found)
 
 
-def _values(numbers, left):
-    if numbers.size == 1:
-        return f"= {numbers[0]:.6g} lies"
-    return f"has {left.sum()} of {numbers.size} values ({numbers[left].min():.6g} to {numbers[left].max():.6g})"
+def _values(values, is_outside):
+    if values.size == 1:
+        return f"= {values[0]:.6g} lies"
+    found = values[is_outside]
+    return f"has {found.size} of {values.size} values ({found.min():.6g} to {found.max():.6g})"
 
 
-def _came(before, path, left):
-    """Where the values were a step earlier."""
+def _previous_values(before, path, is_outside):
+    """The same values one step earlier."""
     if before is None:
         return ""
-    numbers = free_values(parameters_of(before)[path])[left]
-    span = f"{numbers[0]:.6g}" if numbers.size == 1 else f"{numbers.min():.6g} to {numbers.max():.6g}"
+    values = free_values(parameters_of(before)[path])[is_outside]
+    span = f"{values[0]:.6g}" if values.size == 1 else f"{values.min():.6g} to {values.max():.6g}"
     return f" (a step before: {span})"
 
 
-def _kept_inside(low, high):
+def _remedy(low, high):
     """Parameter that keeps a value in a domain, as advice."""
     bounds = {"lower_bound": low, "upper_bound": high}
     bounds = ", ".join(f"{name}={bound:g}" for name, bound in bounds.items() if np.isfinite(bound))

@@ -1,4 +1,4 @@
-"""First steps that are far larger than the values that they move: refused, since nothing good comes of them."""
+"""First steps of an optimizer that are far larger than the values that they change: refused before the fit."""
 
 import warnings
 
@@ -14,49 +14,53 @@ from ..reporting.parameter_table import free_values
 from ..runtime.programs import Program
 from .domains import domain_of
 
-# First steps of more than so many times a value's size (or its range) get a warning, or a refusal.
+# First steps of more than so many times a value's size (or its range) get a warning, or are refused.
 _WARNED, _REFUSED = 1.0, 10.0
-# Slopes on which the first step of an optimiser such as Adam does not depend, and by how much it may differ.
-_FLAT, _STEEP, _SAME = 1e-6, 1e6, 0.05
-# Evaluations of which one makes a step, at most.
-_WAITED = 32
+# Two gradients on which the first step of an optimizer such as Adam does not depend, and the relative difference of the
+# steps that counts as none.
+_SMALL_GRADIENT, _LARGE_GRADIENT, _TOLERANCE = 1e-6, 1e6, 0.05
+# Maximum number of gradients that an optimizer accumulates for one step.
+_MAX_ACCUMULATED = 32
 
 
-class _Asked(Exception):
-    """An optimiser evaluates the loss by itself, as a line search does."""
+class _LineSearch(Exception):
+    """The optimizer evaluates the loss by itself, as in a line search."""
 
 
-def refuse_leaps(optimizer, state, parameters, images):
-    """Refuse a first step that is far larger than what it moves, and warn of one that is larger.
+def refuse_large_first_step(optimizer, state, parameters, unconstrained):
+    """Refuse a first step that is far larger than a value, and warn of one that is larger.
 
     Parameters
     ----------
     optimizer : optax.GradientTransformationExtraArgs
-        Of those whose first step is the same whatever the slopes are, as Adam's is; of others, no step is known yet.
+        Only optimizers whose first step does not depend on the size of the gradient, such as Adam, are examined; the
+        step of others is not known yet.
     state : State
-        Whose origin knows domains.
+        Its origin knows the domains of the parameters.
     parameters : dict of str to Parameter
-    images : dict of str to Array
-        Of the start values.
+    unconstrained : dict of str to Array
+        Unconstrained start values.
 
     Raises
     ------
     ValueError
-        With each parameter that is moved by more than ten times its size, or its range where it has one.
+        Parameters that the first step changes by more than ten times their size, or their range if they have one.
 
     Warns
     -----
     UserWarning
-        Of each that is moved by more than its size.
+        Parameters that the first step changes by more than their size.
     """
-    moved = _first_step(optimizer, images)
-    if moved is None:
+    after = _after_first_step(optimizer, unconstrained)
+    if after is None:
         return
     warned, refused = [], []
     for path, parameter in parameters.items():
-        step, size, what = _compared(parameter, images[path], moved[path])
+        step, size, description = _step_and_size(parameter, unconstrained[path], after[path])
         if size > 0.0 and not step <= _WARNED * size:
-            message = f"{path}: the first step of the optimizer moves it by {step:.4g}, {step / size:.4g} times {what}"
+            message = (
+                f"{path}: the first step of the optimizer moves it by {step:.4g}, {step / size:.4g} times {description}"
+            )
             domain = domain_of(state, path)
             message += "" if domain is None else f" (its domain is [{domain[0]:g}, {domain[1]:g}])"
             (warned if step <= _REFUSED * size else refused).append(f"{message}. {_remedy(path, parameter)}.")
@@ -66,45 +70,45 @@ def refuse_leaps(optimizer, state, parameters, images):
         warnings.warn(" ".join(warned), stacklevel=caller_stacklevel())
 
 
-def _first_step(optimizer, images):
-    """Images after the first step, of an optimiser that takes the same one whatever the slopes are; None of others."""
+def _after_first_step(optimizer, unconstrained):
+    """Unconstrained values after the first step; None if it depends on the size of the gradient."""
 
-    def value_fn(images):
-        raise _Asked
+    def value_fn(unconstrained):
+        raise _LineSearch
 
     @Program
-    def updated(slope, state, images):
-        slopes = jax.tree.map(lambda image: jnp.full_like(image, slope), images)
+    def updated(slope, state, unconstrained):
+        slopes = jax.tree.map(lambda value: jnp.full_like(value, slope), unconstrained)
         value = jnp.zeros((), slope.dtype)
-        return optimizer.update(slopes, state, images, value=value, grad=slopes, value_fn=value_fn)
+        return optimizer.update(slopes, state, unconstrained, value=value, grad=slopes, value_fn=value_fn)
 
-    def first(slope):
-        state = optimizer.init(images)
-        # Gradients of several evaluations may make one step.
-        for _ in range(_WAITED):
-            updates, state = updated(jnp.asarray(slope, jnp.result_type(float)), state, images)
+    def first_update(slope):
+        state = optimizer.init(unconstrained)
+        # Some optimizers accumulate several gradients for one step.
+        for _ in range(_MAX_ACCUMULATED):
+            updates, state = updated(jnp.asarray(slope, jnp.result_type(float)), state, unconstrained)
             if any(np.any(np.asarray(update) != 0.0) for update in updates.values()):
                 return updates
         return None
 
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         try:
-            flat, steep = first(_FLAT), first(_STEEP)
-        except _Asked:
+            small, large = first_update(_SMALL_GRADIENT), first_update(_LARGE_GRADIENT)
+        except _LineSearch:
             return None
-        if flat is None or steep is None:
+        if small is None or large is None:
             return None
-        alike = all(np.allclose(flat[path], steep[path], _SAME, 0.0) for path in images)
-        return optax.apply_updates(images, steep) if alike else None
+        is_same = all(np.allclose(small[path], large[path], _TOLERANCE, 0.0) for path in unconstrained)
+        return optax.apply_updates(unconstrained, large) if is_same else None
 
 
-def _compared(parameter, before, after):
-    """(step, size that it is held against, that size in words)."""
+def _step_and_size(parameter, before, after):
+    """(step, size that it is compared with, description of that size)."""
     if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
         size = parameter.upper_bound - parameter.lower_bound
         step = np.max(np.abs(np.asarray(after) - np.asarray(before)))
         return step, size, f"the range between its bounds, [{parameter.lower_bound:g}, {parameter.upper_bound:g}]"
-    start, end = (free_values(parameter.with_value(parameter.from_unconstrained(one))) for one in (before, after))
+    start, end = (free_values(parameter.with_value(parameter.from_unconstrained(each))) for each in (before, after))
     size = np.max(np.abs(start))
     return (
         np.max(np.abs(end - start)),

@@ -1,13 +1,13 @@
-"""What a fit is free to change: values of a state, marked as parameters."""
+"""Marking the free values of a state as parameters."""
 
 import jax
 
 from ..checks.suggestions import did_you_mean
 from ..parameters import Parameter
-from ..state import get_path, with_path
+from ..state import State, get_path, with_path
 
 
-def mark(state, free, paths, n_node):
+def mark(state: State, free: dict[str, Parameter], paths: dict[str, tuple], n_node: int) -> State:
     """State with the free values marked as parameters.
 
     Parameters
@@ -16,16 +16,20 @@ def mark(state, free, paths, n_node):
         Not modified.
     free : dict of str to Parameter
     paths : dict of str to tuple of tuple of int
-        Paths that can be fitted, and the shapes that the simulator takes there, (1,) for one number.
+        Paths that can be fitted, with the shapes that the simulator accepts there; (1,) for a single number.
     n_node : int
+
+    Returns
+    -------
+    State
 
     Raises
     ------
     ValueError
-        Unknown paths, things that are no `Parameter`, bounds that exclude a start value: all at once.
+        Unknown paths, values that are no `Parameter`, bounds that exclude a start value: all in one message.
     """
     if not free:
-        raise ValueError('free: empty; name what to fit, e.g. {"coupling.a": Parameter()}.')
+        raise ValueError('free: empty; name the parameters to fit, e.g. {"coupling.a": Parameter()}.')
     problems = []
     for path, parameter in free.items():
         if path not in paths:
@@ -35,7 +39,7 @@ def mark(state, free, paths, n_node):
             problems.append(f"{path!r}: {parameter!r} is no Parameter; give Parameter() or BoundedParameter(...)")
         else:
             try:
-                state = with_path(state, path, _started(parameter, get_path(state, path), paths[path], n_node))
+                state = with_path(state, path, _with_start_value(parameter, get_path(state, path), paths[path], n_node))
             except ValueError as error:
                 problems.append(f"{path!r}: {error}")
     if problems:
@@ -43,17 +47,17 @@ def mark(state, free, paths, n_node):
     return state
 
 
-def _started(parameter, own, shapes, n_node):
-    """Parameter with a start value: its own, or else the simulator's; repeated where it is to be regional."""
+def _with_start_value(parameter, own, shapes, n_node):
+    """Parameter with its own start value, or else the simulator's; repeated for each region if it is regional."""
     new = parameter.with_value(jax.numpy.asarray(own if parameter.value is None else parameter.value, own.dtype))
     if new.regional:
         new.shape = (n_node,)
     elif new.value.size == 1:
         new.shape = own.shape if own.size == 1 else ()
-    both = {new.shape, own.shape}
-    if len(both) > 1 and not (both <= {(), (n_node,)} and (new.shape or (1,)) in shapes):
-        may = ", and a global value may be regional" if (n_node,) in shapes else ""
-        raise ValueError(f"shape {new.shape}; the simulator's own is {own.shape}{may}")
+    found = {new.shape, own.shape}
+    if len(found) > 1 and not (found <= {(), (n_node,)} and (new.shape or (1,)) in shapes):
+        remark = ", and a global value may be regional" if (n_node,) in shapes else ""
+        raise ValueError(f"shape {new.shape}; the simulator's own is {own.shape}{remark}")
     if hasattr(new, "check"):
         new.check()
     return new

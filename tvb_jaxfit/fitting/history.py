@@ -1,4 +1,4 @@
-"""What happened in a fit."""
+"""Record of a fit."""
 
 from dataclasses import dataclass, field
 
@@ -6,21 +6,22 @@ import numpy as np
 
 from ..persistence import serialisable
 from ..state import State
+from .stopping import StopReason
 
 
 @serialisable
 @dataclass(frozen=True)
 class Validation:
-    """What a fit was held against while it ran: unpacks as (steps, values).
+    """Validations of a fit; unpacks as (steps, values).
 
     Attributes
     ----------
     steps : ndarray of int, shape (n,)
-        Updates done before each.
+        Number of updates before each validation.
     values : ndarray, shape (n,)
-        As ``validate`` gave them; NaN counts as worse than any number.
+        Values of ``validate``; NaN counts as worse than any number.
     aux : dict of str to ndarray, shape (n,)
-        What ``validate`` returned beside them.
+        Further scalars that ``validate`` returned.
     """
 
     steps: np.ndarray = field(default_factory=lambda: np.array([], int))
@@ -40,43 +41,49 @@ class Validation:
 @serialisable
 @dataclass
 class History:
-    """What happened in a fit.
+    """Record of a fit.
 
     Attributes
     ----------
     loss : ndarray, shape (n_steps + 1,)
         Loss after 0, 1, ... updates; finite.
     aux : dict of str to ndarray
-        What the loss returned beside itself (``has_aux``), one value a step.
+        Further scalars that the loss returned (``has_aux``), one value per step.
     best : State
-        State of the smallest loss; of the smallest validation value where there is one.
+        State of the smallest validation value; without a validation, of the smallest loss.
     best_step : int
-    stop_reason : str
-        Why the loop ended.
+        Number of updates before the best state.
+    stop_reason : StopReason
+        Reason for which the fit ended; ``str(history.stop_reason)`` is its text.
     wall_time : float
-        [s], compilation included.
+        Duration [s], compilation included.
     validation : Validation
         Empty without ``validate``.
     diverged : str
-        What was not finite and why, where that ended the fit or leaves nothing to choose its best state by; else empty.
+        Explanation of values that were not finite and ended the fit, or that leave no best state; empty otherwise.
     saved : dict of str to Saved
-        What `SavingCallback`s kept, by their key; ``history["state"]`` is short for ``history.saved["state"]``.
+        Values that the `SavingCallback`s saved, by key; ``history["state"]`` is short for ``history.saved["state"]``.
     """
 
     loss: np.ndarray
     aux: dict = field(repr=False)
     best: State = field(repr=False)
     best_step: int
-    stop_reason: str
+    stop_reason: StopReason
     wall_time: float
     validation: Validation = field(default_factory=Validation)
     saved: dict = field(default_factory=dict, repr=False)
     diverged: str = ""
 
+    @property
+    def is_linear(self) -> bool:
+        """True for a fit by the linear response, which records its nonlinearity at each step."""
+        return "nonlinearity" in self.aux
+
     def __getitem__(self, key):
         if key not in self.saved:
-            kept = ", ".join(map(repr, self.saved)) or "nothing"
-            raise KeyError(f"{key!r}: kept was {kept}. Fit with callback=SavingCallback({key!r}, ...).")
+            saved = ", ".join(map(repr, self.saved)) or "nothing"
+            raise KeyError(f"{key!r}: the saved keys are {saved}. Fit with callback=SavingCallback({key!r}, ...).")
         return self.saved[key]
 
     def __repr__(self):

@@ -1,4 +1,4 @@
-"""A fit under way: one evaluation and update after the other, and what comes of them."""
+"""Loop of a fit: evaluations and updates, one after the other, and the record of them."""
 
 import time
 import warnings
@@ -14,106 +14,135 @@ from ..errors import FitFailed, caller_stacklevel
 from ..parameters import parameters_of, path_name, strip_parameters, with_values
 from ..runtime.programs import Program
 from ..runtime.progress import bar_status
-from ..state import n_regions
-from .callbacks import deciding
+from ..state import State, n_regions
+from .callbacks import stateful_callbacks
 from .domains import outside, refuse_starts
-from .first_step import refuse_leaps
+from .first_step import refuse_large_first_step
 from .history import History, Validation
 from .losses import refuse_no_scalar
+from .stopping import StopKind, StopReason
 
-# What of a fit changes as it goes on, beside the optimiser's state.
-_HELD = (
-    *("step", "images", "good", "best", "best_step", "lowest"),
-    *("losses", "aux", "validated", "validated_aux", "reason", "diverged"),
+# Attributes that change during a fit; a checkpoint stores them, beside the state of the optimizer.
+_STATE_FIELDS = (
+    *("step", "unconstrained", "last_finite", "best", "best_step", "lowest"),
+    *("losses", "aux", "validated", "validated_aux", "stop_reason", "diverged"),
 )
 
 
-class Fit:
-    """A fit under way: where it stands, the last good images and the best ones, and why it ended."""
+class FitLoop:
+    """A running fit.
 
-    def __init__(self, optimizer, state):
+    Parameters
+    ----------
+    optimizer : OptaxOptimizer
+    state : State
+        With `Parameter`s.
+
+    Attributes
+    ----------
+    step : int
+        Number of updates.
+    unconstrained, last_finite, best : dict of str to Array
+        Unconstrained parameter values by path: the next ones to evaluate; the last ones whose loss and gradient were
+        finite; the best ones.
+    losses, aux : list of float, dict of str to list of float
+        Record of the evaluations.
+    validated, validated_aux : dict of int to float, dict of str to list of float
+        Record of the validations, by step.
+    stop_reason : StopReason or None
+        None while the fit runs.
+    diverged : str
+        Explanation of values that were not finite.
+    """
+
+    def __init__(self, optimizer, state: State):
         refuse_lost_precision(state, "OptaxOptimizer.run")
-        self.optimizer, self.state, self.began = optimizer, state, time.perf_counter()
-        self.parameters, self.rest = _marked(state), strip_parameters(state)
+        self.optimizer, self.state, self.start_time = optimizer, state, time.perf_counter()
+        self.parameters, self.plain_state = checked_parameters(state), strip_parameters(state)
         refuse_starts(state)
         start = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
-        self.step, self.optimizer_state = 0, _as_before(optimizer.optimizer.init(start))
-        self.images = self.good = self.best = start
+        self.step, self.optimizer_state = 0, cast_like(optimizer.optimizer.init(start))
+        self.unconstrained = self.last_finite = self.best = start
         self.losses, self.aux, self.validated, self.validated_aux = [], {}, {}, {}
-        self.lowest, self.best_step, self.reason, self.diverged = np.inf, 0, "", ""
-        refuse_leaps(optimizer.optimizer, state, self.parameters, start)
-        self._evaluate, self._validate = (Program(one, True) for one in (self._evaluation, self._validation))
+        self.lowest, self.best_step, self.stop_reason, self.diverged = np.inf, 0, None, ""
+        refuse_large_first_step(optimizer.optimizer, state, self.parameters, start)
+        self._evaluate, self._validate = (Program(f, True) for f in (self._evaluation, self._validation))
         self._update = Program(self._following, True)
-        optimizer.callback.begin()
+        optimizer.callback.reset()
 
-    def goes_on(self, max_steps):
-        """Whether there is a step to come."""
-        return not self.reason and self.step <= max_steps
+    def is_running(self, max_steps: int) -> bool:
+        """True if there is another step to do."""
+        return self.stop_reason is None and self.step <= max_steps
 
     def advance(self):
-        """Evaluate, put it on record, and update."""
-        step, images = self.step, self.images
+        """Evaluate the current values, record the evaluation, and update the values."""
+        step, unconstrained = self.step, self.unconstrained
         with nullcontext() if len(self._evaluate) else bar_status("compiling"):
-            rest = self._refreshed(step, images)
-        value, aux, gradients, of_images = self._evaluate(images, rest)
-        following = self._update(images, self.optimizer_state, rest, value, of_images)
-        if not self._take(step, images, float(value), aux, gradients):
+            plain_state = self._refreshed(step, unconstrained)
+        value, aux, gradients, unconstrained_gradients = self._evaluate(unconstrained, plain_state)
+        following = self._update(unconstrained, self.optimizer_state, plain_state, value, unconstrained_gradients)
+        if not self._record(step, unconstrained, float(value), aux, gradients):
             return
         if self.optimizer.validate is not None and step % self.optimizer.validate_every == 0:
-            self._take_validation(step)
-        if self.optimizer.callback(step, self.state_of(images), self.losses[-1], gradients) is True:
-            self.reason = f"{self.optimizer.callback.reason} after {step} updates"
-        # The step last: where an interrupt finds it behind, the others may be half of the next one.
-        (self.images, self.optimizer_state), self.step = following, step + 1
+            self._record_validation(step)
+        callback = self.optimizer.callback
+        if callback(step, self.state_of(unconstrained), self.losses[-1], gradients) is True:
+            self.stop_reason = StopReason(StopKind.CALLBACK, step, callback.reason)
+        # The step is assigned last: an interrupt that finds the old step may have found half of the others changed.
+        (self.unconstrained, self.optimizer_state), self.step = following, step + 1
 
     @property
-    def is_between_steps(self):
-        """Whether all that a step changes is of the same step: an interrupt may come within one."""
+    def is_between_steps(self) -> bool:
+        """True if all attributes belong to the same step: an interrupt may arrive within a step."""
         return self.step == len(self.losses)
 
-    def loss_of_the_last(self):
-        """Loss of the last good images once more."""
-        rest = self._refreshed(len(self.losses) - 1, self.good)
-        return float(self._evaluate(self.good, rest)[0])
+    def last_loss(self) -> float:
+        """Loss of the last finite values, computed again."""
+        plain_state = self._refreshed(len(self.losses) - 1, self.last_finite)
+        return float(self._evaluate(self.last_finite, plain_state)[0])
 
-    def held(self):
-        """What a fit that goes on later has to know, between two steps."""
-        return {name: getattr(self, name) for name in _HELD} | {
+    def state_dict(self) -> dict:
+        """State of the loop between two steps, for `load_state_dict`."""
+        return {name: getattr(self, name) for name in _STATE_FIELDS} | {
             "optimizer_state": jax.tree.leaves(self.optimizer_state),
-            "callbacks": [one.memory for one in deciding(self.optimizer.callback)],
-            "wall_time": time.perf_counter() - self.began,
+            "callbacks": [callback.resume_state for callback in stateful_callbacks(self.optimizer.callback)],
+            "wall_time": time.perf_counter() - self.start_time,
         }
 
-    def take_up(self, held):
-        """Go on from what another one `held`."""
-        for name in _HELD:
-            setattr(self, name, held[name])
-        self.optimizer_state = jax.tree.unflatten(jax.tree.structure(self.optimizer_state), held["optimizer_state"])
-        for one, memory in zip(deciding(self.optimizer.callback), held["callbacks"], strict=True):
-            one.begin(memory)
-        self.began -= held["wall_time"]
+    def load_state_dict(self, stored: dict):
+        """Continue from the `state_dict` of another loop."""
+        for name in _STATE_FIELDS:
+            setattr(self, name, stored[name])
+        self.optimizer_state = jax.tree.unflatten(jax.tree.structure(self.optimizer_state), stored["optimizer_state"])
+        for callback, state in zip(stateful_callbacks(self.optimizer.callback), stored["callbacks"], strict=True):
+            callback.reset(state)
+        self.start_time -= stored["wall_time"]
 
-    def _evaluation(self, images, rest):
-        """Loss, what is recorded beside it, and gradients in the values and in their images."""
-        values, pull = jax.vjp(self._physical, images)
+    def _evaluation(self, unconstrained, plain_state):
+        """Loss, recorded scalars, and gradients in physical and in unconstrained values."""
+        values, vjp = jax.vjp(self._physical, unconstrained)
         (value, aux), gradients = jax.value_and_grad(
-            lambda values: self._loss(with_values(rest, values)), has_aux=True
+            lambda values: self._loss(with_values(plain_state, values)), has_aux=True
         )(values)
-        return value, aux, gradients, *pull(gradients)
+        return value, aux, gradients, *vjp(gradients)
 
-    def _following(self, images, before, rest, value, of_images):
-        """Images and optimiser's state after an update: another optimiser is another program, and no other loss."""
+    def _following(self, unconstrained, optimizer_state, plain_state, value, gradients):
+        """Unconstrained values and optimizer state after an update.
 
-        def value_of(images):
-            return self._loss(with_values(rest, self._physical(images)))[0]
+        A program of its own, so that another optimizer does not recompile the loss.
+        """
 
-        # Optax mixes dtypes and ranks freely; a user's strict mode is for our arithmetic, not for its.
+        def value_of(unconstrained):
+            return self._loss(with_values(plain_state, self._physical(unconstrained)))[0]
+
+        # Optax mixes dtypes and ranks; a user's strict promotion mode applies to our arithmetic only.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            updates, optimizer_state = self.optimizer.optimizer.update(
-                of_images, before, images, value=value, grad=of_images, value_fn=value_of
+            updates, new_state = self.optimizer.optimizer.update(
+                gradients, optimizer_state, unconstrained, value=value, grad=gradients, value_fn=value_of
             )
-        following = _as_before(optax.apply_updates(images, updates), images)
-        return following, _as_before(optimizer_state, before)
+        return cast_like(optax.apply_updates(unconstrained, updates), unconstrained), cast_like(
+            new_state, optimizer_state
+        )
 
     def _loss(self, state):
         """(value, aux) of a plain state."""
@@ -124,51 +153,51 @@ class Fit:
         _refuse_no_scalars("loss", value, aux)
         return value, aux
 
-    def _validation(self, images, rest):
-        out = self.optimizer.validate(with_values(rest, self._physical(images)))
+    def _validation(self, unconstrained, plain_state):
+        out = self.optimizer.validate(with_values(plain_state, self._physical(unconstrained)))
         value, aux = out if _is_pair(out) else (out, {})
         _refuse_no_scalars("validate", value, aux)
         return value, aux
 
-    def _physical(self, images):
-        return {path: parameter.from_unconstrained(images[path]) for path, parameter in self.parameters.items()}
+    def _physical(self, unconstrained):
+        return {path: parameter.from_unconstrained(unconstrained[path]) for path, parameter in self.parameters.items()}
 
-    def state_of(self, images):
-        """State with the parameters at the values of some images."""
-        return with_values(self.state, self._physical(images))
+    def state_of(self, unconstrained: dict) -> State:
+        """State with the parameters at unconstrained values."""
+        return with_values(self.state, self._physical(unconstrained))
 
-    def _refreshed(self, step, images):
-        """Plain state of a step, of the same structure as ever: nothing is compiled anew."""
+    def _refreshed(self, step, unconstrained):
+        """Plain state of a step; its structure never changes, so that nothing is recompiled."""
         if self.optimizer.refresh is None:
-            return self.rest
-        new = self.optimizer.refresh(step, with_values(self.rest, self._physical(images)))
-        if jax.tree.structure(new) != jax.tree.structure(self.rest):
+            return self.plain_state
+        new = self.optimizer.refresh(step, with_values(self.plain_state, self._physical(unconstrained)))
+        if jax.tree.structure(new) != jax.tree.structure(self.plain_state):
             raise ValueError(
-                f"refresh: what it returned at step {step} is no state of the structure that it was given. Return "
+                f"refresh: its result at step {step} has another structure than the state that it was given. Return "
                 "that state with other values, e.g. resample(state, jax.random.key(step))."
             )
-        other = [
+        changed = [
             f"{path_name(path)} {jnp.shape(leaf)} for {jnp.shape(own)}"
             for (path, leaf), own in zip(
-                jax.tree_util.tree_leaves_with_path(new), jax.tree.leaves(self.rest), strict=True
+                jax.tree_util.tree_leaves_with_path(new), jax.tree.leaves(self.plain_state), strict=True
             )
             if jnp.shape(leaf) != jnp.shape(own) and path_name(path) not in self.parameters
         ]
-        if other:
-            raise ValueError(f"refresh: at step {step} it changed shapes ({', '.join(other)}). Keep them.")
-        return _as_before(new, self.rest)
+        if changed:
+            raise ValueError(f"refresh: at step {step} it changed shapes ({', '.join(changed)}). Keep them.")
+        return cast_like(new, self.plain_state)
 
-    def _take(self, step, images, value, aux, gradients):
-        """Record an evaluation; False where it is not finite."""
+    def _record(self, step, unconstrained, value, aux, gradients):
+        """Record an evaluation; False if it is not finite."""
         bad = [path for path, g in gradients.items() if not bool(jnp.all(jnp.isfinite(g)))]
         if not np.isfinite(value) or bad:
-            what = (
+            problem = (
                 f"the loss was {value}"
                 if not np.isfinite(value)
                 else f"the gradient in {', '.join(bad)} was not finite"
             )
-            left = outside(self.state_of(images), self.state_of(self.good))
-            self._end_diverged(step, images, f"{what} after {step} updates", left)
+            out_of_domain = outside(self.state_of(unconstrained), self.state_of(self.last_finite))
+            self._end_diverged(step, unconstrained, f"{problem} after {step} updates", out_of_domain)
             return False
         if step == 0:
             idle = [path for path, g in gradients.items() if not bool(jnp.any(g))]
@@ -176,57 +205,61 @@ class Fit:
                 message = f"the loss does not depend on {', '.join(idle)}: nothing to fit there."
                 warnings.warn(message, stacklevel=caller_stacklevel())
         self.losses.append(value)
-        _record(self.aux, aux)
-        self.good = images
+        _append(self.aux, aux)
+        self.last_finite = unconstrained
         if self.optimizer.validate is None:
-            self._compare(step, value)
+            self._update_best(step, value)
         return True
 
-    def _end_diverged(self, step, images, what, left):
-        """End with the last good state, and with the reason; at the start values there is none to end with."""
-        values = self._physical(images)
-        why = (self.optimizer.explain or self._explain)(with_values(self._refreshed(step, images), values))
+    def _end_diverged(self, step, unconstrained, problem, out_of_domain):
+        """End with the last finite values and an explanation; raise FitFailed at the start values."""
+        values = self._physical(unconstrained)
+        state = with_values(self._refreshed(step, unconstrained), values)
+        explanation = (self.optimizer.explain or self._explain)(state)
         if step == 0:
-            raise FitFailed(f"fit: {what}, at the start values{left}, so that there is nothing to fit. {why}".rstrip())
-        there = ", ".join(f"{path} {_range(value)}" for path, value in values.items())
+            raise FitFailed(
+                f"fit: {problem}, at the start values{out_of_domain}, so that there is nothing to fit. "
+                f"{explanation}".rstrip()
+            )
+        found = ", ".join(f"{path} {_range(value)}" for path, value in values.items())
         remedy = "Smaller steps of the optimizer (its learning rate) help, too."
-        self.reason = f"{what}{left}; the last good state is kept"
-        self.diverged = " ".join(filter(None, (f"{what}, at {there}{left}.", why, remedy)))
+        self.stop_reason = StopReason(StopKind.DIVERGED, detail=f"{problem}{out_of_domain}")
+        self.diverged = " ".join(filter(None, (f"{problem}, at {found}{out_of_domain}.", explanation, remedy)))
 
     def _explain(self, state):
-        """What the loss says of a state where it sees its values; empty where it says nothing."""
+        """Message that the loss raises outside of a trace, where it sees its values; empty if it raises none."""
         try:
             self._loss(state)
-        # Outside of a trace, a user's function may fail in any way.
+        # A user's function may fail in any way.
         except Exception as error:
             return str(error)
         return ""
 
-    def _take_validation(self, step):
-        """Validate the last good images."""
-        value, aux = self._validate(self.good, self.rest)
+    def _record_validation(self, step):
+        """Validate the last finite values."""
+        value, aux = self._validate(self.last_finite, self.plain_state)
         self.validated[step] = value = float(value)
-        _record(self.validated_aux, aux)
-        self._compare(step, value)
-        waited = sum(validated > self.best_step for validated in self.validated)
-        if self.optimizer.patience is not None and waited >= self.optimizer.patience:
-            self.reason = f"{waited} validations brought nothing better than step {self.best_step}"
+        _append(self.validated_aux, aux)
+        self._update_best(step, value)
+        n_waited = sum(validated > self.best_step for validated in self.validated)
+        if self.optimizer.patience is not None and n_waited >= self.optimizer.patience:
+            self.stop_reason = StopReason(StopKind.PATIENCE, n_waited, str(self.best_step))
 
-    def validate_the_last(self):
-        """Validate the last good images, if they have not been."""
+    def validate_last(self):
+        """Validate the last finite values, if they have not been validated."""
         last = len(self.losses) - 1
         if self.optimizer.validate is not None and last >= 0 and last not in self.validated:
-            reason = self.reason
-            self._take_validation(last)
-            self.reason = reason
+            stop_reason = self.stop_reason
+            self._record_validation(last)
+            self.stop_reason = stop_reason
 
-    def _compare(self, step, value):
-        """Keep the last good images as the best, where they are."""
+    def _update_best(self, step, value):
+        """Keep the last finite values as the best ones, if they are."""
         if value < self.lowest:
-            self.lowest, self.best, self.best_step = value, self.good, step
+            self.lowest, self.best, self.best_step = value, self.last_finite, step
 
-    def close(self, max_steps):
-        """(fitted, history)."""
+    def close(self, max_steps: int) -> tuple[State, History]:
+        """Fitted state and history."""
         if self.validated and not np.any(np.isfinite(list(self.validated.values()))):
             self.diverged = self.diverged or "no value of the validation is finite, so that no state is the best."
         history = History(
@@ -234,8 +267,8 @@ class Fit:
             aux=_arrays(self.aux),
             best=self.state_of(self.best),
             best_step=self.best_step,
-            stop_reason=self.reason or f"all {max_steps} steps done",
-            wall_time=time.perf_counter() - self.began,
+            stop_reason=self.stop_reason or StopReason(StopKind.MAX_STEPS, max_steps),
+            wall_time=time.perf_counter() - self.start_time,
             validation=Validation(
                 np.array(list(self.validated), int),
                 np.array(list(self.validated.values())),
@@ -244,37 +277,10 @@ class Fit:
             saved=self.optimizer.callback.saved,
             diverged=self.diverged,
         )
-        return self.state_of(self.good), history
+        return self.state_of(self.last_finite), history
 
 
-def _is_pair(out):
-    return isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], dict)
-
-
-def _refuse_no_scalars(name, value, aux):
-    refuse_no_scalar(f"OptaxOptimizer: {name}", value)
-    for key, item in aux.items():
-        if np.shape(item) != ():
-            raise ValueError(f"OptaxOptimizer: {name}: {key!r} is of shape {np.shape(item)}; let it be a scalar.")
-
-
-def _range(value):
-    """Numbers of an array in short."""
-    low, high = float(jnp.min(value)), float(jnp.max(value))
-    return f"{low:.6g}" if low == high or np.isnan(low) else f"{low:.6g} to {high:.6g}"
-
-
-def _record(lists, new):
-    """Add to each list what is new."""
-    for name, item in new.items():
-        lists.setdefault(name, []).append(float(item))
-
-
-def _arrays(lists):
-    return {name: np.array(items) for name, items in lists.items()}
-
-
-def _marked(state):
+def checked_parameters(state: State) -> dict:
     """Parameters of a state by path, checked; regional ones with a value for each region."""
     parameters, problems, n_node = {}, [], n_regions(state)
     for path, parameter in parameters_of(state).items():
@@ -300,7 +306,37 @@ def _marked(state):
     return parameters
 
 
-def _as_before(tree, before=None):
-    """Arrays with the dtypes of another tree (or their own), none of them weak: the next step compiles nothing anew."""
-    before = tree if before is None else before
-    return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.asarray(old).dtype), tree, before)
+def cast_like(tree, reference=None):
+    """Arrays with the dtypes of a reference tree (default: their own), none of them weak.
+
+    The jitted step is not retraced then.
+    """
+    reference = tree if reference is None else reference
+    return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.asarray(old).dtype), tree, reference)
+
+
+def _is_pair(out):
+    return isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], dict)
+
+
+def _refuse_no_scalars(name, value, aux):
+    refuse_no_scalar(f"OptaxOptimizer: {name}", value)
+    for key, item in aux.items():
+        if np.shape(item) != ():
+            raise ValueError(f"OptaxOptimizer: {name}: {key!r} is of shape {np.shape(item)}; let it be a scalar.")
+
+
+def _range(value):
+    """Range of an array, as text."""
+    low, high = float(jnp.min(value)), float(jnp.max(value))
+    return f"{low:.6g}" if low == high or np.isnan(low) else f"{low:.6g} to {high:.6g}"
+
+
+def _append(lists, new):
+    """Append each new scalar to the list of its name."""
+    for name, item in new.items():
+        lists.setdefault(name, []).append(float(item))
+
+
+def _arrays(lists):
+    return {name: np.array(items) for name, items in lists.items()}

@@ -1,6 +1,7 @@
-"""The loss and the penalty of a fit: checked before anything runs, and without the pairs that have no data."""
+"""Loss and penalty of a fit: checked before anything runs, and without the pairs that have no data."""
 
 import inspect
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -8,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..parameters import strip_parameters
+from ..state import State
 
 
-def checked_loss(loss, target):
-    """Loss of an FC and a target, where pairs without data count nothing.
+def checked_loss(loss: Callable, target: np.ndarray) -> Callable:
+    """Loss of an FC and a target, in which pairs without data have a weight of 0.
 
     Parameters
     ----------
     loss : callable
         (fc, target) to a scalar. One with an argument ``missing``, as `rmse` has, is called with ``missing="ignore"``
-        where the target has NaN, and one that has no default for it with ``missing="refuse"`` elsewhere.
+        if the target has NaN; otherwise, one without a default for it is called with ``missing="refuse"``.
     target : ndarray, shape (n_node, n_node)
 
     Returns
@@ -27,7 +29,7 @@ def checked_loss(loss, target):
     Raises
     ------
     ValueError
-        Where it gives no scalar of a floating type; or, with NaN in the target, NaN or a gradient of NaN.
+        The loss returns no scalar of a floating type; or, with NaN in the target, its value or gradient are NaN.
     """
     gaps = np.isnan(target)
     if _takes_missing(loss, gaps.any()):
@@ -46,21 +48,21 @@ def checked_loss(loss, target):
     return loss
 
 
-def checked_penalty(penalty, state):
-    """Penalty of a state, once it is clear that it gives a scalar; ValueError otherwise."""
+def checked_penalty(penalty: Callable, state: State) -> Callable:
+    """Penalty of a state; ValueError if it returns no scalar."""
     refuse_no_scalar("penalty", _shape_of("penalty", penalty, strip_parameters(state)))
     return penalty
 
 
 def refuse_no_scalar(name, out):
-    """Raise ValueError where what a function gives is not one real number.
+    """Raise ValueError if the result of a function is not one real number.
 
     Parameters
     ----------
     name : str
-        Of the function.
+        Name of the function.
     out : object
-        What it gives: arrays, tracers or their shapes.
+        Its result: arrays, tracers or their shapes.
     """
     if isinstance(out, (bool, int, float)):
         return
@@ -74,7 +76,7 @@ def refuse_no_scalar(name, out):
 
 
 def _shape_of(name, function, argument):
-    """What a function would give, without running it."""
+    """Shape and dtype of the result of a function, which is traced and not run."""
     try:
         return jax.eval_shape(function, argument)
     except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
@@ -83,7 +85,7 @@ def _shape_of(name, function, argument):
 
 
 def _takes_missing(loss, has_gaps):
-    """Whether a loss has an argument ``missing``: any, where there are gaps, or else one without a default."""
+    """True if a loss is to be called with ``missing``: it has such an argument, and needs it or the target has gaps."""
     try:
         argument = inspect.signature(loss).parameters.get("missing")
     except (TypeError, ValueError):
@@ -92,7 +94,7 @@ def _takes_missing(loss, has_gaps):
 
 
 def _example(n_node):
-    """An FC of no special values: nearer regions correlate more."""
+    """FC without special values: nearer regions correlate more."""
     index = np.arange(n_node)
     distance = np.abs(index[:, None] - index)
     return np.where(distance == 0, 0.0, 0.8 * np.exp(-distance / n_node) + 0.1 * np.sin(index[:, None] * index))

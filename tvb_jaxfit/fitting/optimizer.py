@@ -1,4 +1,7 @@
-"""The loop over gradients."""
+"""OptaxOptimizer: minimisation of a loss by gradients."""
+
+from collections.abc import Callable
+from os import PathLike
 
 import numpy as np
 import optax
@@ -10,52 +13,54 @@ from ..runtime.progress import progress_bar, status_line
 from ..state import State
 from .callbacks import as_callback
 from .checkpoint import Checkpoint
-from .loop import Fit
+from .history import History
+from .loop import FitLoop
+from .stopping import StopKind, StopReason
 
 
 def gradient_transformation(value):
-    """Rule of Optax's optimisers: made already, as ``optax.adam(0.01)`` is and ``optax.adam`` is not."""
-    made = callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
-    return None if made and not isinstance(value, type) else "an optimiser that is made, such as optax.adam(0.01)"
+    """Rule for Optax's optimizers: an instance, as ``optax.adam(0.01)``; ``optax.adam`` is none."""
+    is_made = callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
+    return None if is_made and not isinstance(value, type) else "an optimiser that is made, such as optax.adam(0.01)"
 
 
 class OptaxOptimizer:
-    """Minimise a loss of the state over the values marked as `Parameter`.
+    """Minimise a loss of a state over the values that are marked as `Parameter`.
 
     Parameters
     ----------
     loss : callable
-        State (plain arrays) to a scalar; or to (scalar, dict of scalars) with ``has_aux``.
+        State (plain arrays) to a scalar; or, with ``has_aux``, to (scalar, dict of scalars).
     optimizer : optax.GradientTransformation
-        Any, those with a line search included.
+        Any optimizer of Optax, including those with a line search.
     callback : callable, optional
-        (step, state, loss, gradients) after each evaluation; gradients by path, in physical units. True ends the fit.
-        See `MultiCallback`, `SavingCallback`, `StopOnPlateau`.
+        (step, state, loss, gradients), called after each evaluation; gradients by path, in physical units. True ends
+        the fit. See `MultiCallback`, `SavingCallback`, `StopOnPlateau`.
     has_aux : bool, optional
+        The loss returns further scalars, which the history records.
     progress : bool, optional
-        Whether to show a progress bar.
+        Show a progress bar.
     refresh : callable, optional
-        (step, state) to state: what else changes from step to step, such as noise: ``lambda step, state:
-        resample(state, jax.random.key(step))``. It is given the plain state of the start with the current values, and
-        what it returns is what the loss sees in that step. Let it depend on nothing else, so that a fit that is resumed
-        sees the same.
+        (step, state) to state: changes other values at each step, such as the noise: ``lambda step, state:
+        resample(state, jax.random.key(step))``. It is given the plain start state with the current values; the loss of
+        that step sees its result. It should depend on nothing else, so that a resumed fit sees the same.
     validate : callable, optional
-        State (plain arrays) to a scalar, the smaller the better, that decides which state is the best: the loss on
-        noise that the fit does not see; or to (scalar, dict of scalars), which are recorded too. It is given the
-        current values in the state of the start, without ``refresh``.
+        State (plain arrays) to a scalar that selects the best state, such as the loss on noise that no step uses; or to
+        (scalar, dict of scalars), which are recorded, too. Smaller is better. It is given the current values in the
+        start state, without ``refresh``.
     validate_every : int, optional
-        Steps from one validation to the next; the first and the last state are validated in any case.
+        Number of steps between two validations. The first and the last state are always validated.
     patience : int, optional
-        Validations in a row without a better one that end the fit.
+        Number of validations in a row without a better one after which the fit ends.
     checkpoint : path-like, optional
-        File in which the fit keeps what it needs to go on, should it be killed: see ``resume`` of `run`.
+        File in which the fit stores what it needs to be resumed: see ``resume`` of `run`.
     checkpoint_every : int, optional
-        Steps from one writing of it to the next. It is written after the first and the last one, too.
+        Number of steps between two checkpoints. The first and the last step are always stored.
 
     Raises
     ------
     ValueError
-        Options of another kind: all of them at once; a ``patience`` and nothing to validate by.
+        Invalid options, all in one message; ``patience`` without ``validate``.
 
     Examples
     --------
@@ -64,24 +69,24 @@ class OptaxOptimizer:
     >>> state = State(x=Parameter(3.0), y=jnp.asarray(1.0))
     >>> optimizer = OptaxOptimizer(lambda s: (s.x - s.y) ** 2, optax.sgd(0.4), progress=False)
     >>> fitted, history = optimizer.run(state, max_steps=20)
-    >>> round(float(fitted.x.value), 3), history.stop_reason
+    >>> round(float(fitted.x.value), 3), str(history.stop_reason)
     (1.0, 'all 20 steps done')
     """
 
     def __init__(
         self,
-        loss,
-        optimizer,
-        callback=None,
-        has_aux=False,
-        progress=True,
+        loss: Callable,
+        optimizer: optax.GradientTransformation,
+        callback: Callable | None = None,
+        has_aux: bool = False,
+        progress: bool = True,
         *,
-        refresh=None,
-        validate=None,
-        validate_every=10,
-        patience=None,
-        checkpoint=None,
-        checkpoint_every=10,
+        refresh: Callable | None = None,
+        validate: Callable | None = None,
+        validate_every: int = 10,
+        patience: int | None = None,
+        checkpoint: str | PathLike | None = None,
+        checkpoint_every: int = 10,
     ):
         check(
             "OptaxOptimizer",
@@ -106,58 +111,59 @@ class OptaxOptimizer:
         self.optimizer, self.refresh = optax.with_extra_args_support(optimizer), refresh
         self.validate, self.validate_every, self.patience = validate, validate_every, patience
         self.checkpoint = Checkpoint(checkpoint, checkpoint_every)
-        # State (plain) to sentences on why it has no finite loss; None asks the loss itself, outside of any trace.
+        # Explains a plain state whose loss is not finite. None: the message of the loss itself, outside of any trace.
         self.explain = None
 
-    def run(self, state, max_steps=100, resume=False):
-        """Fit.
+    def run(self, state: State, max_steps: int = 100, resume: bool = False) -> tuple[State, History]:
+        """Run the fit.
 
         Parameters
         ----------
         state : State
             With at least one `Parameter`; not modified.
         max_steps : int, optional
+            Number of updates.
         resume : bool, optional
-            Whether to go on from the checkpoint, where there is one. The fit has to be the one that it was: the same
-            state, loss and optimiser, with all that their functions use, ``refresh``, ``validate``, and callbacks that
-            keep or end something. ``progress``, ``checkpoint_every``, what prints and callbacks that are functions may
-            be others. Whenever it was killed, it ends with the same numbers, bit for bit, as one that was not. With a
-            larger ``max_steps`` it goes on beyond where it had ended.
+            Continue from the checkpoint, if there is one. The fit must be the same: state, loss and optimizer, with all
+            that their functions use; ``refresh``, ``validate``, and callbacks that save values or end the fit.
+            ``progress``, ``checkpoint_every``, printing callbacks and functions as callbacks may differ. A fit that was
+            killed at any time ends with the same numbers, bit for bit, as one that was not. A larger ``max_steps``
+            continues beyond the former end.
 
         Returns
         -------
         fitted : State
-            After the last step whose loss and gradient were finite; parameters stay parameters.
+            State after the last step whose loss and gradient were finite; parameters stay parameters.
         history : History
-            Its ``best`` is the state of the smallest loss, or of the smallest validation value.
+            Its ``best`` is the state of the smallest validation value; without a validation, of the smallest loss.
 
         Raises
         ------
         ValueError
-            Where nothing is marked for fitting, a start value lies outside its bounds, the first step is more than ten
-            times a value's size (of an optimiser such as Adam, whose step no slope changes), the loss gives no scalar,
-            or ``refresh`` changes more than values; where there is nothing to resume from, or a checkpoint that is
-            damaged or of another fit (what differs is named).
+            No value is marked as `Parameter`; a start value is outside its bounds; the first step is more than ten
+            times a parameter's size (of an optimizer such as Adam, whose first step does not depend on the gradient);
+            the loss returns no scalar; ``refresh`` changes more than values; there is nothing to resume from; the
+            checkpoint is damaged, or of another fit (the message names the differences).
         FitFailed
-            Where the loss or its gradient is not finite at the start values.
+            Loss or gradient are not finite at the start values.
         FileExistsError
-            Where there is a checkpoint, or another file in its place, and the fit is not to go on from it.
+            The checkpoint exists, and ``resume`` is not set.
         Exception
-            Whatever the loss, ``refresh``, ``validate`` or the callback raises ends the fit. The exception has the
-            ``fitted`` and ``history`` that were reached as attributes.
+            Any exception of the loss, ``refresh``, ``validate`` or the callback ends the fit. Its attributes ``fitted``
+            and ``history`` hold what was reached.
 
         Warns
         -----
         UserWarning
-            Where the loss does not depend on a parameter, the first step is more than a value's size, or the checkpoint
-            could not be written (a full disk): the fit goes on. Where a fit is resumed and something in it cannot be
-            compared with what it was, such as a file that the loss reads: it is named.
+            The loss does not depend on a parameter; the first step is more than a parameter's size; the checkpoint was
+            not written, as on a full disk (the fit continues); the identity of a resumed fit cannot be compared in some
+            part, such as a file that the loss reads (the message names it).
 
         Notes
         -----
-        A loss or gradient that is not finite ends the fit, and ``history.diverged`` says so, with the values that lie
-        outside their domain; it never becomes a fitted value. An interrupt (Ctrl-C) ends it too, and keeps what was
-        reached.
+        A loss or gradient that is not finite ends the fit, and ``history.diverged`` explains it, with the values that
+        are outside their domain; such a value never becomes a fitted value. An interrupt (Ctrl-C) ends the fit, too,
+        and keeps what was reached.
         """
         refuse_forked("OptaxOptimizer.run")
         check(
@@ -166,26 +172,26 @@ class OptaxOptimizer:
             max_steps=(max_steps, allowed.integer(0)),
             resume=(resume, allowed.boolean),
         )
-        fit = Fit(self, state)
-        # The loss of its last step is computed once more.
+        loop = FitLoop(self, state)
+        # The loss of the last stored step is computed again.
         with status_line("fit: reading the checkpoint", self.progress and resume):
-            self.checkpoint.begin(fit, resume)
-        with progress_bar("fit", "step", max_steps, self.progress, initial=fit.step) as bar:
+            self.checkpoint.begin(loop, resume)
+        with progress_bar("fit", "step", max_steps, self.progress, initial=loop.step) as bar:
             try:
-                while fit.goes_on(max_steps):
-                    fit.advance()
-                    bar.set_postfix(loss=f"{fit.losses[-1] if fit.losses else np.nan:.5g}", refresh=False)
-                    bar.update(min(fit.step, max_steps) - bar.n)
-                    self.checkpoint.keep(fit, ended=not fit.goes_on(max_steps))
-                fit.validate_the_last()
+                while loop.is_running(max_steps):
+                    loop.advance()
+                    bar.set_postfix(loss=f"{loop.losses[-1] if loop.losses else np.nan:.5g}", refresh=False)
+                    bar.update(min(loop.step, max_steps) - bar.n)
+                    self.checkpoint.save(loop, ended=not loop.is_running(max_steps))
+                loop.validate_last()
             except KeyboardInterrupt:
-                # Before the reason: the fit goes on from the checkpoint.
-                self.checkpoint.keep(fit, ended=fit.is_between_steps)
-                fit.reason = f"interrupted after {len(fit.losses)} evaluations"
+                # The checkpoint is saved before the stop reason is set: a resumed fit continues.
+                self.checkpoint.save(loop, ended=loop.is_between_steps)
+                loop.stop_reason = StopReason(StopKind.INTERRUPTED, len(loop.losses))
             except Exception as error:
-                fit.reason = f"{type(error).__name__} after {len(fit.losses)} evaluations"
-                if fit.losses:
-                    error.fitted, error.history = fit.close(max_steps)
+                loop.stop_reason = StopReason(StopKind.ERROR, len(loop.losses), type(error).__name__)
+                if loop.losses:
+                    error.fitted, error.history = loop.close(max_steps)
                     error.add_note(f"What the fit reached is kept in .fitted and .history: {error.history!r}")
                 raise
-        return fit.close(max_steps)
+        return loop.close(max_steps)

@@ -1,1 +1,1 @@
-"""Passes over traced JAX functions. Knows nothing of brains."""
+"""Passes over traced JAX functions (jaxprs). They are independent of the rest of the package."""

@@ -1,37 +1,40 @@
-"""Derivatives of formulas with exponentials and powers: exact wherever the value is finite.
+"""Derivatives of formulas with exponentials and powers that are exact wherever the value is finite.
 
-The derivative of 1 / (1 + exp(x)) is exp(x) / (1 + exp(x))^2. Autodiff multiplies exp(x) by 1 / (1 + exp(x))^2, one of
-which may overflow and the other vanish though their product is an ordinary number. Here each such value v is also
-written as s t: the scale s is a constant of autodiff, t is of the order of one. Scales are multiplied and divided among
-themselves, where they cancel; autodiff works on t alone, so that derivatives of every order are right. Values are those
-of the formula as it is written.
+The derivative of 1 / (1 + exp(x)) is exp(x) / (1 + exp(x))^2 up to its sign. Automatic differentiation multiplies
+exp(x) by 1 / (1 + exp(x))^2: one factor may overflow and the other underflow, although the product is an ordinary
+number.
+
+This pass represents each such value v also as a product s t: the scale s is constant under differentiation, and t is of
+the order of 1. Scales are multiplied and divided among themselves, where they cancel. Only t is differentiated, so that
+derivatives of every order are exact. Values are those of the original formula.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from .flatten import CALLS, by_itself, is_literal
-from .scaled_numbers import KEPT, MADE, Number, Scaled
+from .flatten import CALLS, eval_equation, is_literal
+from .scaled_numbers import INTRODUCE_SCALE, PROPAGATE_SCALE, Number, Scaled
 
-# Applied to scale and rest alike.
-_PLACES = frozenset("broadcast_in_dim reshape squeeze expand_dims transpose slice copy rev".split())
+# Operations that only move elements: they apply to the scale and to the rest alike.
+_MOVES = frozenset("broadcast_in_dim reshape squeeze expand_dims transpose slice copy rev".split())
 
 
-def exact_derivatives(function):
-    """The same function of arrays, with derivatives that neither overflow nor vanish on the way.
+def exact_derivatives(function: Callable) -> Callable:
+    """The same function of arrays, with derivatives that have no intermediate overflow or underflow.
 
     Parameters
     ----------
     function : callable
-        Of arrays, to a tree of arrays.
+        Function of arrays, to a tree of arrays.
 
     Returns
     -------
     callable
-        Same arguments, same result, bit for bit. Where an exponential overflows and the result is finite, the
-        derivative is that of the limit.
+        Function with the same arguments and the same result, bit for bit. If an exponential overflows and the result is
+        finite, the derivative is that of the limit.
 
     Examples
     --------
@@ -46,19 +49,19 @@ def exact_derivatives(function):
     @functools.wraps(function)
     def exact(*arguments):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        if not _has_scales(closed.jaxpr):
+        if not _introduces_scales(closed.jaxpr):
             results = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *jax.tree.leaves(arguments))
         else:
-            results = [number.usual for number in _evaluate(closed, map(Number, jax.tree.leaves(arguments)))]
+            results = [number.direct for number in _evaluate(closed, map(Number, jax.tree.leaves(arguments)))]
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
     return exact
 
 
-def _has_scales(jaxpr):
+def _introduces_scales(jaxpr):
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if name in MADE or name == "jit" and _has_scales(equation.params["jaxpr"].jaxpr):
+        if name in INTRODUCE_SCALE or name == "jit" and _introduces_scales(equation.params["jaxpr"].jaxpr):
             return True
     return False
 
@@ -80,22 +83,22 @@ def _apply(jaxpr, equation, numbers):
     name = equation.primitive.name
     if name == "jit":
         return _evaluate(equation.params[CALLS[name]], numbers)
-    real = bool(equation.outvars) and jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating)
-    if real and name in MADE:
-        found = MADE[name](equation, *numbers)
-        if found is not None:
-            return [found]
-    results = by_itself(jaxpr, equation, [number.usual for number in numbers])
-    if real and any(number.scaled for number in numbers):
-        if name in _PLACES:
-            return [Number(results[0], lambda: _moved(equation, numbers[0].apart()))]
-        if name in KEPT:
-            return [KEPT[name](results[0], *numbers)]
+    is_real = bool(equation.outvars) and jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating)
+    if is_real and name in INTRODUCE_SCALE:
+        result = INTRODUCE_SCALE[name](equation, *numbers)
+        if result is not None:
+            return [result]
+    results = eval_equation(jaxpr, equation, [number.direct for number in numbers])
+    if is_real and any(number.make_scaled for number in numbers):
+        if name in _MOVES:
+            return [Number(results[0], lambda: _moved(equation, numbers[0].scaled()))]
+        if name in PROPAGATE_SCALE:
+            return [PROPAGATE_SCALE[name](results[0], *numbers)]
     return map(Number, results)
 
 
-def _moved(equation, apart):
-    def moved(value):
+def _moved(equation, scaled):
+    def move(value):
         return equation.primitive.bind(value, **equation.params) if isinstance(value, jax.Array) else value
 
-    return Scaled(moved(apart.scale), moved(apart.factor), moved(apart.exponent), apart.sign)
+    return Scaled(move(scaled.scale), move(scaled.factor), move(scaled.exponent), scaled.sign)

@@ -1,14 +1,16 @@
-"""Functions rewritten for the machine: the same numbers to rounding, from fewer and faster operations.
+"""Rewrite of a function for fast execution: the same numbers to rounding, from fewer and faster operations.
 
-- Arrays are flat. A model's code works on (n_node, n_mode) arrays, and most models have one mode; XLA does not
-  vectorise loops over a last axis of length 1, nor over several axes, where an exponential costs five times as much.
-- Arrays that were stacked stay apart, row by row, for as long as rows are all that is asked of them: one loop over two
-  state variables would decide at each element which of them it is at.
-- In a loop, what does not change from step to step is worked out before it, and a division by it, which costs as much
-  as ten products, is a product with its reciprocal.
+- Arrays become one-dimensional. The code of a model works on (n_node, n_mode) arrays, and most models have one mode;
+  XLA vectorises neither loops over a last axis of length 1 nor loops over several axes, where an exponential costs five
+  times as much.
+- Stacked arrays are kept as separate rows, as long as only rows are used. A single loop over two state variables would
+  have to select the variable for each element.
+- Values that are constant in a loop are computed before it, and a division by such a value, which costs as much as ten
+  multiplications, becomes a multiplication by its reciprocal.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache, wraps
 
 import jax
@@ -16,34 +18,36 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .symbolic import Rows, Zero, array, array_unless_zero, elementwise, flat, is_zero, rearranged, split
+from .symbolic import StackedRows, SymbolicZero, array, array_unless_zero, elementwise, flat, is_zero, rearranged, split
 
-# Operations that treat each element by itself: they may be applied in any shape.
+# Operations that act on each element separately: they may be applied in any shape.
 ELEMENTWISE = frozenset(
     "abs acos acosh add add_any and asin asinh atan atan2 atanh bitcast_convert_type cbrt ceil clamp "
     "convert_element_type cos cosh div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le "
     "lgamma log log1p logistic lt max min mul ne neg nextafter not or pow rem round rsqrt select_n shift_left "
     "sign sin sinh sqrt square sub tan tanh xor".split()
 )
+# Operations that call a jaxpr, and the parameter that holds it.
 CALLS = {"closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "jit": "jaxpr"}
 RESHAPES = ("reshape", "squeeze", "expand_dims")
-# Variables of a model, and more.
-_MOST_ROWS = 32
+# Maximum size of a first axis that is treated as rows; models have fewer variables.
+_MAX_ROWS = 32
 
 
-def flatten_jaxpr(function):
-    """The same function of arrays, rewritten.
+def flatten_jaxpr(function: Callable) -> Callable:
+    """The same function of arrays, rewritten as the module describes.
 
     Parameters
     ----------
     function : callable
-        Of trees of arrays, to a tree of arrays.
+        Function of trees of arrays, to a tree of arrays.
 
     Returns
     -------
     callable
-        Same arguments, same result to rounding. Its derivatives are those of the operations themselves: a rule that a
-        part of the function has of its own counts where the function is differentiated before it is passed here.
+        Function with the same arguments, and the same result to rounding. Its derivatives are those of the single
+        operations: a custom derivative rule inside ``function`` is lost unless the function is differentiated before it
+        is passed here.
     """
 
     @wraps(function)
@@ -64,9 +68,9 @@ def _evaluate(closed, values, reciprocals=()):
     Parameters
     ----------
     values : dict
-        Of variables: those that enter, and any others that are known.
+        Values of variables: of the inputs, and of any others that are known.
     reciprocals : dict
-        1 over values that are divided by, where they are known.
+        Reciprocals of divisors that are known.
     """
     values = dict(zip(closed.jaxpr.constvars, map(flat, closed.consts), strict=True)) | values
     reciprocals = dict(reciprocals)
@@ -76,24 +80,24 @@ def _evaluate(closed, values, reciprocals=()):
         name, operands = equation.primitive.name, equation.invars
         divisor = reciprocals.get(operands[-1]) if operands and not is_literal(operands[-1]) else None
         if divisor is not None and name == "div" and _is_elementwise(equation):
-            product = equation.replace(primitive=lax.mul_p, params=_of_product())
+            product = equation.replace(primitive=lax.mul_p, params=_parameters_of_mul())
             results = [elementwise(product, [_read(values, operands[0]), divisor])]
         else:
             results = _apply(closed.jaxpr, equation, [_read(values, atom) for atom in operands])
-        if divisor is not None and _only_places(equation):
+        if divisor is not None and _is_reshape(equation):
             reciprocals |= zip(equation.outvars, map(array, _apply(closed.jaxpr, equation, [divisor])), strict=True)
         values |= zip(equation.outvars, results, strict=True)
     return [_read(values, atom) for atom in closed.jaxpr.outvars]
 
 
 @cache
-def _of_product():
-    """Parameters of JAX's product, which a division does not have."""
+def _parameters_of_mul():
+    """Parameters of JAX's multiplication, which a division does not have."""
     return jax.make_jaxpr(lax.mul)(1.0, 1.0).eqns[0].params
 
 
-def is_literal(atom):
-    """Whether an operand is written in a jaxpr, not worked out."""
+def is_literal(atom) -> bool:
+    """True for an operand that is a constant in the jaxpr, not a variable."""
     return hasattr(atom, "val")
 
 
@@ -102,15 +106,15 @@ def _read(values, atom):
 
 
 def _is_elementwise(equation):
-    """Whether an operation treats each element by itself, and none is spread."""
+    """True for an elementwise operation without broadcasting, except of single numbers."""
     if equation.primitive.name not in ELEMENTWISE:
         return False
     shape = equation.outvars[0].aval.shape
     return all(a.aval.shape == shape or a.aval.size == 1 for a in equation.invars)
 
 
-def _only_places(equation):
-    """Whether an operation does nothing but to give values another shape."""
+def _is_reshape(equation):
+    """True for an operation that only changes the shape of one value, broadcasts included."""
     return equation.primitive.name in (*RESHAPES, "broadcast_in_dim") and len(equation.invars) == 1
 
 
@@ -135,20 +139,20 @@ def _apply(jaxpr, equation, arguments):
     arguments = [array(a) for a in arguments]
     if name == "scan":
         return _scan(equation, arguments)
-    return map(flat, by_itself(jaxpr, equation, arguments))
+    return map(flat, eval_equation(jaxpr, equation, arguments))
 
 
-def by_itself(jaxpr, equation, arguments):
-    """Results of one equation of a jaxpr, by JAX, from values that may have lost their shape."""
+def eval_equation(jaxpr, equation, arguments) -> list:
+    """Results of one equation of a jaxpr, evaluated by JAX from values that may be flat."""
     pairs = zip(equation.invars, arguments, strict=True)
-    given = {atom: jnp.reshape(value, atom.aval.shape) for atom, value in pairs if not is_literal(atom)}
-    alone = jaxpr.replace(constvars=[], invars=list(given), outvars=equation.outvars, eqns=[equation])
-    return jax.core.eval_jaxpr(alone, (), *given.values())
+    inputs = {atom: jnp.reshape(value, atom.aval.shape) for atom, value in pairs if not is_literal(atom)}
+    single = jaxpr.replace(constvars=[], invars=list(inputs), outvars=equation.outvars, eqns=[equation])
+    return jax.core.eval_jaxpr(single, (), *inputs.values())
 
 
-def scan_sizes(parameters):
-    """Numbers of the constants and of the carried values among a scan's operands."""
-    # JAX has trees of them since 0.12.
+def scan_sizes(parameters) -> tuple[int, int]:
+    """Numbers of the constants and of the carried values among the operands of a scan."""
+    # Since version 0.12 JAX stores trees of them.
     if "ft_in" in parameters:
         constants, carry, _ = parameters["ft_in"].unpack()
         return len(constants), len(carry)
@@ -159,63 +163,64 @@ def _scan(equation, arguments):
     called, length = equation.params["jaxpr"], equation.params["length"]
     n_constant, n_carry = scan_sizes(equation.params)
     n_fixed = n_constant + n_carry
-    fixed, carry = called.jaxpr.invars[:n_constant], arguments[n_constant:n_fixed]
-    known, reciprocals = _known(called, dict(zip(fixed, arguments[:n_constant], strict=True)))
+    constants, carry = called.jaxpr.invars[:n_constant], arguments[n_constant:n_fixed]
+    known, reciprocals = _hoist_invariants(called, dict(zip(constants, arguments[:n_constant], strict=True)))
     atoms = equation.invars[n_fixed:]
     n_rows = list(map(_n_rows, atoms))
     series = list(map(_series, atoms, arguments[n_fixed:]))
-    whole = [one for one, n_row in zip(series, n_rows, strict=True) if n_row == 1]
+    scanned = [values for values, n_row in zip(series, n_rows, strict=True) if n_row == 1]
 
     def body(carry, at):
         time, *at = at
         at = iter(at)
         pairs = zip(series, n_rows, strict=True)
-        now = [next(at) if n_row == 1 else _rows_at(one, n_row, time) for one, n_row in pairs]
-        entering = zip(called.jaxpr.invars[n_constant:], [*carry, *now], strict=True)
-        results = [array(value) for value in _evaluate(called, known | dict(entering), reciprocals)]
-        # What comes out twice is held once.
-        unlike = {id(value): value for value in results[n_carry:]}
-        places[:] = [list(unlike).index(id(value)) for value in results[n_carry:]]
-        return results[:n_carry], list(unlike.values())
+        samples = [next(at) if n_row == 1 else _rows_at(values, n_row, time) for values, n_row in pairs]
+        inputs = zip(called.jaxpr.invars[n_constant:], [*carry, *samples], strict=True)
+        results = [array(value) for value in _evaluate(called, known | dict(inputs), reciprocals)]
+        # A value that is returned several times is stored once.
+        distinct = {id(value): value for value in results[n_carry:]}
+        places[:] = [list(distinct).index(id(value)) for value in results[n_carry:]]
+        return results[:n_carry], list(distinct.values())
 
     places = []
-    series_of_all = [jnp.arange(length, dtype=jnp.int32), *whole]
-    end, out = lax.scan(body, list(carry), series_of_all, length=length, reverse=equation.params["reverse"])
+    xs = [jnp.arange(length, dtype=jnp.int32), *scanned]
+    end, out = lax.scan(body, list(carry), xs, length=length, reverse=equation.params["reverse"])
     return [*end, *(flat(out[place]) for place in places)]
 
 
 def _n_rows(atom):
-    """Rows of variables that are stacked in each sample of a series."""
+    """Number of stacked variables in each sample of a series."""
     shape = atom.aval.shape[1:]
-    return shape[0] if len(shape) == 3 and shape[0] <= _MOST_ROWS else 1
+    return shape[0] if len(shape) == 3 and shape[0] <= _MAX_ROWS else 1
 
 
 def _series(atom, value):
-    """A series as (length, n)."""
+    """Series as an array (length, n), or (length,) for single numbers."""
     length, *shape = atom.aval.shape
     return jnp.reshape(array(value), (length,) if math.prod(shape) == 1 else (length, -1))
 
 
 def _rows_at(series, n_row, time):
-    """Rows of one sample, each taken by itself: of rows that are taken together XLA makes no fast loop."""
+    """Rows of one sample, sliced one by one: XLA makes no fast loop from rows that are sliced together."""
     size = series.shape[1] // n_row
-    return Rows(flat(lax.dynamic_slice(series, (time, np.int32(row * size)), (1, size))) for row in range(n_row))
+    slices = (lax.dynamic_slice(series, (time, np.int32(row * size)), (1, size)) for row in range(n_row))
+    return StackedRows(map(flat, slices))
 
 
-def _is_quick(equation):
+def _is_cheap(equation):
     return equation.primitive.name in ELEMENTWISE or equation.primitive.name.startswith("reduce_")
 
 
-def _known(closed, values):
-    """Values that do not change in a loop, and reciprocals of those that are divided by."""
+def _hoist_invariants(closed, values):
+    """(values, reciprocals): loop-invariant values, and the reciprocals of loop-invariant divisors."""
     values = dict(zip(closed.jaxpr.constvars, map(flat, closed.consts), strict=True)) | values
     origins, reciprocals = {}, {}
     for equation in closed.jaxpr.eqns:
         operands = equation.invars
-        if _only_places(equation) and not is_literal(operands[0]):
-            # Where it takes no time, it would take memory.
+        if _is_reshape(equation) and not is_literal(operands[0]):
+            # A reshape costs no time in the loop, but would cost memory before it.
             origins[equation.outvars[0]] = origins.get(operands[0], operands[0])
-        elif _is_quick(equation) and all(is_literal(a) or a in values for a in operands):
+        elif _is_cheap(equation) and all(is_literal(a) or a in values for a in operands):
             results = _apply(closed.jaxpr, equation, [_read(values, atom) for atom in operands])
             values |= zip(equation.outvars, map(array, results), strict=True)
         elif equation.primitive.name == "div" and not is_literal(operands[1]):
@@ -226,11 +231,11 @@ def _known(closed, values):
 
 
 def _broadcast(equation, value):
-    own, shape = equation.invars[0].aval.shape, equation.params["shape"]
+    own_shape, shape = equation.invars[0].aval.shape, equation.params["shape"]
     size = math.prod(shape)
-    if isinstance(value, Zero) or is_zero(value):
-        return Zero(size, equation.outvars[0].aval.dtype)
+    if isinstance(value, SymbolicZero) or is_zero(value):
+        return SymbolicZero(size, equation.outvars[0].aval.dtype)
     value = jnp.asarray(array(value))
     if value.size in (1, size):
         return jnp.broadcast_to(value, () if size == 1 else (size,))
-    return flat(lax.broadcast_in_dim(jnp.reshape(value, own), shape, equation.params["broadcast_dimensions"]))
+    return flat(lax.broadcast_in_dim(jnp.reshape(value, own_shape), shape, equation.params["broadcast_dimensions"]))

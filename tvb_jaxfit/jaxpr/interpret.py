@@ -1,10 +1,16 @@
-"""The value of a traced function by numpy: a comparison runs it once, and to compile it would take far longer."""
+"""Evaluation of a jaxpr by NumPy, without compilation.
+
+Comparisons with TVB evaluate a traced function once; compiling it would take far longer.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import special
 
-from .flatten import CALLS, by_itself, is_literal, scan_sizes
+from .flatten import CALLS, eval_equation, is_literal, scan_sizes
 
+# By primitive: the NumPy function of the operands.
 _ELEMENTWISE = {
     "abs": np.abs,
     "acos": np.arccos,
@@ -66,8 +72,8 @@ _REDUCTIONS = {
 }
 
 
-def interpret(closed, arguments):
-    """Results of a closed jaxpr, one operation after the other.
+def interpret(closed, arguments: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Results of a closed jaxpr, evaluated operation by operation.
 
     Parameters
     ----------
@@ -80,7 +86,8 @@ def interpret(closed, arguments):
 
     Notes
     -----
-    What numpy has no like of (gathers, linear algebra) is done by JAX, in 64-bit mode where the caller is in it.
+    Operations without a NumPy equivalent (gathers, linear algebra) are evaluated by JAX, in the precision mode of
+    the caller.
     """
     values = dict(zip(closed.jaxpr.constvars, map(np.asarray, closed.consts), strict=True))
     values |= zip(closed.jaxpr.invars, arguments, strict=True)
@@ -91,7 +98,7 @@ def interpret(closed, arguments):
     with np.errstate(all="ignore"):
         for equation in closed.jaxpr.eqns:
             results = _apply(closed.jaxpr, equation, [read(atom) for atom in equation.invars])
-            # numpy's reductions and arithmetic of 0-dimensional arrays give numbers.
+            # NumPy returns scalars from reductions, and from arithmetic of 0-dimensional arrays.
             values |= zip(equation.outvars, map(np.asarray, results), strict=True)
         return [read(atom) for atom in closed.jaxpr.outvars]
 
@@ -104,9 +111,9 @@ def _apply(jaxpr, equation, arguments):
         return [_REDUCTIONS[name](arguments[0], axis=tuple(parameters["axes"]))]
     if name in CALLS:
         return interpret(parameters[CALLS[name]], arguments)
-    if name in _OTHERS:
-        return _OTHERS[name](arguments, **parameters)
-    return by_itself(jaxpr, equation, arguments)
+    if name in _STRUCTURAL:
+        return _STRUCTURAL[name](arguments, **parameters)
+    return eval_equation(jaxpr, equation, arguments)
 
 
 def _div(arguments, **_):
@@ -126,9 +133,9 @@ def _select_n(arguments, **_):
 
 
 def _broadcast_in_dim(arguments, *, shape, broadcast_dimensions, **_):
-    own = np.ones(len(shape), int)
-    own[list(broadcast_dimensions)] = arguments[0].shape
-    return [np.broadcast_to(arguments[0].reshape(own), shape)]
+    aligned = np.ones(len(shape), int)
+    aligned[list(broadcast_dimensions)] = arguments[0].shape
+    return [np.broadcast_to(arguments[0].reshape(aligned), shape)]
 
 
 def _slice(arguments, *, start_indices, limit_indices, strides, **_):
@@ -137,13 +144,13 @@ def _slice(arguments, *, start_indices, limit_indices, strides, **_):
 
 
 def _dot_general(arguments, *, dimension_numbers, **_):
-    (of_x, of_y), (batch_x, batch_y) = dimension_numbers
+    (contracted_x, contracted_y), (batch_x, batch_y) = dimension_numbers
     x, y = arguments
     x_axes, y_axes = list(range(x.ndim)), list(range(x.ndim, x.ndim + y.ndim))
-    for i, j in (*zip(of_x, of_y, strict=True), *zip(batch_x, batch_y, strict=True)):
+    for i, j in (*zip(contracted_x, contracted_y, strict=True), *zip(batch_x, batch_y, strict=True)):
         y_axes[j] = x_axes[i]
-    free_x = [x_axes[i] for i in range(x.ndim) if i not in (*of_x, *batch_x)]
-    free_y = [y_axes[j] for j in range(y.ndim) if j not in (*of_y, *batch_y)]
+    free_x = [x_axes[i] for i in range(x.ndim) if i not in (*contracted_x, *batch_x)]
+    free_y = [y_axes[j] for j in range(y.ndim) if j not in (*contracted_y, *batch_y)]
     return [np.einsum(x, x_axes, y, y_axes, [x_axes[i] for i in batch_x] + free_x + free_y)]
 
 
@@ -162,7 +169,8 @@ def _clamp(arguments, **_):
     return [np.clip(x, low, high)]
 
 
-_OTHERS = {
+# By primitive: function of the operands and the parameters, to the list of results.
+_STRUCTURAL = {
     "broadcast_in_dim": _broadcast_in_dim,
     "clamp": _clamp,
     "concatenate": lambda arguments, *, dimension: [np.concatenate(arguments, axis=dimension)],
@@ -187,5 +195,5 @@ _OTHERS = {
 
 
 def _iota(*, dtype, shape, dimension, **_):
-    along = np.arange(shape[dimension], dtype=dtype)
-    return np.broadcast_to(along.reshape([-1 if axis == dimension else 1 for axis in range(len(shape))]), shape)
+    index = np.arange(shape[dimension], dtype=dtype)
+    return np.broadcast_to(index.reshape([-1 if axis == dimension else 1 for axis in range(len(shape))]), shape)

@@ -1,8 +1,10 @@
-"""Linear functions with a transpose of their own, for forward and reverse mode, and in batches.
+"""Linear functions with a custom transpose, for forward mode, reverse mode and `jax.vmap`.
 
-`jax.custom_vjp` excludes forward mode, and `jax.custom_derivatives.linear_call` excludes `jax.vmap`: this primitive has
-all three.
+`jax.custom_vjp` excludes forward mode, and `jax.custom_derivatives.linear_call` excludes `jax.vmap`. The primitive
+defined here supports all three.
 """
+
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,25 +12,29 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 
-def linear_call(function, transpose, residuals, arguments, like):
-    """function(residuals, arguments), with ``transpose`` as its reverse pass in ``arguments``.
+def linear_call(
+    function: Callable, transpose: Callable, residuals: Sequence, arguments: Sequence, like: Sequence
+) -> list[jax.Array]:
+    """Value of ``function(residuals, arguments)``, with ``transpose`` as its reverse pass for ``arguments``.
 
     Parameters
     ----------
     function : callable
-        (residuals, arguments) to a tuple of arrays, linear in ``arguments``. It uses no traced value from outside.
+        Function of (residuals, arguments), to a tuple of arrays; linear in ``arguments``. It must not close over traced
+        values.
     transpose : callable
-        (residuals, cotangents) to one cotangent for each of ``arguments``. A cotangent that is zero is None.
+        Function of (residuals, cotangents), to one cotangent for each of ``arguments``. A cotangent that is zero is
+        passed as None.
     residuals, arguments : sequence of Array
     like : sequence of Array or jax.ShapeDtypeStruct
-        One of the shape and dtype of each result: ``function`` is traced where it is evaluated alone.
+        Shape and dtype of each result; ``function`` is then traced only where it is evaluated.
 
     Returns
     -------
     list of Array
     """
     residuals = tuple(residuals)
-    shapes = tuple(jax.core.ShapedArray(one.shape, one.dtype) for one in like)
+    shapes = tuple(jax.core.ShapedArray(result.shape, result.dtype) for result in like)
     parameters = {"function": function, "transpose": transpose, "n_residual": len(residuals), "shapes": shapes}
     return _linear_p.bind(*residuals, *arguments, **parameters)
 
@@ -39,29 +45,29 @@ def _call(*operands, function, n_residual, **_):
 
 def _forward_mode(primals, tangents, **parameters):
     of_residuals = tangents[: parameters["n_residual"]]
-    fixed = all(isinstance(tangent, ad.Zero) for tangent in of_residuals)
+    constant_residuals = all(isinstance(tangent, ad.Zero) for tangent in of_residuals)
     tangents = tuple(map(ad.instantiate_zeros, tangents))
-    if not fixed:
+    if not constant_residuals:
         return jax.jvp(lambda *operands: _call(*operands, **parameters), tuple(primals), tangents)
-    residuals, moving = primals[: len(of_residuals)], tangents[len(of_residuals) :]
-    return _linear_p.bind(*primals, **parameters), _linear_p.bind(*residuals, *moving, **parameters)
+    residuals, of_arguments = primals[: len(of_residuals)], tangents[len(of_residuals) :]
+    return _linear_p.bind(*primals, **parameters), _linear_p.bind(*residuals, *of_arguments, **parameters)
 
 
 def _reverse_mode(cotangents, *operands, transpose, n_residual, **_):
-    cotangents = [None if isinstance(one, ad.Zero) else one for one in cotangents]
+    cotangents = [None if isinstance(cotangent, ad.Zero) else cotangent for cotangent in cotangents]
     results = transpose(operands[:n_residual], cotangents)
     pairs = zip(operands[n_residual:], results, strict=True)
     return [None] * n_residual + [result if ad.is_undefined_primal(operand) else None for operand, result in pairs]
 
 
 def _batch(operands, axes, *, function, transpose, n_residual, shapes):
-    size = next(one.shape[axis] for one, axis in zip(operands, axes, strict=True) if axis is not None)
-    of_residuals = tuple(axes[:n_residual])
+    size = next(value.shape[axis] for value, axis in zip(operands, axes, strict=True) if axis is not None)
+    axes_of_residuals = tuple(axes[:n_residual])
     pairs = zip(operands[n_residual:], axes[n_residual:], strict=True)
-    arguments = [batching.bdim_at_front(one, axis, size) for one, axis in pairs]
-    together = (jax.vmap(one, (of_residuals, 0)) for one in (function, transpose))
+    arguments = [batching.bdim_at_front(value, axis, size) for value, axis in pairs]
+    batched = (jax.vmap(each, (axes_of_residuals, 0)) for each in (function, transpose))
     like = [jax.ShapeDtypeStruct((size, *shape.shape), shape.dtype) for shape in shapes]
-    results = linear_call(*together, operands[:n_residual], arguments, like)
+    results = linear_call(*batched, operands[:n_residual], arguments, like)
     return results, [0] * len(results)
 
 

@@ -1,1 +1,1 @@
-"""The step of `dynamics`, made linear: fixed point, covariance, functional connectivity without noise."""
+"""Linear response of a network to its noise: fixed point, covariance and FC without a simulation."""

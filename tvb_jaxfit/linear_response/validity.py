@@ -1,126 +1,130 @@
-"""How far the linear response can be trusted: what curvature makes of the fluctuations, and what else there is."""
+"""Validity of the linear response: effects of curvature, and other fixed points."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .linearise import arriving, at_rest, by_node, by_variable
+from .linearise import by_node, by_variable, steady_coupling_input, steady_step
 
-# Second differences are taken over that share of the fluctuations: they see how the step bends where it is, and not the
-# bounds of a state that lies near one, which clip its fluctuations and move nothing else.
-_SHARE = 0.2
-# The way home: so many steps, each that part of the time constant that a node has by itself.
-_N_HOMEWARD, _PACE = 250, 0.2
+# Displacement of second differences, in units of the fluctuations. It is small, so that the differences measure the
+# curvature at the fixed point, and not a nearby bound of the state, which only clips the fluctuations.
+_DIFFERENCE_STEP = 0.2
+# Relaxation: number of pseudo-time steps, and step length in units of each isolated node's time constant.
+_N_RELAXATION_STEPS, _RELAXATION_STEP = 250, 0.2
 
 
-def mean_push(step, theta, weights, inputs, x, linearised, local):
-    r"""Push of the mean state a step by the curvature of the step, over fluctuations that are Gaussian.
+def noise_induced_drift(step, theta, weights, inputs, x, linearised, covariance) -> jax.Array:
+    r"""Drift of the mean state per step, caused by the curvature of the step under Gaussian fluctuations.
 
     Parameters
     ----------
     step, theta, weights, inputs, x, linearised
         As for `linearise`.
-    local : Array, shape (n_group, n_state + n_sum, n_state + n_sum)
-        Covariance of states and sums in each group.
+    covariance : Array, shape (n_group, n_state + n_input, n_state + n_input)
+        Covariance of states and coupling inputs in each group.
 
     Returns
     -------
     Array, shape (n_group * n_state,)
-        :math:`E[F] - F`, to second order in the spread.
+        :math:`E[F] - F`, to second order in the standard deviations.
     """
-    n_group, n_state, n_sum = linearised.D.shape
-    s = arriving(step, theta, weights, x)
+    n_group, n_state, n_input = linearised.D.shape
+    s = steady_coupling_input(step, theta, weights, x)
 
-    def of_step(x, s):
+    def next_state(x, s):
         return step.next_state(theta, x, s, inputs)
 
-    push = mean_of(of_step, (x, s), local)
+    drift = second_order_mean_correction(next_state, (x, s), covariance)
     if step.channels is not None:
-        of_sent = mean_of(lambda x: step.source_output(theta, x), (x,), local[:, :n_state, :n_state])
-        arrived = (linearised.N @ of_sent.ravel()).reshape(n_group, n_sum)
-        push = push + jnp.einsum("gas,gs->ga", linearised.D, arrived).reshape(push.shape)
-    return push.ravel()
+        of_states = covariance[:, :n_state, :n_state]
+        of_output = second_order_mean_correction(lambda x: step.source_output(theta, x), (x,), of_states)
+        of_input = (linearised.N @ of_output.ravel()).reshape(n_group, n_input)
+        drift = drift + jnp.einsum("gas,gs->ga", linearised.D, of_input).reshape(drift.shape)
+    return drift.ravel()
 
 
-def mean_of(function, at, covariance):
-    r"""Mean of a function over small Gaussian fluctuations, less its value at rest.
+def second_order_mean_correction(function, at, covariance) -> jax.Array:
+    r"""Mean of a function over small Gaussian fluctuations, minus its value without fluctuations.
 
     Parameters
     ----------
     function : callable
-        Of arrays (k, n_node, m) to (o, n_node, p), each node (or group of all) by itself.
+        Function of arrays (k, n_node, m), to an array (o, n_node, p), local in each group.
     at : tuple of Array
+        Arguments without fluctuations.
     covariance : Array, shape (n_group, n, n)
-        Of their entries in each group.
+        Covariance of the arguments' entries in each group.
 
     Returns
     -------
     Array, shape (n_node, o * p)
-        :math:`\frac12 \sum_{ij} \Sigma_{ij}\, \partial_i \partial_j F`, by second differences along the columns of a
-        root of the covariance.
+        :math:`\frac12 \sum_{ij} \Sigma_{ij}\, \partial_i \partial_j F`, from second differences along the columns of a
+        Cholesky factor of the covariance.
     """
     n_group, n, _ = covariance.shape
     splits = np.cumsum([value.size // n_group for value in at])[:-1]
-    columns = jnp.moveaxis(_SHARE * root(covariance), -1, 0)
+    columns = jnp.moveaxis(_DIFFERENCE_STEP * cholesky(covariance), -1, 0)
 
-    def moved(column):
+    def displaced(column):
         parts = jnp.split(column, splits, axis=-1)
         return function(*(value + by_variable(part, value.shape) for part, value in zip(parts, at, strict=True)))
 
-    around = jax.lax.map(moved, jnp.concatenate([columns, -columns]))
-    return by_node(jnp.sum(around - function(*at), axis=0)) / (2.0 * _SHARE**2)
+    values = jax.lax.map(displaced, jnp.concatenate([columns, -columns]))
+    return by_node(jnp.sum(values - function(*at), axis=0)) / (2.0 * _DIFFERENCE_STEP**2)
 
 
-def root(covariance):
-    """Triangular roots of covariances (n_group, n, n), of which some entries may not vary at all."""
+def cholesky(covariance) -> jax.Array:
+    """Cholesky factors of covariances (n_group, n, n), some of whose entries may have zero variance."""
     variance = jnp.diagonal(covariance, axis1=1, axis2=2)
-    varies = variance > 0.0
-    spread = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 0.0)
-    scale = jnp.where(varies, 1.0 / jnp.where(varies, spread, 1.0), 0.0)
+    positive = variance > 0.0
+    std = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
+    scale = jnp.where(positive, 1.0 / jnp.where(positive, std, 1.0), 0.0)
     unit = jnp.eye(covariance.shape[-1], dtype=covariance.dtype)
-    enough = jnp.sqrt(jnp.finfo(covariance.dtype).eps)
-    correlation = jnp.where(unit > 0.0, 1.0 + enough, scale[:, :, None] * covariance * scale[:, None])
-    return spread[:, :, None] * jnp.linalg.cholesky(correlation)
+    # Keeps the matrix positive definite in spite of rounding.
+    regularisation = jnp.sqrt(jnp.finfo(covariance.dtype).eps)
+    correlation = jnp.where(unit > 0.0, 1.0 + regularisation, scale[:, :, None] * covariance * scale[:, None])
+    return std[:, :, None] * jnp.linalg.cholesky(correlation)
 
 
-def homeward(step, theta, weights, inputs, linearised, x, ends):
-    """What is left of the way to a fixed point, from both ends of the state variables' ranges.
+def relaxation_residual(step, theta, weights, inputs, linearised, x, state_range) -> jax.Array:
+    """Distance to the fixed point after a noise-free relaxation from both ends of the state variables' ranges.
 
     Parameters
     ----------
     step, theta, weights, inputs
         As for `linearise`.
     linearised : Linearised
-        At the fixed point.
+        Linearised step at the fixed point.
     x : Array, shape (n_var, n_node, n_mode)
-        The fixed point.
-    ends : array_like, shape (2, n_var)
+        Fixed point.
+    state_range : array_like, shape (2, n_var)
+        Lower and upper ends.
 
     Returns
     -------
     Array, shape (2, n_var, n_node, n_mode)
-        In parts of the ranges, fifty time constants later: of each node by itself, at the fixed point.
+        Distance in units of the ranges, after fifty time constants of the isolated nodes at the fixed point.
 
     Notes
     -----
-    Without noise, and with delays left out, which move no fixed point. Where another fixed point comes near, the way
-    slows down before there is one: what is left grows smoothly, and so does a cost of it. States are held within three
-    times their ranges: a model may run away out there.
+    Delays are ignored: they do not change fixed points. Before another fixed point appears, the relaxation slows down
+    near it, so that the distance grows smoothly and can be used as a penalty. States are clipped to three times their
+    ranges, since a model may diverge from there.
     """
-    ends = jnp.asarray(ends, x.dtype)
-    size = (ends[1] - ends[0])[:, None, None]
-    low, high = ends[0][:, None, None] - size, ends[1][:, None, None] + size
-    own = jnp.eye(linearised.A.shape[1], dtype=x.dtype) - linearised.A
-    # Of each node for itself: the fastest of all would be a kink where another takes its place.
-    rate = jnp.sqrt(jnp.sum(own**2, axis=(1, 2)))[None, :, None]
-    pace = jnp.maximum(_PACE / rate, 1.0)
+    state_range = jnp.asarray(state_range, x.dtype)
+    size = (state_range[1] - state_range[0])[:, None, None]
+    low, high = state_range[0][:, None, None] - size, state_range[1][:, None, None] + size
+    decay = jnp.eye(linearised.A.shape[1], dtype=x.dtype) - linearised.A
+    # One rate per node: the maximum over nodes would have a kink where another node becomes the fastest.
+    rate = jnp.sqrt(jnp.sum(decay**2, axis=(1, 2)))[None, :, None]
+    step_length = jnp.maximum(_RELAXATION_STEP / rate, 1.0)
 
-    def onward(there, _):
-        moved = there + pace * (at_rest(step, theta, weights, inputs, there) - there)
-        return jnp.clip(moved, low, high), None
+    def relax(state, _):
+        state = state + step_length * (steady_step(step, theta, weights, inputs, state) - state)
+        return jnp.clip(state, low, high), None
 
-    def left(end):
+    def residual(end):
         start = jnp.broadcast_to(end[:, None, None], x.shape)
-        return (jax.lax.scan(onward, start, length=_N_HOMEWARD)[0] - x) / size
+        return (jax.lax.scan(relax, start, length=_N_RELAXATION_STEPS)[0] - x) / size
 
-    return jax.lax.map(left, ends)
+    return jax.lax.map(residual, state_range)

@@ -1,4 +1,8 @@
-"""Files that are there whole, or as they were before; one alone, or several at once."""
+"""Atomic replacement of files: a reader finds the old content or the complete new one, never a part.
+
+A writer holds a lock on a hidden temporary file for as long as it writes. A hidden file without a lock was left by a
+process that was killed, and `recover` removes it.
+"""
 
 import contextlib
 import functools
@@ -6,39 +10,40 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 try:
     import fcntl
 except ImportError:
-    # Without locks nobody can tell what is left over from what is being written: all of it stays.
+    # Without locks, files that are being written cannot be told from files that were left behind: all of them stay.
     fcntl = None
 
-# Ends of hidden names: a file that is being written (or the lock of several); beside it, a folder of files that are
-# being written, and one of files that are all written.
-_PART, _PARTS, _READY = ".tvb_jaxfit", "-parts", "-ready"
+# Ending of a temporary file, which is also the lock; of a folder of files that are being written; of a folder whose
+# files are complete and are being renamed.
+_TEMPORARY, _INCOMPLETE, _COMPLETE = ".tvb_jaxfit", "-parts", "-ready"
 _PLAN = "plan"
 
 
 @contextlib.contextmanager
-def atomic_write(path):
-    """Binary file that takes its name once it is written to the end, whatever happens before.
+def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Open a binary file that replaces ``path`` when the block ends without an error.
 
     Parameters
     ----------
     path : path-like
-        Its directory is made where there is none. What has the name already is replaced. What writers that were killed
-        have left in that directory is removed.
+        Its directory is made if necessary, and what killed writers left there is removed (see `recover`).
 
     Yields
     ------
     file
-        To write into.
+        To write to.
 
     Raises
     ------
     OSError
-        As of any writing: a full disk, a place that may not be written.
+        As for any writing: full disk, no permission. ``path`` is then as it was.
 
     Examples
     --------
@@ -47,159 +52,160 @@ def atomic_write(path):
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "new" / "file"
     >>> with atomic_write(path) as file:
     ...     _ = file.write(b"all of it")
-    >>> path.read_bytes(), [each.name for each in path.parent.iterdir()]
+    >>> path.read_bytes(), [entry.name for entry in path.parent.iterdir()]
     (b'all of it', ['file'])
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     recover(path.parent)
-    written, file = _begun(path)
+    temporary, file = _create_locked(path)
     try:
         with file:
             yield file
-            _to_disk(file)
+            _sync(file)
             if fcntl is not None:
-                # Before the lock is gone: what has no lock is left over.
-                os.replace(written, path)
+                # Before the lock is released: without a lock the file would count as left behind.
+                os.replace(temporary, path)
         if fcntl is None:
-            os.replace(written, path)
+            os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            written.unlink()
+        _unlink(temporary)
         raise
 
 
 @contextlib.contextmanager
-def atomic_write_all(folder, remove=()):
-    """Several files of a folder that take their names at once, when all are written to the end.
+def atomic_write_all(folder: str | os.PathLike, remove: Iterable[str] = ()) -> Iterator[Callable[[str], BinaryIO]]:
+    """Open several files of a folder that replace the old ones together when the block ends without an error.
 
-    A process that is killed before leaves all as it was; one that is killed while they take their names leaves what
-    `finish` needs to give them the rest.
+    A process that is killed before the files are renamed leaves the folder as it was. For one that is killed during
+    the renaming, `recover` renames the rest.
 
     Parameters
     ----------
     folder : path-like
-        Made where there is none.
+        Made if necessary.
     remove : iterable of str
-        Names of files that are gone then, unless they are written.
+        Names of files to delete at the same time, unless they are written.
 
     Yields
     ------
     callable
-        Name to a binary file to write into.
+        (name) to a binary file to write to.
 
     Raises
     ------
     OSError
-        As of any writing; everything is as it was then.
+        As for any writing. The folder is then as it was.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     recover(folder)
-    lock_path, lock = _begun(folder / "results")
-    parts, ready, files = Path(f"{lock_path}{_PARTS}"), Path(f"{lock_path}{_READY}"), {}
+    lock_path, lock = _create_locked(folder / "results")
+    incomplete, complete = Path(f"{lock_path}{_INCOMPLETE}"), Path(f"{lock_path}{_COMPLETE}")
+    files = {}
     try:
         with lock, contextlib.ExitStack() as stack:
-            parts.mkdir()
+            incomplete.mkdir()
 
-            def file(name):
-                files[name] = stack.enter_context(open(parts / name, "xb"))
+            def open_file(name):
+                files[name] = stack.enter_context(open(incomplete / name, "xb"))
                 return files[name]
 
-            yield file
-            (parts / _PLAN).write_text(json.dumps({"files": list(files), "remove": sorted(set(remove) - set(files))}))
-            for each in files.values():
-                _to_disk(each)
-                each.close()
-            os.rename(parts, ready)
-            _put_in_place(ready)
+            yield open_file
+            plan = {"files": list(files), "remove": sorted(set(remove) - set(files))}
+            (incomplete / _PLAN).write_text(json.dumps(plan))
+            for file in files.values():
+                _sync(file)
+                file.close()
+            os.rename(incomplete, complete)
+            _rename_files(complete)
     except BaseException:
-        shutil.rmtree(parts, ignore_errors=True)
+        shutil.rmtree(incomplete, ignore_errors=True)
         raise
     finally:
-        with contextlib.suppress(OSError):
-            lock_path.unlink()
+        _unlink(lock_path)
 
 
-def recover(folder):
-    """Remove what writers that were killed have left in a folder, and put in place what they had written to the end.
+def recover(folder: str | os.PathLike) -> None:
+    """Remove what killed writers left in a folder, and rename the files that they had completed.
 
     Parameters
     ----------
     folder : path-like
-        What a living process is about to write there stays alone.
+        Temporary files of living processes are left alone.
     """
     folder = Path(folder)
     if fcntl is None or not folder.is_dir():
         return
-    for parts in folder.glob(f".*{_PART}{_PARTS}"):
-        _if_left_over(_lock_of(parts, _PARTS), functools.partial(shutil.rmtree, parts, ignore_errors=True))
-    for ready in folder.glob(f".*{_PART}{_READY}"):
-        # Its writer is about to be done.
-        _if_left_over(_lock_of(ready, _READY), functools.partial(_put_in_place, ready), wait=True)
-    for part in folder.glob(f".*{_PART}"):
-        _if_left_over(part, functools.partial(_removed, part))
+    for incomplete in folder.glob(f".*{_TEMPORARY}{_INCOMPLETE}"):
+        _run_if_unlocked(_lock_of(incomplete, _INCOMPLETE), functools.partial(shutil.rmtree, incomplete, True))
+    for complete in folder.glob(f".*{_TEMPORARY}{_COMPLETE}"):
+        # A living writer is about to finish the renaming: wait for it.
+        _run_if_unlocked(_lock_of(complete, _COMPLETE), functools.partial(_rename_files, complete), wait=True)
+    for temporary in folder.glob(f".*{_TEMPORARY}"):
+        _run_if_unlocked(temporary, functools.partial(_unlink, temporary))
 
 
-def _removed(path):
+def _unlink(path):
     with contextlib.suppress(OSError):
         path.unlink()
 
 
-def _lock_of(path, end):
-    return Path(str(path).removesuffix(end))
+def _lock_of(path, ending):
+    return Path(str(path).removesuffix(ending))
 
 
-def _put_in_place(ready):
-    """Give files their names; done again from where it was left, it comes to the same."""
+def _rename_files(complete):
+    """Carry out the plan of a folder of complete files. Safe to repeat after an interruption."""
     with contextlib.suppress(FileNotFoundError):
-        plan = json.loads((ready / _PLAN).read_text())
+        plan = json.loads((complete / _PLAN).read_text())
         for name in plan["files"]:
             with contextlib.suppress(FileNotFoundError):
-                os.replace(ready / name, ready.parent / name)
+                os.replace(complete / name, complete.parent / name)
         for name in plan["remove"]:
-            (ready.parent / name).unlink(missing_ok=True)
-    shutil.rmtree(ready, ignore_errors=True)
+            (complete.parent / name).unlink(missing_ok=True)
+    shutil.rmtree(complete, ignore_errors=True)
 
 
-def _if_left_over(lock, act, wait=False):
-    """Do something where nobody has a lock, and nobody gets it meanwhile."""
+def _run_if_unlocked(lock, action, wait=False):
+    """Run an action if no process holds a lock, while holding the lock."""
     try:
         file = open(lock, "r+b")
     except FileNotFoundError:
-        act()
+        action()
         return
     except OSError:
-        # Another user's.
+        # It belongs to another user.
         return
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            # What was opened may have taken its name since.
-            is_there = os.path.samestat(os.lstat(lock), os.fstat(file.fileno()))
+            # The file may have been renamed to its final name after it was opened.
+            is_current = os.path.samestat(os.lstat(lock), os.fstat(file.fileno()))
         except OSError:
             return
-        if is_there:
-            act()
+        if is_current:
+            action()
 
 
-def _begun(path):
-    """(hidden path beside a path, file there that is locked)."""
+def _create_locked(path):
+    """(hidden path beside a path, new file there, opened and locked)."""
     while True:
-        # A name may have no more than 255 bytes.
-        written = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}{_PART}")
-        file = open(written, "xb")
-        if _is_locked(file):
-            return written, file
-        # It was taken for one that is left over, between these lines.
+        # A name may have at most 255 bytes.
+        temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}{_TEMPORARY}")
+        file = open(temporary, "xb")
+        if _lock(file):
+            return temporary, file
+        # `recover` in another process removed it before it was locked.
         file.close()
 
 
-def _is_locked(file):
-    """Lock a new file as long as it is open: whether it is there still."""
+def _lock(file):
+    """Lock a new file for as long as it is open. Returns False if it was removed meanwhile."""
     if fcntl is None:
         return True
-    # Of the open file, so that it holds between threads, too. A place without locks has none of the others' either.
+    # flock belongs to the open file, so it also works between threads. On a file system without locks the error can be
+    # ignored: other processes have no locks there either.
     with contextlib.suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX)
     try:
@@ -208,6 +214,6 @@ def _is_locked(file):
         return False
 
 
-def _to_disk(file):
+def _sync(file):
     file.flush()
     os.fsync(file.fileno())

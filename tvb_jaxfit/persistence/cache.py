@@ -1,43 +1,50 @@
-"""What took long is not computed twice, and never returned for something else."""
+"""Memoisation on disk: a result is computed once, and never returned for a call that could compute something else."""
 
 import functools
 import inspect
+import os
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from ..checks import options as allowed
 from ..checks.options import check
-from .fingerprint.hasher import environment, seen
+from .fingerprint.hasher import digest_and_untracked, environment
 from .fingerprint.objects import NotHashable
 from .locks import file_lock
 from .serialise import ReadError, read, write
 
-_path = Path(".tvb_jaxfit")
+_folder = Path(".tvb_jaxfit")
 
 
-def set_cache_path(path):
-    """Say where `cache` keeps what it keeps: ``.tvb_jaxfit`` in the current directory, where nothing is said.
+def set_cache_path(path: str | os.PathLike) -> None:
+    """Set the directory of `cache`. The default is ``.tvb_jaxfit`` in the current directory.
 
     Parameters
     ----------
     path : path-like
-        A directory, made when it is needed. What is in it can be deleted at any time.
+        Made when it is needed. Its files can be deleted at any time.
+
+    Raises
+    ------
+    ValueError
+        `path` is no path.
     """
-    global _path
+    global _folder
     check("set_cache_path", path=(path, allowed.path))
-    _path = Path(path)
+    _folder = Path(path)
 
 
-def cache(name, redo=False):
-    """Keep what a function returns in a file, and return that where nothing has changed.
+def cache(name: str, redo: bool = False) -> Callable[[Callable], Callable]:
+    """Store the results of a function in files, and return them as long as nothing that they depend on has changed.
 
     Parameters
     ----------
     name : str
-        What the file is called, beside its key.
+        First part of the files' names; the second is the key.
     redo : bool, optional
-        Whether to compute it in any case.
+        Compute in any case, and replace what is stored.
 
     Returns
     -------
@@ -47,35 +54,36 @@ def cache(name, redo=False):
     Raises
     ------
     ValueError
-        Where the name is none for a file.
+        The name cannot be part of a file's name.
     NotHashable
-        When called: where something that the function uses, or an argument, cannot be compared by content (an open
-        file, a generator), by name.
+        When called: an argument, or something that the function uses, cannot be compared by content (an open file, a
+        generator). The message names it.
 
     Warns
     -----
     UserWarning
-        Where a file is damaged or foreign (the result is computed and the file replaced), where the result cannot be
-        stored as arrays and JSON, or where the file cannot be written (it is returned all the same). Where the function
-        depends on what cannot be seen: see the notes.
+        A file is damaged or foreign (the result is computed, and the file replaced). The result cannot be stored as
+        arrays and JSON, or the file cannot be written (the result is returned all the same). The function depends on
+        something that cannot be tracked: see the notes.
 
     Notes
     -----
-    The key is made of the name, the code of the function and of every function of the user's that it calls, the content
-    of all that they use (arguments, defaults, closures, globals: arrays by their bytes, states, TVB's objects and
-    ``simulate`` by their attributes), the versions of what is installed, JAX's precision and the kind of device. So a
-    changed loss, target or simulator is another file. Environment variables, the global random streams of Python and
-    NumPy, context variables and what libraries hold as data are part of it where the function uses them by name. A
-    `cached_property` is worked out once more on a copy of its instance, to see whether it was changed.
+    The key is a digest of the name, of the code of the function, and of every function of the user's that it calls. It
+    covers the content of everything that they use: arguments, defaults, closures and globals; arrays by their bytes;
+    states, TVB's objects and ``simulate`` by their attributes. It also covers the installed versions, JAX's precision
+    and the kind of device. So a changed loss, target or simulator is another file. Environment variables, the global
+    random streams of Python and NumPy, context variables and data of libraries are part of the key if the function uses
+    them by name. A `cached_property` is evaluated once more on a copy of its instance, to find out whether its value
+    was changed.
 
-    What the key does not see is named in a warning: where the function opens files, reads a clock or starts a process,
-    what was computed first is returned; where it looks names up while it runs (`eval`, `globals`, `sys.modules`,
-    `input`), it is computed at each call. What a library computes in the function's stead is not looked into (the
-    streams that it draws from, the files that it reads), nor what an `lru_cache` has kept. What the function changes
-    beside what it returns is not done again.
+    A warning names what cannot be tracked. If the function opens files, reads a clock or starts a process, the first
+    result is returned. If it looks names up while it runs (`eval`, `globals`, `sys.modules`, `input`), it is computed
+    at each call. The inside of a library is not tracked (the random streams that it draws from, the files that it
+    reads), nor are values in an `lru_cache`. Side effects of the function are not repeated.
 
-    Results are stored as arrays and JSON and never unpickled: numbers, strings, arrays, lists, tuples, dicts, `State`,
-    `Parameter`, `History` and `Exploration` come back as they went. Of two processes that ask at once, one computes.
+    Results are stored as arrays and JSON and never unpickled. Numbers, strings, arrays, lists, tuples, dicts, `State`,
+    `Parameter`, `History` and `Exploration` are restored with their types. If two processes make the same call at the
+    same time, one computes and the other waits.
 
     Examples
     --------
@@ -100,11 +108,11 @@ def cache(name, redo=False):
     def decorator(function):
         @functools.wraps(function)
         def cached(*args, **kwargs):
-            path, unseen = _place(name, function, args, kwargs)
+            path, untracked = _file_of_call(name, function, args, kwargs)
             kind = f"cache of {path.stem}"
-            if unseen:
-                _warn_of(unseen, name)
-            if not all(each.is_cacheable for each in unseen.values()):
+            if untracked:
+                _warn_untracked(untracked, name)
+            if not _is_cacheable(untracked):
                 return function(*args, **kwargs)
             with file_lock(path):
                 if not redo:
@@ -117,38 +125,41 @@ def cache(name, redo=False):
                 result = function(*args, **kwargs)
                 try:
                     write(path, result, kind)
-                # Whatever a result makes of the writer, it took long and is not lost.
+                # Any error of the writer: the result may have taken hours, and must not be lost.
                 except Exception as error:
-                    warnings.warn(f"cache: {name!r} was not kept ({error})", stacklevel=2)
+                    warnings.warn(f"cache: the result of {name!r} was not stored ({error})", stacklevel=2)
                 return result
 
-        cached.path = lambda *args, **kwargs: _place(name, function, args, kwargs)[0]
+        cached.path = lambda *args, **kwargs: _file_of_call(name, function, args, kwargs)[0]
         return cached
 
     return decorator
 
 
-def _place(name, function, args, kwargs):
-    """(file of a call, what it depends on that cannot be seen)."""
+def _file_of_call(name, function, args, kwargs):
+    """(file of a call, its untracked dependencies by path)."""
     bound = inspect.signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
     try:
-        key, unseen = seen([name, function, bound.arguments, environment()], name)
+        key, untracked = digest_and_untracked([name, function, bound.arguments, environment()], name)
     except NotHashable as error:
         raise NotHashable(f"cache: {error}") from None
-    return _path / f"{name}-{key}.npz", unseen
+    return _folder / f"{name}-{key}.npz", untracked
 
 
-def _warn_of(unseen, name):
-    is_cacheable = all(each.is_cacheable for each in unseen.values())
-    what = ", ".join(sorted({each.name for each in unseen.values()}))
-    then = (
-        "What was computed first is returned as long as nothing that can be seen has changed."
-        if is_cacheable
-        else "It is computed at each call, and not kept."
+def _is_cacheable(untracked):
+    return all(dependency.is_cacheable for dependency in untracked.values())
+
+
+def _warn_untracked(untracked, name):
+    names = ", ".join(sorted({dependency.name for dependency in untracked.values()}))
+    consequence = (
+        "The first result is returned as long as nothing that is tracked has changed."
+        if _is_cacheable(untracked)
+        else "It is computed at each call, and not stored."
     )
     warnings.warn(
-        f"cache: {name!r} depends on what cannot be seen: {what}. {then} Hand the values over as arguments, so that "
-        "they are part of the key.",
+        f"cache: {name!r} depends on what cannot be tracked: {names}. {consequence} Pass the values as arguments, so "
+        "that they are part of the key.",
         stacklevel=3,
     )

@@ -1,63 +1,65 @@
-"""A lock beside a file: of all threads and processes that want it, one has it."""
+"""Lock file beside a file: of all threads and processes that ask for it, one holds it at a time."""
 
 import contextlib
 import os
 import re
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
-# By process, since a forked one has what its parent had: what its threads have, and whom to tell when that changes.
-_turns = {}
-# What `cache` has locks of.
-_OF_A_RESULT = re.compile(r"\..+-[0-9a-f]{32}\.npz\.lock")
+# By process: (condition that announces changes, paths of the locks that threads of the process hold). A forked process
+# inherits the entry of its parent, and must not use it.
+_held_by_process = {}
+# Lock files of results of `cache`.
+_LOCK_OF_RESULT = re.compile(r"\..+-[0-9a-f]{32}\.npz\.lock")
 
 
 @contextlib.contextmanager
-def file_lock(path):
-    """Have a lock beside a file: another process, or thread, that wants it waits.
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold the lock beside a file; other processes and threads that ask for it wait.
 
-    A process that is forked meanwhile does not have it: it neither keeps others waiting nor lets them go on.
+    A process that is forked during the block does not hold the lock: it neither keeps others waiting nor releases them.
 
     Parameters
     ----------
     path : pathlib.Path
-        Its directory is made where there is none. Where nothing can be written, there is no lock.
+        Its directory is made if necessary. Where nothing can be written, nothing is locked.
     """
     try:
         import fcntl
     except ImportError:
-        # Without locks both compute, and the last one writes.
+        # Without locks, several processes compute the same result, and the last one writes it.
         yield
         return
-    beside, process = path.absolute().with_name(f".{path.name}.lock"), os.getpid()
-    changed, taken = _turns.setdefault(process, (threading.Condition(), set()))
-    # The lock of a file is one of the process: between its threads, this is.
+    lock_path, process = path.absolute().with_name(f".{path.name}.lock"), os.getpid()
+    changed, held = _held_by_process.setdefault(process, (threading.Condition(), set()))
+    # A lock of fcntl.lockf belongs to the process. The condition and the set lock between its threads.
     with changed:
-        changed.wait_for(lambda: beside not in taken)
-        taken.add(beside)
-        # Whoever else of this process wants one waits meanwhile.
-        _remove_left_over(beside.parent, taken, fcntl)
+        changed.wait_for(lambda: lock_path not in held)
+        held.add(lock_path)
+        _remove_abandoned(lock_path.parent, held, fcntl)
     file = None
     try:
         with contextlib.suppress(OSError):
-            beside.parent.mkdir(parents=True, exist_ok=True)
-            file = _locked(beside, fcntl)
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            file = _lock(lock_path, fcntl)
         yield
     finally:
         if os.getpid() == process:
             if file is not None:
                 with contextlib.suppress(OSError):
-                    beside.unlink()
+                    lock_path.unlink()
                 file.close()
             with changed:
-                taken.discard(beside)
+                held.discard(lock_path)
                 changed.notify_all()
 
 
-def _remove_left_over(folder, taken, fcntl):
-    """Remove the locks of processes that were killed."""
+def _remove_abandoned(folder, held, fcntl):
+    """Remove lock files of processes that were killed."""
     for path in folder.glob(".*.lock"):
-        # To close a file would give up this process's own lock of it.
-        if path in taken or not _OF_A_RESULT.fullmatch(path.name):
+        # Closing a file releases all locks that this process has on it: its own lock files are not opened.
+        if path in held or not _LOCK_OF_RESULT.fullmatch(path.name):
             continue
         with contextlib.suppress(OSError), open(path, "r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,12 +67,12 @@ def _remove_left_over(folder, taken, fcntl):
                 path.unlink()
 
 
-def _locked(path, fcntl):
+def _lock(path, fcntl):
     while True:
         file = open(path, "ab")
-        # Of the process: a forked one has no part in it. (flock would be of the open file, which a fork shares.)
+        # lockf belongs to the process, so that a forked one has no share in it; flock would be shared.
         fcntl.lockf(file, fcntl.LOCK_EX)
-        # Whoever had it before has removed it: then this is the lock of nothing.
+        # The previous holder may have removed the file: then the lock protects nothing, and is taken anew.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
                 return file

@@ -1,15 +1,17 @@
 """Provenance of arrays: SHA-256 of their values, and the file that the same values were read from."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Files that this process has read, by the digest of their arrays: copies of an array are recognised by their values.
-_FILES = {}
+_SOURCES = {}
 
 
-def digest(array):
+def digest(array: ArrayLike) -> str:
     """SHA-256 of an array's values.
 
     Parameters
@@ -33,22 +35,22 @@ def digest(array):
     return hashlib.sha256(np.ascontiguousarray(array, "<f8").tobytes()).hexdigest()
 
 
-def record_source(path, *arrays, name=None):
-    """Record the file that arrays were read from, for `described`.
+def record_source(path: str | os.PathLike, *arrays: ArrayLike, name: str | None = None) -> None:
+    """Record the file that arrays were read from, for `describe`.
 
     Parameters
     ----------
     path : path-like
     *arrays : array_like of real numbers
     name : str, optional
-        Of the data set; the path by default.
+        Name of the data set; the path by default.
     """
-    of_file = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    _FILES.update({digest(array): f"{name or path}, SHA-256 of the file {of_file}" for array in arrays})
+    file_digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    _SOURCES.update({digest(array): f"{name or path}, SHA-256 of the file {file_digest}" for array in arrays})
 
 
-def file_of(array):
-    """File with an array's values and its SHA-256, as text; None where none was read.
+def source_of(array: ArrayLike) -> str | None:
+    """Recorded file of an array's values and the file's SHA-256, as text; None if no such file was read.
 
     Parameters
     ----------
@@ -58,10 +60,10 @@ def file_of(array):
     -------
     str or None
     """
-    return _FILES.get(digest(array))
+    return _SOURCES.get(digest(array))
 
 
-def described(array):
+def describe(array: ArrayLike) -> str:
     """Shape and SHA-256 of an array, and the file that it was read from.
 
     Parameters
@@ -74,24 +76,24 @@ def described(array):
     """
     shape = " x ".join(str(n) for n in np.shape(array))
     key = digest(array)
-    own, file = f"{shape} values, SHA-256 of them as float64 {key}", _FILES.get(key)
-    return own if file is None else f"{file}; {own}"
+    values, source = f"{shape} values, SHA-256 of them as float64 {key}", _SOURCES.get(key)
+    return values if source is None else f"{source}; {values}"
 
 
-def data_provenance(target, connectivity):
+def data_provenance(target: ArrayLike, connectivity) -> dict[str, str]:
     """Provenance of the empirical FC, the weights and the tract lengths of a fit.
 
     Parameters
     ----------
     target : array_like, shape (n_node, n_node)
-        As it was given.
+        As the user gave it.
     connectivity : tvb.datatypes.connectivity.Connectivity
 
     Returns
     -------
     dict of str to str
     """
-    weights, lengths = described(connectivity.weights), described(connectivity.tract_lengths)
-    if file_of(connectivity.weights) is None and file_of(connectivity.tract_lengths) is not None:
+    weights, lengths = describe(connectivity.weights), describe(connectivity.tract_lengths)
+    if source_of(connectivity.weights) is None and source_of(connectivity.tract_lengths) is not None:
         weights += "; not the weights of the file of the tract lengths: scaled or changed since it was read"
-    return {"empirical FC": described(target), "weights": weights, "tract lengths": lengths}
+    return {"empirical FC": describe(target), "weights": weights, "tract lengths": lengths}

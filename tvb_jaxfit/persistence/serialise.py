@@ -1,46 +1,50 @@
-"""Trees in files: arrays and JSON, never anything that is run when it is read."""
+"""Trees in files, as arrays and JSON. Reading a file executes nothing that the file contains."""
 
+import enum
 import json
+import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _CLASSES, class_name, registered_class
 from .atomic import atomic_write
+from .registry import class_name, is_serialisable, registered_class
 
 _FORMAT = "tvb_jaxfit 1"
-# Python's own numbers give weak types.
-_WEAK = {"i": int, "f": float, "c": complex}
+_SEQUENCES = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+# JAX gives arrays that are made of Python's own numbers weak types.
+_PYTHON_NUMBERS = {"i": int, "f": float, "c": complex}
 
 
 class NotSerialisable(TypeError):
-    """Something that has no form as arrays and JSON."""
+    """A value that has no representation as arrays and JSON."""
 
 
 class ReadError(ValueError):
-    """A file that is damaged, or that is none of ours."""
+    """A file that is damaged, or that was not written by `write` as the expected kind."""
 
 
-def write(path, tree, kind):
-    """Put a tree into a file, which is there whole or as it was before, whatever happens.
+def write(path: str | os.PathLike, tree: Any, kind: str) -> None:
+    """Write a tree to a file, atomically (see `atomic_write`).
 
     Parameters
     ----------
     path : path-like
-        Its directory is made where there is none.
+        Its directory is made if necessary.
     tree
-        Of numbers, strings, None, arrays, lists, tuples, dicts, sets, `State`, `Parameter`, `History`, `Exploration`
-        and what these consist of.
+        Numbers, strings, None, arrays, lists, tuples, dicts, sets, and instances of `serialisable` classes, nested in
+        any way.
     kind : str
-        What `read` is to find.
+        The kind that `read` expects.
 
     Raises
     ------
     NotSerialisable
-        Where there is something else in the tree; nothing is written.
+        The tree contains something else. Nothing is written.
     OSError
-        As of any writing: a full disk, a place that may not be written.
+        As for any writing: full disk, no permission.
 
     Examples
     --------
@@ -56,8 +60,8 @@ def write(path, tree, kind):
         np.savez(file, **arrays)
 
 
-def tree_to_arrays(tree, kind):
-    """Arrays by name that `read` makes the tree of, once `numpy.savez` has put them into a file.
+def tree_to_arrays(tree: Any, kind: str) -> dict[str, np.ndarray]:
+    """Arrays by name; `read` restores the tree from a file that `numpy.savez` has made of them.
 
     Raises
     ------
@@ -71,117 +75,125 @@ def tree_to_arrays(tree, kind):
     return {"json": np.frombuffer(text.encode(), np.uint8)} | arrays
 
 
-def read(path, kind):
-    """Tree from a file.
+def read(path: str | os.PathLike, kind: str) -> Any:
+    """Read a tree from a file.
 
     Parameters
     ----------
     path : path-like
     kind : str
-        As it was written.
+        The kind with which the file was written.
 
     Returns
     -------
     tree
-        With new arrays; what was one array or one random stream at several places is one again.
+        Its arrays are new. An array or object that occurred several times in the tree is again one array or object.
 
     Raises
     ------
     FileNotFoundError, NotADirectoryError
-        Where there is none.
+        There is no such file.
     ReadError
-        Where it is damaged, or no file of this kind.
+        The file is damaged, or of another kind.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            told = json.loads(bytes(file["json"]).decode())
-            if told["format"] != _FORMAT or told["kind"] != kind:
-                raise ValueError(f"it is of the kind {told['kind']!r}, {told['format']!r}")
+            header = json.loads(bytes(file["json"]).decode())
+            if header["format"] != _FORMAT or header["kind"] != kind:
+                raise ValueError(f"it is of the kind {header['kind']!r}, {header['format']!r}")
             arrays = [file[f"a{index}"] for index in range(len(file.files) - 1)]
-        return _Reader(arrays, told["objects"]).node(told["root"])
+        return _Reader(arrays, header["objects"]).node(header["root"])
     except (FileNotFoundError, NotADirectoryError):
         raise
-    # What a broken file makes of the reader can be anything.
+    # A damaged file can cause any error in NumPy, in json and below.
     except Exception as error:
         raise ReadError(f"{path} is damaged, or no {kind} of tvb_jaxfit ({type(error).__name__}: {error})") from error
 
 
 class _Writer:
-    """Nodes as JSON; arrays and objects beside it, each once."""
+    """Converts values to JSON; collects arrays and objects, each of them once."""
 
     def __init__(self):
-        self.arrays, self.objects, self._seen = [], [], {}
+        self.arrays, self.objects = [], []
+        # Reference of each array and object by id. The value is kept with it, so that its id is not reused.
+        self._references = {}
 
     def node(self, value, path):
-        kind = type(value)
-        if value is None or kind in (bool, int, float, str):
+        cls = type(value)
+        if value is None or cls in (bool, int, float, str):
             return value
-        if kind in (list, tuple, set, frozenset):
-            return {kind.__name__: [self.node(item, f"{path}[{i}]") for i, item in enumerate(value)]}
-        if kind is dict:
+        if cls in _SEQUENCES.values():
+            return {cls.__name__: [self.node(item, f"{path}[{i}]") for i, item in enumerate(value)]}
+        if cls is dict:
             return {"dict": [[self.node(k, path), self.node(v, f"{path}[{k!r}]")] for k, v in value.items()]}
-        if kind is complex:
+        if cls is complex:
             return {"complex": [value.real, value.imag]}
         if isinstance(value, (np.ndarray, np.generic, jax.Array)):
             return self._array(value, path)
-        if _CLASSES.get(class_name(kind)) is kind:
+        if isinstance(value, enum.Enum) and is_serialisable(cls):
+            return {"enum": [class_name(cls), value.name]}
+        if is_serialisable(cls):
             return self._object(value, path)
         raise NotSerialisable(
-            f"result{path}: {kind.__module__}.{kind.__name__} cannot be stored as arrays and JSON. Return numbers, "
+            f"result{path}: {cls.__module__}.{cls.__name__} cannot be stored as arrays and JSON. Return numbers, "
             "strings, arrays, lists, dicts, states, histories or explorations."
         )
 
     def _array(self, value, path):
-        if id(value) not in self._seen:
+        if id(value) not in self._references:
             form = "jax" if isinstance(value, jax.Array) else "numpy" if isinstance(value, np.ndarray) else "scalar"
             array = value
             if form == "jax" and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
                 form, array = f"key {jax.random.key_impl(value)}", jax.random.key_data(value)
-            elif form == "jax" and value.weak_type and value.dtype.kind in _WEAK:
+            elif form == "jax" and value.weak_type and value.dtype.kind in _PYTHON_NUMBERS:
                 form = "weak"
             array = np.asarray(array)
-            if type(value) is not np.ndarray and form == "numpy" or array.dtype.hasobject or array.dtype.kind == "V":
+            is_subclass = form == "numpy" and type(value) is not np.ndarray
+            if is_subclass or array.dtype.hasobject or array.dtype.kind == "V":
                 raise NotSerialisable(f"result{path}: a {type(value).__name__} of {array.dtype} cannot be stored.")
             self.arrays.append(array)
-            # The value is held, so that its id stays its own.
-            self._seen[id(value)] = value, {"array": len(self.arrays) - 1, "as": form}
-        return self._seen[id(value)][1]
+            self._references[id(value)] = value, {"array": len(self.arrays) - 1, "as": form}
+        return self._references[id(value)][1]
 
     def _object(self, value, path):
-        if id(value) not in self._seen:
-            self._seen[id(value)] = value, {"object": len(self.objects)}
+        if id(value) not in self._references:
+            # Registered before its attributes are visited, since they may refer to it.
+            index = len(self.objects)
+            self._references[id(value)] = value, {"object": index}
             self.objects.append(None)
-            self.objects[self._seen[id(value)][1]["object"]] = {
-                "class": class_name(type(value)),
-                "attributes": {name: self.node(item, f"{path}.{name}") for name, item in vars(value).items()},
-            }
-        return self._seen[id(value)][1]
+            attributes = {name: self.node(item, f"{path}.{name}") for name, item in vars(value).items()}
+            self.objects[index] = {"class": class_name(type(value)), "attributes": attributes}
+        return self._references[id(value)][1]
 
 
 class _Reader:
-    """`_Writer` backwards."""
+    """Inverse of `_Writer`."""
 
     def __init__(self, arrays, objects):
-        self._arrays, self._objects, self._made = arrays, objects, {}
+        self._arrays, self._objects, self._restored = arrays, objects, {}
 
     def node(self, node):
         if not isinstance(node, dict):
             return node
         if "array" in node:
-            return self._once(("array", node["array"], node["as"]), self._array)
+            return self._once(self._array, node["array"], node["as"])
         if "object" in node:
-            return self._once(("object", node["object"]), self._object)
+            return self._once(self._object, node["object"])
         ((kind, items),) = node.items()
         if kind == "dict":
             return {self.node(key): self.node(value) for key, value in items}
         if kind == "complex":
             return complex(*items)
-        return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind](map(self.node, items))
+        if kind == "enum":
+            name, member = items
+            return registered_class(name)[member]
+        return _SEQUENCES[kind](map(self.node, items))
 
-    def _once(self, key, make):
-        if key not in self._made:
-            self._made[key] = make(*key[1:])
-        return self._made[key]
+    def _once(self, restore, *arguments):
+        key = restore.__name__, *arguments
+        if key not in self._restored:
+            self._restored[key] = restore(*arguments)
+        return self._restored[key]
 
     def _array(self, index, form):
         array = self._arrays[index]
@@ -190,13 +202,12 @@ class _Reader:
         if form == "scalar":
             return array[()]
         if form == "weak":
-            weak = jnp.broadcast_to(jnp.asarray(_WEAK[array.dtype.kind](0)), array.shape)
+            weak = jnp.broadcast_to(jnp.asarray(_PYTHON_NUMBERS[array.dtype.kind](0)), array.shape)
             return weak.at[...].set(array)
         return jnp.asarray(array) if form == "jax" else jax.random.wrap_key_data(array, impl=form.partition(" ")[2])
 
     def _object(self, index):
         name, attributes = self._objects[index]["class"], self._objects[index]["attributes"]
-        attributes = {key: self.node(item) for key, item in attributes.items()}
         new = object.__new__(registered_class(name))
-        vars(new).update(attributes)
+        vars(new).update({key: self.node(item) for key, item in attributes.items()})
         return new

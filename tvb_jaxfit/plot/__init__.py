@@ -1,15 +1,12 @@
-"""Figures of simulators and fits."""
+"""Figures of simulators and fits.
 
-from .figures import (
-    certificate,
-    exploration,
-    fc_scatter,
-    functional_connectivity,
-    history,
-    regional,
-    structural_connectivity,
-    time_series,
-)
+Each function draws into the given Axes, or into new ones, and returns them.
+"""
+
+from .certificates import certificate
+from .fits import exploration, history, regional
+from .matrices import fc_scatter, functional_connectivity, structural_connectivity
+from .signals import time_series
 
 __all__ = [
     "certificate",

@@ -1,1 +1,1 @@
-"""Tables and pages for people: parameters, summary of a fit, report, code that repeats a fit."""
+"""Presentation of fits: parameter tables, the summary and the report of a fit, and code that repeats it."""

@@ -1,14 +1,12 @@
-"""Pages: one HTML file without requests, laid out for screens, phones and A4 paper, in light and dark mode."""
+"""Pages of a report: one HTML file without requests, for screens, phones and A4 paper, in light and dark mode."""
 
 import base64
 import io
 
-from ..markup import Html, key_value_table, table, tag
+from ..markup import Html, tag
 
-__all__ = ["Html", "key_value_table", "figure", "folded", "page", "table", "tag"]
-
-# Clouds of more points than this are drawn as pixels: as paths they make a page slow.
-_CLOUD = 500
+# Scatter plots with more points than this are rasterised: as vector paths they make a page slow.
+_MAX_VECTOR_POINTS = 500
 _STYLE = """
 :root { color-scheme: light dark; --page: light-dark(#fff, #17191b); --ink: light-dark(#1a1a1a, #e2e2e2);
         --quiet: light-dark(#555, #a5a5a5); --line: light-dark(#c8c8c8, #4a4a4a); --row: light-dark(#e2e2e2, #343434);
@@ -64,12 +62,12 @@ summary { cursor: pointer; }
 """
 
 
-def figure(drawn, caption):
-    """Figure that is part of the page.
+def figure_html(figure, caption: str) -> Html:
+    """Figure embedded in the page as SVG.
 
     Parameters
     ----------
-    drawn : matplotlib.figure.Figure
+    figure : matplotlib.figure.Figure
     caption : str
 
     Returns
@@ -78,24 +76,24 @@ def figure(drawn, caption):
     """
     import matplotlib
 
-    for ax in drawn.axes:
+    for ax in figure.axes:
         for cloud in ax.collections:
-            cloud.set_rasterized(len(cloud.get_offsets()) > _CLOUD)
+            cloud.set_rasterized(len(cloud.get_offsets()) > _MAX_VECTOR_POINTS)
     file = io.BytesIO()
-    # The same figure is the same text: no date, and no random names within.
+    # Reproducible output: no date, and no random identifiers.
     with matplotlib.rc_context({"svg.hashsalt": "tvb_jaxfit"}):
-        drawn.savefig(file, format="svg", dpi=200, metadata={"Date": None}, bbox_inches="tight")
+        figure.savefig(file, format="svg", dpi=200, metadata={"Date": None}, bbox_inches="tight")
     source = f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
     return tag("figure", tag("img", src=source, alt=caption), tag("figcaption", caption))
 
 
-def folded(summary, *content):
-    """Content that is opened on a screen by a click, and is open on paper."""
+def collapsible(summary: str, *content) -> Html:
+    """Content that a click opens on a screen, and that is always open on paper."""
     return tag("details", tag("summary", summary), *content)
 
 
-def page(title, *content):
-    """Whole page, as text."""
+def page(title: str, *content) -> str:
+    """Complete HTML page as text."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -1,13 +1,13 @@
 """HTML of a fit for a notebook."""
 
-from ..evaluation.scores import mean_and_sd
+from ..evaluation.scores import format_mean_std
 from ..markup import notebook_html, table
 from ..parameters import parameters_of
 from .parameter_table import format_constraint, format_values
 
 
-def fit_html(result):
-    """Scores, fitted values and why the fit ended, as HTML.
+def fit_html(result) -> str:
+    """Scores, fitted values and stop reason of a fit as HTML.
 
     Parameters
     ----------
@@ -17,16 +17,16 @@ def fit_html(result):
     -------
     str
     """
-    history, best, began = result.history, result.history.best_step, parameters_of(result.initial)
+    history, best, initial = result.history, result.history.best_step, parameters_of(result.initial)
     scores = []
     if history.loss.size:
         scores.append(("loss", history.loss[0], history.loss[best]))
         if result.r.size:
             scores.append(("r, training", result.r[0], result.r[best]))
     if result.evaluation is not None:
-        scores.append(("r, fresh noise", "", mean_and_sd(result.evaluation.r)))
+        scores.append(("r, fresh noise", "", format_mean_std(result.evaluation.r)))
     values = [
-        (path, format_values(began[path]), format_values(parameter), format_constraint(parameter))
+        (path, format_values(initial[path]), format_values(parameter), format_constraint(parameter))
         for path, parameter in parameters_of(result.best).items()
     ]
     return notebook_html(

@@ -1,4 +1,4 @@
-"""What is to be fitted, for people: in a terminal, and in a notebook."""
+"""Table of the marked parameters of a state, for a terminal and for a notebook."""
 
 import re
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 from ..checks import options as allowed
 from ..checks.options import check
 from ..constraints import MaskedParameter
-from ..markup import tag
+from ..markup import table
 from ..parameters import parameters_of
 from ..state import State
 
@@ -17,21 +17,21 @@ _UNIT = re.compile(r"\[([A-Za-z][A-Za-z/^\-0-9]{0,9})\]")
 
 
 class ParameterTree:
-    """The parameters of a state, summarised: as text, and as HTML where a notebook asks for it.
+    """Marked parameters of a state, as a tree of text and as an HTML table in a notebook.
 
     Parameters
     ----------
     state : State
     sim : tvb.simulator.simulator.Simulator, optional
-        Of which the state is: its traits know units and domains.
+        Simulator of the state, which gives units and domains.
 
     Raises
     ------
     ValueError
-        Where the state has a parameter that the simulator has not, or they are none.
+        If the state has a parameter that the simulator lacks, or an argument is of another kind.
     """
 
-    def __init__(self, state, sim=None):
+    def __init__(self, state: State, sim=None):
         check("show_parameters", state=(state, allowed.instance(State)), sim=(sim, allowed.optional(allowed.simulator)))
         self.parameters = parameters_of(state)
         self._traits = {} if sim is None else units_and_domains(sim)
@@ -44,18 +44,18 @@ class ParameterTree:
     def __repr__(self):
         if not self.parameters:
             return "nothing is marked: state.model.w = Parameter(state.model.w) marks a value."
-        return "\n".join(["state", *_branches(self._tree(), "")])
+        return "\n".join(["state", *_tree_lines(self._tree(), "")])
 
     def _tree(self):
         root = {}
         for path, parameter in self.parameters.items():
-            *above, name = path.split(".")
+            *components, name = path.split(".")
             node = root
-            for step in above:
-                node = node.setdefault(step, {})
+            for component in components:
+                node = node.setdefault(component, {})
             unit, domain = self._traits.get(path, ("", ""))
-            told = [f"{name} {unit}".strip() + f" = {format_values(parameter)}", format_constraint(parameter)]
-            node[name] = ", ".join(told + ([f"TVB: {domain}"] if domain else []))
+            texts = [f"{name} {unit}".strip() + f" = {format_values(parameter)}", format_constraint(parameter)]
+            node[name] = ", ".join(texts + ([f"TVB: {domain}"] if domain else []))
         return root
 
     def _repr_html_(self):
@@ -64,30 +64,28 @@ class ParameterTree:
         for path, parameter in self.parameters.items():
             unit, domain = self._traits.get(path, ("", ""))
             numbers = free_values(parameter)
-            low, middle, high = (f"{f(numbers):.6g}" for f in (np.min, np.median, np.max))
-            row = [path, unit, *((low, middle, high) if numbers.size > 1 else ("", low, ""))]
-            rows.append([*row, str(numbers.size), format_constraint(parameter), domain])
-        lines = [_row("th", heads), *(_row("td", row) for row in rows)]
-        return "<table>\n" + "\n".join(lines) + "\n</table>"
+            range_cells = format_range(numbers)
+            rows.append([path, unit, *range_cells, str(numbers.size), format_constraint(parameter), domain])
+        return str(table(heads, rows, keys=2))
 
 
-def show_parameters(state, sim=None):
-    """Print what is to be fitted: the tree of its values, those of regions as minimum .. median .. maximum.
+def show_parameters(state: State, sim=None) -> None:
+    """Print the marked parameters of a state as a tree; regional values as minimum .. median .. maximum.
 
     Parameters
     ----------
     state : State
     sim : tvb.simulator.simulator.Simulator, optional
-        Of which the state is: then with TVB's units and domains.
+        Simulator of the state; the tree then has TVB's units and domains.
 
     Raises
     ------
     ValueError
-        Where the state has a parameter that the simulator has not.
+        If the state has a parameter that the simulator lacks, or an argument is of another kind.
 
     Notes
     -----
-    In a notebook it is a table.
+    A notebook shows a table.
 
     Examples
     --------
@@ -111,49 +109,61 @@ def show_parameters(state, sim=None):
         display(tree)
 
 
-def free_values(parameter):
-    """Numbers of a parameter that are fitted, as one vector."""
+def free_values(parameter) -> np.ndarray:
+    """Values of a parameter that are fitted, as a vector."""
     value = np.asarray(parameter.value)
     return value[parameter.mask] if isinstance(parameter, MaskedParameter) else value.ravel()
 
 
-def format_values(parameter):
-    """Numbers of a parameter that are fitted, as text: one, or the least, the median and the largest."""
-    numbers = free_values(parameter)
-    if numbers.size == 1:
-        return f"{numbers.item():.6g}"
-    if np.ptp(numbers) == 0.0:
-        return f"{numbers[0]:.6g} ({numbers.size} values)"
-    return f"{numbers.min():.6g} .. {np.median(numbers):.6g} .. {numbers.max():.6g} ({numbers.size} values)"
+def format_range(values) -> tuple[str, str, str]:
+    """Minimum, median and maximum of values as text; for one value the median alone."""
+    low, middle, high = (f"{of(values):.6g}" for of in (np.min, np.median, np.max))
+    return (low, middle, high) if values.size > 1 else ("", low, "")
 
 
-def format_constraint(parameter):
-    """What a parameter is kept to, in words."""
+def format_values(parameter) -> str:
+    """Values of a parameter that are fitted, as text: one number, or minimum, median and maximum."""
+    values = free_values(parameter)
+    if values.size == 1:
+        return f"{values.item():.6g}"
+    if np.ptp(values) == 0.0:
+        return f"{values[0]:.6g} ({values.size} values)"
+    return f"{' .. '.join(format_range(values))} ({values.size} values)"
+
+
+def format_constraint(parameter) -> str:
+    """Class and bounds of a parameter as text."""
     low, high = getattr(parameter, "lower_bound", -np.inf), getattr(parameter, "upper_bound", np.inf)
     bounds = "" if np.isinf(low) and np.isinf(high) else f" in [{low:g}, {high:g}]"
     return type(parameter).__name__ + bounds
 
 
-def units_and_domains(sim):
-    """Unit and domain of each parameter of a simulator, by path, as text."""
+def units_and_domains(sim) -> dict[str, tuple[str, str]]:
+    """Unit and domain of each parameter of a simulator as text, by path; empty where TVB has none.
+
+    Parameters
+    ----------
+    sim : tvb.simulator.simulator.Simulator
+
+    Returns
+    -------
+    dict of str to (str, str)
+    """
+    # TVB takes seconds to import, and parameters are shown without it.
     from ..translate.assemble import parameter_map
 
     found = {}
-    for leaf in parameter_map(sim):
-        trait = None if leaf.in_equation_dict else getattr(type(leaf.owner(sim)), leaf.name)
-        unit, domain = _UNIT.search(str(getattr(trait, "doc", ""))), leaf.domain(sim)
-        found[leaf.path] = (unit[0] if unit else "", f"[{domain.lo:g}, {domain.hi:g}]" if domain else "")
+    for mapped in parameter_map(sim):
+        trait = None if mapped.in_equation_dict else getattr(type(mapped.owner(sim)), mapped.name)
+        unit, domain = _UNIT.search(str(getattr(trait, "doc", ""))), mapped.domain(sim)
+        found[mapped.path] = (unit[0] if unit else "", f"[{domain.lo:g}, {domain.hi:g}]" if domain else "")
     return found
 
 
-def _branches(node, indent):
-    """Lines of a tree."""
+def _tree_lines(node, indent):
+    """Lines of a tree, with its branches drawn."""
     for index, (name, child) in enumerate(node.items()):
-        last = index == len(node) - 1
-        yield f"{indent}{'└── ' if last else '├── '}{child if isinstance(child, str) else name}"
+        is_last = index == len(node) - 1
+        yield f"{indent}{'└── ' if is_last else '├── '}{child if isinstance(child, str) else name}"
         if not isinstance(child, str):
-            yield from _branches(child, indent + ("    " if last else "│   "))
-
-
-def _row(name, cells):
-    return tag("tr", *(tag(name, cell) for cell in cells))
+            yield from _tree_lines(child, indent + ("    " if is_last else "│   "))

@@ -1,9 +1,9 @@
-"""What there is to tell of a fit, as text, numbers and arrays: without its simulator, so that it can be kept."""
+"""Summary of a fit as text, numbers and arrays: without its simulator, so that it can be stored."""
 
-import importlib.metadata
 import platform
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 
 import jax
 import numpy as np
@@ -15,46 +15,54 @@ from ..evaluation.baselines import hemispheres
 from ..evaluation.fc_monitor import is_noisy
 from ..evaluation.runs import at_state
 from ..evaluation.scores import Evaluation
-from ..fitting.fit import TRAINING_KEY, VALIDATION_KEY
-from ..fitting.linear import refinement
 from ..parameters import parameters_of
 from ..persistence import serialisable
+from ..persistence.versions import package_versions
 from .parameter_table import format_constraint, units_and_domains
 from .reproduction import fit_call, tvb_values
 
-# What the code of a fit from the command line does.
+# Title of the command that repeats a fit from the command line.
 COMMAND = "The same command"
-# What the other code of a fit does.
+# Title of the code with the fitted values.
 VALUES = "The fitted values, in TVB alone"
-# Length of the run that a certificate is made of [ms], where the simulator's is longer: TVB takes its time.
-_CERTIFIED = 10_000.0
+# Maximum length of the run of a certificate [ms]: TVB is slow.
+_MAX_CERTIFIED = 10_000.0
+# Options that a table does not show, since they do not change the fit.
+_HIDDEN_SETTINGS = ("run.progress", "run.resume")
+
+
+class Stage(StrEnum):
+    """Stages of a fit, by their titles."""
+
+    LINEAR = "Linear response"
+    SIMULATION = "Simulation"
 
 
 @serialisable
 @dataclass(frozen=True, eq=False)
 class FittedParameter:
-    """One parameter, before and after.
+    """One parameter before and after a fit.
 
     Attributes
     ----------
-    path, unit, domain, kind : str
-        Attribute path; TVB's unit and domain, where it names them; what it is kept to.
+    path, unit, domain, constraint : str
+        Attribute path; TVB's unit and domain, if TVB has them; class and bounds.
     initial, fitted : ndarray
-        [in TVB's unit]
+        Values in TVB's unit.
     mask : ndarray of bool or None
-        Which entries were free, where not all of them were.
+        Entries that were free; None if all were.
     """
 
     path: str
     unit: str
     domain: str
-    kind: str
+    constraint: str
     initial: np.ndarray
     fitted: np.ndarray
     mask: np.ndarray | None = None
 
-    def numbers(self):
-        """(initial, fitted) numbers that were free, as vectors."""
+    def free_values(self) -> tuple[np.ndarray, np.ndarray]:
+        """Initial and fitted values of the free entries, as vectors."""
         free = ... if self.mask is None else self.mask
         return self.initial[free].ravel(), self.fitted[free].ravel()
 
@@ -62,34 +70,35 @@ class FittedParameter:
 @serialisable
 @dataclass(frozen=True, eq=False)
 class FitSummary:
-    """What there is to tell of a fit.
+    """Everything that a report shows of a fit.
 
     Attributes
     ----------
     description : str
         Of the simulator.
     created : str
+        Date and time.
     labels : list of str
         Of the regions.
     weights, lengths : ndarray, shape (n_node, n_node)
-        Of the connectome, before the fit; lengths in mm.
-    matrices : dict of str to ndarray
-        FC by title: the empirical one first, the fitted one last.
+        Of the connectome before the fit; lengths in mm.
+    matrices : dict of str to ndarray, shape (n_node, n_node)
+        FC by title: ``"Empirical"`` first, ``"Fitted"`` last.
     missing : dict of str to str
-        Why there is no FC, by title.
+        Reasons why there is no FC, by title.
     stages : dict of str to History
-        What happened, by stage; without states.
+        History by stage (see `Stage`), without states.
     parameters : list of FittedParameter
     evaluation : Evaluation or None
     certificate : Certificate or None
     is_noisy : bool
-        Whether there is noise to evaluate the fit on.
+        True if the simulator has noise, so that the fit can be evaluated on fresh noise.
     details : dict of str to dict of str to str
-        How it was made, by subject.
+        Names and values by subject: the run, the data, the options of the fit, versions.
     code : dict of str to str
-        By what it does.
+        Code or command, by title.
     hemispheres : ndarray of bool or None, shape (n_node,)
-        True for right; None where the connectivity does not say.
+        True for right; None if it is not known.
     """
 
     description: str
@@ -109,17 +118,19 @@ class FitSummary:
     hemispheres: np.ndarray | None = None
 
 
-def summarise(result, certificate=None, command=None, simulated=True):
-    """FitSummary of a fit.
+def summarise(
+    result, certificate: Certificate | None = None, command: str | None = None, simulate_fc: bool = True
+) -> FitSummary:
+    """Summary of a fit.
 
     Parameters
     ----------
     result : FitResult
     certificate : Certificate, optional
     command : str, optional
-        The command that made the fit, where it was one.
-    simulated : bool, optional
-        Whether FC are simulated for it, which takes time that a process that was told to end may not have.
+        Command line that made the fit.
+    simulate_fc : bool, optional
+        Simulate the FC of the initial and of the best states. This takes time that an interrupted process may not have.
 
     Returns
     -------
@@ -128,27 +139,17 @@ def summarise(result, certificate=None, command=None, simulated=True):
     Raises
     ------
     ValueError
-        Where the result holds no simulator.
+        If the result has no simulator.
     """
     sim = result.simulator
     if sim is None:
         raise ValueError("report: this FitResult holds no simulator, of which there is much to tell. Fit with fit().")
-    stages = {} if result.linear_stage is None else {"Linear response": result.linear_stage}
-    stages[_stage(result)] = result
-    first = next(iter(stages.values()))
-    matrices, missing = {"Empirical": result.target}, {}
-    states = {"Initial": (first, "initial")}
-    states |= {title: (stage, "best") for title, stage in stages.items() if stage is not result}
-    for title, (stage, name) in (states | {"Fitted": (result, "best")}).items():
-        if not simulated:
-            missing[title] = "interrupted before it was simulated"
-            continue
-        try:
-            matrices[title] = np.asarray(stage.fc(getattr(stage, name)), float)
-        except ValueError as error:
-            missing[title] = str(error)
-    sides = hemispheres(sim.connectivity)
-    again = {COMMAND: command} if command else {"The fit": fit_call(result.options, first.initial, sim)}
+    results = [result] if result.linear_stage is None else [result.linear_stage, result]
+    stages = {_stage(each).value: each for each in results}
+    initial = results[0].initial
+    matrices, missing = _fc_matrices(result, stages, simulate_fc)
+    right = hemispheres(sim.connectivity)
+    repeat = {COMMAND: command} if command else {"The fit": fit_call(result.settings.call(), initial, sim)}
     return FitSummary(
         description=result.simulate.description,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -157,19 +158,24 @@ def summarise(result, certificate=None, command=None, simulated=True):
         lengths=np.array(sim.connectivity.tract_lengths, float),
         matrices=matrices,
         missing=missing,
-        stages={title: replace(stage.history, best=None, saved={}) for title, stage in stages.items()},
-        parameters=_parameters(first.initial, result.best, sim),
+        stages={title: replace(each.history, best=None, saved={}) for title, each in stages.items()},
+        parameters=_fitted_parameters(initial, result.best, sim),
         evaluation=result.evaluation,
         certificate=certificate,
         is_noisy=is_noisy(result.initial),
-        details={"The run": _run(result), "Data": result.data, "The fit": _options(result), "Versions": versions()},
-        code=again | {VALUES: tvb_values(result.best, sim)},
-        hemispheres=None if sides is None else sides == "right",
+        details={
+            "The run": _run_details(result),
+            "Data": result.data,
+            "The fit": _setting_details(result.settings),
+            "Versions": versions(),
+        },
+        code=repeat | {VALUES: tvb_values(result.best, sim)},
+        hemispheres=None if right is None else right == "right",
     )
 
 
-def certify_fit(result):
-    """Certificate of the fitted simulator, from where the best state stands.
+def certify_fit(result) -> Certificate:
+    """Certificate of the fitted simulator, at its best state.
 
     Parameters
     ----------
@@ -185,23 +191,41 @@ def certify_fit(result):
         Without 64-bit mode.
     """
     simulate = result.simulate
-    slowest = max(monitor.istep for monitor in simulate.monitors)
-    n_steps = min(simulate.n_steps, max(_CERTIFIED / simulate.dt, 3 * slowest))
+    longest_period = max(monitor.istep for monitor in simulate.monitors)
+    n_steps = min(simulate.n_steps, max(_MAX_CERTIFIED / simulate.dt, 3 * longest_period))
     return certify(at_state(result.simulator, result.best), n_steps * simulate.dt)
 
 
 def _stage(result):
-    return "Linear response" if "nonlinearity" in result.history.aux else "Simulation"
+    return Stage.LINEAR if result.is_linear else Stage.SIMULATION
 
 
-def _parameters(initial, best, sim):
-    traits, began = units_and_domains(sim), parameters_of(initial)
+def _fc_matrices(result, stages, simulate_fc):
+    """Empirical and simulated FC by title, and the reasons for those that are missing."""
+    matrices, missing = {"Empirical": result.target}, {}
+    first = next(iter(stages.values()))
+    states = {"Initial": (first, first.initial)}
+    states |= {title: (each, each.best) for title, each in stages.items() if each is not result}
+    states["Fitted"] = result, result.best
+    for title, (each, state) in states.items():
+        if not simulate_fc:
+            missing[title] = "interrupted before it was simulated"
+            continue
+        try:
+            matrices[title] = np.asarray(each.fc(state), float)
+        except ValueError as error:
+            missing[title] = str(error)
+    return matrices, missing
+
+
+def _fitted_parameters(initial, best, sim):
+    traits, start = units_and_domains(sim), parameters_of(initial)
     return [
         FittedParameter(
             path,
             *traits[path],
             format_constraint(parameter),
-            np.asarray(began[path].value),
+            np.asarray(start[path].value),
             np.asarray(parameter.value),
             parameter.mask if isinstance(parameter, MaskedParameter) else None,
         )
@@ -209,69 +233,58 @@ def _parameters(initial, best, sim):
     ]
 
 
-def _run(result):
+def _run_details(result):
+    """Names and values of the simulation and of its FC."""
     simulate, sim = result.simulate, result.simulator
     monitor = simulate.monitors[result.monitor]
-    noise = getattr(sim.integrator, "noise", None)
-    told = "none: the integrator is deterministic"
-    if noise is not None:
-        nsig = np.unique(np.asarray(noise.nsig))
-        sizes = f"{nsig[0]:g}" if nsig.size == 1 else f"{nsig[0]:g} to {nsig[-1]:g}"
-        told = f"{type(noise).__name__}, nsig {sizes}, noise_seed {noise.noise_seed}"
-    sides = hemispheres(sim.connectivity)
-    counted = "" if sides is None else f" ({np.sum(sides == 'left')} left, {np.sum(sides == 'right')} right)"
+    side = hemispheres(sim.connectivity)
+    counts = "" if side is None else f" ({np.sum(side == 'left')} left, {np.sum(side == 'right')} right)"
     return {
         "simulator": simulate.description,
-        "regions": f"{len(sim.connectivity.weights)}{counted}",
+        "regions": f"{len(sim.connectivity.weights)}{counts}",
         "length": f"{simulate.n_steps} steps of {simulate.dt:g} ms ({simulate.n_steps * simulate.dt / 1000.0:g} s)",
         "FC of": f"monitors[{result.monitor}] ({monitor.name}, every {monitor.istep * monitor.dt:g} ms), after "
         f"{result.skip_t} samples",
         "conduction speed": f"{float(np.ravel(sim.connectivity.speed)[0]):g} mm/ms",
-        "noise": told,
+        "noise": _format_noise(getattr(sim.integrator, "noise", None)),
     }
 
 
-def _options(result):
-    """Options of the fit, with what was meant by those that were left out."""
-    linear, method = _stage(result) == "Linear response", result.options.get("method")
-    meant = {
-        "loss": {"'linear'": "rmse_corr", "'linear+simulate'": "rmse_corr, then 1 - fc_corr"}.get(method, "rmse"),
-        "optimizer": "none: L-BFGS on the linear response"
-        if linear
-        else {"'linear+simulate'": refinement.TOLD}.get(method, "optax.adam(0.01)"),
-        "penalty": "none",
-        "skip_t": str(result.skip_t),
-        "monitor": str(result.monitor),
-        "simulation_length": "the simulator's own",
-        "fresh": f"noise of its own for each step, jax.random.fold_in(jax.random.key({TRAINING_KEY}), step); held out: "
-        f"jax.random.key({VALIDATION_KEY})"
-        if "noise" in result.initial.integrator
-        else "no: there is no noise",
-        "patience": "none",
-        "callback": "none",
-        "checkpoint": "none",
-    }
-    told = {}
-    for name, text in result.options.items():
-        if text == "None":
-            text = meant.get(name, text)
-        elif text == name:
-            text = "given by the script"
-        told[name] = text.strip("'")
-    return {name: text for name, text in told.items() if name not in ("progress", "resume")}
+def _format_noise(noise):
+    """Class, dispersion and seed of TVB's noise as text."""
+    if noise is None:
+        return "none: the integrator is deterministic"
+    nsig = np.unique(np.asarray(noise.nsig))
+    sizes = f"{nsig[0]:g}" if nsig.size == 1 else f"{nsig[0]:g} to {nsig[-1]:g}"
+    return f"{type(noise).__name__}, nsig {sizes}, noise_seed {noise.noise_seed}"
 
 
-def versions():
-    """Versions that numbers depend on, precision, and what computed them, as text.
+def _setting_details(settings):
+    """Names and values of the options of a fit; those that were left out by their meaning."""
+    details = {}
+    for name, code, _ in settings.items():
+        option = name.rpartition(".")[2]
+        if name in _HIDDEN_SETTINGS:
+            continue
+        if code == "None":
+            details[name] = settings.resolved.get(name, "none")
+        elif code == option:
+            details[name] = "given by the script"
+        else:
+            details[name] = code.strip("'")
+    return details
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that numbers depend on, precision, and machine, as text.
 
     Returns
     -------
     dict of str to str
     """
-    names = ("tvb-library", "jax", "jaxlib", "numpy", "optax")
     return {
         "tvb_jaxfit": __version__,
-        **{name: importlib.metadata.version(name) for name in names},
+        **package_versions(),
         "Python": platform.python_version(),
         "precision": "float64" if jax.config.jax_enable_x64 else "float32",
         "computed on": f"{jax.default_backend()}, {platform.system()} {platform.machine()}",

@@ -1,1 +1,1 @@
-"""Compiled programs, other processes, and progress bars."""
+"""Runtime support: compiled programs, pickling and forked processes, progress bars."""

@@ -1,48 +1,48 @@
-"""Other processes: what JAX cannot do in a forked one, and arrays that go from one to another."""
+"""Support for several processes: detection of forked ones, in which JAX cannot run, and pickling of JAX arrays."""
 
 import functools
 import os
 import sys
 
-# The process that JAX belongs to, and whether it was forked from one that had used JAX.
-_here = {"pid": os.getpid(), "forked": False}
+# The process that this state belongs to, and whether it was forked from a process that had used JAX.
+_process = {"pid": os.getpid(), "forked": False}
 
 
-def is_forked():
-    """Whether this process was forked from one that had used JAX: there is no computing in it then, only waiting."""
-    if os.getpid() != _here["pid"]:
-        _here.update(pid=os.getpid(), forked=_in_use() and not _has_threads())
-    return _here["forked"]
+def is_forked() -> bool:
+    """True if this process was forked from one that had used JAX: a computation would wait forever."""
+    if os.getpid() != _process["pid"]:
+        _process.update(pid=os.getpid(), forked=_jax_has_device() and not _has_device_threads())
+    return _process["forked"]
 
 
-def refuse_forked(what):
-    """Raise an error where JAX would wait for ever.
+def refuse_forked(what: str) -> None:
+    """Raise an error in a process in which a JAX computation would wait forever.
 
     Parameters
     ----------
     what : str
-        What is asked for.
+        Name of the requested operation, for the message.
 
     Raises
     ------
     RuntimeError
-        In a process that was forked from one that had used JAX.
+        The process was forked from one that had used JAX.
     """
     if is_forked():
         raise RuntimeError(
-            f"{what}: this process was forked from one that had used JAX, whose threads it lacks, so it would wait "
-            'for ever. Start processes with multiprocessing.get_context("spawn") or "forkserver", or with joblib\'s '
-            "loky, or use threads; or fork before anything of JAX or tvb_jaxfit is called."
+            f"{what}: this process was forked from one that had used JAX, and lacks the threads of JAX, so that it "
+            'would wait forever. Start processes with multiprocessing.get_context("spawn") or "forkserver", or with '
+            "the loky backend of joblib, or use threads; or fork before any call of JAX or tvb_jaxfit."
         )
 
 
-def _in_use():
-    """Whether JAX has a device, here or before a fork."""
+def _jax_has_device():
+    """True if JAX has a device, created in this process or before a fork."""
     return bool(getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None))
 
 
-def _has_threads():
-    """Whether the threads of JAX's device run in this process; False where that does not show."""
+def _has_device_threads():
+    """True if the threads of JAX's device run in this process; False if that cannot be determined."""
     try:
         names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
     except OSError:
@@ -51,19 +51,19 @@ def _has_threads():
 
 
 class PicklableMixin:
-    """Objects that go to other processes: their JAX arrays go as numpy's, and come back as precise as they were.
+    """Pickling of an object's JAX arrays as NumPy arrays; unpickling restores JAX arrays of the same dtype.
 
     Notes
     -----
-    In a forked process, which cannot make JAX arrays, they stay numpy's.
+    In a forked process, which cannot create JAX arrays, they remain NumPy arrays.
     """
 
     def __getstate__(self):
-        # What is worked out of the rest when it is asked for, such as a compiled program, comes again.
-        return _packed({name: value for name, value in vars(self).items() if not _is_worked_out(type(self), name)})
+        # Cached properties, such as compiled programs, are computed again on demand.
+        return _packed({name: value for name, value in vars(self).items() if not _is_cached_property(type(self), name)})
 
-    def __setstate__(self, held):
-        vars(self).update(_unpacked(held))
+    def __setstate__(self, state):
+        vars(self).update(_unpacked(state))
 
     def __copy__(self):
         new = object.__new__(type(self))
@@ -71,12 +71,12 @@ class PicklableMixin:
         return new
 
 
-def _is_worked_out(kind, name):
+def _is_cached_property(kind, name):
     return isinstance(getattr(kind, name, None), functools.cached_property)
 
 
 class _Array:
-    """A JAX array on its way."""
+    """Pickled form of a JAX array."""
 
     def __init__(self, array):
         import jax
@@ -91,7 +91,7 @@ class _Array:
 
         if is_forked():
             return self.value
-        # Whatever mode the process is in.
+        # 64-bit arrays keep their dtype in any precision mode of the process.
         with jax.enable_x64(True):
             array = jax.numpy.asarray(self.value)
             return array if self.key is None else jax.random.wrap_key_data(array, impl=self.key)
@@ -102,15 +102,15 @@ def _packed(value):
 
     if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
         return _Array(value)
-    return _within(_packed, value)
+    return _map_container(_packed, value)
 
 
 def _unpacked(value):
-    return value.unpacked() if isinstance(value, _Array) else _within(_unpacked, value)
+    return value.unpacked() if isinstance(value, _Array) else _map_container(_unpacked, value)
 
 
-def _within(function, value):
-    """The same of what plain containers hold."""
+def _map_container(function, value):
+    """Copy of a dict, list, tuple or named tuple with the function applied to its items; other values unchanged."""
     if type(value) is dict:
         return {name: function(item) for name, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -1,8 +1,9 @@
-"""Functions that JAX compiles, and one store of compiled programs: equal programs are compiled once in a process.
+"""Compilation of JAX functions, with one store of compiled programs: equal programs are compiled once per process.
 
-`jax.jit` compiles for each function object, so that a second fit of the same kind would compile again. Here a function
-is traced and lowered as by `jax.jit`, and its lowered program is looked up by content: operations, shapes, dtypes and
-constants. Whatever changes what a function computes changes its program, and so the key: what is found is up to date.
+`jax.jit` compiles once per function object, so that a second fit of the same kind would compile again. Here a function
+is traced and lowered as by `jax.jit`, and the lowered program is looked up by its content: operations, shapes, dtypes
+and constants. A change of what a function computes changes its program, and therefore the key, so that the store never
+returns an outdated program.
 """
 
 import contextlib
@@ -10,30 +11,31 @@ import hashlib
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 import jax
 
 from .progress import bar_status
 
-# Programs that are kept after the functions that they were compiled for are gone: the last ones that were used.
-_MOST = 32
+# Number of programs that the store keeps, the most recently used ones.
+_MAX_PROGRAMS = 32
 
 
 class Program:
-    """A function of trees of arrays, compiled for each structure of its arguments.
+    """Function of trees of arrays, compiled once for each structure of its arguments.
 
     Parameters
     ----------
     function : callable
-        A JAX function.
+        JAX function.
     shares_constants : bool, optional
-        Whether arrays that the function uses and that are no arguments (a target, the weights of a penalty) enter the
-        program as inputs rather than as constants: functions that differ in them alone are compiled once.
+        True to pass arrays that the function closes over (a target, the weights of a penalty) to the program as inputs
+        instead of as constants: functions that differ in these arrays only are then compiled once.
 
     Notes
     -----
-    Within a function that JAX transforms (jit, grad, vmap) it is ``jax.jit(function)``. So it is while JAX is set to
-    find NaN, or to compile nothing.
+    Inside a function that JAX transforms (jit, grad, vmap), and while JAX is set to detect NaN or to disable
+    compilation, it behaves as ``jax.jit(function)``.
 
     Examples
     --------
@@ -43,9 +45,9 @@ class Program:
     5.0
     """
 
-    def __init__(self, function, shares_constants=False):
+    def __init__(self, function: Callable, shares_constants: bool = False):
         self._jitted, self._shares_constants, self._compiled = jax.jit(function), shares_constants, {}
-        # As logs and profilers of JAX name it.
+        # Name of the program in the logs and profilers of JAX.
         self._name = getattr(function, "__name__", "program")
 
     def __call__(self, *arguments):
@@ -57,30 +59,30 @@ class Program:
         return self.compiled(*arguments)(*arguments)
 
     def __len__(self):
-        """Number of structures of arguments that it is compiled for."""
+        """Number of argument structures that the function is compiled for."""
         return len(self._compiled)
 
-    def trace(self, *arguments):
-        """Trace without running: whatever fails there fails here."""
+    def trace(self, *arguments) -> None:
+        """Trace the function without running it, to raise the errors of tracing."""
         self._jitted.eval_shape(*arguments)
 
-    def lower(self, *arguments):
-        """The program for arguments like these, to be looked at: as ``jax.jit(function).lower``."""
+    def lower(self, *arguments) -> jax.stages.Lowered:
+        """Lowered program for the given arguments, for inspection: see ``jax.jit(function).lower``."""
         return self._jitted.lower(*arguments)
 
-    def compiled(self, *arguments):
-        """Function of arguments like these, which neither traces nor compiles: any thread may call it."""
+    def compiled(self, *arguments) -> Callable:
+        """Compiled function for arguments of this structure. It neither traces nor compiles; it is thread-safe."""
         with contextlib.nullcontext() if self._compiled else bar_status("compiling"):
-            # JAX keeps what it has traced, and traces again where its settings have changed.
+            # JAX caches traced functions, and traces again if its settings have changed.
             traced = self._jitted.trace(*arguments)
             leaves = jax.tree.leaves(arguments)
-            key = id(traced.jaxpr), _places(leaves)
+            key = id(traced.jaxpr), _placement(leaves)
             if key not in self._compiled:
-                # The jaxpr is kept, so that its id stays its own.
-                self._compiled[key] = traced.jaxpr, self._made(traced, leaves)
+                # The reference to the jaxpr keeps its id from being reused.
+                self._compiled[key] = traced.jaxpr, self._compile(traced, leaves)
         return self._compiled[key][1]
 
-    def _made(self, traced, leaves):
+    def _compile(self, traced, leaves):
         jaxpr, constants, tree = traced.jaxpr.jaxpr, traced.jaxpr.consts, traced.out_tree
         shared = [jax.numpy.asarray(value) for value in constants] if self._shares_constants else []
 
@@ -90,37 +92,37 @@ class Program:
         program.__name__ = self._name
         with bar_status("compiling"):
             lowered = jax.jit(program, keep_unused=True).lower(shared, leaves)
-            types = [one.aval for one in (*jaxpr.constvars, *jaxpr.invars, *jaxpr.outvars)]
-            executable = _executable(lowered, types, _places([*shared, *leaves]))
+            types = [atom.aval for atom in (*jaxpr.constvars, *jaxpr.invars, *jaxpr.outvars)]
+            executable = _executable(lowered, types, _placement([*shared, *leaves]))
         return lambda *arguments: jax.tree.unflatten(tree, executable(shared, jax.tree.leaves(arguments)))
 
 
 _store, _lock = OrderedDict(), threading.Lock()
 
 
-def _executable(lowered, types, places):
-    """Compiled program, from the store where there is an equal one."""
+def _executable(lowered, types, placement):
+    """Compiled program, from the store if it contains an equal one."""
     text = lowered.as_text()
     n_inputs = re.search(r"@main\((.*)", text)[1].count("%arg")
-    if "callback" in text or n_inputs != len(places):
-        # What the text does not say: which of the user's functions is called; the values of constants, where a setting
-        # of JAX makes inputs of them.
+    if "callback" in text or n_inputs != len(placement):
+        # The text does not identify the program: it does not contain the Python function of a callback, or the values
+        # of constants that a setting of JAX turns into inputs.
         return lowered.compile()
-    # What a program is compiled for and by, and what its text leaves out of the types of its results.
+    # The key holds also what the text lacks: settings, devices, and the weak types of arguments and results.
     types = [(aval.shape, str(aval.dtype), getattr(aval, "weak_type", False)) for aval in types]
     settings = sorted(jax.config.values.items()), jax.config.jax_default_device, jax.default_backend()
-    key = hashlib.blake2b(text.encode(), digest_size=32).digest(), repr((types, settings)), places
+    key = hashlib.blake2b(text.encode(), digest_size=32).digest(), repr((types, settings)), placement
     with _lock:
-        found = _store.get(key)
-    found = lowered.compile() if found is None else found
+        executable = _store.get(key)
+    executable = lowered.compile() if executable is None else executable
     with _lock:
-        _store[key] = found
+        _store[key] = executable
         _store.move_to_end(key)
-        while len(_store) > _MOST:
+        while len(_store) > _MAX_PROGRAMS:
             _store.popitem(last=False)
-    return found
+    return executable
 
 
-def _places(leaves):
-    """Where arguments lie, as far as they lie on devices."""
+def _placement(leaves):
+    """Device placement of arguments; None for those that are not on a device."""
     return tuple((leaf.sharding, leaf.committed) if isinstance(leaf, jax.Array) else None for leaf in leaves)

@@ -1,72 +1,73 @@
-"""Progress bars that say what is done between steps, and leave that out of the time that they estimate."""
+"""Progress bars that show a status between steps, and exclude its time from the estimate of the remaining time."""
 
 import contextlib
 import contextvars
 import time
+from collections.abc import Iterator
 
-# The bar that is open, its name, and whether something is done aside already.
+# The open bar, its name, and whether a status is already shown on it.
 _open = contextvars.ContextVar("open", default=(None, "", False))
 
 
 @contextlib.contextmanager
-def progress_bar(name, unit, total, progress=True, **options):
-    """Progress bar of tqdm; `bar_status` shows on it while it is open.
+def progress_bar(name: str, unit: str, total: int, progress: bool = True, **options) -> Iterator:
+    """Progress bar of tqdm. While it is open, `bar_status` writes on it.
 
     Parameters
     ----------
     name, unit : str
     total : int
     progress : bool, optional
-        Without it, nothing is shown.
+        False shows nothing.
     **options
-        Of tqdm.
+        Options of tqdm.
     """
     from tqdm.auto import tqdm
 
     with tqdm(desc=name, unit=unit, total=total, disable=not progress, **options) as bar:
-        former = _open.set((bar, name, False))
+        token = _open.set((bar, name, False))
         try:
             yield bar
         finally:
-            _open.reset(former)
+            _open.reset(token)
 
 
 @contextlib.contextmanager
-def bar_status(what):
-    """Say on the bar that is open, if there is one, what the block does, and leave its time out of the estimate.
+def bar_status(text: str) -> Iterator[None]:
+    """Show a status on the open bar, if any, while the block runs; its time is excluded from the estimate.
 
     Parameters
     ----------
-    what : str
-        Such as "compiling".
+    text : str
+        For example "compiling".
     """
-    bar, name, is_aside = _open.get()
+    bar, name, is_nested = _open.get()
     if bar is None or bar.disable:
         yield
         return
-    before, began, desc = _open.set((bar, name, True)), time.perf_counter(), bar.desc
-    bar.set_description(f"{name}: {what}")
+    token, began, description = _open.set((bar, name, True)), time.perf_counter(), bar.desc
+    bar.set_description(f"{name}: {text}")
     try:
         yield
     finally:
-        _open.reset(before)
-        if not is_aside:
-            lost = time.perf_counter() - began
-            bar.start_t, bar.last_print_t = bar.start_t + lost, bar.last_print_t + lost
-        bar.set_description_str(desc)
+        _open.reset(token)
+        if not is_nested:
+            elapsed = time.perf_counter() - began
+            bar.start_t, bar.last_print_t = bar.start_t + elapsed, bar.last_print_t + elapsed
+        bar.set_description_str(description)
 
 
 @contextlib.contextmanager
-def status_line(what, progress=True):
-    """Say what the block does where there is no bar yet; the line is cleared at the end.
+def status_line(text: str, progress: bool = True) -> Iterator[None]:
+    """Show a line of text while the block runs, where no bar is open yet; the line is cleared at the end.
 
     Parameters
     ----------
-    what : str
+    text : str
     progress : bool, optional
-        Without it, nothing is shown.
+        False shows nothing.
     """
     from tqdm.auto import tqdm
 
-    with tqdm(desc=what, bar_format="{desc}", leave=False, disable=not progress):
+    with tqdm(desc=text, bar_format="{desc}", leave=False, disable=not progress):
         yield

@@ -1,7 +1,8 @@
-"""Step, constants, inputs, monitors and state of a simulator that nothing speaks against, from its translated parts."""
+"""Assembly of a simulate function and its state from the translated components of a simulator."""
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,121 +12,101 @@ from tvb.simulator.simulator import Simulator
 from ..checks import options as allowed
 from ..checks.options import check
 from ..dynamics.monitors import NoOutput
-from ..dynamics.noise import KeyStream, coloured_noise
 from ..dynamics.simulate import Simulate
-from ..dynamics.step import Step, sparsity_mask
-from ..errors import UnsupportedComponent
+from ..dynamics.step import Step
 from ..state import State, with_n_regions, with_path
-from . import origin
 from .clone import PackedSimulator
-from .components import coupling, equation, history, integrator, model, monitors, stimulus
-from .components import noise as noise_of
-from .components import vector_field as field
+from .components.contract import RunSpan
+from .components.registry import components_of
 from .double_precision import in_double
-from .mapped_parameter import MappedParameter
+from .origin import origin_with_domains
+from .parameter_map import parameter_map
 from .random_stream import GlobalStreamGuard
-from .shapes import shapes_of
+from .shapes import Shapes
 from .tracing.method import Untranslatable
+from .translated_simulator import TranslatedSimulator, translate_components
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
-    """What of a simulator took work to translate.
-
-    Attributes
-    ----------
-    reference : Simulator
-        Configured copy that stands where ``sim.run()`` would start.
-    field : VectorField
-    coupling : Translated
-    """
-
-    reference: Simulator
-    field: field.VectorField
-    coupling: coupling.Translated
-
-
-@dataclass(frozen=True, eq=False)
-class Recipe:
-    """How a `Simulate` is made once more, in another process: from a configured copy of the simulator.
+class SimulateFactory:
+    """Factory of a `Simulate` in another process, from a configured copy of the simulator.
 
     Attributes
     ----------
     reference : Simulator
     n_steps : int
-    alike : bool
+    is_homogeneous : bool
         See `Step`.
     monitor : int or None
-        The only monitor; None for all.
+        Index of the only monitor; None for all monitors.
     """
 
     reference: Simulator
     n_steps: int
-    alike: bool = True
+    is_homogeneous: bool = True
     monitor: int | None = None
 
     def __getstate__(self):
         return vars(self) | {"reference": PackedSimulator(self.reference)}
 
-    def __setstate__(self, held):
-        vars(self).update(held | {"reference": held["reference"].unpack()})
+    def __setstate__(self, values):
+        vars(self).update(values | {"reference": values["reference"].unpack()})
 
-    def __call__(self):
-        """`Simulate`.
+    def __call__(self) -> Simulate:
+        """Make the `Simulate`.
 
         Raises
         ------
         UnsupportedComponent
-            Where what was translated once is not any more, as where a user's source is not found.
+            If a component is not translated any more, as when a user's source is not found.
         """
         with GlobalStreamGuard(self.reference):
-            vector_field, reasons = field.translate_checked(self.reference)
-            of_coupling, others = coupling.make(self.reference)
-        if reasons or others:
-            raise UnsupportedComponent([*reasons, *others])
-        parts = Parts(self.reference, vector_field, of_coupling)
-        simulate = _simulate(parts, self.n_steps, self.alike)
-        simulate = simulate.with_factory(self)
+            translated = translate_components(self.reference)
+        simulate = _simulate(translated, self.n_steps, self.is_homogeneous).with_factory(self)
         return simulate if self.monitor is None else simulate.with_monitor(self.monitor)
 
 
-def parameter_map(sim):
-    """The table between state and simulator: every parameter, in order (see `MappedParameter`)."""
-    weights = MappedParameter("connectivity.weights", lambda sim: sim.connectivity, "weights")
-    return [
-        *model.leaves(sim),
-        *coupling.leaves(sim),
-        weights,
-        *integrator.leaves(sim),
-        *monitors.leaves(sim),
-        *stimulus.leaves(sim),
-    ]
-
-
-def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps=None):
-    """(simulate, state) of a simulator that nothing speaks against; see `prepare`.
+def assemble(
+    translated: TranslatedSimulator,
+    simulation_length: float | None = None,
+    noise: Any = "tvb",
+    reference: Simulator | None = None,
+    n_steps: int | None = None,
+) -> tuple[Simulate, State]:
+    """Assemble a simulate function and its state; see `prepare`.
 
     Parameters
     ----------
-    parts : Parts
+    translated : TranslatedSimulator
     simulation_length, noise
         As for `prepare`.
     reference : Simulator, optional
         Another configured copy of the same simulator to start from, such as one with a double-precision history.
     n_steps : int, optional
         Number of steps, in place of ceil(length / dt).
+
+    Returns
+    -------
+    simulate : Simulate
+    state : State
+
+    Raises
+    ------
+    ValueError
+        If the length is not positive, a monitor would record nothing in it, or ``noise`` is neither "tvb" nor a key.
     """
-    reference = parts.reference if reference is None else reference
+    reference = translated.reference if reference is None else reference
     check("prepare", simulation_length=(simulation_length, allowed.optional(allowed.real)))
     length = float(reference.simulation_length if simulation_length is None else simulation_length)
     dt = float(reference.integrator.dt)
     if not (np.isfinite(length) and length > 0.0):
         raise ValueError(f"simulation_length: {length} ms; give a positive length.")
     n_steps = math.ceil(length / dt) if n_steps is None else n_steps
-    simulate, state = unchecked(parts, n_steps, reference, noise)
-    alike = not (simulate.step.is_local and _has_own_code(reference)) or _are_alike(simulate, state)
-    simulate = replace(simulate, step=replace(simulate.step, is_homogeneous=alike))
-    simulate = simulate.with_factory(Recipe(reference, n_steps, alike), jax.config.jax_enable_x64)
+    simulate, state = assemble_unchecked(translated, n_steps, reference, noise)
+    may_differ = simulate.step.is_local and _has_user_code(reference)
+    is_homogeneous = not may_differ or _is_homogeneous(simulate, state)
+    simulate = replace(simulate, step=replace(simulate.step, is_homogeneous=is_homogeneous))
+    simulate = simulate.with_factory(SimulateFactory(reference, n_steps, is_homogeneous), jax.config.jax_enable_x64)
     for index, monitor in enumerate(simulate.monitors):
         if not isinstance(monitor, NoOutput) and monitor.steps(reference.current_step, n_steps).size == 0:
             raise ValueError(
@@ -135,56 +116,102 @@ def assemble(parts, simulation_length=None, noise="tvb", reference=None, n_steps
     return simulate, state
 
 
-def unchecked(parts, n_steps, reference, noise="tvb"):
-    """(simulate, state), whatever the monitors record."""
-    simulate = _simulate(replace(parts, reference=reference), n_steps)
-    return simulate, _state(reference, simulate, noise)
+def assemble_unchecked(
+    translated: TranslatedSimulator, n_steps: int, reference: Simulator, noise: Any = "tvb"
+) -> tuple[Simulate, State]:
+    """Assemble a simulate function and its state, even if a monitor records nothing."""
+    span = RunSpan(int(reference.current_step), n_steps, _key(noise))
+    return _simulate(translated, n_steps), _state(reference, span)
 
 
-def _simulate(parts, n_steps, alike=True):
-    reference = parts.reference
-    shapes = shapes_of(reference, parameter_map(reference), n_steps)
+def _simulate(translated, n_steps, is_homogeneous=True):
+    reference, components = translated.reference, translated.components.values()
+    position = {path: shape for part in components for path, shape in part.position_shapes(n_steps).items()}
+    table = [parameter for parameter in parameter_map(reference) if not parameter.path.startswith("monitors[")]
+    shapes = Shapes({parameter.path: parameter.allowed_shapes(reference) for parameter in table}, position)
     return Simulate(
-        step=replace(_step(reference, parts), is_homogeneous=alike),
-        constants=_constants(reference, parts, shapes),
-        inputs=_inputs(reference, n_steps, shapes),
-        monitors=monitors.translate(reference),
+        step=_network_step(translated, is_homogeneous),
+        constants=_constants(components, shapes),
+        inputs=_inputs(translated.components, n_steps, shapes),
+        monitors=translated["monitors"].monitors,
         n_steps=n_steps,
         dt=float(reference.integrator.dt),
-        observe=model.observed(reference.model),
+        observe=translated["model"].observe,
         description=describe(reference),
     )
 
 
-def _has_own_code(sim):
-    """Whether a model, coupling or noise is a user's own."""
+def _network_step(translated, is_homogeneous):
+    """Step that joins model, coupling, connectivity and integrator."""
+    model, coupling = translated["model"], translated["coupling"]
+    return Step(
+        local=translated["integrator"].local_map(model.vector_field),
+        cvar=tuple(int(i) for i in translated.reference.model.cvar),
+        post=coupling.post,
+        channels=coupling.channels,
+        pairwise=coupling.pairwise,
+        delays=translated["connectivity"].delays,
+        sparsity_mask=translated["connectivity"].sparsity_mask,
+        is_nonlocal=model.vector_field.is_nonlocal,
+        is_homogeneous=is_homogeneous,
+    )
+
+
+def _constants(components, shapes):
+    """Function from the state to the constants of all components."""
+
+    def constants(state):
+        shapes.check_parameters(state)
+        return {name: value for part in components for name, value in part.constants(state).items()}
+
+    return constants
+
+
+def _inputs(components, n_steps, shapes):
+    """Function from the state to the inputs of each step, and to the integrator's node after the run."""
+    functions = {name: part.inputs(n_steps) for name, part in components.items()}
+
+    def inputs(state):
+        shapes.check_position(state)
+        entering, after = {}, {"integrator": state.integrator}
+        for name, function in functions.items():
+            if function is not None:
+                values, after[name] = function(state)
+                entering |= values
+        return entering, after["integrator"]
+
+    return inputs
+
+
+def _has_user_code(sim):
+    """True if model, coupling or noise is of a user's class."""
     components = (sim.model, sim.coupling, getattr(sim.integrator, "noise", None))
-    return any(not type(one).__module__.startswith("tvb.simulator.") for one in components if one is not None)
+    return any(not type(part).__module__.startswith("tvb.simulator.") for part in components if part is not None)
 
 
-def _are_alike(simulate, state):
-    """Whether a step does with two samples as one, of twice as many nodes, what it does with each by itself."""
+def _is_homogeneous(simulate, state):
+    """True if a step of two samples, as one sample of twice as many nodes, is the step of each by itself."""
     step, random = simulate.step, np.random.RandomState(0)
     inputs, _ = simulate.inputs(state)
     x = np.asarray(state.initial_conditions[-1], float)
     theta, u = (
         jax.tree.map(np.asarray, tree) for tree in (simulate.constants(state), jax.tree.map(lambda a: a[0], inputs))
     )
-    s = random.uniform(0.0, 1.0, jax.eval_shape(step.sent, theta, x).shape)
+    s = random.uniform(0.0, 1.0, jax.eval_shape(step.source_output, theta, x).shape)
 
     def twice(value):
         return np.concatenate([value, value], axis=-2) if value.shape[-2] == x.shape[1] else value
 
-    one = in_double(step.next_state, theta, x, s, u)
+    single = in_double(step.next_state, theta, x, s, u)
     try:
-        two = in_double(step.next_state, *jax.tree.map(twice, (theta, x, s, u)))
+        double = in_double(step.next_state, *jax.tree.map(twice, (theta, x, s, u)))
     except (Untranslatable, TypeError, ValueError, IndexError):
         return False
-    return np.array_equal(two, np.concatenate([one, one], axis=1), equal_nan=True)
+    return np.array_equal(double, np.concatenate([single, single], axis=1), equal_nan=True)
 
 
-def describe(sim):
-    """One line on a simulator."""
+def describe(sim: Simulator) -> str:
+    """Description of a configured simulator in one line."""
     scheme = f"{type(sim.integrator).__name__}, dt {sim.integrator.dt:g} ms"
     delays = f", delays up to {sim.connectivity.idelays.max()} steps" if sim.connectivity.idelays.any() else ""
     return (
@@ -193,100 +220,19 @@ def describe(sim):
     )
 
 
-def _step(sim, parts):
-    delays = coupling.delays(sim)
-    return Step(
-        local=integrator.local_map(sim, parts.field),
-        cvar=tuple(int(i) for i in sim.model.cvar),
-        post=parts.coupling.post,
-        channels=parts.coupling.channels,
-        pairwise=parts.coupling.pairs,
-        delays=delays,
-        sparsity_mask=sparsity_mask(sim.connectivity.weights, delays),
-        is_nonlocal=parts.field.is_nonlocal,
-    )
-
-
-def _constants(sim, parts, shapes):
-    n_node = sim.connectivity.weights.shape[0]
-    of_coupling = coupling.constants(sim.coupling, n_node, parts.coupling.single)
-    of_integrator = integrator.constants(sim)
-
-    def constants(state):
-        shapes.check_parameters(state)
-        return {
-            "model": parts.field.constants(state.model),
-            "coupling": of_coupling(state.coupling),
-            **of_integrator(state),
-        }
-
-    return constants
-
-
-def _inputs(sim, n_steps, shapes):
-    """Function from the state to what enters at each step, and to the integrator's node after the run."""
-    drive = None if sim.stimulus is None else stimulus.translate(sim, n_steps)
-    dt = float(sim.integrator.dt)
-    has_memory = integrator.is_stochastic(sim.integrator) and noise_of.is_coloured(sim.integrator.noise)
-
-    def inputs(state):
-        shapes.check_samples(state)
-        enters, after = {}, state.integrator
-        if "noise" in state.integrator:
-            node = state.integrator.noise
-            enters["noise"] = node.draws
-            if has_memory:
-                enters["noise"], eta = coloured_noise(node.eta, jnp.reshape(node.ntau, ()), node.draws, dt)
-                after = after.replace(noise=node.replace(eta=eta))
-        if drive is not None:
-            enters["stimulus"] = drive(state.stimulus)
-        return enters, after
-
-    return inputs
-
-
-def _state(sim, simulate, noise):
-    dtype, step, n_steps = jnp.result_type(float), int(sim.current_step), simulate.n_steps
-    key = _key(noise)
-    children = {}
-    if integrator.is_stochastic(sim.integrator):
-        stream = None if key is None else KeyStream(key)
-        shape = (n_steps, int(sim.model.nintvar), *sim.current_state.shape[1:])
-        node = noise_of.node(sim.integrator.noise, stream, step, step + n_steps, shape)
-        own = dict.fromkeys(leaf.name for leaf in noise_of.own_leaves(sim))
-        if hasattr(sim.integrator.noise, "b"):
-            own["b"] = State(**dict.fromkeys(equation.parameter_names(sim.integrator.noise.b)))
-        children["noise"] = State(node.static.items(), **own | dict(node.items()))
-    if sim.integrator.clamped_state_variable_values is not None:
-        children["clamped_state_variable_values"] = None
-    parts = {}
-    if sim.stimulus is not None:
-        parts["stimulus"] = stimulus.node(sim)
-    streams = None if key is None else (lambda index: KeyStream(jax.random.fold_in(key, index)))
+def _state(sim, span):
+    """State of a configured simulator: the node of each component, filled with its parameters."""
     state = State(
-        static={"current_step": step, "origin": _origin(sim)}.items(),
-        model=State(**dict.fromkeys(leaf.name for leaf in model.leaves(sim))),
-        coupling=State(**dict.fromkeys(leaf.name for leaf in coupling.leaves(sim))),
-        connectivity=State(weights=None),
-        integrator=State(**children),
-        monitors=monitors.nodes(sim, step, n_steps, simulate.monitors, streams),
-        initial_conditions=jnp.asarray(history.of(sim), dtype),
-        **parts,
+        static={"current_step": span.start, "origin": origin_with_domains(sim)}.items(),
+        **{component.NAME: component.node(sim, span) for component in components_of(sim)},
     )
-    for leaf in parameter_map(sim):
-        state = with_path(state, leaf.path, leaf.state_value(sim))
+    for parameter in parameter_map(sim):
+        state = with_path(state, parameter.path, parameter.state_value(sim))
     return with_n_regions(state, sim.connectivity.weights.shape[0])
 
 
-def _origin(sim):
-    """Origin of a simulator's states, with the domains of its parameters."""
-    table = parameter_map(sim)
-    domains = tuple((leaf.path, *bounds) for leaf in table if (bounds := leaf.bounds(sim)) is not None)
-    return replace(origin.of(sim), domains=domains, positive=tuple(leaf.path for leaf in table if leaf.positive))
-
-
 def _key(noise):
-    """JAX key that the draws come from; None for TVB's own stream."""
+    """JAX key of fresh noise; None for TVB's own stream."""
     if isinstance(noise, str) and noise == "tvb":
         return None
     if not isinstance(noise, jax.Array) or not (

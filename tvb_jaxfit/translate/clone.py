@@ -1,4 +1,7 @@
-"""Full copies of TVB objects, for TVB's own deepcopy shares arrays and forgets what configure() worked out."""
+"""Full copies of TVB objects, configured state included.
+
+TVB's own deepcopy shares arrays and loses attributes that configure() sets.
+"""
 
 import copy
 import types
@@ -12,14 +15,14 @@ from .random_stream import GlobalStreamGuard, global_stream_copy, has_user_class
 
 
 class PicklableHistory(history.SparseHistory):
-    """TVB's history, which pickles and copies: TVB keeps what an instance holds in the descriptors of the class."""
+    """TVB's history, made picklable: TVB stores an instance's arrays in descriptors of the class."""
 
     def __reduce__(self):
-        return _restored, (self.weights, self.delays, self.cvars, self.n_mode, self.buffer, type(self))
+        return _make_history, (self.weights, self.delays, self.cvars, self.n_mode, self.buffer, type(self))
 
 
 class Float64History(PicklableHistory):
-    """TVB's history in double precision, where TVB's own holds weights and samples as float32."""
+    """TVB's history with weights and samples in float64, where TVB's own holds them as float32."""
 
 
 for _name, _array in [pair for _cls in reversed(history.SparseHistory.__mro__) for pair in vars(_cls).items()]:
@@ -27,22 +30,22 @@ for _name, _array in [pair for _cls in reversed(history.SparseHistory.__mro__) f
         setattr(Float64History, _name, descriptors.NDArray(_array.shape, "d", _array.read_only))
 
 
-def _restored(weights, delays, cvars, n_mode, buffer, kind):
-    """A history of given content."""
+def _make_history(weights, delays, cvars, n_mode, buffer, kind):
+    """History of a class ``kind`` with the given content."""
     new = kind(np.asarray(weights, dtype=float), np.asarray(delays).astype(int), cvars, n_mode)
     new.initialize(buffer)
     return new
 
 
-def clone(value, memo=None):
-    """Copy of a TVB object with nothing shared and nothing forgotten, configured state included.
+def clone(value, memo: dict | None = None):
+    """Copy of a TVB object that shares nothing with it, configured state included.
 
     Parameters
     ----------
     value : object
-        A `HasTraits`, or anything that one holds.
+        A `HasTraits`, or an attribute of one.
     memo : dict, optional
-        Copies made so far, by id: an object met twice is copied once.
+        Copies made so far, by id. An object that occurs twice is copied once.
 
     Returns
     -------
@@ -72,52 +75,68 @@ def clone(value, memo=None):
 
 
 class PackedSimulator:
-    """A configured simulator on its way to another process.
+    """Picklable copy of a configured simulator, to be sent to another process.
 
     Parameters
     ----------
     sim : Simulator
-        Whose history pickles, as that of a `configured_clone`; copied.
+        Its history must be picklable, as that of a `configured_clone` is.
     """
 
     def __init__(self, sim):
         self._sim = clone(sim)
-        # A function that TVB makes of text, and that no module has.
+        # A function that TVB compiles from text, so that it cannot be pickled by name.
         vars(self._sim.model).pop("observe", None)
 
     def unpack(self):
-        """The simulator."""
+        """Restore the simulator."""
         self._sim.model._build_observer()
         return self._sim
 
 
-def history_with_weights(past, weights, float64_history=False):
-    """A TVB history with other weights and the same buffer: as precise as the old one at least, or in double."""
+def history_with_weights(past, weights, float64_history: bool = False):
+    """Copy of a TVB history with other weights.
+
+    Parameters
+    ----------
+    past : SparseHistory
+    weights : ndarray, shape (n_node, n_node)
+    float64_history : bool, optional
+        Make a `Float64History`; by default only if ``past`` is one.
+    """
     kind = Float64History if float64_history or past.buffer.dtype == np.float64 else PicklableHistory
-    return _restored(weights, past.delays, past.cvars, past.n_mode, past.buffer, kind)
+    return _make_history(weights, past.delays, past.cvars, past.n_mode, past.buffer, kind)
 
 
 def history_with_buffer(past, buffer, delays):
-    """A TVB history with another buffer and other delays, as precise as the old one at least."""
+    """Copy of a TVB history with other samples and delays, in the same precision.
+
+    Parameters
+    ----------
+    past : SparseHistory
+    buffer : ndarray, shape (n_time, n_cvar, n_node, n_mode)
+    delays : ndarray, shape (n_node, n_node)
+        [steps]
+    """
     kind = Float64History if past.buffer.dtype == np.float64 else PicklableHistory
-    return _restored(past.weights, delays, past.cvars, past.n_mode, buffer, kind)
+    return _make_history(past.weights, delays, past.cvars, past.n_mode, buffer, kind)
 
 
-def configured_clone(sim, float64_history=False):
-    """Configured copy of a simulator that stands where ``sim.run()`` would start.
+def configured_clone(sim, float64_history: bool = False):
+    """Configured copy of a simulator, in the state in which ``sim.run()`` would start.
 
     Parameters
     ----------
     sim : Simulator
-        Not modified, nor its random stream, nor numpy's global one.
+        Not modified. Neither its random stream nor numpy's global one is advanced.
     float64_history : bool, optional
-        Whether the copy's history is in double precision. That of a simulator that was not configured before is then
-        exact.
+        Give the copy a history in double precision. For a simulator that has not been configured before, this history
+        is exact.
 
     Returns
     -------
     Simulator
-        Its history holds weights and current state as precisely as it can.
+        Its history holds the weights and the current state in the best precision that is available.
     """
     copy_of = clone(sim)
     if copy_of.history is None:
@@ -132,12 +151,12 @@ def configured_clone(sim, float64_history=False):
     return copy_of
 
 
-def _configure(sim, kind):
-    """TVB's own configure() of a copy, with TVB's own draws, which are taken from no stream of the user's."""
+def _configure(sim, history_class):
+    """Call TVB's configure() of a copy; its draws equal TVB's, but advance none of the user's streams."""
     own, model = vars(sim), sim.model
-    own["_configure_history"] = lambda: setattr(sim, "history", kind.from_simulator(sim))
+    own["_configure_history"] = lambda: setattr(sim, "history", history_class.from_simulator(sim))
     if not has_user_classes(sim) and isinstance(model, Model) and not hasattr(sim.integrator, "noise"):
-        # With a deterministic integrator TVB draws initial conditions from numpy's global stream.
+        # With a deterministic integrator, TVB draws initial conditions from numpy's global stream.
         stream = global_stream_copy()
         vars(model)["initial_for_simulator"] = lambda integrator, shape: model.initial(integrator.dt, shape, stream)
     try:
@@ -148,14 +167,14 @@ def _configure(sim, kind):
         vars(model).pop("initial_for_simulator", None)
 
 
-def history_has_weights(sim):
-    """Whether the weights that a simulator's history holds are its connectivity's, to the precision of a history."""
+def history_has_weights(sim) -> bool:
+    """Check whether a simulator's history holds the weights of its connectivity, in single precision."""
     held, weights = (np.asarray(array, dtype="f") for array in (sim.history.weights, sim.connectivity.weights))
     return np.array_equal(held, weights)
 
 
-def history_has_current_state(sim):
-    """Whether the newest sample of a simulator's history is its current state, to the precision of a history."""
+def history_has_current_state(sim) -> bool:
+    """Check whether the newest sample of a simulator's history is its current state, in single precision."""
     newest = np.asarray(sim.history.buffer[sim.current_step % sim.history.n_time], dtype="f")
     current = np.asarray(sim.current_state[sim.model.cvar], dtype="f")
     return newest.shape == current.shape and np.array_equal(newest, current, equal_nan=True)

@@ -1,4 +1,4 @@
-"""What every simulator has to have: each component is there, of TVB's kind, and holds real numbers."""
+"""Completeness of a simulator: every component is given, is of TVB's kind, and holds real numbers."""
 
 import numpy as np
 from tvb.basic.neotraits.api import Float, HasTraits, List, NArray
@@ -7,13 +7,13 @@ from tvb.simulator.integrators import IntegratorStochastic
 
 from ..checks.arrays import real_array
 
-# TVB takes a monitor without one, and works out the gain itself.
+# TVB takes a monitor without one, whose gain was set by hand.
 _MAY_BE_ABSENT = {"projection"}
 _NUMBERS = {"f": "real numbers", "i": "integers", "u": "integers", "b": "integers or booleans"}
 
 
 def refusals(sim):
-    """Reasons why a simulator lacks something that TVB needs, or holds something else in its place.
+    """Reasons against a simulator that lacks something TVB needs, or holds something else in its place.
 
     Parameters
     ----------
@@ -28,16 +28,17 @@ def refusals(sim):
             yield f"{path}: {_found(component)}, which is no component of TVB. Give one."
             continue
         for name in type(component).declarative_attrs:
-            yield from _of_attribute(component, name, f"{path}.{name}")
-    yield from _of_variables(getattr(sim, "model", None))
+            yield from _attribute_refusals(component, name, f"{path}.{name}")
+    yield from _variable_refusals(getattr(sim, "model", None))
+    yield from _weight_refusals(getattr(sim, "connectivity", None))
 
 
-def _of_attribute(component, name, path):
+def _attribute_refusals(component, name, path):
     attribute = getattr(type(component), name)
     try:
         value = getattr(component, name)
     except Exception as error:
-        if name not in _MAY_BE_ABSENT and not _is_evaluated_by_own_code(component, name):
+        if name not in _MAY_BE_ABSENT and not _has_own_evaluate(component, name):
             found = "none" if vars(component).get(name) is None else f"{type(error).__name__}: {error}"
             yield f"{path}: {found}; give {_wanted(attribute)}."
         return
@@ -45,7 +46,7 @@ def _of_attribute(component, name, path):
         return
     kind = getattr(attribute, "field_type", object)
     if isinstance(attribute, NArray):
-        yield from _of_array(value, attribute, path)
+        yield from _array_refusals(value, attribute, path)
     elif isinstance(attribute, Float):
         if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
             yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
@@ -58,13 +59,13 @@ def _of_attribute(component, name, path):
         yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
 
 
-def _is_evaluated_by_own_code(component, name):
-    """Whether an equation needs no text: its class evaluates it by code of its own."""
+def _has_own_evaluate(component, name):
+    """True if an equation needs no text, because its class evaluates it by code of its own."""
     own = isinstance(component, Equation) and type(component).evaluate.__module__ != Equation.__module__
     return own and name == "equation"
 
 
-def _of_array(value, attribute, path):
+def _array_refusals(value, attribute, path):
     kinds = {"f": "fiub", "i": "iub", "u": "iub", "b": "iub"}.get(attribute.dtype.kind, "USO")
     if not isinstance(value, np.ndarray) or (value.dtype.kind not in kinds and value.size):
         yield f"{path}: {_found(value)}; give {_wanted(attribute)}."
@@ -76,8 +77,8 @@ def _of_array(value, attribute, path):
         yield f"{error} TVB takes {_wanted(attribute)}."
 
 
-def _of_variables(model):
-    """Coupling variables, and those that a stimulus is given to, are state variables."""
+def _variable_refusals(model):
+    """Reasons against names and indices of variables that are not those of the model's state variables."""
     if model is None or not hasattr(model, "state_variables"):
         return
     for name in ("state_variables", "variables_of_interest", "non_integrated_variables"):
@@ -85,16 +86,17 @@ def _of_variables(model):
         may_be_empty = name == "non_integrated_variables"
         if may_be_empty and names is None:
             continue
-        is_names = isinstance(names, (tuple, list)) and all(isinstance(one, str) for one in names)
+        is_names = isinstance(names, (tuple, list)) and all(isinstance(item, str) for item in names)
         if not is_names or not (names or may_be_empty):
             yield f"Simulator.model.{name}: {_found(names)}; give a tuple of names."
             return
     own = ", ".join(model.state_variables)
-    unknown = [one for one in model.non_integrated_variables or () if one not in model.state_variables]
+    unknown = [name for name in model.non_integrated_variables or () if name not in model.state_variables]
     if unknown:
         yield f"Simulator.model.non_integrated_variables: {', '.join(unknown)}; give names of {own}."
         return
-    without = [one for one in model.state_variables if one not in (getattr(model, "state_variable_range", None) or ())]
+    ranges = getattr(model, "state_variable_range", None) or ()
+    without = [name for name in model.state_variables if name not in ranges]
     if without:
         yield f"Simulator.model.state_variable_range: none for {', '.join(without)}; give a range for each of {own}."
         return
@@ -110,13 +112,19 @@ def _of_variables(model):
         if name == "stvar" and indices is None:
             continue
         path = f"Simulator.model.{name}"
-        allowed = f"Give an array of indices from 0 to {n_var - 1}, one for each variable that is meant."
+        allowed = f"Give an array of indices from 0 to {n_var - 1}, one for each variable."
         if not isinstance(indices, np.ndarray) or indices.ndim != 1 or indices.dtype.kind not in "iu":
             yield f"{path}: {_found(indices)}. {allowed}"
             continue
         outside = indices[(indices < -n_var) | (indices >= n_var)].tolist()
         if outside or not indices.size:
             yield f"{path}: {outside or 'empty'}, for {n_var} state variables. {allowed}"
+
+
+def _weight_refusals(connectivity):
+    weights = getattr(connectivity, "weights", None)
+    if isinstance(weights, np.ndarray) and not (weights.ndim == 2 and weights.shape[0] == weights.shape[1] > 0):
+        yield f"Simulator.connectivity.weights: shape {weights.shape}; give a square matrix [target, source]."
 
 
 def _wanted(attribute):
@@ -141,7 +149,7 @@ def _found(value):
 
 
 def component_objects(sim):
-    """Paths and objects of a simulator's components, of those that it has.
+    """Components of a simulator and their parts, as objects with their paths.
 
     Yields
     ------

@@ -1,8 +1,9 @@
-"""What TVB's configure() derives: whether a configured simulator still holds what configure() would derive now."""
+"""Attributes that TVB's configure() derives: checks that a configured simulator is up to date, and renews them."""
 
 import logging
 import types
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,25 +13,25 @@ from tvb.simulator.monitors import Monitor, Projection
 from tvb.simulator.noise import Noise
 from tvb.simulator.simulator import Simulator
 
-from . import traits
-from .clone import clone, configured_clone, history_with_weights
-from .components import vector_field_oracle as trials
+from .clone import clone, configured_clone
+from .components.registry import components_of
 
-# Where a run stands, and estimates for people. Each configure() starts these anew; of some the shape is derived.
+# Attributes of a run's position, and estimates for people, which each configure() starts anew.
 _RUN_STATE = {
     Simulator: {
         *("current_step", "calls", "_memory_requirement_guess", "_memory_requirement_census"),
         *("_runtime", "_storage_requirement"),
     },
     Noise: {"random_stream", "_eta", "_h"},
-    # The last says who gave the mask, the user or TVB: the second configure() takes TVB's own for the user's.
+    # is_default_special_mask: True if the mask is TVB's. A second configure() takes TVB's own for the user's.
     Monitor: {"_sim", "is_default_special_mask"},
 }
+# Attributes of the position of which the shape is derived.
 _SHAPE_ALONE = {Simulator: {"current_state"}, Monitor: {"_stock", "_interim_stock", "_state"}}
 _NAMES_FOR_PEOPLE = {"gid", "title", "tags", "log"}
-# Of a history, what configure() puts into it besides the samples.
+# Attributes that configure() puts into a history besides the samples.
 _OF_HISTORY = ("weights", "delays", "cvars", "n_mode", "n_time")
-# Attributes that a derived one comes from, where its own name does not say it.
+# Attribute from which a derived one is computed, if it has another name.
 _SOURCES = {
     "istep": "period",
     "_period_in_steps": "period",
@@ -54,7 +55,7 @@ _SOURCES = {
     "state_variable_mask": "non_integrated_variables",
     "_nintvar": "non_integrated_variables",
 }
-_OF_OTHERS = {
+_SOURCE_PATHS = {
     "Simulator.history.weights": "Simulator.connectivity.weights",
     "Simulator.history.delays": "Simulator.connectivity.tract_lengths or speed",
     "Simulator.history.n_time": "Simulator.connectivity.tract_lengths or speed",
@@ -66,6 +67,7 @@ _OF_OTHERS = {
     "Simulator.integrator.state_variable_boundaries": "Simulator.model.state_variable_boundaries",
 }
 _ABSENT = object()
+_SILENT = logging.Logger("tvb_jaxfit.silent", level=logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
@@ -76,21 +78,28 @@ class Difference:
     ----------
     path : str
     place : dict or None
-        What holds the value of the one: an object's attributes, or a dict in one. None for parts of a history.
+        Dict that holds the value of the first simulator: attributes of an object, or a dict among them. None for
+        attributes of a history.
     key : str
-    held, derived : object
-        Of the one and of the other.
+    own, derived : object
+        Values of the first and of the second simulator.
     """
 
     path: str
     place: dict | None
     key: str
-    held: object
+    own: object
     derived: object
 
 
-def changes(sim):
-    """Reasons why a configured simulator does not hold what configure() would derive from its components now.
+def was_configured(sim: Simulator) -> bool:
+    """Return True if a simulator was configured, or a monitor that TVB configures once only."""
+    monitors = sim.monitors if isinstance(sim.monitors, (list, tuple)) else [sim.monitors]
+    return sim.history is not None or any(getattr(m, "_gain_configuration_done", False) for m in monitors)
+
+
+def refusals(sim: Simulator) -> Iterator[str]:
+    """Reasons against translation: attributes that are not what configure() would derive now.
 
     Parameters
     ----------
@@ -109,56 +118,59 @@ def changes(sim):
             f"{type(error).__name__}: {error}. Mend it and call sim.configure() again."
         )
         return
-    said = set()
-    for found in _lasting(differences(sim, fresh), fresh):
+    reported = set()
+    for found in _outdated(sim, fresh):
         source = _source(found.path)
-        if source in said:
+        if source in reported:
             continue
-        said.add(source)
+        reported.add(source)
         yield (
             f"{source}: changed since configure(), which TVB does not notice: it runs with {found.key} = "
-            f"{_text(found.held)}, where configure() would now derive {_text(found.derived)}. Call sim.configure() "
+            f"{_text(found.own)}, where configure() would now derive {_text(found.derived)}. Call sim.configure() "
             f"again.{_remedy(sim, found.path)}"
         )
 
 
-def derive_anew(sim):
-    """Put into a configured simulator what configure() would derive from its components now; where it stands stays.
+def rederive(sim: Simulator) -> None:
+    """Renew what TVB derives from the parameters of a configured simulator; its position stays.
 
     Parameters
     ----------
     sim : Simulator
-        Modified: attributes are replaced, no array is changed in place.
+        Modified: attributes are replaced, no array is changed in place. Of one that is not configured, only what TVB
+        keeps outside configure() is renewed.
     """
-    fresh = reconfigured(sim)
-    for found in list(_lasting(differences(sim, fresh), fresh)):
-        if found.place is None:
-            sim.history = history_with_weights(sim.history, sim.connectivity.weights)
-        elif found.derived is _ABSENT:
-            found.place.pop(found.key, None)
-        else:
-            found.place[found.key] = found.derived
+    if sim.history is not None:
+        for found in _outdated(sim, reconfigured(sim)):
+            if found.place is None:
+                continue
+            if found.derived is _ABSENT:
+                found.place.pop(found.key, None)
+            else:
+                found.place[found.key] = found.derived
+    for component in components_of(sim):
+        component.rederive(sim)
 
 
-def _lasting(found, fresh):
-    """Differences but for what every configure() makes another, such as a count of its calls."""
-    found = {one.path: one for one in found}
+def _outdated(sim, fresh):
+    """Differences from a reconfigured copy, without those that each configure() makes, such as a count of calls."""
+    found = {difference.path: difference for difference in differences(sim, fresh)}
     if found:
-        for one in differences(fresh, reconfigured(fresh)):
-            found.pop(one.path, None)
-    return found.values()
+        for difference in differences(fresh, reconfigured(fresh)):
+            found.pop(difference.path, None)
+    return list(found.values())
 
 
 def _source(path):
-    """Path of the attribute that a user changes, from the one that was derived from it."""
-    if path in _OF_OTHERS:
-        return _OF_OTHERS[path]
+    """Path of the attribute that a user changes, from that of the derived attribute."""
+    if path in _SOURCE_PATHS:
+        return _SOURCE_PATHS[path]
     owner, _, name = path.rpartition(".")
     return f"{owner}.{_SOURCES.get(name, name)}"
 
 
 def _remedy(sim, path):
-    """What to do besides, where a second configure() changes nothing."""
+    """Further advice on a component that a second configure() does not change."""
     for index, monitor in enumerate(sim.monitors if isinstance(sim.monitors, (list, tuple)) else ()):
         if isinstance(monitor, Projection) and path.startswith(f"Simulator.monitors[{index}]."):
             return (
@@ -173,12 +185,14 @@ def _text(value):
         return "nothing"
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}" if value.size > 4 else str(value.tolist())
-    if isinstance(value, (int, float, str, np.number, np.bool_)) or value is None:
-        return f"{value!r}" if isinstance(value, str) else f"{value}"
+    if isinstance(value, str):
+        return repr(value)
+    if isinstance(value, (int, float, np.number, np.bool_)) or value is None:
+        return f"{value}"
     return f"another {type(value).__name__}"
 
 
-def reconfigured(sim):
+def reconfigured(sim: Simulator) -> Simulator:
     """Copy of a configured simulator that was configured anew, from its beginning.
 
     Parameters
@@ -188,116 +202,86 @@ def reconfigured(sim):
     """
     fresh = clone(sim)
     vars(fresh).pop("history", None)
-    for component in _objects(fresh, HasTraits):
+    for component in _traited_objects(fresh):
         # TVB reports the shape that it gave nsig itself as a bad one.
         vars(component)["log"] = _SILENT
-    as_given(fresh)
-    projections = [monitor for monitor in fresh.monitors if isinstance(monitor, Projection)]
-    for monitor in projections:
-        vars(monitor).pop("_gain_configuration_done", None)
-        if vars(monitor).get("projection") is not None:
-            for name in ("_gain", "_rmap"):
-                vars(monitor).pop(name, None)
-    fresh = configured_clone(fresh)
-    for monitor, own in zip(fresh.monitors, sim.monitors, strict=True):
-        if isinstance(monitor, Projection) and vars(monitor).get("projection") is None:
-            # Given by hand: derived from nothing.
-            vars(monitor)["_gain"] = own._gain
-    return fresh
+    for component in components_of(fresh):
+        component.unconfigure(fresh)
+    return configured_clone(fresh)
 
 
-_SILENT = logging.Logger("tvb_jaxfit.silent", level=logging.CRITICAL + 1)
-
-
-def as_given(sim):
-    """Put regional parameters of a model into the shapes in which TVB derives further attributes from them.
-
-    Parameters
-    ----------
-    sim : Simulator
-        Modified. Models that derive nothing take any of TVB's shapes.
-    """
-    model = sim.model
-    if not trials.derives_attributes(model):
+def _traited_objects(value, visited=None):
+    """TVB objects within a TVB object, itself included, each once."""
+    visited = {} if visited is None else visited
+    if id(value) in visited:
         return
-    own = [p for p in traits.parameters(model) if p.shape is None and not p.is_scalar and np.size(p.read(model)) > 1]
-    if not own:
-        return
-    raw = trials.find_regional_layouts(model, np.shape(sim.connectivity.weights)[0])
-    for parameter in own:
-        setattr(model, parameter.name, trials.in_regional_layout(parameter.read(model), raw[parameter.name]))
-
-
-def _objects(value, kind, met=None):
-    """Objects of a kind that something holds, itself included, each once."""
-    met = {} if met is None else met
-    if id(value) in met:
-        return
-    met[id(value)] = value
-    if isinstance(value, kind):
-        yield value
+    visited[id(value)] = value
     if isinstance(value, HasTraits):
+        yield value
         for item in list(vars(value).values()):
-            yield from _objects(item, kind, met)
+            yield from _traited_objects(item, visited)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _objects(item, kind, met)
+            yield from _traited_objects(item, visited)
 
 
-def differences(one, other):
-    """Attributes in which two simulators differ, wherever they stand.
-
-    Parameters
-    ----------
-    one, other : Simulator
+def differences(first: Simulator, second: Simulator) -> Iterator[Difference]:
+    """Attributes in which two simulators differ, at whatever depth.
 
     Yields
     ------
     Difference
     """
-    yield from _of_pair(one, other, "Simulator", None, "Simulator", {})
+    yield from _of_pair(first, second, "Simulator", None, "Simulator", {})
 
 
-def _of_pair(one, other, path, place, key, met):
-    if isinstance(one, HasTraits) and isinstance(other, HasTraits) and (id(one) in met or id(other) in met.values()):
-        if met.get(id(one)) != id(other):
-            yield Difference(path, place, key, one, other)
-    elif isinstance(one, HasTraits) and type(one) is type(other):
-        met[id(one)] = id(other)
-        yield from _of_objects(one, other, path, met)
-    elif isinstance(one, BaseHistory) and isinstance(other, BaseHistory):
+def _of_pair(own, other, path, place, key, visited):
+    if (
+        isinstance(own, HasTraits)
+        and isinstance(other, HasTraits)
+        and (id(own) in visited or id(other) in visited.values())
+    ):
+        if visited.get(id(own)) != id(other):
+            yield Difference(path, place, key, own, other)
+    elif isinstance(own, HasTraits) and type(own) is type(other):
+        visited[id(own)] = id(other)
+        yield from _of_objects(own, other, path, visited)
+    elif isinstance(own, BaseHistory) and isinstance(other, BaseHistory):
         for name in _OF_HISTORY:
-            pair = getattr(one, name), getattr(other, name)
+            pair = getattr(own, name), getattr(other, name)
             if not _equal(*(np.asarray(value, "f" if name == "weights" else None) for value in pair)):
                 yield Difference(f"{path}.{name}", None, name, *pair)
-    elif isinstance(one, types.MethodType) and isinstance(other, types.MethodType):
-        bound_alike = not list(_of_pair(one.__self__, other.__self__, path, None, key, met))
-        if one.__func__ is not other.__func__ or not bound_alike:
-            yield Difference(path, place, key, one, other)
-    elif isinstance(one, dict) and isinstance(other, dict):
-        for inner in dict.fromkeys([*one, *other]):
-            pair = one.get(inner, _ABSENT), other.get(inner, _ABSENT)
-            yield from _of_pair(*pair, f"{path}[{inner!r}]", one, inner, met)
-    elif isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            yield from _of_pair(*pair, f"{path}[{index}]", place, key, met)
-    elif not _equal(one, other):
-        yield Difference(path, place, key, one, other)
+    elif isinstance(own, types.MethodType) and isinstance(other, types.MethodType):
+        same_object = not list(_of_pair(own.__self__, other.__self__, path, None, key, visited))
+        if own.__func__ is not other.__func__ or not same_object:
+            yield Difference(path, place, key, own, other)
+    elif isinstance(own, dict) and isinstance(other, dict):
+        for inner in dict.fromkeys([*own, *other]):
+            pair = own.get(inner, _ABSENT), other.get(inner, _ABSENT)
+            yield from _of_pair(*pair, f"{path}[{inner!r}]", own, inner, visited)
+    elif isinstance(own, (list, tuple)) and isinstance(other, (list, tuple)) and len(own) == len(other):
+        for index, pair in enumerate(zip(own, other, strict=True)):
+            yield from _of_pair(*pair, f"{path}[{index}]", place, key, visited)
+    elif not _equal(own, other):
+        yield Difference(path, place, key, own, other)
 
 
-def _of_objects(one, other, path, met):
-    skipped = _NAMES_FOR_PEOPLE.union(*(names for cls, names in _RUN_STATE.items() if isinstance(one, cls)))
-    by_shape = set().union(*(names for cls, names in _SHAPE_ALONE.items() if isinstance(one, cls)))
-    names = [name for name in dict.fromkeys([*vars(one), *vars(other)]) if name not in skipped]
-    # Methods last: what they are bound to is known by then.
-    names.sort(key=lambda name: isinstance(vars(one).get(name), types.MethodType))
+def _of_objects(own, other, path, visited):
+    skipped = _NAMES_FOR_PEOPLE.union(*(names for cls, names in _RUN_STATE.items() if isinstance(own, cls)))
+    if isinstance(own, Projection) and vars(own).get("projection") is None:
+        # A gain that was set by hand is derived from nothing.
+        skipped |= {"_gain"}
+    by_shape = set().union(*(names for cls, names in _SHAPE_ALONE.items() if isinstance(own, cls)))
+    names = [name for name in dict.fromkeys([*vars(own), *vars(other)]) if name not in skipped]
+    # Methods last: the objects to which they are bound have been visited by then.
+    names.sort(key=lambda name: isinstance(vars(own).get(name), types.MethodType))
     for name in names:
-        pair = _attribute(one, name), _attribute(other, name)
+        pair = _attribute(own, name), _attribute(other, name)
         if name in by_shape:
             if not _equal(*map(np.shape, pair)):
-                yield Difference(f"{path}.{name}", vars(one), name, *pair)
+                yield Difference(f"{path}.{name}", vars(own), name, *pair)
         else:
-            yield from _of_pair(*pair, f"{path}.{name}", vars(one), name, met)
+            yield from _of_pair(*pair, f"{path}.{name}", vars(own), name, visited)
 
 
 def _attribute(owner, name):
@@ -307,27 +291,25 @@ def _attribute(owner, name):
         return _ABSENT
 
 
-def _equal(one, other):
-    """Whether two values are the same, for all that can be told."""
-    if one is other:
+def _equal(own, other):
+    """True if two values are equal; also if there is no way to tell."""
+    if own is other:
         return True
-    if isinstance(one, (np.ndarray, np.generic, int, float)) and isinstance(
-        other, (np.ndarray, np.generic, int, float)
-    ):
-        one, other = np.asarray(one), np.asarray(other)
-        return one.shape == other.shape and np.array_equal(
-            one, other, equal_nan=one.dtype.kind == other.dtype.kind == "f"
-        )
-    if type(one) is not type(other):
+    numeric = (np.ndarray, np.generic, int, float)
+    if isinstance(own, numeric) and isinstance(other, numeric):
+        own, other = np.asarray(own), np.asarray(other)
+        equal_nan = own.dtype.kind == other.dtype.kind == "f"
+        return own.shape == other.shape and np.array_equal(own, other, equal_nan=equal_nan)
+    if type(own) is not type(other):
         return False
-    if isinstance(one, types.FunctionType):
-        return one.__code__ == other.__code__
-    if isinstance(one, (np.random.RandomState, logging.Logger, uuid.UUID)):
+    if isinstance(own, types.FunctionType):
+        return own.__code__ == other.__code__
+    if isinstance(own, (np.random.RandomState, logging.Logger, uuid.UUID)):
         return True
-    if type(one).__eq__ is object.__eq__:
-        inner = [vars(value) if hasattr(value, "__dict__") else {} for value in (one, other)]
+    if type(own).__eq__ is object.__eq__:
+        inner = [vars(value) if hasattr(value, "__dict__") else {} for value in (own, other)]
         return inner[0].keys() == inner[1].keys() and all(_equal(inner[0][name], inner[1][name]) for name in inner[0])
     try:
-        return bool(one == other)
+        return bool(own == other)
     except Exception:
         return True

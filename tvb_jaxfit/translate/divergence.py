@@ -1,4 +1,4 @@
-"""Where a run stops being finite: the state variable, the region and the time, of a translation and of TVB itself."""
+"""First state of a run that is not finite: state variable, region and time, for a translation and for TVB itself."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.step import coupling_input, start_network
+from ..dynamics.network import coupling_input, start_network
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,13 @@ class Divergence:
     Attributes
     ----------
     variable, region : str
-        Of its first entry that is not finite.
+        State variable and region of the first value that is not finite.
     value : float
-        Of this entry: NaN or infinite.
+        This value: NaN or infinite.
     n_other : int
-        Number of the other entries that are not finite.
+        Number of the other values that are not finite.
     step : int
-        Steps of the run until then.
+        Number of steps from the start of the run.
     time : float
         [ms]
     """
@@ -42,88 +42,89 @@ class Divergence:
         )
 
 
-def find_divergence(sim, simulate, state):
-    """First state of a translated run that is not finite.
+def find_divergence(sim, simulate, state) -> Divergence | None:
+    """Find the first state of a translated run that is not finite.
 
     Parameters
     ----------
     sim : tvb.simulator.simulator.Simulator
-        Its names of variables and regions.
+        Gives the names of variables and regions.
     simulate : Simulate
-        Of it.
+        Translation of ``sim``.
     state : State
-        Plain.
+        Without `Parameter` objects.
 
     Returns
     -------
     Divergence or None
-        None where all states are finite.
+        None if all states are finite.
 
     Notes
     -----
-    The run is repeated step by step, without keeping any state: memory is that of one.
+    The run is repeated step by step, and keeps one state in memory.
     """
     with simulate.precision(state):
         step, x = jax.jit(lambda state: _first_not_finite(simulate, state))(state)
-    return _named(sim, np.asarray(x), int(step), state.current_step, simulate.dt)
+    return _divergence_at(sim, np.asarray(x), int(step), state.current_step, simulate.dt)
 
 
 def _first_not_finite(simulate, state):
-    """(steps, state) of the first state that is not finite, or of the end."""
+    """(steps, state) of the first state that is not finite; of the last state if all are finite."""
     step, weights, past = simulate.step, state.connectivity.weights, state.initial_conditions
     theta, (inputs, _) = simulate.constants(state), simulate.inputs(state)
     network, ring = start_network(step, theta, weights, past)
 
-    def goes_on(carry):
+    def is_running(carry):
         time, x, _ = carry
         return (time < simulate.n_steps) & jnp.all(jnp.isfinite(x))
 
     def advance(carry):
         time, x, ring = carry
-        s, ring = coupling_input(step, theta, weights, network, ring, x, time)
-        enters = jax.tree.map(lambda series: jax.lax.dynamic_index_in_dim(series, time, keepdims=False), inputs)
-        return time + 1, step.next_state(theta, x, s, enters), ring
+        coupling, ring = coupling_input(step, theta, weights, network, ring, x, time)
+        u = jax.tree.map(lambda series: jax.lax.dynamic_index_in_dim(series, time, keepdims=False), inputs)
+        return time + 1, step.next_state(theta, x, coupling, u), ring
 
-    time, x, _ = jax.lax.while_loop(goes_on, advance, (jnp.zeros((), jnp.int32), past[-1], ring))
+    time, x, _ = jax.lax.while_loop(is_running, advance, (jnp.zeros((), jnp.int32), past[-1], ring))
     return time, x
 
 
 class DivergenceWatch:
-    """The first state of a TVB simulator's own run that is not finite.
+    """Watch on a TVB simulator's own run that records its first state that is not finite.
 
     Parameters
     ----------
     sim : tvb.simulator.simulator.Simulator
-        Configured copy, which is watched from now on.
+        Configured copy. Its method ``_loop_update_history`` is replaced.
 
     Attributes
     ----------
-    found : Divergence or None
+    divergence : Divergence or None
+        None while all states are finite.
     """
 
     def __init__(self, sim):
         self.divergence, start, update = None, sim.current_step, sim._loop_update_history
 
-        def updated(step, state):
+        def watched_update(step, state):
             update(step, state)
             if self.divergence is None:
-                self.divergence = _named(sim, np.asarray(state), step - start, start, float(sim.integrator.dt))
+                self.divergence = _divergence_at(sim, np.asarray(state), step - start, start, float(sim.integrator.dt))
 
-        vars(sim)["_loop_update_history"] = updated
+        vars(sim)["_loop_update_history"] = watched_update
 
 
-def _named(sim, x, step, begin, dt):
-    """`Divergence` of a state (n_var, n_node, n_mode); None of a finite one."""
-    bad = np.argwhere(~np.isfinite(x))
-    if not len(bad):
+def _divergence_at(sim, x, step, start, dt):
+    """`Divergence` of a state (n_var, n_node, n_mode) after a number of steps; None if it is finite."""
+    places = np.argwhere(~np.isfinite(x))
+    if not len(places):
         return None
-    variable, region, _ = bad[0]
+    variable, region, _ = places[0]
     label = sim.connectivity.region_labels[region]
     return Divergence(
         variable=str(sim.model.state_variables[variable]),
         region=label.decode() if isinstance(label, bytes) else str(label),
-        value=float(x[tuple(bad[0])]),
-        n_other=len(bad) - 1,
+        value=float(x[tuple(places[0])]),
+        n_other=len(places) - 1,
         step=step,
-        time=float((begin + step) * dt),
+        time=float((start + step) * dt),
     )

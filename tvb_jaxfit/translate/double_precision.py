@@ -1,4 +1,6 @@
-"""Evaluation of translated functions in double precision, to be compared with TVB's own."""
+"""Evaluation of translated functions in double precision, and their error compared with TVB's values."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -6,34 +8,34 @@ import numpy as np
 
 from ..jaxpr.interpret import interpret
 
-# Operations beyond which tracing once more takes seconds.
-_LONG = 2000
+# Number of operations above which another trace takes seconds.
+_SLOW_TO_TRACE = 2000
 
 
-def in_double(function, *arguments, **named):
-    """A translated function's value in double precision, whatever mode the user chose; see `DoublePrecision`."""
+def in_double(function: Callable, *arguments, **named):
+    """Value of a translated function in double precision, whatever the user's JAX mode; see `DoublePrecision`."""
     return DoublePrecision(function)(*arguments, **named)
 
 
 class DoublePrecision:
-    """A function of arrays as numpy's, in double precision, traced once for each shape of its arguments.
+    """A translated function as a function of numpy arrays in double precision.
 
     Parameters
     ----------
     function : callable
-        Of trees of arrays; a tree of arrays comes back as numpy's.
+        Takes and returns trees of arrays. It is traced once for each combination of shapes and dtypes.
     """
 
-    def __init__(self, function):
+    def __init__(self, function: Callable):
         self._function, self._traced = function, {}
 
     @property
-    def is_long(self):
-        """Whether the function, as far as it was traced, takes seconds to trace."""
-        return any(len(traced.eqns) > _LONG for traced, _ in self._traced.values())
+    def is_slow_to_trace(self) -> bool:
+        """True if a trace made so far is so long that tracing takes seconds."""
+        return any(len(traced.eqns) > _SLOW_TO_TRACE for traced, _ in self._traced.values())
 
     def __call__(self, *arguments, **named):
-        """Value of the function, a tree of numpy's arrays."""
+        """Value of the function, a tree of numpy arrays."""
         with jax.enable_x64(True):
             flat, tree = jax.tree.flatten((arguments, named))
             flat = [np.asarray(jnp.asarray(value)) for value in flat]
@@ -46,19 +48,25 @@ class DoublePrecision:
             return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
 
-def max_row_error(ours, theirs, floor=0.0):
-    """Largest difference, relative to the largest value of its row; infinite where one is NaN and the other is not.
+def max_row_error(ours: np.ndarray, theirs: np.ndarray, rounding_error: np.ndarray | float = 0.0) -> float:
+    """Largest difference relative to the largest value of its row.
 
     Parameters
     ----------
     ours, theirs : ndarray, shape (n_row, ...)
-    floor : ndarray or float
-        Rounding of TVB's own formula; a difference of less than four times that is none.
+    rounding_error : ndarray or float, optional
+        Rounding error of TVB's own formula, by element. The difference of a row counts if it is more than four times
+        the largest rounding error of the row.
+
+    Returns
+    -------
+    float
+        Infinite if shapes differ, or if values differ that are not finite.
     """
     if ours.shape != theirs.shape or not np.array_equal(np.isnan(ours), np.isnan(theirs)):
         return np.inf
     worst = 0.0
-    floor = np.broadcast_to(floor, theirs.shape)
+    rounding_error = np.broadcast_to(rounding_error, theirs.shape)
     for row in range(theirs.shape[0]):
         finite = np.isfinite(theirs[row])
         same = ours[row] == theirs[row]
@@ -67,6 +75,6 @@ def max_row_error(ours, theirs, floor=0.0):
         if not finite.any():
             continue
         difference = np.max(np.abs(ours[row][finite] - theirs[row][finite]))
-        if difference > 4.0 * np.nanmax(floor[row][finite]):
+        if difference > 4.0 * np.nanmax(rounding_error[row][finite]):
             worst = max(worst, difference / (np.max(np.abs(theirs[row][finite])) or 1.0))
     return worst

@@ -1,13 +1,21 @@
-"""The table between the state and TVB: which attribute of which object every parameter of the state is.
+"""A parameter of the state and its place in TVB.
 
-`prepare` reads it forwards, `write_back` backwards, so reading and writing cannot drift apart.
+`prepare` reads the map of these (see `parameter_map`) forwards and `write_back` backwards, so that reading and writing
+cannot drift apart.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    from tvb.simulator.simulator import Simulator
+
+Shapes = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -17,76 +25,81 @@ class MappedParameter:
     Attributes
     ----------
     path : str
-        Path in the state, which is the attribute path in the Simulator.
+        Path in the state; also the attribute path in the Simulator.
     owner : callable
         Simulator to the object that holds the value.
     name : str
-        Attribute of the owner; or key, where ``parameters`` is true, in the owner's ``parameters`` dict.
-    native : callable
+        Attribute of the owner; if ``in_equation_dict``, key of the owner's ``parameters`` dict.
+    to_tvb : callable
         (ndarray, simulator) to the array in TVB's own shape.
-    shaped : callable
-        ndarray as TVB holds it to the shape that the state shows: () or (1,) global, (n_node,) regional.
-    in_equation_dict: bool
-        Whether the value is an item of an equation's parameters, where TVB keeps plain numbers.
-    is_scalar: bool
-        Whether TVB keeps a plain number, not an array.
+    to_state : callable
+        ndarray as TVB holds it to the shape in the state: () or (1,) global, (n_node,) regional.
+    in_equation_dict : bool
+        True if the value is an item of an equation's ``parameters``, where TVB keeps plain numbers.
+    is_scalar : bool
+        True if TVB keeps a plain number, not an array.
     shapes : callable or None
-        Simulator to the shapes that the state may show besides that of the simulator's own value; none by default, and
-        one value where TVB keeps a plain number.
+        Simulator to the shapes that the state may have besides that of the simulator's own value. None allows no
+        other shape, and one value if TVB keeps a plain number.
     positive : bool
-        Whether TVB's formula takes a root of the value or divides by it: 0 has no finite slope, less gives no number.
+        True if TVB's formula takes a root of the value or divides by it: the derivative at 0 is infinite, and a
+        negative value gives no number.
     """
 
     path: str
     owner: Callable
     name: str
-    native: Callable = lambda value, sim: value
-    shaped: Callable = lambda value: value
+    to_tvb: Callable = lambda value, sim: value
+    to_state: Callable = lambda value: value
     in_equation_dict: bool = False
     is_scalar: bool = False
     shapes: Callable | None = None
     positive: bool = False
 
-    def read(self, sim):
+    def read(self, sim: "Simulator") -> Any:
         """TVB's own value, as it is."""
         owner = self.owner(sim)
         return owner.parameters[self.name] if self.in_equation_dict else getattr(owner, self.name)
 
-    def state_value(self, sim):
-        """Value as a leaf of the state: a JAX array of the default float type, one number of shape ()."""
-        value = self.shaped(np.asarray(self.read(sim), dtype=float))
+    def state_value(self, sim: "Simulator") -> jax.Array:
+        """Value for the state: a JAX array of the default float type, a single number of shape ()."""
+        value = self.to_state(np.asarray(self.read(sim), dtype=float))
         return jnp.asarray(value.reshape(()) if value.shape == (1,) else value, jnp.result_type(float))
 
-    def allowed_shapes(self, sim):
-        """Shapes that a state of this simulator may show; (1,) stands for one value in any shape."""
+    def allowed_shapes(self, sim: "Simulator") -> Shapes:
+        """Shapes that a state of this simulator may have; (1,) stands for one value in any shape."""
         if self.shapes is not None:
             return tuple(dict.fromkeys([*self.shapes(sim), self.state_value(sim).shape or (1,)]))
-        return ((1,),) if self.in_equation_dict or self.is_scalar else (self.state_value(sim).shape or (1,),)
+        if self.in_equation_dict or self.is_scalar:
+            return ((1,),)
+        return (self.state_value(sim).shape or (1,),)
 
-    def tvb_value(self, value, sim):
+    def tvb_value(self, value: Any, sim: "Simulator") -> Any:
         """Value of the state in TVB's shape and dtype, ready to be written."""
-        # A copy: what JAX hands out is read-only, and TVB and its users write in place.
+        # A copy: arrays of JAX are read-only, and TVB and its users write in place.
         value = np.array(value, dtype=float)
         if self.in_equation_dict and isinstance(self.read(sim), np.ndarray):
             return value.reshape(np.shape(self.read(sim)))
         if self.in_equation_dict or self.is_scalar:
             return float(value.reshape(()))
-        return np.asarray(self.native(value, sim), order="C")
+        return np.asarray(self.to_tvb(value, sim), order="C")
 
-    def write(self, sim, native):
-        """Put a native value in place."""
+    def write(self, sim: "Simulator", tvb_value: Any) -> None:
+        """Put a value in TVB's shape and dtype in place."""
         owner = self.owner(sim)
         if self.in_equation_dict:
-            owner.parameters[self.name] = native
+            owner.parameters[self.name] = tvb_value
         else:
-            setattr(owner, self.name, native)
+            setattr(owner, self.name, tvb_value)
 
-    def domain(self, sim):
+    def domain(self, sim: "Simulator") -> Any:
         """Domain that TVB's trait declares, or None."""
-        return None if self.in_equation_dict else getattr(getattr(type(self.owner(sim)), self.name), "domain", None)
+        if self.in_equation_dict:
+            return None
+        return getattr(getattr(type(self.owner(sim)), self.name), "domain", None)
 
-    def bounds(self, sim):
-        """(lowest, highest) value of the domain; of a positive value that TVB declares none for, (0, inf); or None."""
+    def bounds(self, sim: "Simulator") -> tuple[float, float] | None:
+        """Lowest and highest value of the domain; (0, inf) for a positive value without a domain; else None."""
         domain = self.domain(sim)
         if domain is None:
             return (0.0, np.inf) if self.positive else None
@@ -94,19 +107,19 @@ class MappedParameter:
         return (-np.inf if low is None else float(low), np.inf if high is None else float(high))
 
 
-def global_or_regional(n_node):
+def global_or_regional(n_node: int) -> Shapes:
     """Shapes of one value for all regions, or one for each."""
     return ((1,), (n_node,), (n_node, 1))
 
 
-def is_allowed_shape(shape, allowed):
-    """Whether a shape is an allowed one; (1,) stands for one value in any shape."""
+def is_allowed_shape(shape: tuple[int, ...], allowed: Shapes) -> bool:
+    """Return True if a shape is among the allowed ones; (1,) stands for one value in any shape."""
     return tuple(shape) in allowed or ((1,) in allowed and int(np.prod(shape)) == 1)
 
 
-def shape_problem(path, shape, allowed):
-    """What is wrong with a shape that is not allowed, and which ones are."""
-    regional = next((one for one in allowed if len(one) == 1 and one != (1,)), None)
+def shape_problem(path: str, shape: tuple[int, ...], allowed: Shapes) -> str:
+    """Text on a shape that is not allowed: what was found, and which shapes to give."""
+    regional = next((candidate for candidate in allowed if len(candidate) == 1 and candidate != (1,)), None)
     if (1,) in allowed and regional:
         return (
             f"{path}: shape {tuple(shape)} is neither global (one value) nor regional {regional}. Give one value, or "
@@ -117,13 +130,17 @@ def shape_problem(path, shape, allowed):
     return f"{path}: shape {tuple(shape)}. Give shape {' or '.join(map(str, allowed))}"
 
 
-def node_column(value, n_node, path):
-    """Parameter as a column, (1, 1) global or (n_node, 1) regional, to meet states of (n_node, n_mode).
+def node_column(value: jax.Array, n_node: int, path: str) -> jax.Array:
+    """Reshape a parameter to a column that broadcasts against states (n_node, n_mode).
+
+    Returns
+    -------
+    Array, shape (1, 1) for a global value, (n_node, 1) for a regional one
 
     Raises
     ------
     ValueError
-        Where it is neither.
+        If it is neither.
     """
     if value.size == 1:
         return jnp.reshape(value, (1, 1))

@@ -1,37 +1,44 @@
-"""What a state says of the simulator that it belongs to, besides its arrays; and what speaks against another one."""
+"""Origin of a state: the simulator that it belongs to, as far as its arrays do not tell."""
+
+from collections.abc import Iterator
+from dataclasses import replace
 
 from tvb.basic.neotraits.api import HasTraits
 from tvb.datatypes.equations import Equation
+from tvb.simulator.simulator import Simulator
 
 from ..state import Origin
 from .complete import component_objects
 from .components import monitors
+from .parameter_map import parameter_map
 from .subclasses import overridden_attributes
 
-_SHOWN = 3
-# Components whose class changes the meaning of no value: what their parts are is compared by itself.
+# Largest number of regions that a message names.
+_MAX_SHOWN = 3
+# Components whose class changes the meaning of no value; their parts are compared by themselves.
 _OF_ANY_CLASS = {"connectivity", "integrator", "stimulus"}
 
 
-def of(sim):
-    """Origin of the states of a configured simulator.
-
-    Returns
-    -------
-    Origin
-    """
+def origin_of(sim: Simulator) -> Origin:
+    """Origin of the states of a configured simulator."""
     labels = tuple(str(label) for label in sim.connectivity.region_labels)
     classes = tuple(
         (path.removeprefix("Simulator."), _class_name(component))
         for path, component in component_objects(sim)
         if path != "Simulator"
     )
-    steps = tuple(monitor.istep for monitor in monitors.translate(sim))
-    return Origin(labels, classes, float(sim.integrator.dt), steps)
+    return Origin(labels, classes, float(sim.integrator.dt), monitors.periods_in_steps(sim))
+
+
+def origin_with_domains(sim: Simulator) -> Origin:
+    """Origin of the states of a configured simulator, with the domains of its parameters."""
+    table = parameter_map(sim)
+    domains = tuple((p.path, *bounds) for p in table if (bounds := p.bounds(sim)) is not None)
+    return replace(origin_of(sim), domains=domains, positive=tuple(p.path for p in table if p.positive))
 
 
 def _class_name(component):
-    """Name of a component's class, or of the base of TVB's, or the user's, that it leaves as it is."""
+    """Name of a component's class, or of the highest base, down from TVB's, of which it overrides nothing."""
     kind = cls = type(component)
     # Equations of another class are other equations: their text is a default.
     bases = () if isinstance(component, Equation) or cls.__module__.startswith("tvb.") else cls.__mro__[1:]
@@ -43,7 +50,7 @@ def _class_name(component):
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def disagreement(own, other, position):
+def origin_mismatches(own: Origin, other: Origin, position: bool) -> Iterator[str]:
     """Reasons why values of a state do not belong into another simulator.
 
     Parameters
@@ -51,27 +58,30 @@ def disagreement(own, other, position):
     own, other : Origin
         Of the state, and of the simulator.
     position : bool
-        Whether the position is to be written, too: history and stocks then have to mean the same.
+        True if the position is written, too: history and buffers then have to mean the same.
 
     Yields
     ------
     str
     """
-    yield from _of_labels(own.region_labels, other.region_labels)
+    yield from _label_mismatches(own.region_labels, other.region_labels)
     classes = dict(other.components)
     for path, name in own.components:
         is_monitor = path.startswith("monitors[") and path.endswith("]")
         if path not in classes or classes[path] == name or path in _OF_ANY_CLASS or (is_monitor and not position):
             continue
-        short, found = (one.rpartition(".")[2] for one in (name, classes[path]))
+        short, found = (class_name.rpartition(".")[2] for class_name in (name, classes[path]))
         if short == found:
             short, found = name, classes[path]
         yield (
             f"{path}: the state is of a {short}, the simulator has a {found}, whose values mean something else. Write "
             f"into a simulator with a {short}"
         )
-    if not position:
-        return
+    if position:
+        yield from _period_mismatches(own, other)
+
+
+def _period_mismatches(own, other):
     if own.dt != other.dt:
         yield (
             f"integrator.dt: the state counts steps of {own.dt:g} ms, the simulator steps of {other.dt:g} ms. Give the "
@@ -91,16 +101,17 @@ def disagreement(own, other, position):
             )
 
 
-def _of_labels(own, other):
+def _label_mismatches(own, other):
     if own == other or len(own) != len(other):
         return
     differ = [index for index, pair in enumerate(zip(own, other, strict=True)) if pair[0] != pair[1]]
     shown = ", ".join(
-        f"region {index} is {own[index]!r} in the state, {other[index]!r} there" for index in differ[:_SHOWN]
+        f"region {index} is {own[index]!r} in the state, {other[index]!r} in the simulator"
+        for index in differ[:_MAX_SHOWN]
     )
-    more = f" and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
+    more = f" and {len(differ) - _MAX_SHOWN} more" if len(differ) > _MAX_SHOWN else ""
     if sorted(own) == sorted(other):
-        what, remedy = "the same regions in another order", "Put the connectivity into the state's order"
+        found, remedy = "the same regions in another order", "Put the connectivity into the state's order"
     else:
-        what, remedy = "other regions", "Write into a simulator of the same regions, or give it the state's labels"
-    yield f"connectivity.region_labels: the simulator has {what} ({shown}{more}). {remedy}"
+        found, remedy = "other regions", "Write into a simulator of the same regions, or give it the state's labels"
+    yield f"connectivity.region_labels: the simulator has {found} ({shown}{more}). {remedy}"

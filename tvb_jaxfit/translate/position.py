@@ -1,28 +1,42 @@
-"""Where a simulator stands: history, stocks, step count and random streams, checked against a state and put there."""
+"""Position of a simulator: history, buffers, step count and random streams, taken from a state."""
+
+import re
+from collections.abc import Iterator
 
 import numpy as np
+from tvb.simulator.simulator import Simulator
 
 from ..checks.arrays import real_array
-from ..dynamics.buffers import history_problems, monitor_problems
 from ..dynamics.noise import NumpyStream
-from ..state import get_path
-from .components import coupling, history, monitors, noise
-from .shapes import array_paths, is_position, sample_problems, shapes_of
+from ..state import State, get_path
+from .components import history
+from .components.registry import REGISTRY, components_of
+from .shapes import array_paths
+
+_POSITION = re.compile("|".join(component.POSITION for component in REGISTRY if component.POSITION))
 
 
-def is_at(state, sim):
-    """Whether a configured simulator stands where a state does, its stocks and streams not looked at."""
+def is_position(path: str) -> bool:
+    """Return True if an array of a state is no parameter: where a run starts, and its noise."""
+    return _POSITION.fullmatch(path) is not None
+
+
+def is_at(state: State, sim: Simulator) -> bool:
+    """Return True if step count and history of a configured simulator are those of a state.
+
+    Buffers and random streams are not compared.
+    """
     samples = np.asarray(state.initial_conditions)
     return int(sim.current_step) == int(state.current_step) and history.is_at(sim, samples)
 
 
-def refusals(state, sim):
-    """Reasons why a simulator cannot be put where a state stands.
+def position_problems(state: State, sim: Simulator) -> Iterator[str]:
+    """Reasons why the position of a state cannot be put into a simulator.
 
     Parameters
     ----------
     state : State
-        Plain.
+        Plain, without `Parameter`.
     sim : Simulator
         Of the same components.
 
@@ -33,13 +47,7 @@ def refusals(state, sim):
     if sim.history is None:
         yield "a simulator that is not configured has no position. Call sim.configure() first"
         return
-    # How many draws a state holds is a matter of its own length; its streams say where the noise goes on.
-    shapes = shapes_of(sim, [], None)
-    wrong = [
-        *sample_problems(shapes.samples, state),
-        *history_problems(coupling.delays(sim), state),
-        *monitor_problems(monitors.translate(sim), None, state),
-    ]
+    wrong = [problem for component in components_of(sim) for problem in component.position_problems(sim, state)]
     if wrong:
         yield ". ".join(wrong) + ". Give the simulator the state's delays, model and monitors, and configure it again"
     for path in filter(is_position, array_paths(state)):
@@ -48,48 +56,39 @@ def refusals(state, sim):
         except ValueError as error:
             yield str(error).removesuffix(".")
     for path, stream in _streams(state):
-        yield from _of_stream(stream, int(state.current_step), path)
+        if isinstance(stream, NumpyStream):
+            try:
+                stream.state_at(int(state.current_step))
+            except ValueError as error:
+                yield f"{path}: {str(error).removesuffix('.')}"
 
 
-def _streams(state):
+def _streams(node, path=""):
     """Random streams of a state, by path."""
-    if "noise" in state.integrator:
-        yield "integrator.noise.stream", state.integrator.noise.stream
-    for index, node in enumerate(state.monitors):
-        if "obsnoise" in node:
-            yield f"monitors[{index}].obsnoise.stream", node.obsnoise.stream
+    if isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _streams(child, f"{path}[{index}]")
+    elif isinstance(node, State):
+        if "stream" in node.static:
+            yield f"{path}.stream", node.stream
+        for name, child in node.items():
+            yield from _streams(child, f"{path}.{name}".lstrip("."))
 
 
-def _of_stream(stream, step, path):
-    if isinstance(stream, NumpyStream):
-        try:
-            stream.state_at(step)
-        except ValueError as error:
-            yield f"{path}: {str(error).removesuffix('.')}"
-
-
-def is_of_keys(state):
-    """Whether noise of a state comes from keys of jax.random, where TVB's random streams cannot be put."""
+def has_jax_noise(state: State) -> bool:
+    """Return True if a state draws noise from JAX keys, which TVB's random streams cannot reproduce."""
     return any(not isinstance(stream, NumpyStream) for _, stream in _streams(state))
 
 
-def put(state, sim):
-    """Put a configured simulator where a state stands.
+def restore(state: State, sim: Simulator) -> None:
+    """Put a configured simulator where a state is.
 
     Parameters
     ----------
     state : State
-        Plain; of this simulator (see `refusals`).
+        Plain; of this simulator (see `position_problems`).
     sim : Simulator
         Modified.
     """
-    step = int(state.current_step)
-    sim.current_step = step
-    sim.current_state = np.array(state.initial_conditions[-1], dtype=float)
-    past, horizon = sim.history, sim.history.n_time
-    slots = (step + 1 + np.arange(horizon)) % horizon
-    past.buffer[slots] = np.asarray(state.initial_conditions, dtype=float)[:, sim.model.cvar]
-    for index, node in enumerate(state.monitors):
-        monitors.put_stocks(sim, index, node, step)
-    if "noise" in state.integrator:
-        noise.put_stream(sim.integrator.noise, state.integrator.noise, step)
+    for component in components_of(sim):
+        component.restore(sim, state)

@@ -1,16 +1,20 @@
-"""prepare_linear: a simulator's linear response."""
+"""prepare_linear: the linear response of a TVB simulator to its noise."""
+
+from collections.abc import Iterator
 
 import numpy as np
 from tvb.simulator.monitors import AfferentCoupling
+from tvb.simulator.simulator import Simulator
 
 from ..errors import UnsupportedComponent
 from ..linear_response.response import LinearizedSimulator
+from ..state import State
 from . import complete
 from .components import integrator
 from .prepare import prepare
 
 
-def prepare_linear(sim):
+def prepare_linear(sim: Simulator) -> tuple[LinearizedSimulator, State]:
     r"""Translate a TVB simulator into its linear response, a pure, differentiable function of its state.
 
     Parameters
@@ -23,14 +27,13 @@ def prepare_linear(sim):
     linear : LinearizedSimulator
         ``response = linear(state)``: fixed point, stability, covariance, FC and power of each monitor's signals.
     state : State
-        The state that `prepare` gives. Its history says where the search for the fixed point begins; its draws and
-        stocks do not matter.
+        The state that `prepare` gives. The search for the fixed point starts from its history; its draws and buffers
+        have no effect.
 
     Raises
     ------
     UnsupportedComponent
-        Where anything of the simulator would be lost, changed, or dropped by the linearisation: with all reasons at
-        once.
+        If anything of the simulator would be lost, changed, or dropped by the linearisation; with all reasons at once.
     ValueError
         As for `prepare`.
 
@@ -40,9 +43,8 @@ def prepare_linear(sim):
 
     .. math:: x_{t+1} - x^* = M (x_t - x^*) + B \xi_t,
 
-    delays included in M. Multiplicative noise is taken at the fixed point, B = g(x*). What is left out are the terms
-    of higher order: how much they matter is what ``response.nonlinearity`` says. Bounds that are active at the fixed point
-    hold what they bound.
+    delays included in M. Multiplicative noise is taken at the fixed point, B = g(x*). Terms of higher order are left
+    out; ``response.nonlinearity`` measures their effect. A variable that is at a bound at the fixed point stays there.
 
     Examples
     --------
@@ -75,8 +77,8 @@ def prepare_linear(sim):
     return LinearizedSimulator(simulate, np.array([ranges[name] for name in sim.model.state_variables], float).T), state
 
 
-def refusals(sim):
-    """Reasons why a simulator that may well be simulated has no linear response."""
+def refusals(sim: Simulator) -> Iterator[str]:
+    """Reasons why a simulator has no linear response, even if it can be simulated."""
     if not integrator.is_stochastic(sim.integrator):
         yield (
             f"Simulator.integrator: {type(sim.integrator).__name__} has no noise to respond to. Use HeunStochastic or "

@@ -1,9 +1,10 @@
-"""What a TVB object declares: which attributes are float parameters, and which are flags."""
+"""Traits that a TVB object declares: float parameters and flags."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from tvb.basic.neotraits.api import Float, NArray
+from tvb.basic.neotraits.api import Float, HasTraits, NArray
 
 
 @dataclass(frozen=True)
@@ -14,10 +15,10 @@ class DeclaredParameter:
     ----------
     name : str
     is_scalar : bool
-        A plain number (Float), not an array.
+        True for a number (Float), False for an array.
     shape : tuple of int or None
-        Of a table whose size has nothing to do with regions (such as Zerlaut's P_e); None for a value that is global
-        or regional.
+        Shape of a table whose size does not depend on the number of regions (such as Zerlaut's P_e); None for a value
+        that is global or regional.
     """
 
     name: str
@@ -29,38 +30,43 @@ class DeclaredParameter:
         return getattr(owner, self.name)
 
     def shaped(self, value):
-        """Value as the state shows it: (1,) global, (n_node,) regional, a table as it is declared."""
+        """Value in the shape of the state: (1,) if global, (n_node,) if regional, a table as it is declared."""
         return value.reshape(self.shape) if self.shape is not None else value.reshape(-1)
 
 
-def parameters(owner):
+def parameters(owner: HasTraits) -> list[DeclaredParameter]:
     """Float parameters of a TVB object, in the order of their declaration."""
     return [_declared(name, attribute) for name, attribute in _attributes(owner) if _is_float(owner, name, attribute)]
 
 
-def as_declared(owner, values, regional=lambda value: value):
-    """Parameters as an object's own code sees them: plain numbers and single values as declared, the rest by regional.
+def as_declared(owner: HasTraits, values: dict, regional: Callable = lambda value: value) -> dict:
+    """Parameters in the shapes in which an object's own code reads them.
 
     Parameters
     ----------
     owner : HasTraits
     values : dict of str to Array
-        Parameters, and what is derived from them, with axes of length 1 where they do not vary.
+        Parameters and attributes derived from them, with axes of length 1 where they do not vary.
     regional : callable, optional
-        Array of several values to the layout in which the code takes it.
-    """
-    numbers = {p.name for p in parameters(owner) if p.is_scalar}
+        Applied to an array of several values, to give it the layout that the code expects.
 
-    def one(name, value):
+    Returns
+    -------
+    dict of str to Array
+        Single values have shape () if they are declared as numbers, else (1,).
+    """
+    scalars = {p.name for p in parameters(owner) if p.is_scalar}
+
+    def declared(name, value):
         if value.size > 1:
             return regional(value)
-        return value.reshape(() if name in numbers else 1)
+        return value.reshape(() if name in scalars else 1)
 
-    return {name: one(name, value) for name, value in values.items()}
+    return {name: declared(name, value) for name, value in values.items()}
 
 
-def flags(owner):
-    """Names of the array attributes that are integers or booleans: facts, not parameters."""
+def flags(owner: HasTraits) -> list[str]:
+    """Names of the array attributes of integers or booleans, which are no parameters."""
     return [name for name, a in _attributes(owner) if isinstance(a, NArray) and a.dtype.kind in "biu"]
 
 
@@ -79,5 +85,5 @@ def _declared(name, attribute):
     if isinstance(attribute, Float):
         return DeclaredParameter(name, is_scalar=True)
     default = attribute.default
-    table = default is not None and np.size(default) != 1
-    return DeclaredParameter(name, shape=np.shape(default) if table else None)
+    is_table = default is not None and np.size(default) != 1
+    return DeclaredParameter(name, shape=np.shape(default) if is_table else None)

@@ -1,14 +1,15 @@
-"""What simulations say of a linear fit."""
+"""Confirmation of a fit by the linear response, by simulations from its result."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import jax
 import numpy as np
 
+from ...dynamics.noise import resample
 from ...dynamics.resting_state import resting_state
-from ...evaluation.evaluate import resample
 from ...evaluation.fc_monitor import transient_samples
 from ...loss import fc_corr
 from ...observation import compute_fc
@@ -17,30 +18,32 @@ from ...runtime.programs import Program
 from ...runtime.progress import bar_status
 from ...translate.prepare import prepare
 
-# Steps of a simulation, and how many there are: noise kicks a network out of a stable state now and then.
-STEPS, _TIMES = 300_000, 3
+# Minimum number of steps of a simulation, and number of simulations: noise drives a network out of a stable state only
+# now and then.
+STEPS, _N_SIMULATIONS = 300_000, 3
 
 
-def confirmation(sim, simulate, loss, target, monitor, key):
-    """Function from a fitted state to what simulations from there give, on noise of their own.
+def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
+    """Function from a fitted state to the results of simulations from there, each on noise of its own.
 
     Parameters
     ----------
     sim : tvb.simulator.simulator.Simulator
-        Translated when the first state is to be confirmed.
+        Translated when the first state is confirmed.
     simulate : Simulate
-        Of it; confirmed is over as many steps, and no less than 20 minutes of steps of 4 ms have.
+        Its number of steps, but at least `STEPS` (20 minutes in steps of 4 ms), is simulated.
     loss : callable
         (fc, target) to a scalar.
-    target : ndarray
+    target : ndarray, shape (n_node, n_node)
     monitor : int
     key : jax.Array
-        Of the noise.
+        JAX key of the noise.
 
     Returns
     -------
     callable
-        Of a state at its fixed point; returns mean loss, mean r, and FC (n, n_node, n_node) of each.
+        Of a state at its fixed point. Returns the mean loss, the mean r, and the FC of each simulation, shape
+        (n, n_node, n_node).
     """
 
     @cache
@@ -58,13 +61,13 @@ def confirmation(sim, simulate, loss, target, monitor, key):
         with bar_status("compiling"):
             longer, start, scores = simulation()
         values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}
-        there = resting_state(longer, with_values(start, values), fitted.initial_conditions[-1])
-        keys = jax.random.split(key, _TIMES)
-        # Threads do no more than run it: JAX's settings, such as enable_x64, may be those of this one alone.
-        compiled = scores.compiled(there, keys[0])
-        with ThreadPoolExecutor(min(_TIMES, os.cpu_count())) as pool:
-            found = list(pool.map(lambda key: compiled(there, key), keys))
-        losses, r, fc = zip(*found, strict=True)
+        state = resting_state(longer, with_values(start, values), fitted.initial_conditions[-1])
+        keys = jax.random.split(key, _N_SIMULATIONS)
+        # Compiled here: JAX's settings, such as enable_x64, may be those of this thread alone.
+        compiled = scores.compiled(state, keys[0])
+        with ThreadPoolExecutor(min(_N_SIMULATIONS, os.cpu_count())) as pool:
+            results = list(pool.map(lambda key: compiled(state, key), keys))
+        losses, r, fc = zip(*results, strict=True)
         return float(np.mean(losses)), float(np.mean(r)), np.stack(fc)
 
     return confirm

@@ -1,63 +1,72 @@
-"""A fit of the linear response: without noise, and without believing it where it does not hold."""
+"""Fit by the linear response, confirmed by simulations."""
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...errors import caller_stacklevel
+from ...linear_response.response import LinearizedSimulator
 from ...loss import fc_corr
 from ...parameters import strip_parameters
 from ...runtime.progress import bar_status, progress_bar
 from ...state import State
 from ..callbacks import as_callback
 from ..history import History
+from ..stopping import StopKind, StopReason
 from .lbfgs import descend
-from .objective import Objective, free_of_charge
+from .objective import Objective, no_penalty
 
-# Costs of values that differ between regions, from one descent to the next: what FC does not ask for comes last.
-PRIORS = (0.1, 0.025)
-# Points of the coarse sweep, and starts that are followed: which of them is best, only simulations tell.
+# Weights of the differences between regional values, from one minimisation to the next: values that FC does not
+# determine stay equal.
+HOMOGENEITY_WEIGHTS = (0.1, 0.025)
+# Points of the coarse sweep, and starts that are followed: simulations select the best end.
 _POINTS, _STARTS = 256, 2
-# Simulations confirm the linear response where, were they endless, their correlation with the target would be no more
-# than that below its own, and their FC no further away (root mean square).
-_GAP, _APART = 0.05, 0.1
+# Minimum distance between two starts, in the largest entry of their points.
+_START_DISTANCE = 0.1
+# A linear fit is confirmed if the noise-corrected r of simulations is at most _R_TOLERANCE below its own, and the
+# noise-corrected RMS difference between their FC and its own at most _FC_TOLERANCE.
+_R_TOLERANCE, _FC_TOLERANCE = 0.05, 0.1
+# Minimum share of the variance between pairs that is attributed to FC, and not to its sampling error: recordings that
+# are mostly noise are corrected to twice their r at most.
+_MIN_RELIABILITY = 0.25
 
 
 @dataclass(frozen=True)
 class LinearFitCandidate:
-    """The end of a descent, and what simulations said of it.
+    """End of a minimisation, with the results of simulations from there.
 
     Attributes
     ----------
     fitted : State
         At its fixed point.
     trace : ndarray, shape (n, 3)
-        Loss, r and nonlinearity at the start values, where the descent began, and at each improvement.
+        Loss, r and nonlinearity at the start values, at the start of the minimisation, and at each improvement.
     loss, r : float
-        Mean over simulations on fresh noise; infinite and NaN where none was run, after an interrupt; both NaN where
+        Mean over simulations on new noise. Infinite and NaN after an interrupt, without simulations; both NaN if the
         simulations are not finite.
     noise_corrected_r, fc_distance : float
-        What r, and the root mean square by which their FC differs from that of the linear response, would be if the
-        simulations were endless; see `noise_corrected`.
+        r, and RMS difference between FC of the simulations and of the linear response, as expected of infinitely long
+        simulations; see `noise_corrected`.
     """
 
     fitted: State = field(repr=False)
     trace: np.ndarray = field(repr=False)
-    loss: float
-    r: float
-    noise_corrected_r: float
-    fc_distance: float
+    loss: float = np.inf
+    r: float = np.nan
+    noise_corrected_r: float = np.nan
+    fc_distance: float = np.nan
 
     @property
-    def is_confirmed(self):
-        """Whether simulations agree with the linear response, but for what their length leaves to chance."""
-        return self.noise_corrected_r >= self.trace[-1, 1] - _GAP and self.fc_distance <= _APART
+    def is_confirmed(self) -> bool:
+        """True if simulations agree with the linear response, apart from their sampling error."""
+        return self.noise_corrected_r >= self.trace[-1, 1] - _R_TOLERANCE and self.fc_distance <= _FC_TOLERANCE
 
     @property
-    def is_diverged(self):
-        """Whether simulations were run, and have no FC."""
+    def is_diverged(self) -> bool:
+        """True if simulations were run, and have no FC."""
         return np.isnan(self.loss)
 
     def __str__(self):
@@ -73,23 +82,23 @@ class LinearFitCandidate:
 
 
 def fit_linear(
-    linear,
-    state,
-    loss,
-    target,
-    monitor,
-    length,
-    confirm,
+    linear: LinearizedSimulator,
+    state: State,
+    loss: Callable,
+    target: np.ndarray,
+    monitor: int,
+    length: float,
+    confirm: Callable,
     *,
-    max_evaluations,
-    penalty=free_of_charge,
-    callback=None,
-    progress=True,
-):
-    """Fit marked values of a state by the linear response.
+    max_evaluations: int,
+    penalty: Callable = no_penalty,
+    callback: Callable | None = None,
+    progress: bool = True,
+) -> tuple[State, History, list[LinearFitCandidate]]:
+    """Fit the parameters of a state by the linear response.
 
-    A coarse sweep finds starts; from the best of them, descents first ask for values that are alike in all regions, and
-    then less so. Simulations tell which of the ends is best.
+    A coarse sweep finds starts. From the best of them, minimisations first favour values that are equal in all regions,
+    and then less so. Simulations select the best end.
 
     Parameters
     ----------
@@ -101,15 +110,16 @@ def fit_linear(
     target : ndarray, shape (n_node, n_node)
     monitor : int
     length : float
-        Of the recording that the loss is expected of [ms].
+        Length of the recording whose loss is expected [ms].
     confirm : callable
-        State to (loss, r, fc) of simulations on fresh noise: two means, and the FC of each.
+        State to (loss, r, fc) of simulations on new noise: two means, and the FC of each.
     max_evaluations : int
-        Of the linear response, from each start.
+        Maximum number of evaluations of the linear response, from each start.
     penalty : callable, optional
         State (plain) to a scalar, added to the loss.
     callback : callable, optional
-        (step, state, loss, gradients) where a descent begins and at each improvement; True ends the fit.
+        (step, state, loss, gradients), called at the start of a minimisation and at each improvement; True ends the
+        fit.
     progress : bool, optional
 
     Returns
@@ -117,100 +127,122 @@ def fit_linear(
     fitted : State
         At its fixed point; parameters stay parameters.
     history : History
-        Loss, r and nonlinearity (`LinearResponse.nonlinearity`) as the `LinearFitCandidate` that was kept has them.
-    attempts : list of LinearFitCandidate
+        Loss, r and nonlinearity (`LinearResponse.nonlinearity`) of the selected candidate.
+    candidates : list of LinearFitCandidate
 
     Raises
     ------
     ValueError
-        Where no point of the sweep has a stable fixed point.
+        No point of the sweep has a stable fixed point.
     """
-    began, callback = time.perf_counter(), as_callback(callback)
-    callback.begin()
-    objective = Objective(linear, state, loss, target, monitor, length, penalty)
-    attempts, reason, ended = [], "", False
-
-    def attempt(start, bar):
-        """Follow a start to its end, and simulate there; after an interrupt, keep where it was."""
-        nonlocal ended, reason
-        trace = list(first)
-
-        def record(seen, gradients):
-            nonlocal ended
-            trace.append(seen)
-            bar.set_postfix(loss=f"{seen.loss:.5g}", r=f"{seen.r:.3f}", refresh=False)
-            ended = callback(len(trace) - 1, objective.state_of(seen), seen.loss, gradients) is True
-            return ended
-
-        loss, r, noise_corrected_r, fc_distance = np.inf, np.nan, np.nan, np.nan
-        try:
-            for prior in PRIORS:
-                if not ended:
-                    start = descend(objective, start, prior, max_evaluations // len(PRIORS), bar, record)
-            fitted = objective.state_of(start)
-            with bar_status("simulating"):
-                loss, r, fc = confirm(fitted)
-            loss += float(penalty(strip_parameters(fitted)))
-            noise_corrected_r, fc_distance = noise_corrected(fc, start.fc, target)
-        except KeyboardInterrupt:
-            ended, reason = True, "interrupted; "
-            if not trace:
-                # Nothing of this start is worth keeping, and there is an earlier one, or nothing at all.
-                if not attempts:
-                    raise
-                return
-            start = trace[-1]
-            fitted = objective.state_of(start)
-        rows = np.array([(each.loss, each.r, each.nonlinearity) for each in trace[: trace.index(start) + 1]])
-        attempts.append(LinearFitCandidate(fitted, rows, loss, r, noise_corrected_r, fc_distance))
-
-    total = _POINTS + 1 + _STARTS * max_evaluations
-    with progress_bar("linear fit", "evaluation", total, progress) as bar:
-        first, starts, ended = _starts(objective, bar)
-        if ended:
-            reason = "interrupted in the sweep of starts; "
-            rows = np.array([(each.loss, each.r, each.nonlinearity) for each in [*first, starts[0]]])
-            attempts.append(LinearFitCandidate(objective.state_of(starts[0]), rows, np.inf, np.nan, np.nan, np.nan))
-        for start in starts:
-            if not ended:
-                attempt(start, bar)
-    best = min(attempts, key=lambda each: np.nan_to_num(each.loss, nan=np.inf))
-    followed = "" if "sweep" in reason else f"{len(attempts)} starts followed; "
+    start_time, callback = time.perf_counter(), as_callback(callback)
+    callback.reset()
+    search = _Search(Objective(linear, state, loss, target, monitor, length, penalty), target, confirm, callback)
+    with progress_bar("linear fit", "evaluation", _POINTS + 1 + _STARTS * max_evaluations, progress) as bar:
+        search.run(max_evaluations, bar)
+    best = min(search.candidates, key=lambda candidate: np.nan_to_num(candidate.loss, nan=np.inf))
     history = History(
         loss=best.trace[:, 0],
         aux={"r": best.trace[:, 1], "nonlinearity": best.trace[:, 2]},
         best=best.fitted,
         best_step=len(best.trace) - 1,
-        stop_reason=f"{reason}{followed}{best}",
-        wall_time=time.perf_counter() - began,
+        stop_reason=StopReason(search.stop_kind, len(search.candidates), str(best)),
+        wall_time=time.perf_counter() - start_time,
         diverged="simulations from the fitted values have no finite FC." if best.is_diverged else "",
     )
-    return best.fitted, history, attempts
+    return best.fitted, history, search.candidates
 
 
-def noise_corrected(fcs, fc, target):
-    """What recordings say of an FC, without what their length leaves to chance.
+class _Search:
+    """Sweep of starts, and minimisations from the best of them.
+
+    Attributes
+    ----------
+    candidates : list of LinearFitCandidate
+    stop_kind : StopKind
+    ended : bool
+        True after an interrupt, or once the callback has ended the fit: no other start is followed.
+    """
+
+    def __init__(self, objective, target, confirm, callback):
+        self.objective, self.target, self.confirm, self.callback = objective, target, confirm, callback
+        self.candidates, self.stop_kind, self.ended = [], StopKind.LINEAR_DONE, False
+
+    def run(self, max_evaluations, bar):
+        at_start, starts, interrupted = _starts(self.objective, bar)
+        if interrupted:
+            self.stop_kind = StopKind.SWEEP_INTERRUPTED
+            trace = _rows([*at_start, starts[0]])
+            self.candidates.append(LinearFitCandidate(self.objective.state_of(starts[0]), trace))
+            return
+        for start in starts:
+            if not self.ended:
+                self._follow(start, at_start, max_evaluations // len(HOMOGENEITY_WEIGHTS), bar)
+
+    def _follow(self, start, at_start, n_evaluations, bar):
+        """Minimise from a start, and simulate at the end; after an interrupt, keep the last improvement."""
+        trace, scores, end = list(at_start), {}, start
+
+        def on_improvement(value, gradients):
+            trace.append(value)
+            bar.set_postfix(loss=f"{value.loss:.5g}", r=f"{value.r:.3f}", refresh=False)
+            state = self.objective.state_of(value)
+            self.ended = self.callback(len(trace) - 1, state, value.loss, gradients) is True
+            return self.ended
+
+        try:
+            for weight in HOMOGENEITY_WEIGHTS:
+                if not self.ended:
+                    end = descend(self.objective, end, weight, n_evaluations, bar, on_improvement)
+            fitted = self.objective.state_of(end)
+            self._simulate(fitted, end, scores)
+        except KeyboardInterrupt:
+            self.ended, self.stop_kind = True, StopKind.LINEAR_INTERRUPTED
+            if not trace:
+                # Nothing of this start is worth keeping; without an earlier one, there is no result.
+                if not self.candidates:
+                    raise
+                return
+            end = trace[-1]
+            fitted = self.objective.state_of(end)
+        rows = _rows(trace[: trace.index(end) + 1])
+        self.candidates.append(LinearFitCandidate(fitted, rows, **scores))
+
+    def _simulate(self, fitted, end, scores):
+        """Add the results of simulations to ``scores``, as far as an interrupt lets them come."""
+        with bar_status("simulating"):
+            scores["loss"], scores["r"], fc = self.confirm(fitted)
+        scores["loss"] += float(self.objective.penalty(strip_parameters(fitted)))
+        scores["noise_corrected_r"], scores["fc_distance"] = noise_corrected(fc, end.fc, self.target)
+
+
+def _rows(trace):
+    return np.array([(value.loss, value.r, value.nonlinearity) for value in trace])
+
+
+def noise_corrected(fcs, fc, target) -> tuple[float, float]:
+    """Agreement of recordings with an FC, corrected for their sampling error.
 
     Parameters
     ----------
     fcs : array_like, shape (n, n_node, n_node)
-        Of two recordings or more.
+        FC of two recordings or more.
     fc : array_like, shape (n_node, n_node)
-        The one that they are held against.
+        FC that they are compared with.
     target : array_like, shape (n_node, n_node)
 
     Returns
     -------
     r : float
-        Of the recordings with the target.
+        Correlation of the recordings with the target.
     fc_distance : float
-        Root mean square difference of the recordings from the FC.
+        RMS difference between the recordings and ``fc``.
 
     Notes
     -----
-    Off the diagonal, and where the target has data. The scatter between recordings is part of what their mean varies by
-    and differs by, and is taken off: Spearman's correction for attenuation, of the recordings alone; the target keeps
-    its own noise.
+    Off the diagonal, and where the target has data. The variance between recordings is a part of the variance of their
+    mean, and of its difference from ``fc``, and is subtracted: Spearman's correction for attenuation, of the recordings
+    alone; the sampling error of the target remains.
 
     References
     ----------
@@ -226,58 +258,60 @@ def noise_corrected(fcs, fc, target):
     """
     pairs = ~np.eye(np.shape(fc)[0], dtype=bool) & ~np.isnan(np.asarray(target))
     fcs, mean = np.asarray(fcs), np.mean(fcs, axis=0)
-    chance = np.mean(fcs.var(0, ddof=1)[pairs]) / fcs.shape[0]
-    # Recordings that are mostly chance say little: they are corrected no further than to twice their r.
-    share = max(1.0 - chance / max(np.var(mean[pairs]), 1e-300), 0.25)
-    r = np.clip(fc_corr(mean, target, missing="ignore") / np.sqrt(share), -1.0, 1.0)
-    return float(r), float(np.sqrt(max(np.mean((mean - np.asarray(fc))[pairs] ** 2) - chance, 0.0)))
+    error_variance = np.mean(fcs.var(0, ddof=1)[pairs]) / fcs.shape[0]
+    reliability = max(1.0 - error_variance / max(np.var(mean[pairs]), 1e-300), _MIN_RELIABILITY)
+    r = np.clip(fc_corr(mean, target, missing="ignore") / np.sqrt(reliability), -1.0, 1.0)
+    mean_square = np.mean((mean - np.asarray(fc))[pairs] ** 2)
+    return float(r), float(np.sqrt(max(mean_square - error_variance, 0.0)))
 
 
 def _starts(objective, bar):
-    """The start values, if they are stable; the best points of a coarse sweep; and whether that was interrupted."""
-    found, first, interrupted = [], [], False
+    """The start values, if they are stable; the best points of a coarse sweep; and True if that was interrupted."""
+    stable, at_start, interrupted = [], [], False
     try:
-        for point in [objective.first, *objective.points(_POINTS)]:
-            seen, *_ = objective(point, PRIORS[0], objective.x)
+        for point in [objective.start_point, *objective.latin_hypercube(_POINTS)]:
+            value, *_ = objective(point, HOMOGENEITY_WEIGHTS[0], objective.x)
             bar.update()
-            if seen.is_stable:
-                found.append(seen)
-                best = min(found, key=lambda each: each.value)
+            if value.is_stable:
+                stable.append(value)
+                best = min(stable, key=lambda each: each.value)
                 bar.set_postfix(loss=f"{best.loss:.5g}", r=f"{best.r:.3f}", refresh=False)
-                if point is objective.first:
-                    first.append(seen)
+                if point is objective.start_point:
+                    at_start.append(value)
     except KeyboardInterrupt:
-        if not found:
+        if not stable:
             raise
         interrupted = True
-    if not interrupted and found and _hold_what_has_no_effect(objective, min(found, key=lambda seen: seen.value)):
-        found = [objective(objective.at_start(seen.point), PRIORS[0], seen.x)[0] for seen in found]
-        found = [seen for seen in found if seen.is_stable]
-    if not found:
+    if not interrupted and stable and _fix_values_without_effect(objective, min(stable, key=lambda v: v.value)):
+        stable = [
+            objective(objective.with_fixed_values(value.point), HOMOGENEITY_WEIGHTS[0], value.x)[0] for value in stable
+        ]
+        stable = [value for value in stable if value.is_stable]
+    if not stable:
         raise ValueError(
             f"fit: no stable fixed point at the start values, nor at any of {_POINTS} points around; there is no "
             'linear response to fit. Use method="simulate", or other bounds.'
         )
-    found.sort(key=lambda seen: seen.value)
-    # Apart from each other: neighbours lead to the same end.
-    chosen = []
-    for seen in found:
-        if all(np.max(np.abs(seen.point - other.point)) > 0.1 for other in chosen):
-            chosen.append(seen)
-    return first, chosen[:_STARTS], interrupted
+    stable.sort(key=lambda value: value.value)
+    # Neighbours lead to the same end.
+    starts = []
+    for value in stable:
+        if all(np.max(np.abs(value.point - start.point)) > _START_DISTANCE for start in starts):
+            starts.append(value)
+    return at_start, starts[:_STARTS], interrupted
 
 
-def _hold_what_has_no_effect(objective, seen):
-    """Keep values at their start that the FC does not depend on, and say so; the others would be chosen with them."""
-    idle = objective.without_effect(seen)
+def _fix_values_without_effect(objective, value):
+    """Fix values on which FC does not depend, with a warning: the sweep would choose them at random."""
+    idle = objective.without_effect(value)
     if not idle:
         return False
-    of = f"{' and '.join(idle)} {'is' if len(idle) == 1 else 'are'}"
-    what = f"fit: the FC of the linear response is the same whatever {of}"
+    subject = f"{' and '.join(idle)} {'is' if len(idle) == 1 else 'are'}"
+    message = f"fit: the FC of the linear response is the same whatever {subject}"
     if len(idle) == len(objective.parameters):
-        raise ValueError(f'{what}, so that there is nothing to fit. Fit through the simulation: method="simulate".')
-    objective.hold(idle)
+        raise ValueError(f'{message}, so that there is nothing to fit. Fit through the simulation: method="simulate".')
+    objective.fix(idle)
     warnings.warn(
-        f"{what}: kept at the start. Leave it out, or fit it through the simulation.", stacklevel=caller_stacklevel()
+        f"{message}: kept at the start. Leave it out, or fit it through the simulation.", stacklevel=caller_stacklevel()
     )
     return True

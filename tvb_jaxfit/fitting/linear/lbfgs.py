@@ -1,61 +1,63 @@
-"""Downhill on an objective of the linear response, by L-BFGS."""
+"""Minimisation of the objective of a linear fit, by L-BFGS."""
 
 import numpy as np
 
-# L-BFGS begins anew where its memory leads nowhere, and ends where this brings less than that.
+# L-BFGS is restarted where its curvature memory makes no progress; restarts that gain less than _GAIN end the fit.
 _GAIN, _MEMORY = 1e-3, 30
+# Consecutive restarts without a gain after which the fit ends.
+_MAX_STALLED = 2
 
 
-def descend(objective, start, prior, n_evaluations, bar, record=None):
-    """L-BFGS from a point, begun anew as long as that helps.
+def descend(objective, start, homogeneity_weight, n_evaluations, bar, on_improvement=None):
+    """Minimise an objective from a point, with restarts as long as they help.
 
     Parameters
     ----------
     objective : Objective
-    start : Seen
+    start : ObjectiveValue
         With a stable fixed point.
-    prior : float
+    homogeneity_weight : float
         See `Objective`.
     n_evaluations : int
-        At most so many.
+        Maximum number of evaluations.
     bar : tqdm
-    record : callable, optional
-        (Seen, gradients by path) of where it begins and of each improvement; True ends it.
+    on_improvement : callable, optional
+        (ObjectiveValue, gradients by path), called at the start and at each improvement; True ends the minimisation.
 
     Returns
     -------
-    Seen
-        The best point.
+    ObjectiveValue
+        Best point.
     """
     from scipy.optimize import minimize
 
-    best, used = None, 0
+    best, n_used = None, 0
 
-    def at(point):
-        nonlocal best, used
-        used += 1
+    def value_and_slope(point):
+        nonlocal best, n_used
+        n_used += 1
         bar.update()
-        seen, gradients, slope = objective(point, prior, start.x if best is None else best.x)
+        value, gradients, slope = objective(point, homogeneity_weight, start.x if best is None else best.x)
         ended = False
-        if best is None or seen.value < best.value:
-            best = seen
-            ended = record is not None and record(seen, gradients) is True
-        if ended or used >= n_evaluations:
+        if best is None or value.value < best.value:
+            best = value
+            ended = on_improvement is not None and on_improvement(value, gradients) is True
+        if ended or n_used >= n_evaluations:
             raise StopIteration
-        if not seen.is_stable:
-            # A slope back to what is known, so that a line search turns round.
+        if not value.is_stable:
+            # A slope back to the best point, so that a line search turns back.
             away = point - best.point
             distance = np.linalg.norm(away)
             return best.value + 1.0 + 10.0 * distance, 10.0 * away / max(distance, 1e-300)
-        return seen.value, slope
+        return value.value, slope
 
     options = {"maxiter": n_evaluations, "maxfun": n_evaluations, "maxcor": _MEMORY, "ftol": 1e-10, "gtol": 1e-9}
     try:
-        stalled = 0
-        while stalled < 2:
-            before = np.inf if best is None else best.value
-            minimize(at, start.point if best is None else best.point, jac=True, method="L-BFGS-B", options=options)
-            stalled = 0 if before - best.value > _GAIN else stalled + 1
+        n_stalled = 0
+        while n_stalled < _MAX_STALLED:
+            before, point = (np.inf, start.point) if best is None else (best.value, best.point)
+            minimize(value_and_slope, point, jac=True, method="L-BFGS-B", options=options)
+            n_stalled = 0 if before - best.value > _GAIN else n_stalled + 1
     except StopIteration:
         pass
     return best

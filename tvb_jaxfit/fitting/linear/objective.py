@@ -1,5 +1,6 @@
-"""What a linear fit descends: the loss that a recording is expected to have, and costs of what cannot be trusted."""
+"""Objective of a linear fit: the loss that is expected of a recording, and penalties for an invalid linearisation."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -9,35 +10,36 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ...dynamics.resting_state import resting_state
+from ...linear_response.response import LinearizedSimulator
 from ...loss import fc_corr
 from ...parameters import BoundedParameter, Parameter, parameters_of, strip_parameters, with_values
 from ...runtime.programs import Program
+from ...state import State
 
-# Costs of being far from what can be trusted: of the mean fourth power of the nonlinearity in parts of _REACH; of the mean
-# fourth power of what is left of the way home, for other fixed points; and (the prior) of the mean square by which
-# regional values differ from each other, in parts of their range.
-_CURVED, _REACH = 0.01, 0.4
-_ASTRAY = 30.0
-# Scatter of the entries of a value that is moved to see whether FC depends on it.
-_MOVED = 0.1
+# Penalty weights: _NONLINEARITY_WEIGHT * mean((nonlinearity / _NONLINEARITY_SCALE)**4), and
+# _MULTISTABILITY_WEIGHT * mean(relaxation_residual**4), which is not 0 if there are other attractors.
+_NONLINEARITY_WEIGHT, _NONLINEARITY_SCALE = 0.01, 0.4
+_MULTISTABILITY_WEIGHT = 30.0
+# Standard deviation by which a value is perturbed to find out if FC depends on it.
+_PERTURBATION = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """A point of an objective, as it was looked at.
+class ObjectiveValue:
+    """Result of an evaluation of the objective.
 
     Attributes
     ----------
     point : ndarray
     value : float
-        Of the objective; infinite where there is no stable fixed point.
+        Value of the objective; infinite without a stable fixed point.
     loss, r : float
-        Of the FC itself.
+        Loss and correlation with the target of FC itself.
     nonlinearity : float
-        The largest over states, see `LinearResponse.nonlinearity`.
+        Maximum over states of `LinearResponse.nonlinearity`.
     x : Array
         Fixed point.
-    fc : Array
+    fc : Array, shape (n_node, n_node)
     """
 
     point: np.ndarray = field(repr=False)
@@ -49,18 +51,18 @@ class Seen:
     fc: jax.Array = field(repr=False)
 
     @property
-    def is_stable(self):
-        """Whether there is a stable fixed point."""
+    def is_stable(self) -> bool:
+        """True if there is a stable fixed point."""
         return bool(np.isfinite(self.value))
 
 
-def free_of_charge(state):
-    """The penalty of a fit without one: whatever the values are, they cost nothing."""
+def no_penalty(state: State) -> float:
+    """Penalty of a fit without one: 0 for all states."""
     return 0.0
 
 
 class Objective:
-    """Function of the images of the free values, as one vector of comparable entries.
+    """Function of the unconstrained free values, as one vector (a point) of comparable entries.
 
     Parameters
     ----------
@@ -69,150 +71,177 @@ class Objective:
         With `Parameter`s.
     loss : callable
         (fc, target) to a scalar.
-    target : ndarray
+    target : ndarray, shape (n_node, n_node)
     monitor : int
     length : float
-        Of the recording whose loss is expected [ms].
+        Length of the recording whose loss is expected [ms].
     penalty : callable, optional
-        State (plain) to a scalar: what values cost, whatever their FC.
+        State (plain) to a scalar, added to the loss.
     """
 
-    def __init__(self, linear, state, loss, target, monitor, length, penalty=free_of_charge):
+    def __init__(
+        self,
+        linear: LinearizedSimulator,
+        state: State,
+        loss: Callable,
+        target: np.ndarray,
+        monitor: int,
+        length: float,
+        penalty: Callable = no_penalty,
+    ):
         self.penalty = penalty
         self.state, self.parameters, self._linear = state, parameters_of(state), linear
-        images = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
-        sizes = {path: jnp.full_like(image, size_of(self.parameters[path])) for path, image in images.items()}
-        self.start, self._tree = ravel_pytree(images)
-        self._sizes = ravel_pytree(sizes)[0]
-        self._held = np.zeros(self.start.size, bool)
+        unconstrained = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
+        scales = {
+            path: jnp.full_like(value, parameter_scale(self.parameters[path])) for path, value in unconstrained.items()
+        }
+        self.start, self._unravel = ravel_pytree(unconstrained)
+        self._scales = ravel_pytree(scales)[0]
+        self._is_fixed = np.zeros(self.start.size, bool)
         self.x = state.initial_conditions[-1]
-        self._rest = strip_parameters(state)
-        # One draw for all pairs, and its opposite: neither favours a pair, and there is no slope along the draw.
-        draw = np.triu(np.random.default_rng(0).normal(size=np.shape(target)), 1)
-        draw = jnp.asarray(draw + draw.T, self.start.dtype)
+        self._plain_state = strip_parameters(state)
+        expected_loss = _expected_loss(loss, target, monitor, length, self.start.dtype)
 
-        def expected(response):
-            fc, scatter = _within(response.fc(monitor)), response.z_standard_error(length, monitor) * draw
-            recorded = 0.5 * (loss(scattered(fc, scatter), target) + loss(scattered(fc, -scatter), target))
-            curved = _CURVED * jnp.mean((response.nonlinearity / _REACH) ** 4)
-            return recorded + curved + _ASTRAY * jnp.mean(response.relaxation_residual**4)
-
-        def of_values(values, rest, x):
-            there = with_values(rest, values)
-            response = linear(there, x)
-            value = jnp.where(response.is_stable, expected(response) + penalty(there), jnp.inf)
-            fc = _within(response.fc(monitor))
-            seen = (
+        def of_values(values, plain_state, x):
+            state = with_values(plain_state, values)
+            response = linear(state, x)
+            value = jnp.where(response.is_stable, expected_loss(response) + penalty(state), jnp.inf)
+            fc = _clipped(response.fc(monitor))
+            scores = (
                 loss(fc, target),
                 fc_corr(fc, target, missing="ignore"),
                 jnp.max(response.nonlinearity),
                 response.fixed_point.x,
                 fc,
             )
-            return value, seen
+            return value, scores
 
-        def differing(point):
-            """Mean square by which regional values have come to differ."""
-            apart = self._tree(point - self.start / self._sizes)
-            return sum(jnp.mean((values - jnp.mean(values)) ** 2) for values in apart.values())
+        def inhomogeneity(point):
+            """Mean square of the differences between regional values."""
+            changes = self._unravel(point - self.start / self._scales)
+            return sum(jnp.mean((values - jnp.mean(values)) ** 2) for values in changes.values())
 
-        def evaluate(point, rest, x, prior):
-            values, pull = jax.vjp(self._values, point)
-            (value, seen), gradients = jax.value_and_grad(of_values, has_aux=True)(values, rest, x)
-            apart, slope = jax.value_and_grad(differing)(point)
-            return (value + prior * apart, *seen), gradients, pull(gradients)[0] + prior * slope
+        def evaluate(point, plain_state, x, homogeneity_weight):
+            values, vjp = jax.vjp(self._values, point)
+            (value, scores), gradients = jax.value_and_grad(of_values, has_aux=True)(values, plain_state, x)
+            variance, slope = jax.value_and_grad(inhomogeneity)(point)
+            value = value + homogeneity_weight * variance
+            return (value, *scores), gradients, vjp(gradients)[0] + homogeneity_weight * slope
 
         self._evaluate = Program(evaluate, shares_constants=True)
 
     def _values(self, point):
-        images = self._tree(point * self._sizes)
-        return {path: parameter.from_unconstrained(images[path]) for path, parameter in self.parameters.items()}
+        unconstrained = self._unravel(point * self._scales)
+        return {path: parameter.from_unconstrained(unconstrained[path]) for path, parameter in self.parameters.items()}
 
     def _array(self, point):
         return jnp.asarray(point, self.start.dtype)
 
-    def __call__(self, point, prior, x):
-        """What there is at a point, the fixed point being searched from x.
-
-        Returns
-        -------
-        Seen
-        gradients : dict of str to Array
-            Of the loss that is expected, and of the nonlinearity, in the values by path.
-        slope : ndarray
-            Of the objective, in the point.
-        """
-        seen, gradients, slope = self._evaluate(self._array(point), self._rest, x, prior)
-        seen, slope = _seen(point, *seen), np.where(self._held, 0.0, np.asarray(slope, float))
-        return (seen if np.all(np.isfinite(slope)) else replace(seen, value=np.inf)), gradients, slope
-
-    @cached_property
-    def first(self):
-        """The point of the start values."""
-        return np.asarray(self.start / self._sizes, float)
-
-    def without_effect(self, seen):
-        """Paths of the values on which the FC at a point does not depend: it is the same after each is moved alone.
+    def __call__(self, point, homogeneity_weight, x):
+        """Evaluate the objective at a point.
 
         Parameters
         ----------
-        seen : Seen
-            With a stable fixed point.
+        point : ndarray
+        homogeneity_weight : float
+            Weight of the mean square of the differences between regional values, relative to their range.
+        x : Array
+            Start of the search for the fixed point.
 
         Returns
         -------
-        list of str
+        ObjectiveValue
+        gradients : dict of str to Array
+            Gradients of the expected loss and of the penalties in the physical values, by path.
+        slope : ndarray
+            Gradient of the objective in the point.
         """
-        random, found = np.random.default_rng(0), []
-        for path, entries in self._entries().items():
-            point = np.array(seen.point)
-            point[entries] += _MOVED * random.normal(size=entries.size)
-            other, *_ = self(point, 0.0, seen.x)
-            if other.is_stable and np.max(np.abs(other.fc - seen.fc)) <= np.sqrt(np.finfo(self.start.dtype).eps):
-                found.append(path)
-        return found
+        result, gradients, slope = self._evaluate(self._array(point), self._plain_state, x, homogeneity_weight)
+        value, slope = _objective_value(point, *result), np.where(self._is_fixed, 0.0, np.asarray(slope, float))
+        return (value if np.all(np.isfinite(slope)) else replace(value, value=np.inf)), gradients, slope
 
-    def hold(self, paths):
-        """Keep the values at some paths at their start, from now on.
+    @cached_property
+    def start_point(self) -> np.ndarray:
+        """Point of the start values."""
+        return np.asarray(self.start / self._scales, float)
+
+    def without_effect(self, value: ObjectiveValue) -> list[str]:
+        """Paths of the values on which FC does not depend: each is perturbed alone, and FC stays the same.
+
+        Parameters
+        ----------
+        value : ObjectiveValue
+            With a stable fixed point.
+        """
+        random, paths = np.random.default_rng(0), []
+        for path, entries in self._entries().items():
+            point = np.array(value.point)
+            point[entries] += _PERTURBATION * random.normal(size=entries.size)
+            perturbed, *_ = self(point, 0.0, value.x)
+            tolerance = np.sqrt(np.finfo(self.start.dtype).eps)
+            if perturbed.is_stable and np.max(np.abs(perturbed.fc - value.fc)) <= tolerance:
+                paths.append(path)
+        return paths
+
+    def fix(self, paths: list[str]):
+        """Keep the values at some paths at their start.
 
         Parameters
         ----------
         paths : list of str
         """
         for path, entries in self._entries().items():
-            self._held[entries] = path in paths
+            self._is_fixed[entries] = path in paths
 
-    def at_start(self, point):
-        """Point with those values at their start that are kept there."""
-        return np.where(self._held, self.first, point)
+    def with_fixed_values(self, point: np.ndarray) -> np.ndarray:
+        """Point with the fixed values at their start."""
+        return np.where(self._is_fixed, self.start_point, point)
 
     def _entries(self):
-        """Entries of a point by path."""
-        places = self._tree(jnp.arange(self.start.size, dtype=self.start.dtype))
-        return {path: np.asarray(entries, int).ravel() for path, entries in places.items()}
+        """Indices of the entries of a point by path."""
+        indices = self._unravel(jnp.arange(self.start.size, dtype=self.start.dtype))
+        return {path: np.asarray(entries, int).ravel() for path, entries in indices.items()}
 
-    def state_of(self, seen):
-        """State with the values of a point, which has been at its fixed point for ever."""
-        state = with_values(self.state, self._values(self._array(seen.point)))
-        return resting_state(self._linear.simulate, state, seen.x)
+    def state_of(self, value: ObjectiveValue) -> State:
+        """State with the values of a point, at rest in its fixed point."""
+        state = with_values(self.state, self._values(self._array(value.point)))
+        return resting_state(self._linear.simulate, state, value.x)
 
-    def points(self, n, seed=0):
-        """Points of a Latin hypercube over the values that are the same in all regions; see `_somewhere`."""
+    def latin_hypercube(self, n: int, seed: int = 0) -> Iterator[np.ndarray]:
+        """Points of a Latin hypercube over the values that are equal in all regions; see `_at_fraction`."""
         from scipy.stats import qmc
 
-        wide = [path for path, parameter in self.parameters.items() if _is_uniform(parameter)]
-        if not wide:
+        swept = [path for path, parameter in self.parameters.items() if _is_uniform(parameter)]
+        if not swept:
             return
-        for row in qmc.LatinHypercube(len(wide), seed=seed).random(n):
-            moved = dict(self.parameters)
-            for path, share in zip(wide, row, strict=True):
-                moved[path] = _somewhere(moved[path], share)
-            images = {path: parameter.to_unconstrained() for path, parameter in moved.items()}
-            yield np.asarray(ravel_pytree(images)[0] / self._sizes, float)
+        for row in qmc.LatinHypercube(len(swept), seed=seed).random(n):
+            parameters = dict(self.parameters)
+            for path, fraction in zip(swept, row, strict=True):
+                parameters[path] = _at_fraction(parameters[path], fraction)
+            unconstrained = {path: parameter.to_unconstrained() for path, parameter in parameters.items()}
+            yield np.asarray(ravel_pytree(unconstrained)[0] / self._scales, float)
 
 
-def scattered(fc, z):
-    r"""Correlations with so much added to their Fisher z, which leaves them between -1 and 1.
+def _expected_loss(loss, target, monitor, length, dtype):
+    """Function of a linear response: the loss that is expected of a recording, with penalties for its validity.
+
+    The sampling error of FC is represented by one draw and its opposite, so that no pair of regions is favoured, and
+    the gradient along the draw vanishes.
+    """
+    draw = np.triu(np.random.default_rng(0).normal(size=np.shape(target)), 1)
+    draw = jnp.asarray(draw + draw.T, dtype)
+
+    def expected_loss(response):
+        fc, error = _clipped(response.fc(monitor)), response.z_standard_error(length, monitor) * draw
+        recorded = 0.5 * (loss(add_fisher_z(fc, error), target) + loss(add_fisher_z(fc, -error), target))
+        nonlinear = _NONLINEARITY_WEIGHT * jnp.mean((response.nonlinearity / _NONLINEARITY_SCALE) ** 4)
+        return recorded + nonlinear + _MULTISTABILITY_WEIGHT * jnp.mean(response.relaxation_residual**4)
+
+    return expected_loss
+
+
+def add_fisher_z(fc, z):
+    r"""Correlations with a value added to their Fisher z, so that they stay between -1 and 1.
 
     Parameters
     ----------
@@ -230,32 +259,32 @@ def scattered(fc, z):
     -----
     .. math:: \tanh(\mathrm{artanh}\, r + z) = \frac{r + \tanh z}{1 + r \tanh z}
 
-    For small z, :math:`r + (1 - r^2) z`: Bartlett's scatter of a recording's FC.
+    For small z, :math:`r + (1 - r^2) z`: Bartlett's sampling error of a recording's FC.
 
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from tvb_jaxfit.fitting.linear.objective import scattered
-    >>> print(scattered(jnp.array([0.0, 0.5, 0.99]), 0.5).round(3))
+    >>> from tvb_jaxfit.fitting.linear.objective import add_fisher_z
+    >>> print(add_fisher_z(jnp.array([0.0, 0.5, 0.99]), 0.5).round(3))
     [0.462 0.782 0.996]
     """
     added = jnp.tanh(z)
-    return _within((fc + added) / (1.0 + fc * added))
+    return _clipped((fc + added) / (1.0 + fc * added))
 
 
-def _within(fc):
-    """Correlations without the 1 of rounding, of which a loss may take the Fisher z."""
+def _clipped(fc):
+    """Correlations below 1 by rounding, so that their Fisher z is finite."""
     largest = 1.0 - jnp.finfo(fc.dtype).eps
     return jnp.clip(fc, -largest, largest)
 
 
-def _seen(point, value, loss, r, nonlinearity, *arrays):
+def _objective_value(point, value, loss, r, nonlinearity, *arrays):
     value = float(value) if np.isfinite(value) else np.inf
-    return Seen(np.array(point), value, float(loss), float(r), float(nonlinearity), *arrays)
+    return ObjectiveValue(np.array(point), value, float(loss), float(r), float(nonlinearity), *arrays)
 
 
-def size_of(parameter):
-    """Scale of an image: the range of the values, or their own size."""
+def parameter_scale(parameter: Parameter) -> float:
+    """Scale of an unconstrained value: the range of the values, or their mean absolute value."""
     if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
         return parameter.upper_bound - parameter.lower_bound
     if type(parameter) is Parameter or isinstance(parameter, BoundedParameter):
@@ -268,9 +297,9 @@ def _is_uniform(parameter):
     return bool(np.all(value == value.ravel()[0]))
 
 
-def _somewhere(parameter, share):
-    """Parameter at a share of its range; without one, between a quarter and four times its value."""
+def _at_fraction(parameter, fraction):
+    """Parameter at a fraction of its range; without a finite range, between a quarter and four times its value."""
     if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
         low, high = parameter.lower_bound, parameter.upper_bound
-        return parameter.with_value(jnp.full_like(parameter.value, low + (0.02 + 0.96 * share) * (high - low)))
-    return parameter.with_value(parameter.value * 4.0 ** (2.0 * share - 1.0))
+        return parameter.with_value(jnp.full_like(parameter.value, low + (0.02 + 0.96 * fraction) * (high - low)))
+    return parameter.with_value(parameter.value * 4.0 ** (2.0 * fraction - 1.0))

@@ -1,1 +1,1 @@
-"""Fingerprints: digests of values, objects and code that decide a result."""
+"""Digests of the content of objects and of code, equal in every process."""

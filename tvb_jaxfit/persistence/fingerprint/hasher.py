@@ -1,41 +1,42 @@
-"""What something consists of, as a digest: the same for what would compute the same, another for what might not.
+"""Digests of content: equal for what would compute the same, different for what might compute something else.
 
-Every object is a label and parts, each of them an object again. A user's function consists of its code and of all that
-it uses: arguments' defaults, closure, globals and the functions among them, to the last. What a library holds stands
-for itself by name and version; what has no content to be compared is refused by name.
+Every object is reduced to a label and parts, which are objects again (`content_of`). A function of the user's consists
+of its code and of everything that it uses: defaults, closure, globals, and the functions among them, without limit of
+depth. An object of a library is identified by name and version. An object without comparable content is refused by
+name.
 """
 
 import decimal
 import hashlib
-import importlib.metadata
 import locale
 import sys
 import time
+from typing import Any
 
 import jax
 import numpy as np
 
-from . import code_objects as code  # noqa: F401  # says of code what it consists of
-from .code_names import replaced
-from .installed import look_again, own_source_digest
-from .objects import Held, NotHashable, WorkedOut, parts_of
+from ..versions import package_versions
+from . import code_objects  # noqa: F401  registers the rules of code with `content_of`
+from .code_names import replaced_functions
+from .installed import forget_sources, own_source_digest
+from .objects import CachedValue, LibraryValue, NotHashable, content_of
 from .untracked import Untracked
 
-_SIZE = 16
-# How deep a chain of objects may be: the interpreter has no room for more.
-_DEEPEST = 200
+_DIGEST_SIZE = 16
+# Deepest nesting of objects. A deeper one would exceed the interpreter's recursion limit.
+_MAX_DEPTH = 200
 
 
-def digest(value, name="value"):
-    """Digest of the content of anything, the same in every process.
+def digest(value: Any, name: str = "value") -> str:
+    """Digest of the content of any object, equal in every process.
 
     Parameters
     ----------
     value
-        Numbers, arrays, containers, functions, classes, `State`s, TVB's objects, and instances of whatever consists of
-        these.
+        Numbers, arrays, containers, functions, classes, `State`, TVB's objects, and instances that consist of these.
     name : str, optional
-        What errors call it.
+        Name of the value in error messages.
 
     Returns
     -------
@@ -45,7 +46,7 @@ def digest(value, name="value"):
     Raises
     ------
     NotHashable
-        Where a part of it (named by its path) has no content: an open file, a generator, a lock.
+        A part (the message has its path) has no comparable content: an open file, a generator, a lock.
 
     Examples
     --------
@@ -59,20 +60,21 @@ def digest(value, name="value"):
     >>> digest(loss) == before
     False
     """
-    return seen(value, name)[0]
+    return digest_and_untracked(value, name)[0]
 
 
-def seen(value, name="value"):
-    """Digest of the content of anything, and what of it cannot be seen.
+def digest_and_untracked(value: Any, name: str = "value") -> tuple[str, dict[str, Untracked]]:
+    """Digest of the content of any object, and the dependencies that it does not cover.
 
     Parameters
     ----------
     value, name
-        As of `digest`.
+        As for `digest`.
 
     Returns
     -------
     str
+        As `digest`.
     dict of str to Untracked
         By path.
 
@@ -81,149 +83,153 @@ def seen(value, name="value"):
     NotHashable
         As `digest`.
     """
-    walk = _Walk()
-    return walk.digest(value, name).hex(), walk.unseen
+    hasher = _Hasher()
+    return hasher.digest(value, name).hex(), hasher.untracked
 
 
-def digests_by_path(value, name, depth=0):
-    """Digests of something and of its parts, with nothing refused.
+def digests_by_path(value: Any, name: str, depth: int = 0) -> tuple[dict[str, str], dict[str, Untracked]]:
+    """Digests of an object and of its parts. Nothing is refused.
 
     Parameters
     ----------
     value, name
-        As of `digest`.
+        As for `digest`.
     depth : int, optional
-        How deep parts are nested that have a digest of their own.
+        Depth of nesting down to which parts have a digest of their own.
 
     Returns
     -------
     dict of str to str
-        By path.
+        Digests by path.
     dict of str to Untracked
-        What cannot be seen, and what cannot be compared, by path.
+        By path, the dependencies that the digests do not cover, and the parts that cannot be compared.
     """
-    walk = _Walk(lenient=True, depth=depth)
-    walk.digest(value, name)
-    return walk.within, walk.unseen
+    hasher = _Hasher(lenient=True, depth=depth)
+    hasher.digest(value, name)
+    return hasher.digests, hasher.untracked
 
 
-def environment():
-    """What else numbers depend on: versions, precision, settings of libraries, and what they are computed on."""
-    names = ("jax", "jaxlib", "numpy", "optax", "tvb-library")
+def environment() -> dict[str, Any]:
+    """What numbers depend on beside the code: versions, precision, settings of libraries, and the device."""
     settings = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
     settings += ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion", "jax_disable_jit", "jax_debug_nans")
     decimals = decimal.getcontext()
     return {
         "python": sys.version_info[:3],
-        "versions": [importlib.metadata.version(name) for name in names],
+        "versions": package_versions(),
         "tvb_jaxfit": own_source_digest(),
         "settings": [getattr(jax.config, name) for name in settings],
         "decimal": [getattr(decimals, name) for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")],
-        "numpy": [np.geterr(), Held(np.get_printoptions())],
+        "numpy": [np.geterr(), LibraryValue(np.get_printoptions())],
         "locale": [locale.setlocale(locale.LC_ALL), time.tzname],
         "backend": jax.default_backend(),
-        "replaced": Held(replaced()),
+        "replaced": LibraryValue(replaced_functions()),
     }
 
 
-class _Walk:
-    """One walk through the parts of something, each of them once.
+class _Hasher:
+    """One traversal of an object's parts. Each part is hashed once.
 
     Parameters
     ----------
     lenient : bool, optional
-        Whether what cannot be compared is listed as unseen, rather than refused.
+        List parts that cannot be compared as untracked, instead of refusing them.
     depth : int, optional
-        Parts that are nested no deeper have their digests in ``within``, by path.
+        Parts that are nested no deeper have their digests in ``digests``, by path.
     """
 
     def __init__(self, lenient=False, depth=0):
-        self.unseen, self.within = {}, {}
-        self._done, self._above, self._n_objects = {}, [], 0
+        self.untracked, self.digests = {}, {}
+        # Digests by id. The object is kept with its digest, so that its id is not reused.
+        self._done = {}
+        self._ancestors, self._n_objects = [], 0
         self._lenient, self._depth = lenient, depth
-        look_again()
+        forget_sources()
 
     def digest(self, value, path):
         key = id(value)
-        # Above that depth parts are walked through at each place, so that those within have their digests there.
-        if key in self._done and (self._depth == 0 or len(self._above) >= self._depth):
-            return self._noted(path, self._done[key][1])
-        if key in self._above:
-            # A part that holds the whole: how far above is what there is to say.
-            above = len(self._above) - self._above.index(key)
-            return hashlib.blake2b(b"above %d" % above, digest_size=_SIZE).digest()
-        label, parts = self._consists_of(value, path)
-        self._above.append(key)
-        was_lenient, self._lenient = self._lenient, self._lenient or isinstance(value, Held)
-        inner = [self.digest(part, f"{path}{edge}") for edge, part in parts]
+        # Above the recorded depth a part is traversed at each of its places, so that all paths below it are recorded.
+        if key in self._done and (self._depth == 0 or len(self._ancestors) >= self._depth):
+            return self._recorded(path, self._done[key][1])
+        if key in self._ancestors:
+            # A cycle: encoded by the distance to the ancestor that it refers to.
+            distance = len(self._ancestors) - self._ancestors.index(key)
+            return hashlib.blake2b(b"above %d" % distance, digest_size=_DIGEST_SIZE).digest()
+        label, parts = self._content(value, path)
+        self._ancestors.append(key)
+        was_lenient, self._lenient = self._lenient, self._lenient or isinstance(value, LibraryValue)
+        digests = [self.digest(part, f"{path}{edge}") for edge, part in parts]
         self._lenient = was_lenient
-        self._above.pop()
-        if isinstance(value, (set, frozenset)):
-            inner.sort()
-        edges = [] if isinstance(value, (set, frozenset)) else [edge for edge, _ in parts]
-        whole = hashlib.blake2b(repr((label, edges)).encode("utf-8", "surrogatepass"), digest_size=_SIZE)
-        for part in inner:
-            whole.update(part)
-        # The value is held, so that its id stays its own.
-        self._done[key] = value, whole.digest()
-        return self._noted(path, whole.digest())
+        self._ancestors.pop()
+        is_unordered = isinstance(value, (set, frozenset))
+        if is_unordered:
+            digests.sort()
+        edges = [] if is_unordered else [edge for edge, _ in parts]
+        total = hashlib.blake2b(repr((label, edges)).encode("utf-8", "surrogatepass"), digest_size=_DIGEST_SIZE)
+        for part_digest in digests:
+            total.update(part_digest)
+        self._done[key] = value, total.digest()
+        return self._recorded(path, total.digest())
 
-    def _noted(self, path, found):
-        if len(self._above) <= self._depth:
-            self.within[path] = found.hex()
+    def _recorded(self, path, found):
+        if len(self._ancestors) <= self._depth:
+            self.digests[path] = found.hex()
         return found
 
-    def _consists_of(self, value, path):
-        """Label and parts, without what was worked out from the others."""
+    def _content(self, value, path):
+        """Label and parts, without values of cached properties that the other attributes determine."""
         if isinstance(value, Untracked):
-            self.unseen[path] = value
+            self.untracked[path] = value
         if type(value) is object:
-            # Nothing but itself: which one it is says the order.
+            # It has identity and nothing else: numbered by its first occurrence.
             self._n_objects += 1
             return f"object {self._n_objects}", []
         try:
-            if len(self._above) > _DEEPEST:
+            if len(self._ancestors) > _MAX_DEPTH:
                 raise NotHashable("nested too deeply to be compared by content.")
-            label, parts = parts_of(value)
-        # What an object of the user's does when it is looked at may be anything.
+            label, parts = content_of(value)
+        # Attributes of the user's objects can be properties that raise any error.
         except Exception as error:
             kind = f"a {type(value).__module__}.{type(value).__qualname__}"
             if not self._lenient:
-                reason = (
-                    error if isinstance(error, NotHashable) else f"{kind} cannot be compared by content ({error!r})"
-                )
-                raise NotHashable(f"{path}: {reason}") from None
-            self.unseen[path] = Untracked(kind, True)
+                if not isinstance(error, NotHashable):
+                    error = f"{kind} cannot be compared by content ({error!r})"
+                raise NotHashable(f"{path}: {error}") from None
+            self.untracked[path] = Untracked(kind, True)
             return "unseen", []
-        kept = []
-        for edge, part in parts:
-            if isinstance(part, WorkedOut):
-                is_same, is_seen = _is_as_worked_out(part)
-                part = part.value
-                if not is_seen:
-                    self.unseen[f"{path}{edge}"] = Untracked("a cached_property", True)
-                if is_same:
-                    continue
-            kept.append((edge, part))
-        return label, kept
+        determined = [self._is_determined(part, f"{path}{edge}") for edge, part in parts]
+        return label, [
+            (edge, part.value if isinstance(part, CachedValue) else part)
+            for (edge, part), skip in zip(parts, determined, strict=True)
+            if not skip
+        ]
+
+    def _is_determined(self, part, path):
+        """True for the value of a cached property that the other attributes determine."""
+        if not isinstance(part, CachedValue):
+            return False
+        is_equal, is_comparable = _equals_property(part)
+        if not is_comparable:
+            self.untracked[path] = Untracked("a cached_property", True)
+        return is_equal
 
 
-# Digests of what cached properties gave, by the digest of what they were worked out from.
-_given = {}
+# Digests of the values that cached properties return, by the digest of the attributes they are computed from.
+_property_digests = {}
 
 
-def _is_as_worked_out(part):
-    """(whether what an instance holds is what its property gives, whether this can be seen)."""
+def _equals_property(cached):
+    """(True if a cached value is what its property returns now, True if the two can be compared)."""
     try:
-        rest = _Walk().digest(part.rest(), "").hex(), part.name
-        if rest not in _given:
-            _given[rest] = _Walk().digest(part.again(), "")
+        key = _Hasher().digest(cached.without_cached(), "").hex(), cached.name
+        if key not in _property_digests:
+            _property_digests[key] = _Hasher().digest(cached.recomputed(), "")
     except NotHashable:
         return True, False
-    # What the user's property raises may be anything.
+    # The user's property can raise any error.
     except Exception:
         return False, True
     try:
-        return _given[rest] == _Walk().digest(part.value, ""), True
+        return _property_digests[key] == _Hasher().digest(cached.value, ""), True
     except NotHashable:
         return True, False

@@ -1,4 +1,4 @@
-"""Which modules are installed ones, and what tells one installation of them from another."""
+"""Installed packages: whether a module belongs to one, and a label for its version and for edits of its files."""
 
 import base64
 import functools
@@ -9,19 +9,20 @@ import pathlib
 import sys
 import sysconfig
 
-_STANDARD = pathlib.Path(sysconfig.get_path("stdlib"))
-_OWN = __name__.partition(".")[0]
-# Files that are run when a package is imported.
-_RUN = (".py", ".so", ".pyd")
+_STANDARD_LIBRARY = pathlib.Path(sysconfig.get_path("stdlib"))
+_PACKAGE = __name__.partition(".")[0]
+# Suffixes of files that are executed when a package is imported.
+_EXECUTABLE = (".py", ".so", ".pyd")
 
 
 @functools.cache
-def is_of_a_library(name):
-    """Whether a module is an installed one, not written by the user.
+def is_library(name: str | None) -> bool:
+    """True if a module is an installed one: not written by the user.
 
     Parameters
     ----------
-    name : str
+    name : str or None
+        Name of the module. None, as of an object without a module, is no library.
 
     Returns
     -------
@@ -32,18 +33,18 @@ def is_of_a_library(name):
     top = name.partition(".")[0]
     if top == "__main__":
         return False
-    if top == _OWN:
+    if top == _PACKAGE:
         return True
     file = getattr(sys.modules.get(top), "__file__", None) or getattr(sys.modules.get(name), "__file__", None)
     if file is None:
         return top in sys.stdlib_module_names
-    # By its place: a file of the user's may have the name of a standard module.
+    # Decided by the folder: a file of the user's may have the name of a standard module.
     file = pathlib.Path(file)
-    return _STANDARD in file.parents or bool({"site-packages", "dist-packages"} & set(file.parts))
+    return _STANDARD_LIBRARY in file.parents or bool({"site-packages", "dist-packages"} & set(file.parts))
 
 
-def of_library(name):
-    """Name of a library's module, its version, and what was edited in it since it was installed.
+def library_label(name: str) -> str:
+    """Name of a library's module, its version, and a digest of the files that were edited since it was installed.
 
     Parameters
     ----------
@@ -58,43 +59,47 @@ def of_library(name):
     return f"{name} {version if isinstance(version, str) else ''}{_edits(top)}"
 
 
-def look_again():
-    """Have packages without a record of their files read anew: they may have been edited and reloaded."""
-    _sources.cache_clear()
+def forget_sources() -> None:
+    """Forget the digests of packages without an installer's record: they may have been edited and reloaded."""
+    _source_digest.cache_clear()
 
 
 def _edits(top):
     if top in sys.stdlib_module_names:
         return ""
-    if top == _OWN:
+    if top == _PACKAGE:
         return f" {own_source_digest()}"
-    recorded = _recorded(top)
-    return f" {_sources(top)}" if recorded is None else recorded
+    edits = _edits_since_installation(top)
+    return f" {_source_digest(top)}" if edits is None else edits
 
 
 @functools.cache
-def own_source_digest():
-    """Digest of this package as it was when it was first asked for: its version stays while it is worked on.
+def own_source_digest() -> str:
+    """Digest of this package's sources at the first call. They change during development, the version does not.
 
     Returns
     -------
     str
     """
-    return _sources.__wrapped__(_OWN)
+    return _source_digest.__wrapped__(_PACKAGE)
 
 
 @functools.cache
-def _recorded(top):
-    """Digest of the files of a package that are not as they were installed, "" if all are; None without a record."""
+def _edits_since_installation(top):
+    """Digest of the files of a package that were edited since installation.
+
+    Empty if none was edited; None if there is no record of the installed files.
+    """
     edited, is_recorded = [], False
     for distribution in _distributions().get(top, ()):
         files = importlib.metadata.distribution(distribution).files or ()
         record = next((file.locate() for file in files if file.name == "RECORD"), None)
         for file in files:
-            if file.parts[0] not in (top, f"{top}.py") or file.suffix not in _RUN or not file.hash or record is None:
+            is_of_package = file.parts[0] in (top, f"{top}.py")
+            if not is_of_package or file.suffix not in _EXECUTABLE or not file.hash or record is None:
                 continue
             is_recorded, path = True, file.locate()
-            # An installer writes the record last: what is older is what it records.
+            # An installer writes the record last: a file that is not newer than the record is as recorded.
             if os.path.exists(path) and os.stat(path).st_mtime > os.stat(record).st_mtime:
                 content = pathlib.Path(path).read_bytes()
                 found = base64.urlsafe_b64encode(hashlib.new(file.hash.mode, content).digest()).rstrip(b"=").decode()
@@ -113,13 +118,13 @@ def _distributions():
 
 
 @functools.cache
-def _sources(top):
-    """Digest of the sources of a package that no installer has recorded."""
+def _source_digest(top):
+    """Digest of the sources of a package whose files no installer has recorded."""
     module = sys.modules.get(top)
-    homes = [pathlib.Path(home) for home in getattr(module, "__path__", ())]
-    single = [] if homes or not getattr(module, "__file__", None) else [pathlib.Path(module.__file__)]
-    files = [*single, *(file for home in homes for file in sorted(home.rglob("*.py")))]
-    whole = hashlib.blake2b(digest_size=8)
+    folders = [pathlib.Path(folder) for folder in getattr(module, "__path__", ())]
+    single = [] if folders or not getattr(module, "__file__", None) else [pathlib.Path(module.__file__)]
+    files = [*single, *(file for folder in folders for file in sorted(folder.rglob("*.py")))]
+    total = hashlib.blake2b(digest_size=8)
     for file in files:
-        whole.update(repr(file.name).encode() + file.read_bytes())
-    return whole.hexdigest()
+        total.update(repr(file.name).encode() + file.read_bytes())
+    return total.hexdigest()

@@ -1,4 +1,4 @@
-"""What objects consist of: a label, and parts that are objects again. Of code, see `code`."""
+"""Content of objects: a label, and parts that are objects again. For code, see `code_objects`."""
 
 import contextvars
 import enum
@@ -11,6 +11,8 @@ import re
 import threading
 import types
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,174 +20,190 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from ...runtime.processes import PicklableMixin
-from .installed import is_of_a_library
+from .installed import is_library
 
-# Names that TVB draws at random for its instances, and its estimates of the memory and time that a run takes.
-_NOT_OF_TVB = {
+# Attributes of TVB's objects that are no content: names that TVB draws at random, its estimates of memory and time.
+_TRANSIENT_OF_TVB = {
     *("gid", "title", "_runtime", "_storage_requirement"),
     *("_memory_requirement_guess", "_memory_requirement_census"),
 }
-_OWN = __name__.partition(".")[0]
+_PACKAGE = __name__.partition(".")[0]
 _ADDRESS = re.compile(" at 0x[0-9a-f]+")
 
 
 class NotHashable(TypeError):
-    """Something that cannot be compared by content."""
+    """An object without content that could be compared."""
 
 
-class Held:
-    """Something that a library holds, such as a setting: what it consists of is content as far as it can be compared.
+class LibraryValue:
+    """A value that a library holds, such as a setting. Parts of it that cannot be compared are not refused.
 
     Parameters
     ----------
     value
     """
 
-    def __init__(self, value):
+    def __init__(self, value: Any):
         self.value = value
 
 
-class WorkedOut:
-    """Value of a `cached_property`: content where it is not what the property gives.
+class CachedValue:
+    """Value of a `cached_property` of the user's. It is content only if it differs from what the property returns.
 
     Parameters
     ----------
     value
-        What the instance holds.
-    again : callable
-        () to what the property gives, worked out once more on a copy of the instance.
-    rest : callable
-        () to a copy of the instance without what was worked out.
+        The value that the instance holds.
+    recomputed : callable
+        () to the value that the property returns on a copy of the instance.
+    without_cached : callable
+        () to a copy of the instance without cached values.
     name : str
+        Name of the property.
     """
 
-    def __init__(self, value, again, rest, name):
-        self.value, self.again, self.rest, self.name = value, again, rest, name
+    def __init__(self, value: Any, recomputed: Callable[[], Any], without_cached: Callable[[], Any], name: str):
+        self.value, self.recomputed, self.without_cached, self.name = value, recomputed, without_cached, name
 
 
 @functools.singledispatch
-def parts_of(value):
-    """(label, parts): what something is, and (edge, part) of each thing that it consists of.
+def content_of(value: Any) -> tuple[str, list[tuple[str, Any]]]:
+    """Label of an object, and its parts as (edge, part). The edge extends the path of the object to that of the part.
 
     Raises
     ------
     NotHashable
-        Where there is no saying.
+        The object has no comparable content.
     """
-    kind = type(value)
-    if kind.__module__.startswith("numba.") and hasattr(value, "py_func"):
-        # How it was compiled is no content.
+    cls = type(value)
+    if cls.__module__.startswith("numba.") and hasattr(value, "py_func"):
+        # The source function alone is content, not its compiled form.
         return "compiled", [(".py_func", value.py_func)]
-    if kind.__name__ == "cython_function_or_method":
+    if cls.__name__ == "cython_function_or_method":
         return f"builtin {value.__module__}.{value.__qualname__}", []
-    if not is_of_a_library(kind.__module__):
-        return "instance", _of_users(value, kind)
+    if not is_library(cls.__module__):
+        return "instance", _parts_of_user_instance(value, cls)
     reduced = _reduced(value)
-    if _reduces_by_itself(kind) or not (hasattr(value, "__dict__") or slots_of(kind)):
+    if _has_own_reduction(cls) or not (hasattr(value, "__dict__") or slots_of(cls)):
         return "reduced", reduced
-    return "instance", [("<class>", kind), *((f".{name}", part) for name, part in attributes(value))]
+    return "instance", [("<class>", cls), *_attribute_parts(value)]
 
 
-def _of_users(value, kind):
-    """All that an instance of the user's class holds, whatever it says to pickle."""
-    parts = [("<class>", kind), *((f".{name}", part) for name, part in attributes(value))]
-    base = next((each for each in kind.__mro__ if is_of_a_library(each.__module__)), object)
+def _attribute_parts(value):
+    return ((f".{name}", part) for name, part in attributes(value))
+
+
+def _parts_of_user_instance(value, cls):
+    """Everything that an instance of the user's class holds, also what it hides from pickle."""
+    parts = [("<class>", cls), *_attribute_parts(value)]
+    base = next((base for base in cls.__mro__ if is_library(base.__module__)), object)
     if base in _CONTAINERS:
         return [*parts, ("<content>", _CONTAINERS[base](value))]
     reducing = next(
-        (each for each in kind.__mro__ if is_of_a_library(each.__module__) and _REDUCERS & set(vars(each))), object
+        (base for base in cls.__mro__ if is_library(base.__module__) and _REDUCERS & set(vars(base))), object
     )
     if reducing is object:
         return parts
     return [*parts, *((f"<content>{edge}", part) for edge, part in _reduced(value, reducing))]
 
 
-# What instances of subclasses hold beside their attributes, read in the way of the class that they extend.
+# What instances of subclasses hold beside their attributes, read by the methods of the builtin class.
 _CONTAINERS = {
-    **{kind: lambda value, kind=kind: kind(kind.__iter__(value)) for kind in (list, tuple, set, frozenset)},
-    **{kind: lambda value, kind=kind: kind.__repr__(value) for kind in (int, float, complex, str, bytes)},
+    **{cls: lambda value, cls=cls: cls(cls.__iter__(value)) for cls in (list, tuple, set, frozenset)},
+    **{cls: lambda value, cls=cls: cls.__repr__(value) for cls in (int, float, complex, str, bytes)},
     dict: lambda value: [[key, item] for key, item in dict.items(value)],
     np.ndarray: lambda value: np.ndarray.view(value, np.ndarray),
 }
 _REDUCERS = {"__reduce__", "__reduce_ex__"}
 
 
-def attributes(value):
-    """Attributes of an instance that are content: not what is worked out from others when it is first asked for."""
-    kind = type(value)
-    passing = {"__weakref__"}
-    for base in kind.__mro__:
-        if base.__module__.partition(".")[0] == _OWN:
-            passing |= set(vars(base).get("_transient", ()))
-    held = {name: getattr(value, name) for name in slots_of(kind) if hasattr(value, name)}
+def attributes(value: Any) -> list[tuple[str, Any]]:
+    """Attributes of an instance that are content, sorted by name. Values that are derived from others are not.
+
+    A class of this package names attributes that are no content in ``_transient``. A `cached_property` of a library is
+    no content; one of the user's is a `CachedValue`.
+    """
+    cls = type(value)
+    transient = {"__weakref__"}
+    for base in cls.__mro__:
+        if base.__module__.partition(".")[0] == _PACKAGE:
+            transient |= set(vars(base).get("_transient", ()))
+    slots = {name: getattr(value, name) for name in slots_of(cls) if hasattr(value, name)}
     declared = {}
-    if hasattr(kind, "declarative_attrs"):
-        # What TVB declares is there when it is first asked for.
-        declared = {name: getattr(kind, name).default for name in kind.declarative_attrs}
-        passing |= _NOT_OF_TVB
-    content = declared | held | getattr(value, "__dict__", {})
-    properties = _cached_properties(kind)
+    if hasattr(cls, "declarative_attrs"):
+        # TVB puts the default of a declared attribute on the instance when it is first read.
+        declared = {name: getattr(cls, name).default for name in cls.declarative_attrs}
+        transient |= _TRANSIENT_OF_TVB
+    content = declared | slots | getattr(value, "__dict__", {})
+    properties = _cached_properties(cls)
     if properties.keys() & content.keys():
-        plain = {name: of for name, of in content.items() if name not in properties}
+        own = {name: attribute for name, attribute in content.items() if name not in properties}
         for name in properties.keys() & content.keys():
-            base, of = properties[name]
-            if is_of_a_library(base.__module__):
-                passing.add(name)
+            base, cached_property = properties[name]
+            if is_library(base.__module__):
+                transient.add(name)
             else:
-                again = functools.partial(_worked_out_again, value, plain, of)
-                content[name] = WorkedOut(content[name], again, functools.partial(_copy_of, value, plain), name)
-    return sorted(((name, of) for name, of in content.items() if name not in passing), key=lambda item: str(item[0]))
+                recomputed = functools.partial(_recomputed, value, own, cached_property)
+                content[name] = CachedValue(content[name], recomputed, functools.partial(_copy_of, value, own), name)
+    found = ((name, attribute) for name, attribute in content.items() if name not in transient)
+    return sorted(found, key=lambda item: str(item[0]))
 
 
-def _cached_properties(kind):
-    """(class that has it, property) of each `cached_property`, by name."""
+def _cached_properties(cls):
+    """(class that defines it, property) of each `cached_property`, by name."""
     found = {}
-    for base in reversed(kind.__mro__):
-        for name, of in vars(base).items():
+    for base in reversed(cls.__mro__):
+        for name, attribute in vars(base).items():
             found.pop(name, None)
-            if isinstance(of, functools.cached_property):
-                found[name] = base, of
+            if isinstance(attribute, functools.cached_property):
+                found[name] = base, attribute
     return found
 
 
-def _copy_of(value, held):
+def _copy_of(value, own):
+    """New instance of the same class with the given attributes."""
     new = object.__new__(type(value))
-    for name, of in held.items():
-        object.__setattr__(new, name, of)
+    for name, attribute in own.items():
+        object.__setattr__(new, name, attribute)
     return new
 
 
-def _worked_out_again(value, held, of):
-    return of.func(_copy_of(value, held))
+def _recomputed(value, own, cached_property):
+    return cached_property.func(_copy_of(value, own))
 
 
-def slots_of(kind):
-    """Names of what the instances of a class hold beside their dict."""
-    return [name for base in kind.__mro__ for name, of in vars(base).items() if type(of) is types.MemberDescriptorType]
+def slots_of(cls: type) -> list[str]:
+    """Names of the attributes that instances of a class hold in slots."""
+    return [
+        name
+        for base in cls.__mro__
+        for name, attribute in vars(base).items()
+        if type(attribute) is types.MemberDescriptorType
+    ]
 
 
-def _reduces_by_itself(kind):
-    return not issubclass(kind, PicklableMixin) and any(
-        getattr(kind, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__", "__getstate__")
+def _has_own_reduction(cls):
+    return not issubclass(cls, PicklableMixin) and any(
+        getattr(cls, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__", "__getstate__")
     )
 
 
-def _reduced(value, kind=None):
-    """What pickle would write, as parts, with nothing run; it knows what has more to it than its attributes.
+def _reduced(value, cls=None):
+    """Parts that pickle would write: they include state that attributes do not show. Nothing is unpickled.
 
     Parameters
     ----------
     value
-    kind : type, optional
-        The class whose way of reducing it is taken; by default its own.
+    cls : type, optional
+        Class whose method reduces the value; by default its own.
     """
     try:
-        if kind is None:
+        if cls is None:
             reduced = value.__reduce_ex__(4)
-        elif "__reduce_ex__" in vars(kind):
-            reduced = kind.__reduce_ex__(value, 4)
+        elif "__reduce_ex__" in vars(cls):
+            reduced = cls.__reduce_ex__(value, 4)
         else:
-            reduced = kind.__reduce__(value)
+            reduced = cls.__reduce__(value)
     except Exception as error:
         raise NotHashable(
             f"a {type(value).__module__}.{type(value).__qualname__} cannot be compared by content ({error}). Give the "
@@ -201,31 +219,33 @@ def _reduced(value, kind=None):
     return list(zip(names, parts, strict=False))
 
 
-def _shown(value):
+def _by_repr(value):
     return f"{type(value).__name__} {value!r}", []
 
 
-for _kind in (type(None), bool, type(...), slice, range, np.dtype, pathlib.PurePath):
-    parts_of.register(_kind)(_shown)
+for _class in (type(None), bool, type(...), slice, range, np.dtype, pathlib.PurePath):
+    content_of.register(_class)(_by_repr)
 
 
-@parts_of.register(int)
-@parts_of.register(float)
-@parts_of.register(complex)
-@parts_of.register(str)
-@parts_of.register(bytes)
-def _plain(value):
-    return _shown(value) if type(value) in (int, float, complex, str, bytes) else _of_subclass(value)
+@content_of.register(int)
+@content_of.register(float)
+@content_of.register(complex)
+@content_of.register(str)
+@content_of.register(bytes)
+def _scalar(value):
+    return _by_repr(value) if type(value) in (int, float, complex, str, bytes) else _of_subclass(value)
 
 
 def _of_subclass(value):
-    """Of an instance of a class that extends a builtin one."""
-    kind = type(value)
-    return ("reduced", _reduced(value)) if is_of_a_library(kind.__module__) else ("instance", _of_users(value, kind))
+    """Content of an instance of a subclass of a builtin class."""
+    cls = type(value)
+    if is_library(cls.__module__):
+        return "reduced", _reduced(value)
+    return "instance", _parts_of_user_instance(value, cls)
 
 
-@parts_of.register(np.ndarray)
-@parts_of.register(np.generic)
+@content_of.register(np.ndarray)
+@content_of.register(np.generic)
 def _array(value):
     if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
         return _of_subclass(value)
@@ -236,89 +256,90 @@ def _array(value):
     return f"{label} {hashlib.blake2b(np.ascontiguousarray(array), digest_size=16).hexdigest()}", []
 
 
-@parts_of.register(jax.Array)
+@content_of.register(jax.Array)
 def _jax_array(value):
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return f"key {jax.random.key_impl(value)}", [("", np.asarray(jax.random.key_data(value)))]
     return f"jax{' weak' * value.weak_type}", [("", np.asarray(value))]
 
 
-@parts_of.register(jax.core.Tracer)
-def _traced(value):
+@content_of.register(jax.core.Tracer)
+def _tracer(value):
     raise NotHashable("a value that is being traced by JAX has no content yet. Call the function outside of jit.")
 
 
-@parts_of.register(np.random.RandomState)
+@content_of.register(np.random.RandomState)
 def _random_state(value):
-    # Where it stands; what it was seeded from is no part of what it draws.
+    # The position in the stream alone; the seed has no influence on further draws.
     return "random state", [("", value.get_state())]
 
 
-@parts_of.register(list)
-@parts_of.register(tuple)
-@parts_of.register(set)
-@parts_of.register(frozenset)
+@content_of.register(list)
+@content_of.register(tuple)
+@content_of.register(set)
+@content_of.register(frozenset)
 def _sequence(value):
     if type(value) not in (list, tuple, set, frozenset):
         return _of_subclass(value)
     return type(value).__name__, [(f"[{index}]", item) for index, item in enumerate(value)]
 
 
-@parts_of.register(dict)
-@parts_of.register(types.MappingProxyType)
+@content_of.register(dict)
+@content_of.register(types.MappingProxyType)
 def _mapping(value):
     if type(value) not in (dict, types.MappingProxyType):
         return _of_subclass(value)
-    items = [pair for key, item in value.items() for pair in ((".<key>", key), (f"[{_short(key)}]", item))]
+    items = [pair for key, item in value.items() for pair in ((".<key>", key), (f"[{_short_key(key)}]", item))]
     return type(value).__name__, items
 
 
-def _short(key):
-    """Key as an error names it; it is content by itself."""
+def _short_key(key):
+    """Key in a path of an error message. The key itself is a part of its own."""
     return repr(key) if isinstance(key, (str, int)) else "..."
 
 
-@parts_of.register(enum.Enum)
-def _member(value):
-    own = {name: of for name, of in vars(value).items() if name not in ("__objclass__", "_sort_order_")}
-    return "member", [("<class>", type(value)), *((f".{name}", of) for name, of in sorted(own.items()))]
+@content_of.register(enum.Enum)
+def _enum_member(value):
+    own = {name: attribute for name, attribute in vars(value).items() if name not in ("__objclass__", "_sort_order_")}
+    return "member", [("<class>", type(value)), *((f".{name}", part) for name, part in sorted(own.items()))]
 
 
-@parts_of.register(memoryview)
-def _view(value):
+@content_of.register(memoryview)
+def _memoryview(value):
     return f"view {value.format} {value.shape}", [("", value.tobytes())]
 
 
-@parts_of.register(weakref.ReferenceType)
-def _reference(value):
+@content_of.register(weakref.ReferenceType)
+def _weak_reference(value):
     return "reference", [("()", value())]
 
 
-@parts_of.register(contextvars.ContextVar)
+@content_of.register(contextvars.ContextVar)
 def _context_variable(value):
     return f"context variable {value.name}", [(".get()", value.get(None))]
 
 
-@parts_of.register(threading.local)
-def _of_this_thread(value):
-    return "of this thread", [("<class>", type(value)), *((f".{name}", of) for name, of in sorted(vars(value).items()))]
+@content_of.register(threading.local)
+def _thread_local(value):
+    own = ((f".{name}", part) for name, part in sorted(vars(value).items()))
+    return "of this thread", [("<class>", type(value)), *own]
 
 
-@parts_of.register(type(os.environ))
-def _process_environment(value):
+@content_of.register(type(os.environ))
+def _environment_variables(value):
     return "environment", [("", dict(value))]
 
 
-@parts_of.register(Held)
-def _held(value):
+@content_of.register(LibraryValue)
+def _library_value(value):
     return "held", [("", value.value)]
 
 
-@parts_of.register(logging.Logger)
+@content_of.register(logging.Logger)
 def _logger(value):
     return "logger", []
 
 
-@parts_of.register(ClosedJaxpr)
-def _jaxpr(value):
+@content_of.register(ClosedJaxpr)
+def _closed_jaxpr(value):
     return _ADDRESS.sub("", str(value.jaxpr)), [(".consts", value.consts)]

@@ -1,24 +1,25 @@
-"""What no key can see: values that come from outside a function, and names that are made while it runs."""
+"""Dependencies that no digest covers: values from outside the process, and names that are looked up at run time."""
 
 import types
+from typing import Any
 
-# Names are looked up while the function runs: it may use anything, so that no result is kept.
-_ANYTHING = {
+# Calls that can reach any name of the program. A result that depends on them is not stored.
+_DYNAMIC_LOOKUPS = {
     *("builtins.eval", "builtins.exec", "builtins.globals", "builtins.input", "builtins.__import__"),
     *("importlib.import_module", "sys._getframe", "sys._current_frames", "inspect.currentframe", "inspect.stack"),
     *("threading.current_thread", "multiprocessing.process.current_process", "pandas.get_option"),
     *("gc.get_objects", "gc.get_referrers", "runpy.run_path", "runpy.run_module"),
 }
-_ANYTHING_BY_ATTRIBUTE = {
+_DYNAMIC_ATTRIBUTES = {
     *("__doc__", "__annotations__", "__globals__", "__builtins__", "__subclasses__", "f_globals", "f_locals", "f_back"),
 }
-# Questions whose answers are content: to ask them costs and changes nothing.
-_ASKED = {
+# Queries without arguments and side effects. Their answer is content.
+_QUERIES = {
     *("os.getcwd", "os.cpu_count", "sys.getrecursionlimit", "tempfile.gettempdir", "platform.node"),
     *("socket.gethostname", "locale.localeconv", "locale.getlocale"),
 }
-# Files, clocks, processes and entropy: what they gave is part of what was computed, and is kept with it.
-_OUTSIDE = {
+# Files, clocks, processes and entropy. A result that depends on them is stored, as it was when it was first computed.
+_EXTERNAL_SOURCES = {
     *("io.open", "builtins.open", "os.listdir", "os.scandir", "os.walk", "os.stat", "os.open", "os.read"),
     *("os.getpid", "os.urandom", "os.popen", "os.system", "os.getlogin", "glob.glob", "glob.iglob", "getpass.getuser"),
     *(f"os.path.{name}" for name in ("exists", "getmtime", "getsize", "isfile", "isdir", "expanduser", "expandvars")),
@@ -29,56 +30,57 @@ _OUTSIDE = {
     *("secrets.token_bytes", "secrets.token_hex", "secrets.token_urlsafe", "secrets.randbelow", "secrets.choice"),
     *(f"subprocess.{name}" for name in ("run", "Popen", "check_output", "call", "check_call", "getoutput")),
 }
-# Modules under whose names functions of other ones are known.
-_KNOWN_AS = {"posix": "os", "nt": "os", "posixpath": "os.path", "ntpath": "os.path", "genericpath": "os.path"}
-# Functions of libraries, and methods of what is not known before the call, that read files.
+# Public names of modules that implement others.
+_PUBLIC_MODULES = {"posix": "os", "nt": "os", "posixpath": "os.path", "ntpath": "os.path", "genericpath": "os.path"}
+# Names of functions of libraries that read files.
 _READERS = {"load", "loadtxt", "genfromtxt", "fromfile", "memmap", "loadmat", "imread", "from_file", "urlopen"}
-_READING_METHODS = {
+# Attributes that read files, whatever object has them: the object is not known before the call.
+_READING_ATTRIBUTES = {
     *("read_text", "read_bytes", "from_file", "read_csv", "iterdir", "rglob"),
     *("exists", "is_file", "is_dir", "is_symlink", "lstat", "st_mtime", "st_size"),
 }
 
 
 class Untracked:
-    """A part that cannot be seen.
+    """A dependency that no digest covers.
 
     Parameters
     ----------
-    what : str
-        As it is called in a warning.
+    name : str
+        As a warning names it.
     is_cacheable : bool
-        Whether a result that depends on it is kept nevertheless, as what it was when it was computed.
+        True if a result that depends on it is stored nevertheless, as it was when it was first computed.
     """
 
-    def __init__(self, what, is_cacheable):
-        self.name, self.is_cacheable = what, is_cacheable
+    def __init__(self, name: str, is_cacheable: bool):
+        self.name, self.is_cacheable = name, is_cacheable
 
 
-def is_asked(value):
-    """Whether a function of a library, called without arguments, gives what is content in its stead.
+def is_query(value: Any) -> bool:
+    """True if the answer of a library's function, called without arguments, is content in its place.
 
     Parameters
     ----------
     value
         A function, builtin or method of a library.
     """
-    return _full_name(value) in _ASKED
+    return _full_name(value) in _QUERIES
 
 
-def unseen_callable(value):
-    """`Untracked` of a function that gives what no key can see, None of any other.
+def untracked_callable(value: Any) -> Untracked | None:
+    """`Untracked` for a function that returns what no digest covers; None for any other.
 
     Parameters
     ----------
     value
         A function, builtin or method of a library.
     """
-    full = _full_name(value)
-    last = full.rpartition(".")[2]
-    if full in _ANYTHING:
-        return Untracked(full, False)
-    if full in _OUTSIDE or last in _READERS or last.startswith("read_"):
-        return Untracked(full, True)
+    full_name = _full_name(value)
+    name = full_name.rpartition(".")[2]
+    if full_name in _DYNAMIC_LOOKUPS:
+        return Untracked(full_name, False)
+    if full_name in _EXTERNAL_SOURCES or name in _READERS or name.startswith("read_"):
+        return Untracked(full_name, True)
     return None
 
 
@@ -89,16 +91,16 @@ def _full_name(value):
         return ""
     module = getattr(value, "__module__", None) or getattr(owner, "__module__", None)
     module = str(owner.__name__ if isinstance(owner, types.ModuleType) else module)
-    return f"{_KNOWN_AS.get(module, module.removeprefix('_'))}.{name}"
+    return f"{_PUBLIC_MODULES.get(module, module.removeprefix('_'))}.{name}"
 
 
-def unseen_attribute(name):
-    """`Untracked` of an attribute that is asked for by this name, None of any other.
+def untracked_attribute(name: str) -> Untracked | None:
+    """`Untracked` for an attribute of this name; None if it is an ordinary one.
 
     Parameters
     ----------
     name : str
     """
-    if name in _ANYTHING_BY_ATTRIBUTE:
+    if name in _DYNAMIC_ATTRIBUTES:
         return Untracked(f".{name}", False)
-    return Untracked(f".{name}", True) if name in _READING_METHODS else None
+    return Untracked(f".{name}", True) if name in _READING_ATTRIBUTES else None

@@ -1,7 +1,8 @@
-"""TVB's equations: an expression, or a method, of one variable and named numbers."""
+"""TVB's equations: functions of one variable with scalar parameters, given as an expression or a method."""
 
 import numbers
 import warnings
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -14,36 +15,37 @@ from ..mapped_parameter import MappedParameter
 from ..tracing.method import Untranslatable, trace
 
 _TOLERANCE = 1e-12
-# numpy's words where an array of boxes.py is given to a function that is not followed.
-_INNER = "TypeError: operand 'MutableArray' does not support ufuncs (__array_ufunc__=None)"
+# numpy's message where a `MutableArray` is given to a function that is not translated to JAX, and its replacement.
+_NUMPY_MESSAGE = "TypeError: operand 'MutableArray' does not support ufuncs (__array_ufunc__=None)"
+_MESSAGE = "a function that has no counterpart in JAX is given a parameter"
 
 
-def parameter_names(equation):
-    """Parameters that the state shows: numbers, and arrays of one, in the order in which TVB holds them."""
-    return tuple(name for name in _numbers(equation) if _is_name(name))
+def parameter_names(equation) -> tuple[str, ...]:
+    """Names of the parameters that the state shows: numbers and arrays of size 1, in TVB's order."""
+    return tuple(name for name in _scalar_names(equation) if _is_attribute_name(name))
 
 
-def hidden_parameters(equation):
-    """Numbers among the parameters whose names no attribute of a state can have: constants of the translation."""
-    return tuple(name for name in _numbers(equation) if not _is_name(name))
+def hidden_parameters(equation) -> tuple[str, ...]:
+    """Names of scalar parameters that cannot be attributes of a state; they are constants of the translation."""
+    return tuple(name for name in _scalar_names(equation) if not _is_attribute_name(name))
 
 
-def _numbers(equation):
-    return [name for name, value in equation.parameters.items() if _is_number(value)]
+def _scalar_names(equation):
+    return [name for name, value in equation.parameters.items() if _is_scalar(value)]
 
 
-def _is_number(value):
+def _is_scalar(value):
     if isinstance(value, np.ndarray):
         return value.size == 1 and value.dtype.kind in "fiu"
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
-def _is_name(name):
+def _is_attribute_name(name):
     return isinstance(name, str) and name.isidentifier() and not name.startswith("_") and not hasattr(State, name)
 
 
-def parameter_values(equation):
-    """Values of the parameters that the state shows."""
+def parameter_values(equation) -> dict[str, float]:
+    """Values of the parameters that the state shows, by name."""
     return {name: _value(equation, name) for name in parameter_names(equation)}
 
 
@@ -51,18 +53,22 @@ def _value(equation, name):
     return float(np.reshape(equation.parameters[name], ()))
 
 
-def refusals(equation, path):
-    """Reasons why an equation cannot be translated that show at a glance."""
-    for name in _numbers(equation):
+def refusals(equation, path: str) -> Iterator[str]:
+    """Reasons to refuse an equation that are found without evaluating it."""
+    for name in _scalar_names(equation):
         value = _value(equation, name)
         if not np.isfinite(value):
             yield f"{path}.parameters[{name!r}]: {value}; give a finite number."
 
 
-def translate(equation):
-    """(parameters, variable) to the value: the equation's own ``evaluate``, followed.
+def translate(equation) -> Callable:
+    """Translate an equation's ``evaluate``.
 
-    A variable that is an array of numpy's stays one: what depends on it alone is worked out by numpy.
+    Returns
+    -------
+    callable
+        (parameters, variable) to the values, shape of the variable. If the variable is a numpy array, subexpressions of
+        it alone are evaluated by numpy.
     """
 
     def evaluate(parameters, variable):
@@ -72,48 +78,65 @@ def translate(equation):
     return evaluate
 
 
-def in_tvb_shapes(equation, parameters):
-    """Single values of parameters in the shapes in which TVB holds them: numbers, or arrays of one."""
+def in_tvb_shapes(equation, parameters: dict) -> dict:
+    """Scalar parameters in the shapes in which TVB holds them: (), or the shape of an array of size 1."""
     return {name: jnp.reshape(value, np.shape(equation.parameters[name])) for name, value in parameters.items()}
 
 
-def tracing_error(equation, variable):
-    """Error of following an equation with its parameters as JAX arrays, or None."""
+def tracing_error(equation, variable) -> Exception | None:
+    """Error of tracing an equation with its parameters as JAX arrays; None if it can be traced."""
     with jax.enable_x64(True):
         parameters = {name: jax.ShapeDtypeStruct((), float) for name in parameter_names(equation)}
         try:
-            jax.eval_shape(lambda some: translate(equation)(in_tvb_shapes(equation, some), variable), parameters)
+            jax.eval_shape(lambda values: translate(equation)(in_tvb_shapes(equation, values), variable), parameters)
         except (Untranslatable, ValueError, TypeError) as error:
             return error
     return None
 
 
-def reference_values(equation, variable, path):
-    """TVB's own values, and reasons why there are none."""
+def reference_values(equation, variable, path: str) -> tuple[np.ndarray | None, list[str]]:
+    """TVB's own values of an equation.
+
+    Returns
+    -------
+    values : ndarray or None
+    reasons : list of str
+        Reasons why there are no values; empty if there are.
+    """
     try:
         with np.errstate(all="ignore"):
             first, second = (np.array(equation.evaluate(variable), dtype=float) for _ in range(2))
     except Exception as error:
         what = f"no parameter {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
         return None, [
-            f"{path}: {type(equation).__name__} cannot be evaluated by TVB itself: {what}. Give numbers for what its "
-            f"equation names (found: {', '.join(map(str, equation.parameters)) or 'none'})."
+            f"{path}: {type(equation).__name__} cannot be evaluated by TVB itself: {what}. Give numbers for the names "
+            f"in its equation (found: {', '.join(map(str, equation.parameters)) or 'none'})."
         ]
     if not np.array_equal(first, second, equal_nan=True):
         return None, [f"{path}: {type(equation).__name__} has other values at each call. Give it fixed ones."]
     return first, []
 
 
-def mismatches(equation, variable, path):
-    """Reasons why a translated equation is not TVB's, as a function of its variable, on some values of that."""
+def mismatches(equation, variable, path: str) -> list[str]:
+    """Reasons why a translated equation does not equal TVB's at some values of its variable; empty if it does."""
     theirs, reasons = reference_values(equation, variable, path)
     if reasons:
         return reasons
     return mismatches_with(equation, theirs, path, translate(equation), parameter_values(equation), variable)
 
 
-def mismatches_with(equation, theirs, path, translated, *arguments):
-    """Reasons why a translation of an equation does not give TVB's values, at most one."""
+def mismatches_with(equation, theirs, path: str, translated: Callable, *arguments) -> list[str]:
+    """Reasons why a function does not give TVB's values of an equation, at most one.
+
+    Parameters
+    ----------
+    equation : Equation
+    theirs : ndarray
+        TVB's values.
+    path : str
+    translated : callable
+        Evaluated at ``arguments``.
+    """
     name = type(equation).__name__
     try:
         ours = in_double(translated, *arguments)
@@ -127,8 +150,8 @@ def mismatches_with(equation, theirs, path, translated, *arguments):
     return [f"{path}: the translated {name} differs from TVB's by {worst:.1e} of its maximum."]
 
 
-def warn_frozen(path, reason, remedy, stacklevel=4):
-    """Warn that the state does not show what an equation holds."""
+def warn_frozen(path: str, reason: str, remedy: str, stacklevel: int = 4):
+    """Warn that the state does not show values that an equation holds."""
     warnings.warn(
         f"{path}: {reason}. It is constant in the translation: results are TVB's, but the state does not show it. "
         f"{remedy}",
@@ -137,21 +160,21 @@ def warn_frozen(path, reason, remedy, stacklevel=4):
     )
 
 
-def warn_untraceable(path, equation, error):
-    """Warn that an equation is evaluated by TVB alone."""
-    reason = str(error).replace(_INNER, "a function that has no counterpart in JAX is given a parameter")
-    what = f"{type(equation).__name__} is evaluated by TVB, as its code cannot be followed while parameters vary"
+def warn_untraceable(path: str, equation, error: Exception):
+    """Warn that an equation is evaluated by TVB, since its code cannot be traced."""
+    reason = str(error).replace(_NUMPY_MESSAGE, _MESSAGE)
+    what = f"{type(equation).__name__} is evaluated by TVB, as its code cannot be translated to JAX"
     warn_frozen(path, f"{what} ({reason})", "To fit its parameters, write it with numpy's functions.", 5)
 
 
-def warn_hidden(path, name):
-    """Warn that no attribute of a state can have a parameter's name."""
-    what = "no value of a state can have this name"
-    warn_frozen(f"{path}.parameters[{name!r}]", what, "To fit it, give it another name.", 5)
+def warn_hidden(path: str, name):
+    """Warn that a parameter's name cannot be an attribute of a state."""
+    reason = "a value of the state cannot have this name"
+    warn_frozen(f"{path}.parameters[{name!r}]", reason, "To fit it, give it another name.", 5)
 
 
-def mapped_parameters(path, owner, sim):
-    """Table of an equation's parameters."""
+def mapped_parameters(path: str, owner: Callable, sim) -> list[MappedParameter]:
+    """Parameters of the equation ``owner(sim)`` at a path of the state."""
     return [
         MappedParameter(f"{path}.{name}", owner, name, in_equation_dict=True) for name in parameter_names(owner(sim))
     ]

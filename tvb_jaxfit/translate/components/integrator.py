@@ -1,4 +1,6 @@
-"""Integrator: scheme, bounds and clamps, as the node-local map of one step."""
+"""Integrator: scheme, bounds and clamps, as the node-local map of one step; and its noise."""
+
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,10 +8,18 @@ from tvb.simulator import integrators
 from tvb.simulator.models.base import Model
 
 from ...dynamics import schemes
+from ...state import State
 from ..mapped_parameter import MappedParameter
+from ..shapes import shape_problems
 from ..subclasses import supported_base, unsupported_reason
 from ..tracing.method import StepAttributes, Untranslatable, trace_in_place
-from . import noise
+from . import contract, noise
+
+NAME, POSITION = "integrator", rf"integrator\.{noise.POSITION}"
+handles = contract.handles_all
+warn = contract.no_warning
+unconfigure = contract.nothing_to_unconfigure
+rederive = contract.nothing_to_rederive
 
 _SCHEMES = {
     integrators.HeunDeterministic: schemes.heun_deterministic,
@@ -20,22 +30,23 @@ _SCHEMES = {
     integrators.Identity: schemes.identity,
     integrators.IdentityStochastic: schemes.identity,
 }
-_HOOKS = ("update_state_variables_before_integration", "update_state_variables_after_integration")
+_BEFORE, _AFTER = "update_state_variables_before_integration", "update_state_variables_after_integration"
 
 SUPPORTED = ", ".join(cls.__name__ for cls in _SCHEMES)
 
 
 def is_stochastic(integrator):
-    """Whether the integrator draws noise."""
+    """True if the integrator draws noise."""
     return isinstance(integrator, integrators.IntegratorStochastic)
 
 
 def refusals(sim):
-    """Reasons why the integrator of a simulator is not translated."""
+    """Reasons against translation that show before configure()."""
     integrator = sim.integrator
     if supported_base(integrator, _SCHEMES) is None:
-        why = unsupported_reason(integrator, _SCHEMES) + (": it adapts its own step" if _is_scipy(integrator) else "")
-        yield f"Simulator.integrator: {why}. Use one of {SUPPORTED}."
+        adapts_step = ": it adapts its own step" if isinstance(integrator, integrators.SciPyODEBase) else ""
+        reason = unsupported_reason(integrator, _SCHEMES) + adapts_step
+        yield f"Simulator.integrator: {reason}. Use one of {SUPPORTED}."
         return
     if not (np.isfinite(integrator.dt) and integrator.dt > 0.0):
         yield f"Simulator.integrator.dt: {integrator.dt} ms; give a positive step."
@@ -51,24 +62,29 @@ def refusals(sim):
         yield from noise.refusals(sim)
 
 
-def _is_scipy(integrator):
-    return isinstance(integrator, integrators.SciPyODEBase)
-
-
-def later_refusals(sim):
-    """Reasons that show in a configured simulator only."""
-    integrator = sim.integrator
-    if is_stochastic(integrator):
-        yield from noise.later_refusals(sim)
-    if integrator.clamped_state_variable_values is not None:
+def refusals_configured(sim):
+    """Reasons against translation that show in a configured copy only."""
+    if is_stochastic(sim.integrator):
+        yield from noise.refusals_configured(sim)
+    if _has_clamps(sim):
         try:
             _clamped_shape(sim)
         except ValueError as error:
             yield f"Simulator.integrator.clamped_state_variable_values: {error}. Give (n_clamped, n_node, n_mode)."
 
 
+def _has_clamps(sim):
+    return sim.integrator.clamped_state_variable_values is not None
+
+
 def _clamped_shape(sim):
-    """Shape of the clamped values with all three axes, once they fit."""
+    """Shape of the clamped values with all three axes.
+
+    Raises
+    ------
+    ValueError
+        If they do not broadcast to (n_clamped, n_node, n_mode).
+    """
     integrator = sim.integrator
     shape = np.shape(integrator.clamped_state_variable_values)
     n_clamped = np.size(integrator.clamped_state_variable_indices)
@@ -76,10 +92,142 @@ def _clamped_shape(sim):
     return (1,) * (3 - len(shape)) + shape
 
 
-def leaves(sim):
-    """Table of the parameters of the integrator and its noise."""
-    table = noise.leaves(sim) if is_stochastic(sim.integrator) else []
-    if sim.integrator.clamped_state_variable_values is not None:
+def translate(sim):
+    """Translate the integrator of a configured simulator, with its noise."""
+    stochastic = is_stochastic(sim.integrator)
+    return contract.TranslatedIntegrator(
+        constants=_constants(sim),
+        inputs=partial(_inputs, sim) if stochastic else contract.no_inputs,
+        position_shapes=partial(noise.position_shapes, sim) if stochastic else contract.no_position_shapes,
+        local_map=partial(_local_map, sim),
+        updates_model=_updates_model(sim.model),
+    )
+
+
+def _constants(sim):
+    """Function from the state to what the step needs of the integrator."""
+    noise_constants = noise.constants(sim) if is_stochastic(sim.integrator) else None
+    clamped_shape = _clamped_shape(sim) if _has_clamps(sim) else None
+
+    def constants(state):
+        theta = {} if noise_constants is None else {"noise": noise_constants(state.integrator.noise)}
+        if clamped_shape is not None:
+            theta["clamped"] = jnp.reshape(state.integrator.clamped_state_variable_values, clamped_shape)
+        return theta
+
+    return constants
+
+
+def _inputs(sim, n_steps):
+    """Function from the state to the noise of a run, and to the integrator's node after the run."""
+    series = noise.series(sim)
+
+    def inputs(state):
+        values, after = series(state.integrator.noise)
+        return {"noise": values}, state.integrator.replace(noise=after)
+
+    return inputs
+
+
+def _local_map(sim, field):
+    """Function (theta, x, c, u) to the next x, of a configured simulator and its vector field."""
+    integrator, model = sim.integrator, sim.model
+    integrated = np.flatnonzero(model.state_variable_mask)
+    # Bounds and clamps act on the integrated variables within a step. A model that updates variables itself has them
+    # applied to all variables after each update.
+    inner_clip = schemes.clip(
+        _bounds(
+            integrator._bounded_integration_state_variable_indices, integrator._integration_state_variable_boundaries
+        )
+    )
+    outer_clip = schemes.clip(_bounds(integrator.bounded_state_variable_indices, integrator.state_variable_boundaries))
+    outer_rows, inner_rows = _clamped_rows(sim, integrated)
+    scheme = _SCHEMES[supported_base(integrator, _SCHEMES)]
+    diffusion = noise.diffusion(sim) if is_stochastic(integrator) else None
+    dt = float(integrator.dt)
+
+    def advance(theta, x, coupling, inputs, step_attributes=None):
+        noise_term = diffusion(theta, x) * inputs["noise"] if diffusion else 0.0
+        first = []
+        if field.writes_states:
+            # TVB's schemes evaluate dfun first of all, and go on with the state as dfun leaves it.
+            dx, x = field.in_place(theta["model"], x, coupling, step_attributes)
+            first.append(dx)
+        step = scheme(
+            lambda theta, x, c: first.pop() if first else field(theta["model"], x, c, step_attributes),
+            lambda x: _clamp(theta, inner_clip(x), inner_rows),
+            dt,
+        )
+        return step(theta, x, coupling, noise_term, _stimulus(sim, inputs))
+
+    if integrated.size == model.nvar and not _updates_model(model):
+        return advance
+
+    def update(theta, step_attributes, name, x, *others):
+        """State and other arguments after an update of the model's own, which may write to them in place."""
+        new, _, (x, *others) = trace_in_place(
+            model, name, field.model_attributes(theta["model"]), x, *others, step_attributes=step_attributes
+        )
+        return x if new is None else _clamp(theta, outer_clip(jnp.asarray(new)), outer_rows), *others
+
+    def advance_with_updates(theta, x, coupling, inputs):
+        step_attributes, stimulus = StepAttributes(), _stimulus(sim, inputs)
+        x, coupling, _, after = update(
+            theta, step_attributes, _BEFORE, jnp.asarray(x), jnp.asarray(coupling), 0.0, stimulus
+        )
+        if after is not stimulus:
+            raise Untranslatable(f"{_BEFORE} writes in place into the stimulus; give it a copy")
+        x = x.at[integrated].set(advance(theta, x[integrated], coupling, inputs, step_attributes))
+        (x,) = update(theta, step_attributes, _AFTER, x)
+        step_attributes.refuse_carried_over(model)
+        return x
+
+    return advance_with_updates
+
+
+def _bounds(indices, boundaries):
+    """(state variable, lower, upper) of each bounded state variable."""
+    if boundaries is None:
+        return ()
+    return tuple((int(i), float(low), float(high)) for i, (low, high) in zip(indices, boundaries, strict=True))
+
+
+def _clamp(theta, x, rows):
+    """State with the clamped values in place; rows of the values and of the state, see `_clamped_rows`."""
+    for row, index in rows:
+        values, x = theta["clamped"], jnp.asarray(x)
+        x = x.at[index].set(jnp.broadcast_to(values[row if values.shape[0] > 1 else 0], x.shape[1:]))
+    return x
+
+
+def _clamped_rows(sim, integrated):
+    """(row of the clamped values, row of the state) of each clamp: of all variables, and of the integrated ones."""
+    if not _has_clamps(sim):
+        return (), ()
+    rows = [(row, int(index)) for row, index in enumerate(np.ravel(sim.integrator.clamped_state_variable_indices))]
+    position = {int(index): position for position, index in enumerate(integrated)}
+    return rows, [(row, position[index]) for row, index in rows if index in position]
+
+
+def _stimulus(sim, inputs):
+    """Stimulus on the variables that receive it; 0.0 without one."""
+    if "stimulus" not in inputs:
+        return 0.0
+    receives = np.zeros((sim.model.nvar, 1, 1))
+    receives[sim.model.stvar] = 1.0
+    return jnp.asarray(receives, inputs["stimulus"].dtype) * inputs["stimulus"]
+
+
+def _updates_model(model):
+    """True if TVB calls the model's own updates around the integration (models with variables not integrated)."""
+    own = (getattr(type(model), name) is not getattr(Model, name) for name in (_BEFORE, _AFTER))
+    return model.has_nonint_vars and any(own)
+
+
+def parameters(sim):
+    """Parameters of the integrator and its noise."""
+    table = noise.parameters(sim) if is_stochastic(sim.integrator) else []
+    if _has_clamps(sim):
         table.append(
             MappedParameter(
                 "integrator.clamped_state_variable_values",
@@ -91,113 +239,21 @@ def leaves(sim):
     return table
 
 
-def bounds(integrator):
-    """(state variable, lower, upper) of each bounded state variable of a configured integrator."""
-    return _pairs(integrator.bounded_state_variable_indices, integrator.state_variable_boundaries)
+def node(sim, span):
+    """Integrator's part of the state."""
+    children = {"noise": noise.node(sim, span)} if is_stochastic(sim.integrator) else {}
+    return State(**children | ({"clamped_state_variable_values": None} if _has_clamps(sim) else {}))
 
 
-def _pairs(indices, boundaries):
-    if boundaries is None:
-        return ()
-    return tuple((int(i), float(low), float(high)) for i, (low, high) in zip(indices, boundaries, strict=True))
+def position_problems(sim, state):
+    """Reasons why the noise of a state cannot be put into a configured simulator.
+
+    The number of draws is a matter of the state's own length: the stream says where the noise goes on.
+    """
+    return shape_problems(noise.position_shapes(sim, None), state) if is_stochastic(sim.integrator) else ()
 
 
-def local_map(sim, field):
-    """(theta, x, coupling, inputs) to the next x, for a configured simulator and its vector field."""
-    integrator, model = sim.integrator, sim.model
-    integrated = np.flatnonzero(model.state_variable_mask)
-    every = integrated.size == model.nvar
-    # What acts on the integrated variables, and what acts on all: the same but for models that update some themselves.
-    inner_clip = schemes.clip(
-        _pairs(
-            integrator._bounded_integration_state_variable_indices, integrator._integration_state_variable_boundaries
-        )
-    )
-    outer_clip = schemes.clip(bounds(integrator))
-    clamped, inner_rows = _clamped(sim, integrated)
-    scheme = _SCHEMES[supported_base(integrator, _SCHEMES)]
-    diffusion = noise.diffusion(sim) if is_stochastic(integrator) else None
-    dt = float(integrator.dt)
-
-    def clamp(theta, x, rows):
-        for row, index in rows:
-            values, x = theta["clamped"], jnp.asarray(x)
-            x = x.at[index].set(jnp.broadcast_to(values[row if values.shape[0] > 1 else 0], x.shape[1:]))
-        return x
-
-    def advance(theta, x, coupling, inputs, step_attributes=None):
-        take_noise = diffusion(theta, x) * inputs["noise"] if diffusion else 0.0
-        first = []
-        if field.writes_states:
-            # TVB's schemes evaluate dfun at the state before all else, and go on with the state as dfun leaves it.
-            dx, x = field.in_place(theta["model"], x, coupling, step_attributes)
-            first.append(dx)
-        step = scheme(
-            lambda theta, x, c: first.pop() if first else field(theta["model"], x, c, step_attributes),
-            lambda x: clamp(theta, inner_clip(x), inner_rows),
-            dt,
-        )
-        return step(theta, x, coupling, take_noise, _stimulus(sim, theta, inputs))
-
-    if every and not has_hooks(model):
-        return advance
-
-    def updated(theta, step_attributes, name, x, *others):
-        """State and other arguments after one of the model's own updates, which may write to them in place."""
-        new, _, (x, *others) = trace_in_place(
-            model, name, field.model_attributes(theta["model"]), x, *others, step_attributes=step_attributes
-        )
-        return x if new is None else clamp(theta, outer_clip(jnp.asarray(new)), clamped), *others
-
-    def with_hooks(theta, x, coupling, inputs):
-        step_attributes, drive = StepAttributes(), _stimulus(sim, theta, inputs)
-        x, coupling, _, after = updated(
-            theta, step_attributes, _HOOKS[0], jnp.asarray(x), jnp.asarray(coupling), 0.0, drive
-        )
-        if after is not drive:
-            raise Untranslatable(f"{_HOOKS[0]} writes in place into the stimulus; give it a copy")
-        x = x.at[integrated].set(advance(theta, x[integrated], coupling, inputs, step_attributes))
-        (x,) = updated(theta, step_attributes, _HOOKS[1], x)
-        step_attributes.refuse_carried_over(model)
-        return x
-
-    return with_hooks
-
-
-def has_hooks(model):
-    """Whether TVB calls the model's own updates around the integration: for models with variables not integrated."""
-    return model.has_nonint_vars and any(getattr(type(model), name) is not getattr(Model, name) for name in _HOOKS)
-
-
-def _clamped(sim, integrated):
-    """(row of the values, state variable) of each clamp: of all variables, and of the integrated ones."""
-    indices = sim.integrator.clamped_state_variable_indices
-    if sim.integrator.clamped_state_variable_values is None:
-        return (), ()
-    rows = [(row, int(index)) for row, index in enumerate(np.ravel(indices))]
-    place = {int(index): position for position, index in enumerate(integrated)}
-    return rows, [(row, place[index]) for row, index in rows if index in place]
-
-
-def _stimulus(sim, theta, inputs):
-    """The stimulus on the variables that it is given to; 0.0 where there is none."""
-    if "stimulus" not in inputs:
-        return 0.0
-    shape = (sim.model.nvar, 1, 1)
-    rows = np.zeros(shape)
-    rows[sim.model.stvar] = 1.0
-    return jnp.asarray(rows, inputs["stimulus"].dtype) * inputs["stimulus"]
-
-
-def constants(sim):
-    """Function from the state to what the step needs of the integrator."""
-    of_noise = noise.constants(sim) if is_stochastic(sim.integrator) else None
-    shape = None if sim.integrator.clamped_state_variable_values is None else _clamped_shape(sim)
-
-    def gather(state):
-        theta = {} if of_noise is None else {"noise": of_noise(state.integrator.noise)}
-        if shape is not None:
-            theta["clamped"] = jnp.reshape(state.integrator.clamped_state_variable_values, shape)
-        return theta
-
-    return gather
+def restore(sim, state):
+    """Put memory and random stream of a state's noise into a configured simulator."""
+    if "noise" in state.integrator:
+        noise.restore(sim.integrator.noise, state.integrator.noise, int(state.current_step))

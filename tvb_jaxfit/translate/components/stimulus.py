@@ -1,4 +1,4 @@
-"""Stimulus on regions: a weight for each, times a temporal equation; several of them added up; or TVB's own values."""
+"""Stimulus on regions: a weight for each, times a temporal equation; a sum of several; or TVB's own values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,24 @@ from ...errors import UnsupportedComponent
 from ...state import State, get_path
 from ..mapped_parameter import MappedParameter
 from ..subclasses import supported_base, unsupported_reason
-from . import equation
-from . import summed_stimuli as summed
+from . import contract, equation, summed_stimuli
+
+NAME, POSITION = "stimulus", ""
+position_problems = contract.no_position_problems
+restore = contract.nothing_to_restore
+unconfigure = contract.nothing_to_unconfigure
+rederive = contract.nothing_to_rederive
 
 _PATH = "Simulator.stimulus"
 
 
+def handles(sim):
+    """Handle a simulator with a stimulus."""
+    return sim.stimulus is not None
+
+
 @dataclass(frozen=True)
-class _Part:
+class _Term:
     """One of TVB's stimuli on regions: its path in the state, and a function from the simulator to it."""
 
     path: str
@@ -29,25 +39,23 @@ class _Part:
 
 
 def _is_region(stimulus):
-    """Whether a stimulus is TVB's on regions."""
+    """True if a stimulus is TVB's on regions."""
     return supported_base(stimulus, (StimuliRegion,)) is not None
 
 
-def _parts(sim):
-    """The stimulus itself, or those that it adds up; none where the state shows nothing of it."""
-    if sim.stimulus is None:
-        return []
+def _terms(sim):
+    """The stimulus itself, or the stimuli whose sum it is; empty if the state shows none of its parameters."""
     if _is_region(sim.stimulus):
-        return [_Part("stimulus", lambda sim: sim.stimulus)]
-    held = summed.parts(sim.stimulus)
+        return [_Term("stimulus", lambda sim: sim.stimulus)]
+    held = summed_stimuli.parts(sim.stimulus)
     time = _times(_n_steps(sim), sim.integrator.dt)
-    if not all(map(_is_region, held.values())) or not summed.adds_up(sim.stimulus, time, _n_node(sim)):
+    if not all(map(_is_region, held.values())) or not summed_stimuli.adds_up(sim.stimulus, time, _n_node(sim)):
         return []
-    return [_Part(f"stimulus.{path}", partial(_held, path)) for path in held]
+    return [_Term(f"stimulus.{path}", partial(_held, path)) for path in held]
 
 
 def _held(path, sim):
-    return summed.parts(sim.stimulus)[path]
+    return summed_stimuli.parts(sim.stimulus)[path]
 
 
 def _n_node(sim):
@@ -59,23 +67,21 @@ def _n_steps(sim):
 
 
 def refusals(sim):
-    """Reasons why the stimulus of a simulator is not translated, as far as they show before configure()."""
+    """Reasons against translation that show before configure()."""
     stimulus = sim.stimulus
-    if stimulus is None:
-        return
     if _is_region(stimulus):
-        yield from _refusals_of_region(stimulus, _PATH, _n_node(sim))
+        yield from _region_refusals(stimulus, _PATH, _n_node(sim))
         return
-    held = summed.parts(stimulus)
+    held = summed_stimuli.parts(stimulus)
     if not held:
-        why = unsupported_reason(stimulus, (StimuliRegion,))
-        yield f"{_PATH}: {why}. Use StimuliRegion, or set sim.stimulus = None."
-    for path, part in held.items():
-        if _is_region(part):
-            yield from _refusals_of_region(part, f"{_PATH}.{path}", _n_node(sim))
+        reason = unsupported_reason(stimulus, (StimuliRegion,))
+        yield f"{_PATH}: {reason}. Use StimuliRegion, or set sim.stimulus = None."
+    for path, term in held.items():
+        if _is_region(term):
+            yield from _region_refusals(term, f"{_PATH}.{path}", _n_node(sim))
 
 
-def _refusals_of_region(stimulus, path, n_node):
+def _region_refusals(stimulus, path, n_node):
     weight = getattr(stimulus, "weight", None)
     if weight is None:
         yield f"{path}.weight: none; give an array of shape ({n_node},), one weight for each region."
@@ -84,33 +90,30 @@ def _refusals_of_region(stimulus, path, n_node):
     elif not np.all(np.isfinite(weight)):
         yield f"{path}.weight: {np.sum(~np.isfinite(weight))} are not finite. Give finite ones."
     for name in ("temporal", "spatial"):
-        part = getattr(stimulus, name, None)
-        if part is None:
+        own = getattr(stimulus, name, None)
+        if own is None:
             yield f"{path}.{name}: none; give an equation of tvb.datatypes.equations."
         else:
-            yield from equation.refusals(part, f"{path}.{name}")
+            yield from equation.refusals(own, f"{path}.{name}")
 
 
-def later_refusals(sim):
-    """Reasons that show in a configured simulator only."""
-    if sim.stimulus is None:
-        return
+def refusals_configured(sim):
+    """Reasons against translation that show in a configured copy only."""
     try:
-        parts = _parts(sim)
+        terms = _terms(sim)
     except Exception as error:
         name = type(sim.stimulus).__name__
         yield f"{_PATH}: TVB's own evaluation of {name} fails: {type(error).__name__}: {error}. Use StimuliRegion."
         return
-    for part in parts:
-        stimulus, path = part.get(sim), f"Simulator.{part.path}"
+    for term in terms:
+        stimulus, path = term.get(sim), f"Simulator.{term.path}"
         _, reasons = _in_time(stimulus, path, _n_steps(sim), sim.integrator.dt)
         yield from reasons
-        column = stimulus.weight_array
-        yield from equation.mismatches(stimulus.spatial, column, f"{path}.spatial")
+        yield from equation.mismatches(stimulus.spatial, stimulus.weight_array, f"{path}.spatial")
 
 
 def _times(n_steps, dt):
-    """TVB's times of the stimulus [ms], from 0 at each call, whatever ran before: a row."""
+    """TVB's times of the stimulus [ms], a row. They start from 0 at each call, whatever ran before."""
     return (np.arange(n_steps) * dt)[None]
 
 
@@ -119,45 +122,45 @@ def _in_time(stimulus, path, n_steps, dt):
     temporal, path, time = stimulus.temporal, f"{path}.temporal", _times(n_steps, dt)
     theirs, reasons = equation.reference_values(temporal, time, path)
     if not reasons and theirs.size < n_steps:
-        what = f"{type(temporal).__name__} gives {theirs.size} values for {n_steps} times, with which TVB fails"
-        reasons = [f"{path}: {what}. Give one value for each time."]
+        found = f"{type(temporal).__name__} gives {theirs.size} values for {n_steps} times, with which TVB fails"
+        reasons = [f"{path}: {found}. Give one value for each time."]
     if reasons:
         return None, reasons
     theirs = theirs.reshape(-1)[:n_steps]
-    if _obstacle(stimulus, dt) is None:
-        translated, values = _along(temporal, time), equation.parameter_values(temporal)
+    if _tracing_error(stimulus, dt) is None:
+        translated, values = _temporal_pattern(temporal, time), equation.parameter_values(temporal)
         reasons = equation.mismatches_with(temporal, theirs, path, translated, values)
     return theirs, reasons
 
 
-def _along(temporal, time):
-    """Parameters to the temporal pattern at some times."""
+def _temporal_pattern(temporal, time):
+    """Function from parameters to the temporal pattern at given times."""
     evaluate = equation.translate(temporal)
 
-    def along(parameters):
-        pattern = jnp.asarray(evaluate(equation.in_tvb_shapes(temporal, parameters), time))
-        return jnp.reshape(pattern, -1)[: time.size].astype(jnp.result_type(float))
+    def pattern(parameters):
+        values = jnp.asarray(evaluate(equation.in_tvb_shapes(temporal, parameters), time))
+        return jnp.reshape(values, -1)[: time.size].astype(jnp.result_type(float))
 
-    return along
+    return pattern
 
 
-def _obstacle(stimulus, dt):
-    """Why a temporal equation is not followed, so that its parameters are constants; None where it is."""
+def _tracing_error(stimulus, dt):
+    """Error of tracing a temporal equation, whose parameters are constants then; None if it is traced."""
     return equation.tracing_error(stimulus.temporal, _times(8, dt))
 
 
-def warn_of_constants(sim):
-    """Warn where parameters of a stimulus are constants of the translation."""
-    parts = _parts(sim)
-    if sim.stimulus is not None and not parts:
+def warn(sim, reference):
+    """Warn if parameters of a stimulus are constants of the translation."""
+    terms = _terms(reference)
+    if not terms:
         equation.warn_frozen(
             _PATH,
-            f"{type(sim.stimulus).__name__} is no sum of the stimuli that its attributes hold",
+            f"{type(reference.stimulus).__name__} is no sum of the stimuli that its attributes hold",
             "To fit their parameters, add them up, in attributes whose names do not begin with _.",
         )
-    for part in parts:
-        stimulus, path = part.get(sim), f"Simulator.{part.path}"
-        error = _obstacle(stimulus, sim.integrator.dt)
+    for term in terms:
+        stimulus, path = term.get(reference), f"Simulator.{term.path}"
+        error = _tracing_error(stimulus, reference.integrator.dt)
         if error is not None:
             equation.warn_untraceable(f"{path}.temporal", stimulus.temporal, error)
         for kind in ("temporal", "spatial"):
@@ -165,25 +168,25 @@ def warn_of_constants(sim):
                 equation.warn_hidden(f"{path}.{kind}", name)
 
 
-def leaves(sim):
-    """Table of the stimulus's parameters."""
+def parameters(sim):
+    """Parameters of the stimulus."""
     table = []
-    for part in _parts(sim):
-        path, get = part.path, part.get
+    for term in _terms(sim):
+        path, get = term.path, term.get
         table.append(MappedParameter(f"{path}.weight", get, "weight"))
-        if _obstacle(get(sim), sim.integrator.dt) is None:
+        if _tracing_error(get(sim), sim.integrator.dt) is None:
             table += equation.mapped_parameters(f"{path}.temporal", lambda sim, get=get: get(sim).temporal, sim)
         table += equation.mapped_parameters(f"{path}.spatial", lambda sim, get=get: get(sim).spatial, sim)
     return table
 
 
-def node(sim):
-    """The stimulus's node of the state, without values; the parts of one attribute are a list."""
+def node(sim, span):
+    """Stimulus's part of the state; the terms of one attribute are a list."""
     nodes, children = [], {}
-    for part in _parts(sim):
-        own = _names(part.get(sim), sim.integrator.dt)
+    for term in _terms(sim):
+        own = _equation_names(term.get(sim), sim.integrator.dt)
         nodes.append(State(weight=None, **{kind: State(**dict.fromkeys(names)) for kind, names in own.items()}))
-        name, _, is_item = part.path.partition(".")[2].partition("[")
+        name, _, is_item = term.path.partition(".")[2].partition("[")
         if is_item:
             children.setdefault(name, []).append(nodes[-1])
         else:
@@ -191,83 +194,93 @@ def node(sim):
     return nodes[0] if _is_region(sim.stimulus) else State(**children)
 
 
-def _names(stimulus, dt):
-    """Parameters of both equations: {"temporal": ..., "spatial": ...}."""
-    temporal = equation.parameter_names(stimulus.temporal) if _obstacle(stimulus, dt) is None else ()
+def _equation_names(stimulus, dt):
+    """Names of the parameters of both equations that the state shows: {"temporal": ..., "spatial": ...}."""
+    temporal = equation.parameter_names(stimulus.temporal) if _tracing_error(stimulus, dt) is None else ()
     return {"temporal": temporal, "spatial": equation.parameter_names(stimulus.spatial)}
 
 
-def translate(sim, n_steps):
-    """Function from the stimulus's node of the state to what enters at each step, (n_steps, 1, n_node, 1).
+def translate(sim):
+    """Translate the stimulus of a configured simulator; each length of run is compared with TVB."""
+    return contract.TranslatedComponent(inputs=partial(_inputs, sim))
+
+
+def _inputs(sim, n_steps):
+    """Function from the state to the stimulus at each step, (n_steps, 1, n_node, 1), and to its node.
 
     Raises
     ------
     UnsupportedComponent
-        Where the translation differs from TVB within this number of steps.
+        If the translation differs from TVB within this number of steps.
     """
-    parts, dt = _parts(sim), float(sim.integrator.dt)
-    drives = [(part.path, _drive(part.get(sim), f"Simulator.{part.path}", n_steps, dt)) for part in parts]
+    pattern = _pattern(sim, n_steps)
+    return lambda state: ({"stimulus": pattern(state.stimulus)}, state.stimulus)
+
+
+def _pattern(sim, n_steps):
+    terms, dt = _terms(sim), float(sim.integrator.dt)
+    patterns = [(term.path, _term_pattern(term.get(sim), f"Simulator.{term.path}", n_steps, dt)) for term in terms]
     if not _is_region(sim.stimulus):
-        time, every = _times(n_steps, dt), range(n_steps)
-        if not parts:
-            constant = summed.pattern(sim.stimulus, time, _n_node(sim), every)[:, None, :, None]
+        time, steps = _times(n_steps, dt), range(n_steps)
+        if not terms:
+            constant = summed_stimuli.pattern(sim.stimulus, time, _n_node(sim), steps)[:, None, :, None]
             return lambda node: jnp.asarray(constant, jnp.result_type(float))
-        if not summed.adds_up(sim.stimulus, time, _n_node(sim), every):
+        if not summed_stimuli.adds_up(sim.stimulus, time, _n_node(sim), steps):
             raise UnsupportedComponent(
                 [f"{_PATH}: {type(sim.stimulus).__name__} is not the sum of its parts throughout. Use StimuliRegion."]
             )
-    return lambda node: sum(drive(get_path(State(stimulus=node), path)) for path, drive in drives)
+    return lambda node: sum(pattern(get_path(State(stimulus=node), path)) for path, pattern in patterns)
 
 
-def _drive(stimulus, path, n_steps, dt):
-    """Function from the node of one stimulus to what enters at each step.
+def _term_pattern(stimulus, path, n_steps, dt):
+    """Function from the node of one stimulus to its values at each step.
 
-    With the parameters of the simulator itself, the temporal pattern is TVB's own to the bit, in single precision, too:
-    time in double precision decides at which step a pulse begins.
+    With the simulator's own parameters the temporal pattern is TVB's own, bit for bit, also in single precision: time
+    in double precision decides at which step a pulse begins.
     """
     theirs, reasons = _in_time(stimulus, path, n_steps, dt)
     if reasons:
         raise UnsupportedComponent(reasons)
-    own = _names(stimulus, dt)
+    names = _equation_names(stimulus, dt)
     spatial = equation.translate(stimulus.spatial)
-    temporal = _as_tvbs(
-        _along(stimulus.temporal, _times(n_steps, dt)), theirs, equation.parameter_values(stimulus.temporal)
+    temporal = _with_tvb_values(
+        _temporal_pattern(stimulus.temporal, _times(n_steps, dt)), theirs, equation.parameter_values(stimulus.temporal)
     )
 
     def gather(node, kind):
-        values = {name: getattr(getattr(node, kind), name) for name in own[kind]}
+        values = {name: getattr(getattr(node, kind), name) for name in names[kind]}
         return equation.in_tvb_shapes(getattr(stimulus, kind), values)
 
-    def drive(node):
+    def pattern(node):
         dtype = node.weight.dtype
-        in_time = temporal(gather(node, "temporal")) if own["temporal"] else jnp.asarray(theirs)
+        in_time = temporal(gather(node, "temporal")) if names["temporal"] else jnp.asarray(theirs)
         column = jnp.reshape(node.weight, (-1, 1))
         in_space = jnp.sum(jnp.broadcast_to(spatial(gather(node, "spatial"), column), column.shape), axis=1)
         return (in_time.astype(dtype)[:, None] * in_space[None])[:, None, :, None]
 
-    return drive
+    return pattern
 
 
-def _as_tvbs(ours, theirs, began):
-    """A function of a few parameters, with TVB's values where these are TVB's, and the slopes of the function.
+def _with_tvb_values(function, theirs, tvb_parameters):
+    """A function of a few parameters, with TVB's values if the parameters are TVB's, and the function's derivatives.
 
-    Slopes are worked out forwards: where TVB's ``where`` does not choose a value that overflows, as in Alpha before its
-    onset, autodiff backwards would give 0 times infinity.
+    Derivatives are computed in forward mode. TVB's ``where`` may reject a value that overflows, as in Alpha before its
+    onset; reverse mode would multiply it by 0 and give NaN.
     """
 
     @jax.custom_jvp
-    def chosen(parameters):
-        value = ours(parameters)
-        same = [jnp.all(now == jnp.asarray(began[name], now.dtype)) for name, now in parameters.items()]
+    def pattern(parameters):
+        value = function(parameters)
+        same = [jnp.all(now == jnp.asarray(tvb_parameters[name], now.dtype)) for name, now in parameters.items()]
         return jnp.where(jnp.all(jnp.stack(same)), jnp.asarray(theirs, value.dtype), value)
 
-    def moved(primals, tangents):
-        (parameters,), (moves,) = primals, tangents
-        value = chosen(parameters)
-        moves = {name: move for name, move in moves.items() if not isinstance(move, SymbolicZero)}
-        slopes = jax.jacfwd(lambda some: ours(parameters | some))({name: parameters[name] for name in moves})
-        parts = [jnp.tensordot(slopes[name], move, axes=move.ndim) for name, move in moves.items()]
-        return value, sum(parts, start=jnp.zeros_like(value))
+    def forward_mode(primals, tangents):
+        (parameters,), (tangents,) = primals, tangents
+        value = pattern(parameters)
+        tangents = {name: tangent for name, tangent in tangents.items() if not isinstance(tangent, SymbolicZero)}
+        jacobians = jax.jacfwd(lambda some: function(parameters | some))({name: parameters[name] for name in tangents})
+        terms = [jnp.tensordot(jacobians[name], tangent, axes=tangent.ndim) for name, tangent in tangents.items()]
+        return value, sum(terms, start=jnp.zeros_like(value))
 
-    chosen.defjvp(moved, symbolic_zeros=True)
-    return chosen
+    pattern.defjvp(forward_mode, symbolic_zeros=True)
+    return pattern

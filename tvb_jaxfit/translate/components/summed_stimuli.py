@@ -1,22 +1,22 @@
-"""Stimuli that a user's subclass of TVB's holds and puts together: the parts, and TVB's own pattern of the whole."""
+"""A user's stimulus that is made of several of TVB's: the parts, and TVB's own pattern of the whole."""
 
 import numpy as np
 from tvb.datatypes.patterns import StimuliRegion
 
 from ..clone import clone
 
-# Steps at which a whole is compared with the sum of its parts, when it is decided whether the state shows these.
-_N_LOOKS = 50
+# Number of steps at which the whole is compared with the sum of its parts, to decide if the state shows the parts.
+_N_COMPARED = 50
 _TOLERANCE = 1e-12
 
 
 def parts(stimulus):
-    """Stimuli that the attributes of another one hold, by path: ``stimuli[0]``, ``first``."""
+    """Stimuli in the attributes of another one, by path: ``stimuli[0]``, ``first``."""
     found = {}
     for name, value in vars(stimulus).items():
-        several = value if isinstance(value, (list, tuple)) else None
-        if several and all(isinstance(one, StimuliRegion) for one in several):
-            found |= {f"{name}[{index}]": one for index, one in enumerate(several)}
+        items = value if isinstance(value, (list, tuple)) else None
+        if items and all(isinstance(item, StimuliRegion) for item in items):
+            found |= {f"{name}[{index}]": item for index, item in enumerate(items)}
         elif isinstance(value, StimuliRegion):
             found[name] = value
     return found
@@ -32,13 +32,13 @@ def pattern(stimulus, time, n_node, steps):
 
 
 def adds_up(stimulus, time, n_node, steps=None):
-    """Whether a stimulus is the sum of its parts, at all steps or at some."""
-    held = parts(stimulus)
-    if any(name.startswith("_") for name in held):
+    """True if a stimulus is the sum of its parts at given steps; by default at a few."""
+    terms = parts(stimulus)
+    if any(name.startswith("_") for name in terms):
         return False
     n_time = time.size
-    steps = np.unique(np.linspace(0, n_time - 1, _N_LOOKS).astype(int)) if steps is None else steps
+    steps = np.unique(np.linspace(0, n_time - 1, _N_COMPARED).astype(int)) if steps is None else steps
     whole = pattern(stimulus, time, n_node, steps)
-    each = [pattern(one, time, n_node, steps) for one in held.values()]
-    rounding = _TOLERANCE * sum(np.max(np.abs(one)) for one in each)
-    return bool(np.all(np.abs(whole - sum(each)) <= rounding))
+    patterns = [pattern(term, time, n_node, steps) for term in terms.values()]
+    rounding = _TOLERANCE * sum(np.max(np.abs(values)) for values in patterns)
+    return bool(np.all(np.abs(whole - sum(patterns)) <= rounding))

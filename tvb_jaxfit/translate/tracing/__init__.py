@@ -1,1 +1,1 @@
-"""TVB's own methods as JAX functions: their Python code, run on arrays of JAX."""
+"""TVB's own methods as JAX functions: their Python code, traced on arrays that hold JAX arrays."""

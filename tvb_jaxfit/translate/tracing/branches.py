@@ -1,4 +1,4 @@
-"""Branches on traced conditions in code that runs for one region at a time: both ways are taken, one is selected."""
+"""Branches on traced conditions, in code that runs for one region at a time: all paths are run, and one is selected."""
 
 import contextlib
 import contextvars
@@ -6,33 +6,34 @@ import contextvars
 import jax
 import jax.numpy as jnp
 
-# Runs of the code, each with another combination of outcomes, beyond which it is not followed.
-MOST_PATHS = 64
-_MOST_ON_ONE_PATH = 32
+# Limits beyond which code is refused: number of paths, and number of conditions on one path.
+MAX_PATHS = 64
+_MAX_CONDITIONS = 32
 
 _path = contextvars.ContextVar("path", default=None)
 
 
 class TooManyBranches(Exception):
-    """The combinations of outcomes are too many to run them all."""
+    """The code has more paths than `MAX_PATHS`, or more conditions on one path than `_MAX_CONDITIONS`."""
 
 
 class _Path:
-    """One way through the code: outcomes that are set, then True for every condition that comes after them."""
+    """One path through the code: given outcomes of the first conditions, True for all later ones."""
 
     def __init__(self, outcomes):
         self._outcomes, self.conditions = outcomes, []
 
     def decide(self, condition):
-        if len(self.conditions) >= _MOST_ON_ONE_PATH:
+        """Outcome of the next condition, which is recorded."""
+        if len(self.conditions) >= _MAX_CONDITIONS:
             raise TooManyBranches
         index = len(self.conditions)
         self.conditions.append(condition)
         return self._outcomes[index] if index < len(self._outcomes) else True
 
 
-def decide(condition):
-    """Truth of a condition: of a traced one, the outcome on the path that is being followed."""
+def decide(condition) -> bool:
+    """Truth value of a condition; for a traced one, its outcome on the current path."""
     path = _path.get()
     if path is None or not isinstance(condition, jax.core.Tracer):
         return bool(condition)
@@ -40,7 +41,7 @@ def decide(condition):
 
 
 @contextlib.contextmanager
-def _following(path):
+def _use_path(path):
     token = _path.set(path)
     try:
         yield path
@@ -48,13 +49,13 @@ def _following(path):
         _path.reset(token)
 
 
-def on_every_path(run):
-    """Value of a function of scalars whose code branches: what each branch gives, selected by its condition.
+def select_over_paths(run):
+    """Value of a function of scalars whose code branches: the results of all paths, selected by their conditions.
 
     Parameters
     ----------
     run : callable
-        Without arguments; gives a list of arrays. Called once for each combination of outcomes.
+        Takes no arguments; returns a list of arrays. Called once for each path.
 
     Returns
     -------
@@ -64,19 +65,19 @@ def on_every_path(run):
     ------
     TooManyBranches
     """
-    count = 0
+    n_paths = 0
 
     def explore(outcomes):
-        nonlocal count
-        count += 1
-        if count > MOST_PATHS:
+        nonlocal n_paths
+        n_paths += 1
+        if n_paths > MAX_PATHS:
             raise TooManyBranches
-        with _following(_Path(outcomes)) as path:
+        with _use_path(_Path(outcomes)) as path:
             result = run()
         for index in reversed(range(len(outcomes), len(path.conditions))):
-            other = explore([*outcomes, *(True,) * (index - len(outcomes)), False])
+            if_false = explore([*outcomes, *(True,) * (index - len(outcomes)), False])
             condition = path.conditions[index]
-            result = [jnp.where(condition, yes, no) for yes, no in zip(result, other, strict=True)]
+            result = [jnp.where(condition, true, false) for true, false in zip(result, if_false, strict=True)]
         return result
 
     return explore([])

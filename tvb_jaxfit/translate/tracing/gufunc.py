@@ -1,4 +1,4 @@
-"""numba's ufuncs and gufuncs: their Python source, followed one region at a time."""
+"""numba's ufuncs and gufuncs: their Python source, traced for one region and vectorised over regions."""
 
 import re
 
@@ -6,120 +6,145 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .branches import MOST_PATHS, TooManyBranches, on_every_path
-from .mutable_array import MutableArray, boxed, is_traced, plain
+from .branches import MAX_PATHS, TooManyBranches, select_over_paths
+from .mutable_array import MutableArray, has_jax_array, unwrap, wrap
 
 
 class NoSource(NotImplementedError):
-    """A compiled function has no Python source to follow."""
+    """A compiled function that does not keep its Python source."""
 
 
-def is_compiled(value):
-    """Whether something is a function made by numba's guvectorize or vectorize."""
-    return hasattr(value, "gufunc_builder") or (hasattr(value, "_dispatcher") and isinstance(value, _ufuncs()))
+def is_compiled(value) -> bool:
+    """Check for a function made by numba's guvectorize or vectorize."""
+    return hasattr(value, "gufunc_builder") or (hasattr(value, "_dispatcher") and isinstance(value, _dufunc()))
 
 
-def _ufuncs():
+def _dufunc():
     from numba.np.ufunc.dufunc import DUFunc
 
     return DUFunc
 
 
-def counterpart(value, follow):
-    """Function of boxes that does what a compiled one does.
+def gufunc_counterpart(value, translate_function):
+    """Function of `MutableArray`s that is equivalent to a compiled one.
 
     Parameters
     ----------
     value : numba GUFunc or DUFunc
-    follow : callable
-        Python function to its counterpart on boxes.
+    translate_function : callable
+        Maps a Python function to its counterpart on `MutableArray`s.
+
+    Raises
+    ------
+    NoSource
+        If numba did not keep the Python function.
     """
     if not hasattr(value, "gufunc_builder"):
         source, name = value._dispatcher.py_func, value.__name__
         n_in = source.__code__.co_argcount
-        return _Elementwise(value, follow, source, name, [()] * n_in, [()], [False] * n_in)
+        return _CoreFunction(value, translate_function, source, name, [()] * n_in, [()], [False] * n_in)
     builder = value.gufunc_builder
     source = getattr(builder, "py_func", None)
     if source is None:
         raise NoSource(f"{value} is compiled without its Python source; write the model's dfun in numpy")
-    inputs, outputs = (_dimensions(part) for part in builder.signature.replace(" ", "").split("->"))
-    # A single value that is declared as float64[:] comes as an array of one, else as a number.
+    inputs, outputs = (_core_dimensions(part) for part in builder.signature.replace(" ", "").split("->"))
+    # A scalar that is declared as float64[:] is passed as an array of length 1, else as a number.
     declared = builder._sigs[0].args[: len(inputs)] if builder._sigs else [None] * len(inputs)
-    arrays = [getattr(kind, "ndim", 0) > 0 for kind in declared]
-    return _Elementwise(value, follow, source, source.__name__, inputs, outputs, arrays, writes=True)
+    as_arrays = [getattr(kind, "ndim", 0) > 0 for kind in declared]
+    return _CoreFunction(
+        value, translate_function, source, source.__name__, inputs, outputs, as_arrays, fills_outputs=True
+    )
 
 
-def _dimensions(part):
-    """Core dimensions of each argument: "(n),()" to [("n",), ()]."""
-    return [tuple(name for name in one.split(",") if name) for one in re.findall(r"\(([^)]*)\)", part)]
+def _core_dimensions(part):
+    """Core dimensions of each argument in a part of a signature: "(n),()" gives [("n",), ()]."""
+    return [tuple(name for name in core.split(",") if name) for core in re.findall(r"\(([^)]*)\)", part)]
 
 
-class _Elementwise:
-    """A function of core arrays, broadcast over the other axes as numpy does it."""
+class _CoreFunction:
+    """A function of core dimensions, broadcast over the loop dimensions as numpy does for a gufunc.
 
-    def __init__(self, compiled, follow, source, name, inputs, outputs, arrays, writes=False):
-        self._compiled, self._follow, self._source, self.__name__ = compiled, follow, source, name
-        self._inputs, self._outputs, self._arrays, self._writes = inputs, outputs, arrays, writes
+    Parameters
+    ----------
+    compiled : numba GUFunc or DUFunc
+        Called if no argument holds a JAX array.
+    translate_function : callable
+    source : function
+        Python function of one region.
+    name : str
+    inputs, outputs : list of tuple of str
+        Core dimensions of each argument.
+    as_arrays : list of bool
+        Inputs that are passed as arrays of length 1 where they are scalars.
+    fills_outputs : bool, optional
+        True if the function writes to output arguments; False if it returns its result.
+    """
+
+    def __init__(self, compiled, translate_function, source, name, inputs, outputs, as_arrays, fills_outputs=False):
+        self._compiled, self._translate_function, self._source = compiled, translate_function, source
+        self.__name__, self._inputs, self._outputs = name, inputs, outputs
+        self._as_arrays, self._fills_outputs = as_arrays, fills_outputs
 
     def __call__(self, *args, out=None):
-        values, outputs = [plain(value) for value in args[: len(self._inputs)]], args[len(self._inputs) :]
+        values, outputs = [unwrap(value) for value in args[: len(self._inputs)]], args[len(self._inputs) :]
         outputs = outputs or (out if isinstance(out, tuple) else () if out is None else (out,))
-        if not is_traced(values):
-            results = self._compiled(*values, *(np.array(plain(output)) for output in outputs))
+        if not has_jax_array(values):
+            results = self._compiled(*values, *(np.array(unwrap(output)) for output in outputs))
         else:
-            results = self._by_region([jnp.asarray(value, jnp.result_type(float)) for value in values])
+            results = self._vectorised([jnp.asarray(value, jnp.result_type(float)) for value in values])
         results = results if isinstance(results, tuple) else (results,)
         for output, result in zip(outputs, results, strict=False):
             output.write(result)
-        return boxed(results if len(results) > 1 else results[0])
+        return wrap(results if len(results) > 1 else results[0])
 
-    def _by_region(self, values):
-        sizes, loops = self._split(values)
-        loop = np.broadcast_shapes(*loops)
+    def _vectorised(self, values):
+        """Results for all regions."""
+        core_sizes, loop_shapes = self._split_shapes(values)
+        loop = np.broadcast_shapes(*loop_shapes)
         flat, axes = [], []
-        for value, own in zip(values, loops, strict=True):
-            # What is the same for all regions is not repeated.
-            axes.append(0 if np.prod(own, dtype=int) > 1 else None)
-            core = value.shape[len(own) :]
-            whole = value if axes[-1] is None else jnp.broadcast_to(value, (*loop, *core))
-            flat.append(whole.reshape(core if axes[-1] is None else (-1, *core)))
+        for value, loop_shape in zip(values, loop_shapes, strict=True):
+            # A value that is the same for all regions is not repeated.
+            axes.append(0 if np.prod(loop_shape, dtype=int) > 1 else None)
+            core = value.shape[len(loop_shape) :]
+            broadcast = value if axes[-1] is None else jnp.broadcast_to(value, (*loop, *core))
+            flat.append(broadcast.reshape(core if axes[-1] is None else (-1, *core)))
         n_loop = int(np.prod(loop, dtype=int))
-        many = jax.vmap(lambda *values: self._one(sizes, *values), axes, axis_size=n_loop)(*flat)
-        return tuple(result.reshape(*loop, *result.shape[1:]) for result in many)
+        results = jax.vmap(lambda *values: self._region(core_sizes, *values), axes, axis_size=n_loop)(*flat)
+        return tuple(result.reshape(*loop, *result.shape[1:]) for result in results)
 
-    def _split(self, values):
-        """Size of each core dimension, and the other axes of each argument."""
-        sizes, loops = {}, []
+    def _split_shapes(self, values):
+        """Size of each core dimension, and the loop shape of each argument."""
+        core_sizes, loop_shapes = {}, []
         for value, core in zip(values, self._inputs, strict=True):
             split = value.ndim - len(core)
             if split < 0:
                 raise TypeError(f"{self.__name__}: shape {value.shape} has no axis for each of ({', '.join(core)})")
-            loops.append(value.shape[:split])
+            loop_shapes.append(value.shape[:split])
             for name, size in zip(core, value.shape[split:], strict=True):
-                if sizes.setdefault(name, size) != size:
-                    raise TypeError(f"{self.__name__}: {name} is {sizes[name]} and {size}")
-        return sizes, loops
+                if core_sizes.setdefault(name, size) != size:
+                    raise TypeError(f"{self.__name__}: {name} is {core_sizes[name]} and {size}")
+        return core_sizes, loop_shapes
 
-    def _one(self, sizes, *values):
+    def _region(self, core_sizes, *values):
         """Results for one region."""
-        function = self._follow(self._source)
+        function = self._translate_function(self._source)
 
         def run():
             arguments = [
-                MutableArray(value.reshape(1) if array and not core else value)
-                for value, core, array in zip(values, self._inputs, self._arrays, strict=True)
+                MutableArray(value.reshape(1) if as_array and not core else value)
+                for value, core, as_array in zip(values, self._inputs, self._as_arrays, strict=True)
             ]
-            if not self._writes:
-                return [jnp.asarray(plain(function(*arguments)))]
-            shapes = [tuple(sizes[name] for name in core) or (1,) for core in self._outputs]
+            if not self._fills_outputs:
+                return [jnp.asarray(unwrap(function(*arguments)))]
+            shapes = [tuple(core_sizes[name] for name in core) or (1,) for core in self._outputs]
             outputs = [MutableArray(np.full(shape, np.nan)) for shape in shapes]
             function(*arguments, *outputs)
             results = (jnp.asarray(output.value, jnp.result_type(float)) for output in outputs)
             return [r if core else r.reshape(()) for r, core in zip(results, self._outputs, strict=True)]
 
         try:
-            return on_every_path(run)
+            return select_over_paths(run)
         except TooManyBranches as error:
             raise NotImplementedError(
-                f"{self.__name__} has more than {MOST_PATHS} combinations of branches; write numpy.where instead"
+                f"{self.__name__} has more than {MAX_PATHS} combinations of branches; write numpy.where instead"
             ) from error

@@ -1,7 +1,7 @@
-"""Arrays that behave as numpy's do, written in place and seen through views, around JAX's immutable ones.
+"""Arrays with numpy's mutation and views, on top of JAX's immutable arrays.
 
-TVB's methods allocate an array, write its rows, and return it. Traced with these boxes in place of arrays they run as
-they are, aliasing included: a row taken out and written to later changes the whole, as in numpy.
+TVB's methods allocate an array, write its rows, and return it. Traced with a `MutableArray` in place of each array,
+they run unchanged, aliasing included: writing to a row that was taken out before changes the whole array.
 """
 
 import operator
@@ -11,178 +11,144 @@ import jax.numpy as jnp
 import numpy as np
 
 from .branches import decide
+from .dispatch import call_counterpart
+from .indexing import cast_like, check_cast, expand_mask, is_basic, lists_as_arrays, n_kept_axes, set_item, traced_mask
 
 _BINARY = "add sub mul truediv floordiv mod pow matmul and_ or_ xor lt le gt ge eq ne".split()
 _REFLECTED = "add sub mul truediv floordiv mod pow matmul and_ or_ xor".split()
 _UNARY = "neg pos abs invert".split()
-_BASIC = (int, np.integer, slice, type(None), type(Ellipsis))
 
 
-def plain(value):
-    """The arrays in the boxes of a nested tuple, list or dict."""
+def unwrap(value):
+    """Replace each `MutableArray` of a nested tuple, list or dict by its array."""
     if isinstance(value, MutableArray):
         return value.value
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)(plain(item) for item in value)
+        return type(value)(unwrap(item) for item in value)
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: unwrap(item) for key, item in value.items()}
     return value
 
 
-def boxed(value):
-    """Arrays of a nested tuple or list in boxes of their own; anything else as it is."""
+def wrap(value):
+    """Wrap each array of a nested tuple, list or dict in a `MutableArray`; other values stay as they are."""
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         return MutableArray(value)
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)(boxed(item) for item in value)
+        return type(value)(wrap(item) for item in value)
     if isinstance(value, dict):
-        return {key: boxed(item) for key, item in value.items()}
+        return {key: wrap(item) for key, item in value.items()}
     return value
 
 
-def is_traced(value):
-    """Whether a JAX array is among the values: what is not is worked out by numpy, once."""
-    return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(plain(value)))
-
-
-def _mask_of(key):
-    """(index before it, traced boolean mask) of an index that holds one, or None."""
-    key = plain(key)
-    key = key if isinstance(key, tuple) else (key,)
-    places = [i for i, k in enumerate(key) if isinstance(k, jax.Array) and k.dtype == bool]
-    if not places:
-        return None
-    before, mask, after = key[: places[0]], key[places[0]], key[places[0] + 1 :]
-    if not _is_basic(before) or not all(isinstance(k, slice) and k == slice(None) for k in after):
-        raise TypeError("a mask of what is differentiated stands next to another index; write numpy.where instead")
-    return before, mask.reshape(mask.shape + (1,) * len(after)) if any(k is Ellipsis for k in before) else mask
-
-
-def _over(mask, array, first):
-    """A mask of some axes of an array, with axes of length 1 for the others."""
-    axes = array.shape[first : first + mask.ndim]
-    if len(axes) != mask.ndim or any(n not in (1, size) for n, size in zip(mask.shape, axes, strict=True)):
-        raise IndexError(f"a mask of shape {mask.shape} for axes of shape {array.shape[first:]}")
-    return mask.reshape((1,) * first + mask.shape + (1,) * (array.ndim - first - mask.ndim))
-
-
-def _is_basic(key):
-    return all(isinstance(k, _BASIC) for k in (key if isinstance(key, tuple) else (key,)))
-
-
-def arrays_of(key):
-    """An index whose lists are arrays, as JAX takes them."""
-    if isinstance(key, tuple):
-        return tuple(map(arrays_of, key))
-    return np.asarray(key, None if key else int) if isinstance(key, list) and not is_traced(key) else key
-
-
-def _put(array, key, new):
-    if isinstance(array, jax.Array) or isinstance(new, jax.Array):
-        return jnp.asarray(array).at[key].set(new)
-    array = np.array(array)
-    array[key] = new
-    return array
+def has_jax_array(value) -> bool:
+    """Check for a JAX array among values; without one, numpy evaluates them once, while the code is traced."""
+    return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(unwrap(value)))
 
 
 class MutableArray:
-    """An array to write to: of its own, or a view of another box.
+    """An array that can be written to: with storage of its own, or a view of another `MutableArray`.
 
     Parameters
     ----------
     value : array, optional
-        Its own array.
+        Storage: one array.
     rows : list of array, optional
-        Or the same row by row: new arrays are mostly written so, and are put together when they are read.
-    parent, get, put
-        Or a view: ``get(parent)`` reads it, ``put(parent, new)`` is the parent with the view written.
+        Storage: one array for each row. New arrays are mostly written row by row, and stacked when they are read.
+    parent : MutableArray, optional
+        Of a view. ``get(parent array)`` is the value of the view; ``put(parent array, new)`` is the parent array with
+        the view replaced.
+    get, put : callable, optional
     """
 
-    __slots__ = ("_get", "_own", "_parent", "_put", "_rows")
+    __slots__ = ("_get", "_parent", "_put", "_rows", "_stored")
 
     def __init__(self, value=None, *, rows=None, parent=None, get=None, put=None):
-        self._own, self._rows, self._parent, self._get, self._put = value, rows, parent, get, put
+        self._stored, self._rows, self._parent, self._get, self._put = value, rows, parent, get, put
 
     @property
     def value(self):
-        """What it holds now."""
+        """Current content, an array of numpy or JAX."""
         if self._parent is not None:
             return self._get(self._parent.value)
         if self._rows is not None:
-            stack = jnp.stack if is_traced(self._rows) else np.stack
+            stack = jnp.stack if has_jax_array(self._rows) else np.stack
             return stack(self._rows)
-        return self._own
+        return self._stored
 
     def write(self, new):
-        """Replace what it holds, as ``x[...] = new`` does."""
+        """Replace the content, as ``x[...] = new`` does."""
         old = self if self._rows is None else self._rows[0]
         shape = np.shape(old) if self._rows is None else (len(self._rows), *np.shape(old))
-        new = _fitted(plain(new), shape, old.dtype)
+        new = cast_like(unwrap(new), shape, old.dtype)
         if self._parent is not None:
             self._parent.write(self._put(self._parent.value, new))
         elif self._rows is not None:
             self._rows = list(new)
         else:
-            self._own = new
+            self._stored = new
 
     def _view(self, get, put):
         return MutableArray(parent=self, get=get, put=put)
 
+    def _is_row(self, key):
+        rows = self._rows
+        return rows is not None and isinstance(key, (int, np.integer)) and -len(rows) <= key < len(rows)
+
     def __getitem__(self, key):
-        masked = _mask_of(key)
+        key = unwrap(key)
+        masked = traced_mask(key)
         if masked is not None:
-            whole, mask = self._under(*masked)
-            return Masked(whole.value, mask)
-        key = arrays_of(plain(key))
-        if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
-            return self._view(lambda whole: self._rows[key], lambda whole, new: _put(whole, key, new))
-        if _is_basic(key):
-            # Of the values now: an index out of range fails here, as in numpy.
+            whole, mask = self._masked(*masked)
+            return MaskedSelection(whole.value, mask)
+        key = lists_as_arrays(key)
+        if self._is_row(key):
+            return self._view(lambda whole: self._rows[key], lambda whole, new: set_item(whole, key, new))
+        if is_basic(key):
+            # Raises IndexError here for an index out of range, as numpy does.
             _ = np.empty(self.shape, bool)[key]
-            return self._view(lambda whole: whole[key], lambda whole, new: _put(whole, key, new))
-        if is_traced(key):
-            # NaN where numpy fails: an index that is out of range.
+            return self._view(lambda whole: whole[key], lambda whole, new: set_item(whole, key, new))
+        if has_jax_array(key):
+            # NaN for an index out of range, where numpy raises an error.
             return MutableArray(jnp.asarray(self.value).at[key].get(mode="fill"))
         return MutableArray(self.value[key])
 
     def __setitem__(self, key, new):
-        masked = _mask_of(key)
+        key = unwrap(key)
+        masked = traced_mask(key)
         if masked is not None:
-            whole, mask = self._under(*masked)
-            if not isinstance(new, Masked) and np.size(plain(new)) != 1:
+            whole, mask = self._masked(*masked)
+            if not isinstance(new, MaskedSelection) and np.size(unwrap(new)) != 1:
                 raise TypeError("a masked assignment takes one value, or values under the same mask")
-            new = new.value if isinstance(new, Masked) else plain(new)
+            new = new.value if isinstance(new, MaskedSelection) else unwrap(new)
             if np.size(new) == 1:
                 new = jnp.reshape(new, ())
             whole.write(jnp.where(mask, new, whole.value))
             return
-        key, new = arrays_of(plain(key)), plain(new)
-        if self._rows is not None and isinstance(key, (int, np.integer)) and -len(self._rows) <= key < len(self._rows):
+        key, new = lists_as_arrays(key), unwrap(new)
+        if self._is_row(key):
             row = self._rows[key]
-            self._rows[key] = _fitted(new, row.shape, row.dtype)
+            self._rows[key] = cast_like(new, row.shape, row.dtype)
             return
-        _allow(np.result_type(new) if not hasattr(new, "dtype") else new.dtype, self.dtype)
-        self.write(_put(self.value, key, new))
+        check_cast(np.result_type(new) if not hasattr(new, "dtype") else new.dtype, self.dtype)
+        self.write(set_item(self.value, key, new))
 
-    def _under(self, before, mask):
-        """What an index before a mask selects, and the mask over it."""
+    def _masked(self, before, mask):
+        """View that the index before a mask selects, and the mask in the dimensions of this view."""
         whole = self[before] if before else self
-        # Axes that the index keeps; a number takes its axis away.
-        first = sum(isinstance(k, (slice, type(None))) for k in before)
-        if any(k is Ellipsis for k in before):
-            first = whole.ndim - mask.ndim
-        return whole, _over(mask, whole, first)
+        first = whole.ndim - mask.ndim if any(k is Ellipsis for k in before) else n_kept_axes(before)
+        return whole, expand_mask(mask, whole, first)
 
     @property
     def shape(self):
-        """As numpy's."""
+        """As in numpy."""
         if self._rows is not None:
             return (len(self._rows), *np.shape(self._rows[0]))
         return np.shape(self.value)
 
     @property
     def dtype(self):
-        """As numpy's."""
+        """As in numpy."""
         return self.value.dtype if self._rows is None else np.result_type(*(row.dtype for row in self._rows))
 
     @property
@@ -194,12 +160,12 @@ class MutableArray:
         """View with the axes in another order."""
         axes = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
         axes = tuple(axes) or tuple(reversed(range(self.ndim)))
-        back = tuple(np.argsort(axes))
-        return self._view(lambda whole: whole.transpose(axes), lambda whole, new: new.transpose(back))
+        inverse = tuple(np.argsort(axes))
+        return self._view(lambda whole: whole.transpose(axes), lambda whole, new: new.transpose(inverse))
 
     def reshape(self, *shape, **named):
         """View in another shape."""
-        shape = plain(shape[0] if len(shape) == 1 else shape)
+        shape = unwrap(shape[0] if len(shape) == 1 else shape)
         return self._view(
             lambda whole: whole.reshape(shape, **named), lambda whole, new: new.reshape(np.shape(whole), **named)
         )
@@ -209,31 +175,31 @@ class MutableArray:
         return self.reshape(-1)
 
     def copy(self, *_, **__):
-        """MutableArray of its own."""
+        """Copy with storage of its own."""
         return MutableArray(self.value)
 
     def tolist(self):
-        """Items of the first axis, each a view: what is differentiated is no plain number."""
-        return self.value.tolist() if not is_traced(self.value) else [item.copy() for item in self]
+        """List of numbers; of JAX arrays along the first axis if the value is traced."""
+        return self.value.tolist() if not has_jax_array(self.value) else [item.copy() for item in self]
 
     def item(self, *index):
-        """One value, a view of no dimension where it is differentiated."""
-        if is_traced(self.value):
+        """One number; a zero-dimensional view if the value is traced."""
+        if has_jax_array(self.value):
             return self.ravel()[index[0]] if len(index) == 1 else self[index] if index else self.reshape(())
         return self.value.item(*index)
 
     def fill(self, new):
-        """Write one value everywhere."""
+        """Set all elements to one value."""
         self.write(new)
 
     @property
     def ndim(self):
-        """As numpy's."""
+        """As in numpy."""
         return len(self.shape)
 
     @property
     def size(self):
-        """As numpy's."""
+        """As in numpy."""
         return int(np.prod(self.shape))
 
     def __getattr__(self, name):
@@ -241,8 +207,8 @@ class MutableArray:
             raise AttributeError(name)
         found = getattr(self.value, name)
         if not callable(found):
-            return boxed(found)
-        return lambda *args, **named: boxed(found(*plain(args), **plain(named)))
+            return wrap(found)
+        return lambda *args, **named: wrap(found(*unwrap(args), **unwrap(named)))
 
     def __len__(self):
         return self.shape[0]
@@ -263,21 +229,21 @@ class MutableArray:
         return operator.index(self.value)
 
     def __array__(self, dtype=None, copy=None):
-        if is_traced(self.value):
+        if has_jax_array(self.value):
             raise TypeError(
-                "an array that depends on the state, a parameter or time is given to a function that is not followed; "
-                "write it with numpy's functions"
+                "an array that depends on the state, a parameter or time is given to a function that is not "
+                "translated to JAX; write it with numpy's functions"
             )
-        # A copy that cannot be written to: what a function wrote would not come back.
+        # Read-only: changes that a function makes to this copy would be lost.
         array = np.array(self.value, dtype=dtype)
         array.setflags(write=False)
         return array
 
     def __array_ufunc__(self, ufunc, method, *inputs, **named):
-        return _by_stand_in(ufunc if method == "__call__" else getattr(ufunc, method), inputs, named)
+        return call_counterpart(ufunc if method == "__call__" else getattr(ufunc, method), inputs, named)
 
     def __array_function__(self, function, types, args, named):
-        return _by_stand_in(function, args, named)
+        return call_counterpart(function, args, named)
 
     __hash__ = None
 
@@ -285,48 +251,30 @@ class MutableArray:
         return f"MutableArray({self.value!r})"
 
 
-def _fitted(new, shape, dtype):
-    """A value as numpy would store it in an array of this shape and dtype."""
-    module = jnp if isinstance(new, jax.Array) else np
-    new = module.asarray(new)
-    extra = new.ndim - len(shape)
-    if extra > 0 and new.shape[:extra] == (1,) * extra:
-        new = new.reshape(new.shape[extra:])
-    _allow(new.dtype, dtype)
-    # Single precision is a mode of JAX; where numpy would widen to the array's double, the array's is meant.
-    kind = dtype if module is np else jax.dtypes.canonicalize_dtype(dtype)
-    return module.broadcast_to(new, shape).astype(kind)
+class MaskedSelection:
+    """Selection by a traced boolean mask, ``x[mask]``, in the shape of the whole array.
 
-
-def _allow(new, dtype):
-    """Refuse what numpy does without a word: to round floats, or to drop an imaginary part, in an assignment."""
-    if np.issubdtype(new, np.inexact) and not np.issubdtype(dtype, np.inexact):
-        raise TypeError(f"floats would be rounded to {dtype} by an assignment in place")
-    if np.issubdtype(new, np.complexfloating) and not np.issubdtype(dtype, np.complexfloating):
-        raise TypeError("an assignment in place would drop an imaginary part")
-
-
-class Masked:
-    """What a traced boolean mask selects, kept in place: arithmetic acts on the whole, assignment on the selection."""
+    Arithmetic acts on all elements; an assignment writes only the selected ones.
+    """
 
     def __init__(self, value, mask):
-        # 1 where nothing is selected: no function of numpy's fails there, nor does its derivative.
+        # 1 outside of the selection: a point at which numpy's functions and their derivatives are finite.
         self.value, self.mask = jnp.where(mask, value, jnp.ones((), jnp.result_type(value))), mask
 
-    def through(self, function, operands):
-        """An elementwise function of operands, this one among them, under the same mask."""
-        return Masked(function(*map(self._operand, operands)), self.mask)
+    def apply(self, function, operands):
+        """Elementwise function of operands, of which this selection is one, under the same mask."""
+        return MaskedSelection(function(*map(self._operand, operands)), self.mask)
 
     def _operand(self, other):
-        if isinstance(other, Masked):
+        if isinstance(other, MaskedSelection):
             return other.value
-        other = plain(other)
+        other = unwrap(other)
         if np.size(other) != 1:
-            raise TypeError("values under a mask meet an array that is not under one")
+            raise TypeError("values under a mask are combined with an array that is not under one")
         return jnp.reshape(other, ()) if isinstance(other, jax.Array) else other
 
     def sum(self):
-        """Sum of what is selected."""
+        """Sum over the selected elements."""
         return MutableArray(jnp.sum(jnp.where(self.mask, self.value, 0.0)))
 
     __array_ufunc__, __array_function__ = MutableArray.__array_ufunc__, MutableArray.__array_function__
@@ -334,26 +282,17 @@ class Masked:
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
-        raise TypeError(f"{name} of values under a mask of what is differentiated; write numpy.where instead")
-
-
-def _by_stand_in(function, args, named):
-    """Result of a numpy function that code has got hold of in a way that is not followed, such as a table of them."""
-    from .numpy_namespace import stand_in
-
-    found = stand_in(function)
-    if found is None:
-        raise TypeError(f"{getattr(function, '__name__', function)} is not followed; write it with numpy's functions")
-    return found(*args, **named)
+        raise TypeError(f"{name} of values under a mask of differentiated values; write numpy.where instead")
 
 
 def _binary(name, reflected):
+    """Methods of `MutableArray` and `MaskedSelection` for a binary operator."""
     function = getattr(operator, name)
 
     def method(self, other):
-        if isinstance(other, Masked):
+        if isinstance(other, MaskedSelection):
             return NotImplemented
-        a, b = self.value, plain(other)
+        a, b = self.value, unwrap(other)
         if isinstance(b, (list, tuple)) and name == "mul" and isinstance(a, np.integer):
             return other * int(a)
         if isinstance(b, (list, tuple)):
@@ -361,37 +300,42 @@ def _binary(name, reflected):
         return MutableArray(function(b, a) if reflected else function(a, b))
 
     def masked(self, other):
-        return self.through(function, (other, self) if reflected else (self, other))
+        return self.apply(function, (other, self) if reflected else (self, other))
 
     return method, masked
 
 
 def _in_place(name):
+    """Method of `MutableArray` for an operator such as ``+=``."""
     function = getattr(operator, name)
 
     def method(self, other):
-        self.write(function(self.value, plain(other)))
+        self.write(function(self.value, unwrap(other)))
         return self
 
     return method
 
 
 def _unary(name):
+    """Methods of `MutableArray` and `MaskedSelection` for a unary operator."""
     function = getattr(operator, name)
-    return (lambda self: MutableArray(function(self.value))), (lambda self: Masked(function(self.value), self.mask))
+    return (lambda self: MutableArray(function(self.value))), (
+        lambda self: MaskedSelection(function(self.value), self.mask)
+    )
 
 
-for _name in _BINARY:
-    Box_method, Masked_method = _binary(_name, reflected=False)
-    setattr(MutableArray, f"__{_name.strip('_')}__", Box_method)
-    setattr(Masked, f"__{_name.strip('_')}__", Masked_method)
-for _name in _REFLECTED:
-    Box_method, Masked_method = _binary(_name, reflected=True)
-    setattr(MutableArray, f"__r{_name.strip('_')}__", Box_method)
-    setattr(Masked, f"__r{_name.strip('_')}__", Masked_method)
-    setattr(MutableArray, f"__i{_name.strip('_')}__", _in_place(_name))
-for _name in _UNARY:
-    Box_method, Masked_method = _unary(_name)
-    setattr(MutableArray, f"__{_name}__", Box_method)
-    setattr(Masked, f"__{_name}__", Masked_method)
-del Box_method, Masked_method, _name
+def _add_operators():
+    def add(special_name, methods):
+        for cls, method in zip((MutableArray, MaskedSelection), methods, strict=True):
+            setattr(cls, f"__{special_name}__", method)
+
+    for name in _BINARY:
+        add(name.strip("_"), _binary(name, reflected=False))
+    for name in _REFLECTED:
+        add(f"r{name.strip('_')}", _binary(name, reflected=True))
+        setattr(MutableArray, f"__i{name.strip('_')}__", _in_place(name))
+    for name in _UNARY:
+        add(name, _unary(name))
+
+
+_add_operators()

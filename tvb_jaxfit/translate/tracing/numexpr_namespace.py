@@ -1,54 +1,57 @@
-"""numexpr's expressions on JAX arrays: its own parser and types, its virtual machine's operations.
+"""numexpr's expressions on JAX arrays: numexpr's parser and types, with its virtual machine's operations in JAX.
 
-numexpr is not numpy: ``x % y`` is ``x - floor(x / y) * y``, each operation rounded, powers by small whole numbers are
-products, and a remainder by the integer 0 is 0. Where no JAX array enters, numexpr itself is called.
+numexpr differs from numpy: ``x % y`` is ``x - floor(x / y) * y`` with each operation rounded, powers with small whole
+exponents are products, and a remainder by the integer 0 is 0. An expression without JAX arrays is evaluated by numexpr.
 """
+
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .mutable_array import is_traced, plain
+from .mutable_array import has_jax_array, unwrap, wrap
+from .numpy_namespace import NUMPY, NoCounterpart
 
-# numexpr's own names of what numpy calls otherwise.
+# numpy's names of numexpr's operations, where they differ.
 _BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "pow": "power"}
 _COMPARISONS = {"gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
 _BITWISE = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "invert": "invert"}
 _INTEGERS = ("int", "long")
-_RANKS = ("bool", "int", "long", "float", "double", "complex")
+# numexpr's kinds, from the narrowest to the widest.
+_KINDS = ("bool", "int", "long", "float", "double", "complex")
 _ALL_AXES = 255
 
 
-def value_of(expression, look_up, numpy, missing, **options):
-    """Value of an expression.
+def evaluate(expression, local_dict=None, global_dict=None, out=None, order="K", casting="same_kind", **options):
+    """numexpr.evaluate; names are looked up in the dicts, or in the caller's frame."""
+    caller = sys._getframe(1)
+    local_names = caller.f_locals if local_dict is None else local_dict
+    global_names = caller.f_globals if global_dict is None else global_dict
 
-    Parameters
-    ----------
-    expression : str
-    look_up : callable
-        Name to value: a number, an array of numpy's, or a JAX array.
-    numpy : object
-        numpy's functions, for arrays of both kinds.
-    missing : type
-        Error to raise for what has no counterpart.
-    **options
-        Of ``numexpr.evaluate``.
+    def look_up(name):
+        return local_names[name] if name in local_names else global_names[name]
 
-    Returns
-    -------
-    Array or ndarray
-    """
+    result = wrap(_value_of(expression, look_up, **options))
+    if out is None:
+        return result
+    out.write(result)
+    return out
+
+
+def _value_of(expression, look_up, **options):
+    """Value of an expression, an array of numpy or JAX; ``look_up`` maps a name to its value."""
     import numexpr
     from numexpr import necompiler
 
     context = {"optimization": options.get("optimization", "aggressive"), "truediv": options.get("truediv") is True}
     names = {node.value for node in _nodes(necompiler.stringToExpression(expression, {}, context), "variable")}
-    values = {name: plain(look_up(name)) for name in names}
-    if not is_traced(values):
+    values = {name: unwrap(look_up(name)) for name in names}
+    if not has_jax_array(values):
         return numexpr.evaluate(expression, local_dict=values, global_dict={}, **options)
-    types = {name: _type_of(value) for name, value in values.items()}
+    types = {name: _numexpr_type(value) for name, value in values.items()}
     tree = necompiler.stringToExpression(expression, types, context)
-    return plain(_Machine(values, numpy, missing).value(tree))
+    return unwrap(_Interpreter(values).value(tree))
 
 
 def _nodes(tree, kind):
@@ -58,8 +61,8 @@ def _nodes(tree, kind):
         yield from _nodes(child, kind)
 
 
-def _type_of(value):
-    """numexpr's type; a JAX array stands for the double that TVB holds, in single precision, too."""
+def _numexpr_type(value):
+    """numexpr's type of a value; double for a JAX array of floats in either precision, since TVB holds doubles."""
     from numexpr import necompiler
 
     if isinstance(value, jax.Array):
@@ -67,19 +70,19 @@ def _type_of(value):
     return necompiler.getType(np.asarray(value))
 
 
-class _Machine:
-    """Values of the nodes of an expression's tree."""
+class _Interpreter:
+    """Values of the nodes of an expression tree."""
 
-    def __init__(self, values, numpy, missing):
-        self._values, self._numpy, self._missing, self._known = values, numpy, missing, {}
+    def __init__(self, values):
+        self._values, self._evaluated = values, {}
 
     def value(self, node):
-        """Of a node; of one that several others share, once."""
-        if id(node) not in self._known:
-            self._known[id(node)] = self._worked_out(node)
-        return self._known[id(node)]
+        """Value of a node; a node that several others share is evaluated once."""
+        if id(node) not in self._evaluated:
+            self._evaluated[id(node)] = self._evaluate(node)
+        return self._evaluated[id(node)]
 
-    def _worked_out(self, node):
+    def _evaluate(self, node):
         if node.astType == "variable":
             return self._values[node.value]
         if node.astType in ("constant", "raw"):
@@ -89,15 +92,15 @@ class _Machine:
             condition, *branches = node.children
             return self._call("where", self.value(condition), *(self._cast(branch, kind) for branch in branches))
         if name in ("sum", "prod", "min", "max"):
-            of, axis = map(self.value, node.children)
-            return self._call(name, of, axis=None if axis == _ALL_AXES else axis)
+            operand, axis = map(self.value, node.children)
+            return self._call(name, operand, axis=None if axis == _ALL_AXES else axis)
         if kind == "bool":
-            # A comparison, or a test: of operands of one kind, the widest of theirs.
-            kind = max((child.astKind for child in node.children), key=_RANKS.index)
-        parts = name in ("real", "imag")
-        operands = [self.value(child) if parts else self._cast(child, kind) for child in node.children]
+            # Operands of a comparison are cast to the widest of their kinds.
+            kind = max((child.astKind for child in node.children), key=_KINDS.index)
+        takes_complex = name in ("real", "imag")
+        operands = [self.value(child) if takes_complex else self._cast(child, kind) for child in node.children]
         if kind in _INTEGERS and name in ("div", "pow", "lshift", "rshift"):
-            raise self._missing(f"numexpr's {name} of integers has no counterpart in JAX")
+            raise NoCounterpart(f"numexpr's {name} of integers has no counterpart in JAX")
         if hasattr(self, f"_{name}"):
             return getattr(self, f"_{name}")(kind, *operands)
         numpy_name = next((table[name] for table in (_BINARY, _COMPARISONS, _BITWISE) if name in table), name)
@@ -106,19 +109,21 @@ class _Machine:
         return self._call(numpy_name, *operands)
 
     def _call(self, name, *operands, **named):
-        return plain(getattr(self._numpy, name)(*operands, **named))
+        return unwrap(getattr(NUMPY, name)(*operands, **named))
 
     def _cast(self, child, kind):
-        """Value of a child as an operand of a kind."""
+        """Value of a child, cast to a kind of numexpr."""
         value = self.value(child)
         if child.astKind == kind or kind == "bool":
             return value
         if isinstance(value, jax.Array):
-            wanted = {"int": int, "long": int, "float": float, "double": float, "complex": complex}[kind]
-            is_wide = jnp.issubdtype(value.dtype, jnp.inexact) and wanted is float
-            return value if is_wide else value.astype(jax.dtypes.canonicalize_dtype(wanted))
-        wanted = {"int": np.int32, "long": np.int64, "float": np.float32, "double": float, "complex": complex}[kind]
-        return np.asarray(value).astype(wanted) if np.ndim(value) else wanted(value)
+            dtype = {"int": int, "long": int, "float": float, "double": float, "complex": complex}[kind]
+            is_float = jnp.issubdtype(value.dtype, jnp.inexact) and dtype is float
+            return value if is_float else value.astype(jax.dtypes.canonicalize_dtype(dtype))
+        dtype = {"int": np.int32, "long": np.int64, "float": np.float32, "double": float, "complex": complex}[kind]
+        return np.asarray(value).astype(dtype) if np.ndim(value) else dtype(value)
+
+    # Operations that numpy has under no name, or defines otherwise: found by `_evaluate` as "_" + numexpr's name.
 
     def _neg(self, _, x):
         return -x
@@ -133,16 +138,16 @@ class _Machine:
         if kind in _INTEGERS:
             return self._call("where", y == 0, 0, self._call("floor_divide", x, self._call("where", y == 0, 1, y)))
         x, y = _broadcast(x, y)
-        return self._call("floor", x / _apart(y))
+        return self._call("floor", x / _opaque(y))
 
     def _mod(self, kind, x, y):
         if kind in _INTEGERS:
             return self._call("where", y == 0, 0, self._call("mod", x, self._call("where", y == 0, 1, y)))
         x, y = _broadcast(x, y)
-        whole = self._call("floor", x / _apart(y))
-        # A choice between the product and NaN, which is for operands that are not finite: without it, XLA rounds the
-        # product and the difference once, not each.
-        return x - self._call("where", x + y < np.inf, whole * y, (whole - whole) + (y - y))
+        quotient = self._call("floor", x / _opaque(y))
+        # The `where` keeps XLA from fusing the product and the difference into one operation with one rounding. Its
+        # other branch gives NaN for operands that are not finite.
+        return x - self._call("where", x + y < np.inf, quotient * y, (quotient - quotient) + (y - y))
 
     def _round(self, _, x):
         return self._call("rint", x)
@@ -152,12 +157,12 @@ class _Machine:
 
 
 def _broadcast(*operands):
-    """Operands in one shape, JAX arrays where one of them is."""
-    module = jnp if is_traced(operands) else np
+    """Operands in one shape; as JAX arrays if one of them is one."""
+    module = jnp if has_jax_array(operands) else np
     shape = np.broadcast_shapes(*map(np.shape, operands))
     return [module.broadcast_to(module.asarray(operand), shape) for operand in operands]
 
 
-def _apart(divisor):
-    """A divisor that XLA does not replace by its reciprocal, which rounds otherwise at multiples."""
-    return jax.lax.optimization_barrier(divisor) if is_traced(divisor) else divisor
+def _opaque(divisor):
+    """Divisor that XLA does not replace by its reciprocal, which rounds otherwise at multiples of the divisor."""
+    return jax.lax.optimization_barrier(divisor) if has_jax_array(divisor) else divisor

@@ -1,4 +1,4 @@
-"""HRF kernels are TVB's own, and their gradients those of central differences, at t = 0 too."""
+"""HRF kernels equal TVB's, and their gradients equal central differences, also at t = 0."""
 
 from functools import partial
 
@@ -10,34 +10,33 @@ from tvb.datatypes import equations
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
-from tvb_jaxfit import dynamics
-from tvb_jaxfit.dynamics import adjoint
-from tvb_jaxfit.dynamics import decimated_filter as hemodynamics
+from tvb_jaxfit.dynamics import blocks, hrf
+from tvb_jaxfit.dynamics.bold import Bold
 from tvb_jaxfit.parameters import with_values
 
 # TVB's own sampling of 20 s at 250 Hz; its first sample is at 0.
 TIME = np.arange(0.0, 20.0, 0.004)
 KERNELS = {
-    "volterra": (equations.FirstOrderVolterra, hemodynamics.first_order_volterra, {}),
-    "volterra, slow": (equations.FirstOrderVolterra, hemodynamics.first_order_volterra, {"tau_s": 1.3, "tau_f": 0.9}),
-    "gamma": (equations.Gamma, hemodynamics.gamma, {}),
-    "gamma, others": (equations.Gamma, hemodynamics.gamma, {"tau": 0.8, "n": 4.0, "a": 0.7}),
-    "gamma, first order": (equations.Gamma, hemodynamics.gamma, {"n": 1.0}),
-    "gamma, broken order": (equations.Gamma, hemodynamics.gamma, {"n": 2.5}),
-    "double exponential": (equations.DoubleExponential, hemodynamics.double_exponential, {}),
+    "volterra": (equations.FirstOrderVolterra, hrf.first_order_volterra, {}),
+    "volterra, slow": (equations.FirstOrderVolterra, hrf.first_order_volterra, {"tau_s": 1.3, "tau_f": 0.9}),
+    "gamma": (equations.Gamma, hrf.gamma, {}),
+    "gamma, others": (equations.Gamma, hrf.gamma, {"tau": 0.8, "n": 4.0, "a": 0.7}),
+    "gamma, first order": (equations.Gamma, hrf.gamma, {"n": 1.0}),
+    "gamma, broken order": (equations.Gamma, hrf.gamma, {"n": 2.5}),
+    "double exponential": (equations.DoubleExponential, hrf.double_exponential, {}),
     "double exponential, others": (
         equations.DoubleExponential,
-        hemodynamics.double_exponential,
+        hrf.double_exponential,
         {"tau_1": 5.0, "f_1": 0.05, "amp_2": 0.3, "a": 0.4},
     ),
-    "mixture of gammas": (equations.MixtureOfGammas, hemodynamics.mixture_of_gammas, {}),
+    "mixture of gammas": (equations.MixtureOfGammas, hrf.mixture_of_gammas, {}),
     "mixture of gammas, others": (
         equations.MixtureOfGammas,
-        hemodynamics.mixture_of_gammas,
+        hrf.mixture_of_gammas,
         {"a_1": 5.5, "a_2": 10.0, "l": 1.2, "c": 0.5},
     ),
 }
-WORKED_OUT = {"factorial", "gamma_a_1", "gamma_a_2"}
+DERIVED = {"factorial", "gamma_a_1", "gamma_a_2"}
 
 
 @pytest.fixture(scope="module", params=KERNELS)
@@ -46,7 +45,7 @@ def kernel(request):
     kind, function, changed = KERNELS[request.param]
     equation = kind()
     equation.parameters = equation.parameters | changed
-    parameters = {name: jnp.asarray(float(v)) for name, v in equation.parameters.items() if name not in WORKED_OUT}
+    parameters = {name: jnp.asarray(float(v)) for name, v in equation.parameters.items() if name not in DERIVED}
     return equation, jax.jit(partial(function, jnp.asarray(TIME))), parameters
 
 
@@ -66,7 +65,7 @@ def test_gradient_in_every_parameter_equals_central_differences(kernel):
         def difference(h, name=name, value=value):
             return (function(**parameters | {name: value + h}) - function(**parameters | {name: value - h})) / (2 * h)
 
-        # So small that the sample of the peak, by which TVB scales, stays the same one.
+        # A step so small that the peak, by which TVB scales the kernel, stays at the same sample.
         h = 1e-5 * float(value)
         numeric = (4 * difference(h / 2) - difference(h)) / 3
         scale = max(np.max(np.abs(numeric)), 1e-3)
@@ -75,52 +74,54 @@ def test_gradient_in_every_parameter_equals_central_differences(kernel):
 
 @pytest.mark.parametrize("name", ["volterra", "gamma", "gamma, first order", "double exponential", "mixture of gammas"])
 def test_reverse_mode_is_forward_mode_at_time_zero(name):
-    """0 ** exponent, in particular; forward mode is compared with central differences above, at time zero too."""
+    """In particular of 0 ** exponent. Forward mode is compared with central differences above, also at time zero."""
     equation, function, changed = KERNELS[name]
-    parameters = {n: jnp.asarray(float(v)) for n, v in (equation().parameters | changed).items() if n not in WORKED_OUT}
+    parameters = {n: jnp.asarray(float(v)) for n, v in (equation().parameters | changed).items() if n not in DERIVED}
     for index in (0, 1):
-        of = jax.jit(lambda p, index=index: function(jnp.asarray(TIME[::100]), **p)[index])
-        reverse, forward = jax.grad(of)(parameters), jax.jacfwd(of)(parameters)
+        sample = jax.jit(lambda p, index=index: function(jnp.asarray(TIME[::100]), **p)[index])
+        reverse, forward = jax.grad(sample)(parameters), jax.jacfwd(sample)(parameters)
         assert all(np.isfinite(g) for g in reverse.values()), reverse
         for name in reverse:
             np.testing.assert_allclose(reverse[name], forward[name], rtol=1e-10, atol=1e-300, err_msg=name)
-    # The negative control: a hundred samples later, the kernel changes with its parameters.
+    # Negative control: a hundred samples later the kernel depends on its parameters.
     assert any(reverse.values())
 
 
-def test_a_gamma_kernel_that_is_infinite_at_zero_is_so_here_too():
-    """Of an order below 1: TVB's pattern is infinite at 0, which prepare() must see to refuse it."""
+def test_a_gamma_kernel_of_order_below_one_is_infinite_at_zero_as_in_tvb():
+    """prepare() needs the infinite value to refuse the kernel."""
     equation = equations.Gamma()
     equation.parameters = equation.parameters | {"n": 0.5}
     with np.errstate(all="ignore"):
         assert not np.all(np.isfinite(equation.evaluate(TIME.copy())))
-    ours = hemodynamics.gamma(jnp.asarray(TIME), tau=jnp.asarray(1.08), n=jnp.asarray(0.5), a=jnp.asarray(0.1))
+    ours = hrf.gamma(jnp.asarray(TIME), tau=jnp.asarray(1.08), n=jnp.asarray(0.5), a=jnp.asarray(0.1))
     assert not np.all(np.isfinite(ours))
 
 
 @pytest.mark.parametrize("block", [4, pytest.param(8, marks=pytest.mark.slow), 6])
-def test_bold_made_in_blocks_has_the_samples_and_gradients_of_bold_made_of_all_means(build_small, monkeypatch, block):
-    """In blocks that hold whole periods, and in ones that do not, where pieces of the kernel do not come into it."""
+def test_bold_filtered_by_blocks_has_the_samples_and_gradients_of_bold_filtered_at_once(
+    build_small, monkeypatch, block
+):
+    """For blocks of whole sampling periods, and for others, which are not filtered by blocks."""
     bold = monitors.Bold(period=16.0, hrf_length=200.0)
     simulate, state = tj.prepare(build_small(steps=24, monitors=[bold]))
     n_node, n_step = 6, simulate.monitors[0].istep
-    monkeypatch.setattr(adjoint, "BLOCK_ELEMENTS", block * n_node)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", block * n_node)
     free = {"model.w": state.model.w, "monitors[0].hrf_kernel.tau_s": state.monitors[0].hrf_kernel.tau_s}
-    asked, needs = [], dynamics.monitors.Bold.needs
+    prepared, prepare_blocks = [], Bold.prepare_blocks
 
     def loss(free):
         return jnp.sum(jnp.sin(simulate(with_values(state, free)).data[0]))
 
-    def seen(self, *arguments):
-        asked.append(needs(self, *arguments))
-        return asked[-1]
+    def recorded(self, *arguments):
+        prepared.append(prepare_blocks(self, *arguments))
+        return prepared[-1]
 
-    monkeypatch.setattr(dynamics.monitors.Bold, "needs", seen)
+    monkeypatch.setattr(Bold, "prepare_blocks", recorded)
     simulate.__dict__.pop("_run")
-    of_blocks = jax.value_and_grad(loss)(free)
+    by_blocks = jax.value_and_grad(loss)(free)
     simulate.__dict__.pop("_run")
-    monkeypatch.setattr(dynamics.monitors.Bold, "needs", lambda self, *arguments: None)
-    of_means = jax.value_and_grad(loss)(free)
-    assert (asked[0] is not None) == (block % n_step == 0)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10), of_blocks, of_means)
-    assert all(np.any(leaf != 0.0) for leaf in of_blocks[1].values()), of_blocks
+    monkeypatch.setattr(Bold, "prepare_blocks", lambda self, *arguments: None)
+    at_once = jax.value_and_grad(loss)(free)
+    assert (prepared[0] is not None) == (block % n_step == 0)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10), by_blocks, at_once)
+    assert all(np.any(leaf != 0.0) for leaf in by_blocks[1].values()), by_blocks

@@ -1,4 +1,4 @@
-"""What is worked out once and kept changes no number, and is what several kernels would work out again."""
+"""`materialise_shared`: no number changes, and it stores what several kernels would compute again."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ X = jnp.asarray(RANDOM.uniform(0.5, 1.5, 200))
 
 
 def _shared(x):
-    """Fifty products that two results share, and one that is one result's own."""
+    """Fifty products that two results share, and one that belongs to a third result."""
     y = x
     for _ in range(50):
         y = y * x + 0.5
@@ -21,7 +21,7 @@ def _shared(x):
 
 
 def _divisions(function, *arguments):
-    """Shapes of what is divided, loops included."""
+    """Shapes of the numerators of all divisions, also in loops."""
 
     def of(jaxpr):
         for equation in jaxpr.eqns:
@@ -34,49 +34,49 @@ def _divisions(function, *arguments):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_what_several_results_share_is_kept_once(dtype):
+def test_a_value_that_several_results_share_is_stored_once(dtype):
     x = X.astype(dtype)
     assert _divisions(_shared, x) == [] and _divisions(materialise_shared(_shared), x) == [(200,)]
-    for one, other in zip(materialise_shared(_shared)(x), _shared(x), strict=True):
-        assert one.dtype == dtype
-        np.testing.assert_array_equal(one, other)
+    for ours, expected in zip(materialise_shared(_shared)(x), _shared(x), strict=True):
+        assert ours.dtype == dtype
+        np.testing.assert_array_equal(ours, expected)
 
 
-def test_what_is_small_or_cheap_or_has_one_user_is_not_kept():
+def test_small_or_cheap_values_and_those_with_one_user_are_not_stored():
     assert _divisions(materialise_shared(_shared), X[:8]) == []
     assert _divisions(materialise_shared(lambda x: (x * 2.0 + 1.0, x * 2.0 - 1.0)), X) == []
     assert _divisions(materialise_shared(lambda x: _shared(x)[0]), X) == []
 
 
-def test_in_a_loop_it_is_kept_at_each_step():
+def test_a_shared_value_in_a_loop_is_stored_at_each_step():
     def loop(x):
         return jax.lax.scan(lambda c, _: (_shared(c)[0] * 1e-3, _shared(c)[1]), x, None, length=3)
 
     assert _divisions(materialise_shared(loop), X) == [(200,)]
-    for one, other in zip(materialise_shared(loop)(X), loop(X), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-15)
+    for ours, expected in zip(materialise_shared(loop)(X), loop(X), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-15)
 
 
-def test_the_compiled_program_holds_the_division():
-    """No compiler may see that it is by 1."""
+def test_the_compiled_program_contains_the_division():
+    """The compiler must not detect that the divisor is 1."""
     compiled = jax.jit(materialise_shared(_shared)).lower(X).compile().as_text()
     assert "divide(" in compiled and "divide(" not in jax.jit(_shared).lower(X).compile().as_text()
 
 
-def test_operations_without_a_result_are_kept():
+def test_operations_without_a_result_are_preserved():
     seen = []
 
-    def shown(x):
+    def prints(x):
         jax.debug.callback(lambda value: seen.append(float(value)), x[0])
         return x + 1.0
 
-    jax.block_until_ready(materialise_shared(flatten_jaxpr(shown))(X))
+    jax.block_until_ready(materialise_shared(flatten_jaxpr(prints))(X))
     jax.effects_barrier()
     assert seen == [float(X[0])]
 
 
-def test_rows_that_were_stacked_stay_apart_and_their_zeros_are_known():
-    """The derivative of one row by itself: nothing of the other row's exponential is left."""
+def test_stacked_rows_are_separate_and_their_zeros_symbolic():
+    """The derivative of one row contains nothing of the exponential of the other row."""
 
     def derivative(x):
         def both(x):
@@ -92,7 +92,7 @@ def test_rows_that_were_stacked_stay_apart_and_their_zeros_are_known():
     np.testing.assert_array_equal(flatten_jaxpr(derivative)(x), derivative(x))
 
 
-def test_what_a_loop_hands_on_and_gives_out_is_worked_out_once():
+def test_a_value_that_is_carry_and_output_of_a_loop_is_computed_once():
     def loop(x):
         def body(c, _):
             new = jnp.minimum(c * 0.5 + 0.4, 1.0)
@@ -104,7 +104,7 @@ def test_what_a_loop_hands_on_and_gives_out_is_worked_out_once():
     jax.tree.map(np.testing.assert_array_equal, materialise_shared(loop)(X), loop(X))
 
 
-def test_what_is_read_at_several_places_is_kept_unless_it_is_stored_already():
+def test_a_value_that_is_read_at_several_places_is_stored_unless_it_is_in_memory():
     def read(y):
         y = jnp.transpose(y.reshape(1, 200), (1, 0))[:, 0]
         return y[:150] + y[50:], jnp.sum(y[:100] * y[100:])

@@ -1,7 +1,7 @@
-"""Gradients of formulas with exponentials and powers are those of exact arithmetic wherever the value is finite.
+"""`exact_derivatives`: derivatives of formulas with exponentials and powers wherever the value is finite.
 
-Formulas as models write them, in both precisions, at ordinary, large and huge arguments; the reference is a form of the
-derivative that neither overflows nor cancels, in extended precision.
+Formulas as models write them, in both precisions, at ordinary, large and huge arguments. The reference is a form of the
+derivative that neither overflows nor cancels, evaluated in extended precision.
 """
 
 import jax
@@ -30,7 +30,7 @@ def _sigmoid(x):
 
 
 def _bell(x):
-    """Slope of the sigmoid."""
+    """Derivative of the sigmoid."""
     return _decay(x) / (1.0 + _decay(x)) ** 2
 
 
@@ -39,18 +39,23 @@ def _sech(x):
 
 
 def _rectified(x):
-    """Slope of x / (1 - exp(-x))."""
+    """Derivative of x / (1 - exp(-x))."""
     less = -np.expm1(-np.abs(x))
     above = (less - np.abs(x) * _decay(x)) / less**2
     return np.where(x > 0.0, above, _decay(x) * (np.abs(x) - less) / less**2)
 
 
-# Name, formula, its derivative, and the one of that where it is known, too.
+# Name, formula, its first derivative, and its second one if there is a simple form.
 FORMULAS = [
     ("logistic", lambda x: 1.0 / (1.0 + np.exp(-x)), _bell, lambda x: -_bell(x) * np.tanh(x / 2.0)),
-    ("logistic, turned", lambda x: 1.0 / (np.exp(x) + 1.0), lambda x: -_bell(x), lambda x: _bell(x) * np.tanh(x / 2.0)),
+    (
+        "logistic, mirrored",
+        lambda x: 1.0 / (np.exp(x) + 1.0),
+        lambda x: -_bell(x),
+        lambda x: _bell(x) * np.tanh(x / 2.0),
+    ),
     ("logistic, as a ratio", lambda x: np.exp(x) / (1.0 + np.exp(x)), _bell, None),
-    ("logistic, 1 less", lambda x: 1.0 - 1.0 / (1.0 + np.exp(x)), _bell, None),
+    ("logistic, as a complement", lambda x: 1.0 - 1.0 / (1.0 + np.exp(x)), _bell, None),
     ("logistic, of scipy", lambda x: special.expit(x), _bell, lambda x: -_bell(x) * np.tanh(x / 2.0)),
     (
         "logistic, squared",
@@ -69,10 +74,10 @@ FORMULAS = [
     ("power of 2", lambda x: 1.0 / (1.0 + 2.0**-x), lambda x: LN2 * _bell(LN2 * x), None),
     ("power of 2, exp2", lambda x: 1.0 / (1.0 + np.exp2(-x)), lambda x: LN2 * _bell(LN2 * x), None),
     ("softplus", lambda x: np.log(1.0 + np.exp(x)), _sigmoid, _bell),
-    ("softplus, with a slope", lambda x: np.log(np.exp(4.0 * x) + 1.0) / 4.0, lambda x: _sigmoid(4.0 * x), None),
+    ("softplus, steep", lambda x: np.log(np.exp(4.0 * x) + 1.0) / 4.0, lambda x: _sigmoid(4.0 * x), None),
     ("softplus, log1p", lambda x: np.log1p(np.exp(x)), _sigmoid, _bell),
     ("softplus, logaddexp", lambda x: np.logaddexp(x, 0.0), _sigmoid, None),
-    ("softplus, of two", lambda x: np.log(np.exp(x) + np.exp(-x)), np.tanh, None),
+    ("softplus, two exponentials", lambda x: np.log(np.exp(x) + np.exp(-x)), np.tanh, None),
     ("rectifier", lambda x: x / (1.0 - np.exp(-x)), _rectified, None),
     ("rectifier, expm1", lambda x: -x / np.expm1(-x), _rectified, None),
     ("Gauss", lambda x: np.exp(-(x**2) / 2.0), lambda x: -x * np.exp(-(x**2) / 2.0), None),
@@ -99,42 +104,47 @@ FORMULAS = [
 
 
 def _arguments(dtype):
-    """Of either sign, up to where exp overflows and beyond, half of that included: where its square does."""
+    """Arguments of either sign, beyond the points where exp and where its square overflow."""
     last = float(np.floor(np.log(np.finfo(dtype).max)))
     sizes = [0.3, 1.0, 5.0, 20.0, 44.5, 50.0, last / 2.0 + 0.5, 0.7 * last, last - 3.0, last + 8.0, 2.0 * last, 1e4]
     return np.array([sign * size for size in sizes for sign in (1.0, -1.0)], dtype)
 
 
-def _followed(f):
+def _traced(f):
     return lambda *x: trace(None, lambda *x: f(*x), {}, *x)[0]
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name, f, slope, bend", [pytest.param(*one, id=one[0]) for one in FORMULAS])
-def test_derivatives_are_those_of_exact_arithmetic_at_all_arguments(name, f, slope, bend, dtype):
-    x, f = _arguments(dtype), _followed(f)
-    bent = [] if bend is None else [jax.grad(jax.grad(f)), jax.jacfwd(jax.grad(f))]
-    every = (f, jax.grad(f), jax.jacfwd(f), *bent)
-    value, *got = map(np.asarray, jax.jit(jax.vmap(lambda x: [of(x) for of in every]))(jnp.asarray(x)))
+@pytest.mark.parametrize("name, f, first, second", [pytest.param(*case, id=case[0]) for case in FORMULAS])
+def test_derivatives_are_those_of_exact_arithmetic_at_all_arguments(name, f, first, second, dtype):
+    x, f = _arguments(dtype), _traced(f)
+    second_derivatives = [] if second is None else [jax.grad(jax.grad(f)), jax.jacfwd(jax.grad(f))]
+    functions = (f, jax.grad(f), jax.jacfwd(f), *second_derivatives)
+    evaluate = jax.jit(jax.vmap(lambda x: [function(x) for function in functions]))
+    value, *results = map(np.asarray, evaluate(jnp.asarray(x)))
     finite, limits = np.isfinite(value), np.finfo(dtype)
     assert np.count_nonzero(finite) >= 16
-    # XLA's own exp2 is wrong by so much where it is large.
+    # XLA's exp2 has an error of this size for large values.
     ulp = 300 if name == "power of 2, exp2" else 24
-    for one, of in zip(got, (slope, slope, bend, bend), strict=False):
-        exact = of(x.astype(np.longdouble))[finite]
-        # A second derivative is a difference of slopes of the order of 1. Below its normal numbers a processor gives 0.
-        atol = 4.0 * float(limits.eps if of is bend else limits.tiny)
-        assert one.dtype == dtype
-        np.testing.assert_allclose(one[finite], exact.astype(float), rtol=ulp * float(limits.eps), atol=atol)
+    for ours, derivative in zip(results, (first, first, second, second), strict=False):
+        exact = derivative(x.astype(np.longdouble))[finite]
+        # A second derivative is a difference of terms of the order of 1. Processors flush subnormal numbers to 0.
+        atol = 4.0 * float(limits.eps if derivative is second else limits.tiny)
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(ours[finite], exact.astype(float), rtol=ulp * float(limits.eps), atol=atol)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_autodiff_of_the_same_formula_is_wrong(dtype):
-    """The negative control: the tail of a logistic is flat, or NaN."""
+    """Negative control: in the tail of a logistic function it is 0 or NaN."""
     tail = np.sort(_arguments(dtype)[_arguments(dtype) < 0.6 * np.log(np.finfo(dtype).tiny)])
-    plain = jax.vmap(jax.grad(lambda x: 1.0 / (1.0 + jnp.exp(-x))))(jnp.asarray(tail))
-    assert np.isnan(plain[0]) and plain[-1] == 0.0 and _bell(tail.astype(np.longdouble))[-1] > np.finfo(dtype).tiny
+    by_autodiff = jax.vmap(jax.grad(lambda x: 1.0 / (1.0 + jnp.exp(-x))))(jnp.asarray(tail))
+    assert (
+        np.isnan(by_autodiff[0])
+        and by_autodiff[-1] == 0.0
+        and _bell(tail.astype(np.longdouble))[-1] > np.finfo(dtype).tiny
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -150,32 +160,32 @@ def test_values_are_those_of_the_formula_bit_for_bit(dtype):
         )
 
     x, n = jnp.asarray(_arguments(dtype)), dtype(1.5)
-    for one, other in zip(jax.jit(exact_derivatives(formula))(x, n), jax.jit(formula)(x, n), strict=True):
-        assert one.dtype == other.dtype == dtype
-        np.testing.assert_array_equal(one, other)
+    for ours, expected in zip(jax.jit(exact_derivatives(formula))(x, n), jax.jit(formula)(x, n), strict=True):
+        assert ours.dtype == expected.dtype == dtype
+        np.testing.assert_array_equal(ours, expected)
 
 
 def test_derivatives_by_each_parameter_of_a_sigmoid_are_exact():
     x = np.array([-900.0, -400.0, -2.0, 3.0, 500.0], np.longdouble)
-    f = _followed(lambda a, k, x0, x: a / (1.0 + np.exp(k * (x0 - x))))
+    f = _traced(lambda a, k, x0, x: a / (1.0 + np.exp(k * (x0 - x))))
     at = map(jnp.asarray, (2.5, 0.75, 1.0, x.astype(float)))
-    got = jax.jit(jax.vmap(jax.grad(f, (0, 1, 2, 3)), (None, None, None, 0)))(*at)
+    results = jax.jit(jax.vmap(jax.grad(f, (0, 1, 2, 3)), (None, None, None, 0)))(*at)
     y = 0.75 * (x - 1.0)
     exact = _sigmoid(y), 2.5 * (x - 1.0) * _bell(y), -2.5 * 0.75 * _bell(y), 2.5 * 0.75 * _bell(y)
-    for one, other in zip(got, exact, strict=True):
-        np.testing.assert_allclose(one, other.astype(float), rtol=1e-13)
+    for ours, expected in zip(results, exact, strict=True):
+        np.testing.assert_allclose(ours, expected.astype(float), rtol=1e-13)
 
 
 def test_derivatives_by_each_parameter_of_a_hill_function_are_exact():
-    """Its powers overflow in single precision, in ranges where the function does not."""
+    """In single precision its powers overflow at arguments where the function does not."""
     x = np.array([0.02, 1.0, 1.9, 2.1, 30.0, 300.0], np.longdouble)
-    f = _followed(lambda n, x, half: 1.0 / (1.0 + (half / x) ** n))
+    f = _traced(lambda n, x, half: 1.0 / (1.0 + (half / x) ** n))
     at = np.float32(40.5), x.astype(np.float32), np.float32(2.0)
-    got = jax.jit(jax.vmap(jax.grad(f, (0, 1, 2)), (None, 0, None)))(*map(jnp.asarray, at))
+    results = jax.jit(jax.vmap(jax.grad(f, (0, 1, 2)), (None, 0, None)))(*map(jnp.asarray, at))
     n, x, half = (np.asarray(value).astype(np.longdouble) for value in at)
     bell = _bell(n * np.log(x / half))
-    for one, other in zip(got, (np.log(x / half) * bell, n / x * bell, -n / half * bell), strict=True):
-        np.testing.assert_allclose(one, other.astype(float), rtol=3e-5, atol=1e-37)
+    for ours, expected in zip(results, (np.log(x / half) * bell, n / x * bell, -n / half * bell), strict=True):
+        np.testing.assert_allclose(ours, expected.astype(float), rtol=3e-5, atol=1e-37)
 
 
 class Softplus(Model):
@@ -197,7 +207,7 @@ class Softplus(Model):
 @pytest.mark.parametrize("x64, k", [(True, 400.0), (False, 60.0)])
 @pytest.mark.parametrize("regional", [False, True])
 def test_gradient_through_a_whole_simulation_is_exact_where_an_exponential_is_huge(weights_6, x64, k, regional):
-    """Forward mode for one value, the structured reverse pass for one a region."""
+    """Forward mode for a single value, the structured reverse pass for regional values."""
     with jax.enable_x64(x64):
         sim = simulator(weights_6, dt=1.0, steps=40, scheme="HeunDeterministic")
         sim.model, sim.coupling = Softplus(k=np.array([k])), coupling.Linear(a=np.array([0.0]))
@@ -208,37 +218,37 @@ def test_gradient_through_a_whole_simulation_is_exact_where_an_exponential_is_hu
         def last(level):
             return jnp.sum(simulate(state.replace(model=state.model.replace(level=level))).data[0][-1])
 
-        got = jax.grad(last)(level)
+        gradient = jax.grad(last)(level)
         exact = 1.0 - (1.0 - 0.1 + 0.1**2 / 2.0) ** 40
-        np.testing.assert_allclose(got, exact if regional else 6.0 * exact, rtol=1e-12 if x64 else 2e-6)
+        np.testing.assert_allclose(gradient, exact if regional else 6.0 * exact, rtol=1e-12 if x64 else 2e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_where_an_inverse_power_overflows_what_saturates_is_flat(dtype):
+def test_a_saturated_function_is_constant_where_an_inverse_power_overflows(dtype):
     x = np.array([1e-30, 1e-12, 0.0], dtype) if dtype == np.float32 else np.array([1e-100, 1e-90, 0.0], dtype)
-    f = _followed(lambda x: 1.0 / (1.0 + x**-4))
-    plain = jax.vmap(jax.grad(lambda x: 1.0 / (1.0 + x**-4)))(jnp.asarray(x))
-    assert np.isnan(plain).all()
-    for slope in (jax.grad(f), jax.jacfwd(f)):
-        np.testing.assert_array_equal(jax.vmap(slope)(jnp.asarray(x)), np.zeros(3, dtype))
+    f = _traced(lambda x: 1.0 / (1.0 + x**-4))
+    by_autodiff = jax.vmap(jax.grad(lambda x: 1.0 / (1.0 + x**-4)))(jnp.asarray(x))
+    assert np.isnan(by_autodiff).all()
+    for derivative in (jax.grad(f), jax.jacfwd(f)):
+        np.testing.assert_array_equal(jax.vmap(derivative)(jnp.asarray(x)), np.zeros(3, dtype))
 
 
 @pytest.mark.parametrize(
     "f",
     [lambda x: np.exp(x) / (1.0 + np.exp(x)) ** 2, lambda x: np.exp(x) / np.sqrt(1.0 + np.exp(2.0 * x)) ** 2],
-    ids=["slope of a logistic", "square of a root"],
+    ids=["derivative of a logistic", "square of a root"],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_ratio_is_flat_where_the_square_below_overflows(f, dtype):
+def test_a_quotient_is_0_where_its_squared_divisor_overflows(f, dtype):
     last = float(np.floor(np.log(np.finfo(dtype).max)))
-    x, f = jnp.asarray([0.6 * last, 0.8 * last, last - 1.0, last], dtype), _followed(f)
-    for of in (f, jax.grad(f), jax.jacfwd(f)):
-        np.testing.assert_array_equal(jax.vmap(of)(x), np.zeros(4, dtype))
+    x, f = jnp.asarray([0.6 * last, 0.8 * last, last - 1.0, last], dtype), _traced(f)
+    for function in (f, jax.grad(f), jax.jacfwd(f)):
+        np.testing.assert_array_equal(jax.vmap(function)(x), np.zeros(4, dtype))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_an_inverse_hyperbolic_sine_of_an_exponential_has_a_slope_of_one(dtype):
+def test_the_derivative_of_asinh_of_an_exponential_is_1(dtype):
     last = np.log(np.finfo(dtype).max)
-    f = _followed(lambda x: np.arcsinh(np.exp(x)))
-    got = jax.vmap(jax.grad(f))(jnp.asarray([0.55 * last, 0.9 * last], dtype))
-    np.testing.assert_allclose(got, 1.0, rtol=100 * float(np.finfo(dtype).eps))
+    f = _traced(lambda x: np.arcsinh(np.exp(x)))
+    derivative = jax.vmap(jax.grad(f))(jnp.asarray([0.55 * last, 0.9 * last], dtype))
+    np.testing.assert_allclose(derivative, 1.0, rtol=100 * float(np.finfo(dtype).eps))

@@ -1,0 +1,21 @@
+"""Methods of a fit. Needs the standard library only: the command line reads it before JAX is loaded."""
+
+from enum import StrEnum
+
+
+class Method(StrEnum):
+    """How a fit computes its loss; a user gives the value as a string.
+
+    Members
+    -------
+    SIMULATE
+        Through the simulation.
+    LINEAR
+        Through the linear response.
+    LINEAR_THEN_SIMULATE
+        Through the linear response first; the simulation refines its result.
+    """
+
+    SIMULATE = "simulate"
+    LINEAR = "linear"
+    LINEAR_THEN_SIMULATE = "linear+simulate"

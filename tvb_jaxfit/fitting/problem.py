@@ -1,0 +1,156 @@
+"""A fit before its first step: the request of a user, checked; and the translated, marked problem."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..checks import options as allowed
+from ..checks.arrays import real_array
+from ..checks.options import check
+from ..dynamics.simulate import Simulate
+from ..evaluation.diagnosis import refuse_constant_signal
+from ..evaluation.fc_monitor import choose_monitor, refuse_no_fc, transient_samples
+from ..evaluation.target import match_target, read_target
+from ..persistence.provenance import data_provenance
+from ..runtime.progress import status_line
+from ..state import State
+from ..translate.clone import configured_clone
+from ..translate.parameter_map import parameter_map
+from ..translate.prepare import prepare
+from .domains import refuse_starts
+from .free import mark
+from .linear.objective import no_penalty
+from .losses import checked_penalty
+from .method import Method
+from .optimizer import gradient_transformation
+from .options import FCOptions, FitSettings, LinearOptions, NoiseOptions, RunOptions
+
+if TYPE_CHECKING:
+    from tvb.simulator.simulator import Simulator
+
+
+@dataclass(frozen=True, eq=False)
+class FitRequest:
+    """Arguments of `fit`, checked together.
+
+    Raises
+    ------
+    ValueError
+        Arguments of another kind, all in one message.
+    """
+
+    sim: "Simulator"
+    target: Any
+    free: dict
+    method: Method
+    loss: Callable | None
+    penalty: Callable | None
+    optimizer: Any
+    max_steps: int
+    fc: FCOptions
+    noise: NoiseOptions
+    linear: LinearOptions
+    run: RunOptions
+
+    def __post_init__(self):
+        rules = {
+            "method": allowed.choice(*(str(method) for method in Method)),
+            "loss": allowed.optional(allowed.function),
+            "penalty": allowed.optional(allowed.function),
+            "optimizer": allowed.optional(gradient_transformation),
+            "max_steps": allowed.integer(0),
+            "fc": allowed.instance(FCOptions, "such as tj.FCOptions(skip_t=10)"),
+            "noise": allowed.instance(NoiseOptions, "such as tj.NoiseOptions(resample=False)"),
+            "linear": allowed.instance(LinearOptions, "such as tj.LinearOptions(max_evaluations=200)"),
+            "run": allowed.instance(RunOptions, "such as tj.RunOptions(progress=False)"),
+            "free": allowed.instance(dict, 'of paths and parameters, e.g. {"coupling.a": Parameter()}'),
+        }
+        check("fit", **{name: (getattr(self, name), rule) for name, rule in rules.items()})
+        object.__setattr__(self, "method", Method(self.method))
+        object.__setattr__(self, "max_steps", int(self.max_steps))
+
+
+@dataclass(frozen=True, eq=False)
+class FitProblem:
+    """A request, translated and marked: all that a fit needs, whatever its method.
+
+    Attributes
+    ----------
+    request : FitRequest
+    simulate : Simulate
+        Translated simulation.
+    state : State
+        Start of the fit, with `Parameter`s.
+    monitor, skip_t : int
+        Monitor that FC is computed from, and number of samples left out.
+    target : ndarray, shape (n_node, n_node)
+    data : dict of str to str
+        Sources of the empirical data.
+    penalty : callable
+        State (plain) to a scalar.
+    simulator : Simulator
+        Configured copy of the TVB simulator.
+    resamples : bool
+        Each step uses new noise.
+    """
+
+    request: FitRequest
+    simulate: Simulate
+    state: State
+    monitor: int
+    skip_t: int
+    target: np.ndarray
+    data: dict
+    penalty: Callable
+    simulator: "Simulator"
+    resamples: bool
+
+
+def prepare_problem(request: FitRequest) -> FitProblem:
+    """Translate the simulator of a request, read its target, and mark its free values.
+
+    Raises
+    ------
+    ValueError, UnsupportedComponent
+        As of `fit`.
+    """
+    sim, fc = request.sim, request.fc
+    given = read_target(request.target)
+    with status_line("fit: translating the simulator", request.run.progress):
+        simulate, state = prepare(sim, fc.simulation_length, request.noise.source)
+    labels = sim.connectivity.region_labels
+    monitor = choose_monitor(simulate.monitors, fc.monitor)
+    skip_t = fc.skip_t
+    if skip_t is None:
+        skip_t = transient_samples(simulate.monitors[monitor], state.monitors[monitor])
+    refuse_no_fc("fit", sim, simulate, state, monitor, skip_t)
+    target = match_target(given, labels, fc.missing)
+    data = data_provenance(real_array(given, "target", masked=np.nan), sim.connectivity)
+    state = mark(state, request.free, {each.path: each.allowed_shapes(sim) for each in parameter_map(sim)}, len(labels))
+    refuse_starts(state)
+    penalty = no_penalty if request.penalty is None else checked_penalty(request.penalty, state)
+    resamples = "noise" in state.integrator and request.noise.resample is not False
+    _refuse_unused_noise_options(request.noise, resamples)
+    refuse_constant_signal(sim, simulate, state, monitor, skip_t)
+    simulator = configured_clone(sim)
+    return FitProblem(request, simulate, state, monitor, skip_t, target, data, penalty, simulator, resamples)
+
+
+def _refuse_unused_noise_options(noise, resamples):
+    if noise.n_realisations > 1 and not resamples:
+        raise ValueError(
+            f"n_realisations: {noise.n_realisations}; give at least 1, and more than 1 only if noise is resampled."
+        )
+    if noise.patience is not None and not resamples:
+        raise ValueError(
+            f"patience: {noise.patience}; it counts validations on other noise, and this fit uses the same noise in "
+            "all steps. Leave it out."
+        )
+
+
+def settings_of(request: FitRequest, defaults: dict) -> FitSettings:
+    """Settings of a request, where ``defaults`` are those of the keyword arguments of `fit`."""
+    arguments = {name: getattr(request, name) for name in defaults}
+    return FitSettings.of(arguments | {"method": str(request.method)}, defaults)

@@ -1,0 +1,230 @@
+"""Result of a fit."""
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from ..checks import options as allowed
+from ..checks.options import check
+from ..dynamics.noise import resample
+from ..dynamics.simulate import Simulate
+from ..evaluation.diagnosis import fc_or_explanation
+from ..evaluation.evaluate import evaluate
+from ..evaluation.scores import Evaluation
+from ..loss import fc_corr
+from ..parameters import parameters_of, strip_parameters
+from ..runtime.processes import PicklableMixin
+from ..state import State
+from ..translate.clone import PackedSimulator, clone
+from .history import History
+from .options import FitSettings
+
+if TYPE_CHECKING:
+    from tvb.simulator.simulator import Simulator
+
+    from ..certificate.certify import Certificate
+    from ..writeback import WriteBackReport
+
+
+@dataclass
+class FitResult(PicklableMixin):
+    """Result of a fit, with all that is needed to evaluate, repeat and report it.
+
+    Attributes
+    ----------
+    fitted, best : State
+        State after the last finite step, and state of the smallest loss (see `History.best`); the fitted values are
+        `Parameter`s in them.
+    initial : State
+        Start of the fit.
+    history : History
+        Loss and, as ``history.aux["r"]``, correlation with the target after each step; stop reason; wall time.
+    target : ndarray, shape (n_node, n_node)
+        Target in the order of the regions, with a zero diagonal; NaN for pairs without data.
+    simulate : Simulate
+        Translated simulation.
+    skip_t : int
+        Number of samples left out before FC is computed.
+    monitor : int
+        Index of the monitor that FC is computed from.
+    simulator : Simulator
+        Copy of the TVB simulator, as it was before the fit.
+    evaluation : Evaluation or None
+        Result of the last `evaluate` of the best state.
+    linear_stage : FitResult or None
+        Fit by the linear response from which the simulation continued.
+    settings : FitSettings
+        Options of `fit`.
+    data : dict of str to str
+        Sources of empirical FC and connectome: files, shapes and SHA-256 hashes.
+    """
+
+    fitted: State
+    best: State
+    initial: State
+    history: History
+    target: np.ndarray
+    simulate: Simulate
+    skip_t: int
+    monitor: int = field(default=0)
+    simulator: "Simulator | None" = field(default=None, repr=False)
+    evaluation: Evaluation | None = field(default=None, repr=False)
+    linear_stage: "FitResult | None" = field(default=None, repr=False)
+    settings: FitSettings | None = field(default=None, repr=False)
+    data: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def diverged(self) -> str:
+        """Explanation of values that were not finite, if they ended the fit or leave no result; empty otherwise."""
+        return self.history.diverged
+
+    @property
+    def is_linear(self) -> bool:
+        """True if the fit was made by the linear response."""
+        return self.history.is_linear
+
+    @property
+    def loss(self) -> np.ndarray:
+        """Loss after each step."""
+        return self.history.loss
+
+    @property
+    def r(self) -> np.ndarray:
+        """Correlation (off-diagonal) with the target after each step."""
+        return self.history.aux.get("r", np.array([]))
+
+    def __getstate__(self):
+        packed = None if self.simulator is None else PackedSimulator(self.simulator)
+        return super().__getstate__() | {"simulator": packed}
+
+    def __setstate__(self, state):
+        super().__setstate__(state | {"simulator": state["simulator"] and state["simulator"].unpack()})
+
+    def __deepcopy__(self, memo):
+        # TVB's own deepcopy loses what configure() has computed.
+        memo.setdefault(id(self.simulator), clone(self.simulator))
+        new = copy.copy(self)
+        vars(new).update({name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
+        return new
+
+    def fc(self, state: State | None = None, key: jax.Array | None = None) -> jax.Array:
+        """FC of a simulation of a state.
+
+        Parameters
+        ----------
+        state : State, optional
+            Default: the best state.
+        key : jax.Array, optional
+            JAX key of new noise. Default: the noise of the state.
+
+        Returns
+        -------
+        Array, shape (n_node, n_node)
+        """
+        state = strip_parameters(self.best if state is None else state)
+        state = state if key is None else resample(state, key)
+        return fc_or_explanation(self.simulator, self.simulate, state, self.monitor, self.skip_t)
+
+    def score(self, state: State | None = None, key: jax.Array | None = None) -> float:
+        """Correlation (off-diagonal) of a state's FC with the target; parameters as for `fc`."""
+        return float(fc_corr(self.fc(state, key), self.target, missing="ignore"))
+
+    def evaluate(self, target=None, **options) -> Evaluation:
+        """Evaluate the fit on noise that it has not used; see `tvb_jaxfit.evaluate`.
+
+        Parameters
+        ----------
+        target : array_like, optional
+            Default: the target of the fit.
+        **options
+            Options of `tvb_jaxfit.evaluate`.
+
+        Returns
+        -------
+        Evaluation
+            That of the best state is kept as attribute ``evaluation``, too.
+        """
+        evaluation = evaluate(self, target, **options)
+        if options.get("state") is None and (target is None or evaluation.targets.sessions):
+            self.evaluation = evaluation
+        return evaluation
+
+    def write_back(self, sim: "Simulator", state: State | None = None) -> "WriteBackReport":
+        """Write the values of the best state, or of another one, into a simulator; see `tvb_jaxfit.write_back`."""
+        from ..writeback import write_back
+
+        return write_back(self.best if state is None else state, sim)
+
+    def report(self, path, certificate: "Certificate | bool | None" = None, force: bool = False) -> Path:
+        """Write a report of the fit: one page with figures, values, and how the fit was made.
+
+        Parameters
+        ----------
+        path : path-like
+            HTML file, which refers to no other file. A missing folder is created. For a PDF, print the page from a
+            browser. Call `evaluate` first to have r on new noise as headline.
+        certificate : Certificate or bool, optional
+            Result of `certify` to include; True: certify the fitted simulator, over 10 s or a few samples.
+        force : bool, optional
+            Replace an existing file.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        FileExistsError
+            The file exists, and ``force`` is not set.
+        ValueError
+            A path that is no HTML file; a result without a simulator.
+        RuntimeError
+            As of `certify`, if a certificate is to be made.
+        OSError
+            The file cannot be written; an existing file is left as it was.
+        """
+        from ..certificate.certify import Certificate
+        from ..reporting.report import refuse_existing, refuse_unusable_path, write_report
+        from ..reporting.summary import certify_fit, summarise
+
+        check(
+            "report",
+            path=(path, allowed.path),
+            certificate=(
+                certificate,
+                allowed.optional(allowed.either(allowed.boolean, allowed.instance(Certificate))),
+            ),
+            force=(force, allowed.boolean),
+        )
+        refuse_unusable_path(path)
+        refuse_existing(path, force)
+        # A certificate that failed is false, and is shown.
+        if isinstance(certificate, bool) or certificate is None:
+            certificate = certify_fit(self) if certificate else None
+        return write_report(path, summarise(self, certificate), force)
+
+    def __repr__(self):
+        h = self.history
+        lines = [f"FitResult: {self.simulate.description}"]
+        if h.loss.size:
+            lines.append(
+                f"  loss {h.loss[0]:.5f} -> {h.loss[h.best_step]:.5f}, r {self.r[0]:.4f} -> {self.r[h.best_step]:.4f}"
+            )
+        if self.diverged:
+            lines.append(f"  DIVERGED: {self.diverged}")
+        if self.evaluation is not None:
+            lines.append(f"  {self.evaluation.summary()}")
+        lines.append(f"  {max(0, h.loss.size - 1)} steps, best at {h.best_step}, {h.wall_time:.1f} s; {h.stop_reason}")
+        initial = parameters_of(self.initial)
+        for path, parameter in parameters_of(self.best).items():
+            lines.append(f"  {path}: {initial[path]} -> {parameter}")
+        return "\n".join(lines)
+
+    def _repr_html_(self):
+        from ..reporting.notebook import fit_html
+
+        return fit_html(self)
