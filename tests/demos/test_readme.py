@@ -27,7 +27,7 @@ PAGES = {
 SHORTER = {
     "simulation_length=120_000.0": "simulation_length=30_000.0",
     "max_steps=100": "max_steps=2",
-    "max_steps=20)": "max_steps=2)",
+    "max_steps=20": "max_steps=2",
     "n_seeds=4": "n_seeds=1",
     "n_seeds=3": "n_seeds=1",
     "max_evaluations=200": "max_evaluations=5",
