@@ -20,9 +20,9 @@ COUPLINGS = [
     coupling.Difference,
     coupling.Kuramoto,
 ]
-# Zerlaut's take seconds to translate each.
+# The translation of each of Zerlaut's models takes seconds.
 MODELS = sorted(str(one.value) for one in models.ModelsEnum if "ZERLAUT" not in one.name and one.name != "BASE_MODEL")
-# Those whose code numba does not have to compile first: one for each coupling, in turn.
+# Models whose code numba does not compile: one for each coupling, in turn.
 QUICK = [
     "Linear",
     "SupHopf",
@@ -64,7 +64,7 @@ def test_what_is_accepted_runs_and_as_in_tvb(name, function, connectivity_of, fl
         simulate, state = tj.prepare(sim)
     except tj.UnsupportedComponent as error:
         assert "Simulator.coupling: " in str(error)
-        # The reason is true: TVB fails, or reads past the end of what the coupling gives.
+        # The reason is true: TVB fails, or reads beyond the end of the coupling array.
         if "reads beyond the end of the array" not in str(error):
             with pytest.raises(Exception):  # noqa: B017  whatever TVB raises
                 float64_tvb(sim).run()

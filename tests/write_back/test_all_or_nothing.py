@@ -1,4 +1,4 @@
-"""write_back writes all of a state or nothing: no value is dropped, and no simulator is left half written."""
+"""write_back writes all of a state or nothing: no value is lost, and no simulator is left half written."""
 
 import functools
 
@@ -37,7 +37,7 @@ def relabelled(*labels):
 
 
 def attribute(path, value):
-    """Function that sets an attribute of a simulator: values are made anew for each."""
+    """Function that sets an attribute of a simulator to a new value each time."""
 
     def change(sim):
         *owners, name = path.split(".")
@@ -51,7 +51,7 @@ def with_noise(**own):
     return lambda: noise.Additive(nsig=np.array([1e-4]), noise_seed=3, **own)
 
 
-# What is different in one simulator: each of them is written into each other one.
+# Simulators that differ in one thing. The state of each is written into every other one.
 OF_A_KIND = {
     "as it is": lambda sim: None,
     "with a stimulus": stimulated,
@@ -78,7 +78,7 @@ OF_A_KIND = {
 
 @pytest.fixture
 def of_a_kind(build_small):
-    """Function: simulator that differs in one thing, configured; it stands where a run of 13 ms ended."""
+    """Function: simulator that differs in one thing."""
 
     def make(kind):
         sim = build_small(DIRECTED, dt=1.0, steps=40, nsig=1e-4, monitors=[monitors.TemporalAverage(period=10.0)])
@@ -100,7 +100,7 @@ def ran(sim):
 
 @pytest.mark.parametrize("kind", OF_A_KIND)
 def test_a_state_is_written_whole_or_refused_with_the_simulator_unchanged(of_a_kind, snapshot, kind):
-    """Into every other kind of simulator, with and without position; what is accepted is all there afterwards."""
+    """Into every other kind of simulator, with and without position; accepted values are all there afterwards."""
     _, state = tj.prepare(ran(of_a_kind(kind)))
     changed = [path for path in array_paths(state) if not is_position(path)]
     for path in changed:
@@ -155,7 +155,7 @@ def test_what_tvb_shares_between_all_simulators_is_not_written_into(of_a_kind, s
 
 @pytest.mark.parametrize("fails_at", range(4))
 def test_where_the_position_cannot_be_put_whole_nothing_is_changed(of_a_kind, snapshot, monkeypatch, fails_at):
-    """Steps on the copy are let pass: those on the simulator itself fail, one after the other."""
+    """Writes to copies succeed; those to the simulator itself fail, one after the other."""
     kind = "coloured noise"
     _, state = tj.prepare(ran(of_a_kind(kind)))
     state = with_path(state, "model.w", jnp.asarray([0.6]))
@@ -231,7 +231,7 @@ def test_a_position_at_which_the_random_stream_never_stood_is_refused(coloured_b
     sim = coloured_bold().configure()
     before = snapshot(sim)
     _, state = tj.prepare(sim)
-    # Another multiple of all periods, so that stocks keep their shapes.
+    # A multiple of all periods, so that stocks keep their shapes.
     with pytest.raises(ValueError, match=r"known at steps \[0, 40\], not at step 20.*Nothing was changed"):
         tj.write_back(state.replace(static={"current_step": 20}), sim, position=True)
     assert snapshot(sim) == before
