@@ -13,6 +13,7 @@ from .checks.options import boolean, check
 from .errors import DomainWarning, caller_stacklevel
 from .parameters import strip_parameters
 from .state import State, get_path
+from .text import value_range
 from .translate import derived
 from .translate import position as positions
 from .translate.clone import clone, configured_clone
@@ -52,10 +53,8 @@ class WriteBackReport:
 
 
 def _short(value):
-    array = np.asarray(value)
-    if array.size == 1:
-        return f"{array.item():.6g}"
-    return f"[{array.min():.6g} .. {np.median(array):.6g} .. {array.max():.6g}] {array.shape}"
+    text = value_range(value)
+    return text if np.size(value) == 1 else f"[{text}] {np.shape(value)}"
 
 
 def write_back(state: State, sim: "Simulator", position: bool = False) -> WriteBackReport:

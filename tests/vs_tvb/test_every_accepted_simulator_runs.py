@@ -38,7 +38,7 @@ LATER = [pair for pair in itertools.product(MODELS, COUPLINGS) if pair not in NO
 PAIRS = [*NOW, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in LATER)]
 
 
-def of(name, function, connectivity_of, n_node=3):
+def make_sim(name, function, connectivity_of, n_node=3):
     model = getattr(models, name)()
     model.configure()
     random = np.random.RandomState(0)
@@ -59,7 +59,7 @@ def of(name, function, connectivity_of, n_node=3):
 
 @pytest.mark.parametrize("name, function", PAIRS, ids=lambda value: getattr(value, "__name__", value))
 def test_what_is_accepted_runs_and_as_in_tvb(name, function, connectivity_of, float64_tvb):
-    sim = of(name, function, connectivity_of)
+    sim = make_sim(name, function, connectivity_of)
     try:
         simulate, state = tj.prepare(sim)
     except tj.UnsupportedComponent as error:
@@ -77,7 +77,7 @@ def test_what_is_accepted_runs_and_as_in_tvb(name, function, connectivity_of, fl
 
 
 def test_presigmoidal_with_three_coupling_variables_is_refused_before_it_runs(connectivity_of):
-    sim = of("EpileptorRestingState", coupling.PreSigmoidal, connectivity_of)
+    sim = make_sim("EpileptorRestingState", coupling.PreSigmoidal, connectivity_of)
     with pytest.raises(
         tj.UnsupportedComponent, match="PreSigmoidal gives 2 rows, and EpileptorRestingState.dfun reads"
     ):

@@ -117,9 +117,9 @@ def test_a_state_is_written_whole_or_refused_with_the_simulator_unchanged(of_a_k
                 assert snapshot(sim) == before, other
                 continue
             accepted.append((other, position))
-            there = {leaf.path: np.asarray(leaf.state_value(sim)) for leaf in parameter_map(sim)}
-            assert set(there) == set(changed), other
-            for path, value in there.items():
+            written = {p.path: np.asarray(p.state_value(sim)) for p in parameter_map(sim)}
+            assert set(written) == set(changed), other
+            for path, value in written.items():
                 np.testing.assert_array_equal(value, tj.state.get_path(state, path), err_msg=f"{other}: {path}")
             assert set(report.changes) == {path for path in changed if np.any(tj.state.get_path(state, path))}
             if position:
@@ -352,25 +352,25 @@ class Other(models.ReducedWongWang):
 
 
 @pytest.mark.parametrize(
-    "own,there", [(models.ReducedWongWang, Named), (Named, models.ReducedWongWang), (NamedAnew, Named), (Other, Other)]
+    "own,other", [(models.ReducedWongWang, Named), (Named, models.ReducedWongWang), (NamedAnew, Named), (Other, Other)]
 )
-def test_a_subclass_that_changes_nothing_takes_the_values(build_small, own, there):
-    sim, other = build_small(), build_small()
-    sim.model, other.model = own(), there()
+def test_a_subclass_that_changes_nothing_takes_the_values(build_small, own, other):
+    sim, target = build_small(), build_small()
+    sim.model, target.model = own(), other()
     _, state = tj.prepare(sim)
     state.model.w = [0.7]
-    report = tj.write_back(state, other.configure(), position=True)
+    report = tj.write_back(state, target.configure(), position=True)
     assert set(report.changes) == {"model.w"}
-    np.testing.assert_array_equal(other.model.w, [0.7])
+    np.testing.assert_array_equal(target.model.w, [0.7])
 
 
-@pytest.mark.parametrize("own,there", [(models.ReducedWongWang, Other), (Other, models.ReducedWongWang)])
-def test_a_subclass_with_a_vector_field_of_its_own_does_not(build_small, own, there):
-    sim, other = build_small(), build_small()
-    sim.model, other.model = own(), there()
+@pytest.mark.parametrize("own,other", [(models.ReducedWongWang, Other), (Other, models.ReducedWongWang)])
+def test_a_subclass_with_a_vector_field_of_its_own_does_not(build_small, own, other):
+    sim, target = build_small(), build_small()
+    sim.model, target.model = own(), other()
     _, state = tj.prepare(sim)
     with pytest.raises(ValueError, match="model: the state is of a .* whose values mean something else"):
-        tj.write_back(state, other)
+        tj.write_back(state, target)
 
 
 def test_position_is_true_or_false(build_small):
