@@ -70,9 +70,10 @@ if not options.float32:
 # %% [markdown]
 # Two fits
 # --------
-# The target is the empirical FC. First the coupling strength and one recurrence w for all regions; then, from there, a
-# w for each region. Each fit starts from what the simulator holds, so the first is written back before the second. All
-# steps see the same noise (``resample=False``), TVB's own draws: so TVB can be asked whether it gives the same BOLD.
+# The target is the empirical FC. The first fit has two parameters: the coupling strength, and one recurrence w for all
+# regions. The second fit starts from the result, and has one w for each region. A fit starts from the values of the
+# simulator, so the first fit is written back before the second. All steps use the same noise, TVB's own draws
+# (``resample=False``), so that TVB can be compared on the noise of the training.
 
 # %%
 fc_target = tj.load_functional_connectivity("dk_average")
@@ -105,8 +106,8 @@ print(regional_fit.write_back(sim))
 # %% [markdown]
 # Confirmation by TVB
 # -------------------
-# The fitted values are in the simulator. TVB runs on the random draws of the training, and must give the same BOLD. Then
-# it runs on fresh noise. ``position=True`` puts the simulator back to the state in which the fit began.
+# The fitted values are in the simulator. TVB runs on the random draws of the training, and must give the same BOLD.
+# Then it runs on fresh noise. ``position=True`` puts the simulator back to the state in which the fit began.
 
 # %%
 states = {"initial": global_fit.initial, "global": global_fit.best, "regional": regional_fit.best}

@@ -3,8 +3,8 @@
 FC without noise: the linear response
 =====================================
 
-Near a stable fixed point, resting FC is the correlation of the network's linear response to its noise. This demo compares
-that FC with simulations, fits it to an empirical FC, and confirms the fit in TVB on fresh noise.
+Near a stable fixed point, resting FC is the correlation of the network's linear response to its noise. This demo
+compares that FC with simulations, fits it to an empirical FC, and confirms the fit in TVB on fresh noise.
 """
 
 # %% [markdown]
@@ -27,7 +27,7 @@ from tvb.simulator.lab import coupling, integrators, models, monitors, noise, si
 import tvb_jaxfit as tj
 
 arguments = argparse.ArgumentParser(description="FC without noise: the linear response")
-arguments.add_argument("--evaluations", type=int, default=600, help="evaluations of the linear response for each descent (default 600)")
+arguments.add_argument("--evaluations", type=int, default=600, help="evaluations of each descent (default 600)")
 arguments.add_argument("--minutes", type=float, default=3.0, help="minutes that TVB simulates at the end (default 3)")
 arguments.add_argument("--figure", type=Path, default=Path("linear_response.png"), help="where the figure goes")
 # In a notebook, the environment variable DEMO holds the options.

@@ -35,7 +35,7 @@ import tvb_jaxfit as tj
 
 arguments = argparse.ArgumentParser(description="Fit a network to FC, step by step")
 arguments.add_argument("--out", type=Path, default=Path("seed_workflow"), help="folder of figures and cached results")
-arguments.add_argument("--quick", action="store_true", help="a short simulation and few steps, to check that the script runs")
+arguments.add_argument("--quick", action="store_true", help="a short simulation, to check that the script runs")
 arguments.add_argument("--float32", action="store_true", help="everything in single precision, JAX's default")
 options = arguments.parse_args(os.environ.get("DEMO", "").split() if "ipykernel" in sys.modules else None)
 
@@ -43,7 +43,7 @@ jax.config.update("jax_enable_x64", not options.float32)
 options.out.mkdir(parents=True, exist_ok=True)
 tj.set_cache_path(options.out / "cache")
 seconds, n_grid = (30, 2) if options.quick else (120, 16)
-took, began = {}, time.perf_counter()
+durations, began = {}, time.perf_counter()
 
 
 def steps(n):
@@ -51,11 +51,11 @@ def steps(n):
     return 2 if options.quick else n
 
 
-def keep(name, section):
-    """Save the figure, and note how long the section took."""
+def save_figure(name, section):
+    """Save the figure, and record the duration of the section."""
     global began
     plt.gcf().savefig(options.out / f"{name}.png", dpi=120)
-    took[section], began = time.perf_counter() - began, time.perf_counter()
+    durations[section], began = time.perf_counter() - began, time.perf_counter()
 
 
 # %% [markdown]
@@ -71,7 +71,7 @@ n_nodes = len(white_matter.region_labels)
 fc_target = tj.load_functional_connectivity("dk_average")
 
 tj.plot.structural_connectivity(white_matter)
-keep("1_structure", "data")
+save_figure("1_structure", "data")
 
 # %% [markdown]
 # The simulator
@@ -107,7 +107,7 @@ state = simulate(state).final_state
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
 tj.plot.time_series(raw_time - raw_time[0], activity, window=(0.0, 1000.0), ylabel="S", ax=axes[0])
 tj.plot.time_series(bold_time - bold_time[0], bold, window=(0.0, 60_000.0), ylabel="BOLD", ax=axes[1])
-keep("2_time_series", "certificate and first runs")
+save_figure("2_time_series", "certificate and first runs")
 
 # %% [markdown]
 # Observation and loss
@@ -135,7 +135,7 @@ def r(fc):
 
 
 tj.plot.functional_connectivity({"Target": fc_target, "Initial": observation(state)})
-keep("3_initial_fc", "initial FC")
+save_figure("3_initial_fc", "initial FC")
 
 # %% [markdown]
 # Exploration
@@ -160,7 +160,7 @@ def explore():
 exploration = explore()
 print(exploration)
 tj.plot.exploration(exploration)
-keep("4_exploration", f"grid of {len(grid)} points")
+save_figure("4_exploration", f"grid of {len(grid)} points")
 
 # %% [markdown]
 # A global fit
@@ -184,7 +184,7 @@ def optimize():
 fitted, history = optimize()
 print(history)
 tj.plot.exploration(exploration, path=history["state"].save)
-keep("5_trajectory", "global fit")
+save_figure("5_trajectory", "global fit")
 
 # %% [markdown]
 # Regional fits
@@ -195,15 +195,15 @@ keep("5_trajectory", "global fit")
 # regions at once, and could leave the narrow valley of the loss. Therefore the rate rises from zero, and falls again.
 
 # %%
-of_w = copy.deepcopy(history.best)
-of_w.coupling.a = of_w.coupling.a.value
-of_w.model.w = tj.BoundedParameter(of_w.model.w, lower_bound=0.0, upper_bound=1.0)
-of_w.model.w.shape = (n_nodes,)
+start_w = copy.deepcopy(history.best)
+start_w.coupling.a = start_w.coupling.a.value
+start_w.model.w = tj.BoundedParameter(start_w.model.w, lower_bound=0.0, upper_bound=1.0)
+start_w.model.w.shape = (n_nodes,)
 
-of_both = copy.deepcopy(of_w)
-of_both.model.I_o = tj.BoundedParameter(of_both.model.I_o, lower_bound=0.2, upper_bound=0.4)
-of_both.model.I_o.shape = (n_nodes,)
-tj.show_parameters(of_both, sim)
+start_w_and_I_o = copy.deepcopy(start_w)
+start_w_and_I_o.model.I_o = tj.BoundedParameter(start_w_and_I_o.model.I_o, lower_bound=0.2, upper_bound=0.4)
+start_w_and_I_o.model.I_o.shape = (n_nodes,)
+tj.show_parameters(start_w_and_I_o, sim)
 
 
 @tj.cache("optimize_regional")
@@ -214,8 +214,8 @@ def optimize_regional(start, max_steps):
     return tj.OptaxOptimizer(loss, optax.adam(rate), callback=callback).run(start, max_steps=n)
 
 
-_, history_w = optimize_regional(of_w, 100)
-_, history_both = optimize_regional(of_both, 200)
+_, history_w = optimize_regional(start_w, 100)
+_, history_both = optimize_regional(start_w_and_I_o, 200)
 print(history_w, history_both, sep="\n")
 fits = {
     "initial": state,
@@ -233,11 +233,11 @@ fits = {
 fcs = {name: np.asarray(observation(fit)) for name, fit in fits.items()}
 fitted_fcs = {name: fc for name, fc in fcs.items() if name != "initial"}
 tj.plot.functional_connectivity({"target": fc_target} | fitted_fcs)
-keep("6_fc", "regional fits")
+save_figure("6_fc", "regional fits")
 figure, axes = plt.subplots(1, len(fitted_fcs), figsize=(11, 4.2), layout="constrained")
 for axis, (name, fc) in zip(axes, fitted_fcs.items(), strict=True):
     tj.plot.fc_scatter(fc, fc_target, name, ax=axis)
-keep("7_scatter", "FC figures")
+save_figure("7_scatter", "FC figures")
 
 # %% [markdown]
 # Fitted values
@@ -247,9 +247,9 @@ keep("7_scatter", "FC figures")
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
 for axis, name, path in zip(axes, list(fits)[2:] + list(fits)[-1:], ("w", "w", "I_o"), strict=True):
-    values, of_all = getattr(fits[name].model, path), getattr(history.best.model, path)
-    tj.plot.regional(values, white_matter, reference=of_all, name=f"{path} ({name})", ax=axis)
-keep("8_regional_values", "values figure")
+    values, global_value = getattr(fits[name].model, path), getattr(history.best.model, path)
+    tj.plot.regional(values, white_matter, reference=global_value, name=f"{path} ({name})", ax=axis)
+save_figure("8_regional_values", "values figure")
 
 # %% [markdown]
 # Evaluation on fresh noise, and in TVB
@@ -259,27 +259,27 @@ keep("8_regional_values", "values figure")
 
 
 # %%
-def judged(sim, fit, fc):
+def score_line(sim, fit, fc):
     """Line of the table: r on the training noise, and on fresh noise in windows of 100 s and over the whole run."""
     length, n_seeds = 1000.0 * (60 if options.quick else 1220), 1 if options.quick else 4
-    of_length = tj.FCOptions(simulation_length=length, skip_t=20)
-    found = tj.evaluate(sim, fc_target, state=fit, n_seeds=n_seeds, fc=of_length, window=length / 12.2)
-    whole = np.mean([r(one) for one in found.fc["JAX"]])
-    return f"{r(fc):8.3f}{found.mean('window_r'):8.3f}{whole:8.3f}{found.mean('r'):8.3f}"
+    long_run = tj.FCOptions(simulation_length=length, skip_t=20)
+    evaluation = tj.evaluate(sim, fc_target, state=fit, n_seeds=n_seeds, fc=long_run, window=length / 12.2)
+    whole = np.mean([r(fc_jax) for fc_jax in evaluation.fc["JAX"]])
+    return f"{r(fc):8.3f}{evaluation.mean('window_r'):8.3f}{whole:8.3f}{evaluation.mean('r'):8.3f}"
 
 
-table = {name: judged(sim, fit, fcs[name]) for name, fit in fits.items()}
+table = {name: score_line(sim, fit, fcs[name]) for name, fit in fits.items()}
 print(tj.write_back(history_both.best, sim))
 print(tj.evaluate(sim, fc_target, fc=tj.FCOptions(skip_t=20), n_seeds=1, n_tvb=1))
-took["evaluation"], began = time.perf_counter() - began, time.perf_counter()
+durations["evaluation"], began = time.perf_counter() - began, time.perf_counter()
 
 # %% [markdown]
 # Exercises
 # ---------
 # ``fit`` does all of this in one call. ``write_back`` puts the global fit into the simulator, and the exercises start
 # from it: a third parameter, the amplitude of the noise; a longer simulation; and single precision, JAX's default. The
-# amplitude is a ``PositiveParameter``, which changes by factors. It hardly changes: the FC of small fluctuations does not
-# depend on their size.
+# amplitude is a ``PositiveParameter``, which changes by factors. It hardly changes, because the FC of small
+# fluctuations does not depend on their size.
 
 # %%
 tj.write_back(history.best, sim)
@@ -292,18 +292,18 @@ on_training_noise = {
 
 free = {path: tj.PositiveParameter() for path in ("coupling.a", "model.w", "integrator.noise.nsig")}
 exercises = {"global, and nsig": tj.fit(sim, fc_target, free, max_steps=steps(30), **on_training_noise)}
-of_longer = {"fc": tj.FCOptions(skip_t=20, simulation_length=2500.0 * seconds), "max_steps": steps(20)}
-exercises["2.5 times as long"] = tj.fit(sim, fc_target, regional_w, **(on_training_noise | of_longer))
+longer_run = {"fc": tj.FCOptions(skip_t=20, simulation_length=2500.0 * seconds), "max_steps": steps(20)}
+exercises["2.5 times as long"] = tj.fit(sim, fc_target, regional_w, **(on_training_noise | longer_run))
 with jax.enable_x64(False):
     single = tj.fit(sim, fc_target, regional_w, max_steps=steps(20), **on_training_noise)
 for result in (*exercises.values(), single):
     print(result)
-took["exercises: nsig, length, precision"], began = time.perf_counter() - began, time.perf_counter()
+durations["exercises: nsig, length, precision"], began = time.perf_counter() - began, time.perf_counter()
 
 # %% [markdown]
 # Other optimisers
 # ----------------
-# Any optimiser of optax can be used. Each needs a suitable rate: plain gradients are small, and L-BFGS searches its own.
+# Any optimiser of optax can be used. Each needs a suitable rate: plain gradients are small, and L-BFGS finds its own.
 
 # %%
 optimizers = {
@@ -314,17 +314,18 @@ optimizers = {
 }
 figure, axis = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 for name, optimizer in optimizers.items():
-    _, its_history = tj.OptaxOptimizer(loss, optimizer).run(of_w, max_steps=steps(10))
-    axis.plot(its_history.loss, label=f"{name}, {its_history.wall_time:.0f} s")
+    _, optimizer_history = tj.OptaxOptimizer(loss, optimizer).run(start_w, max_steps=steps(10))
+    axis.plot(optimizer_history.loss, label=f"{name}, {optimizer_history.wall_time:.0f} s")
 axis.set(xlabel="step", ylabel="loss", title="regional w")
 axis.legend()
-keep("9_optimizers", "exercise: optimisers")
+save_figure("9_optimizers", "exercise: optimisers")
 
 # %% [markdown]
 # Two populations
 # ---------------
-# ``ReducedWongWangExcInh`` has an excitatory and an inhibitory population: ``w_p`` is the excitatory recurrence, ``J_i``
-# the strength of the inhibition, and ``lamda`` the part of the long-range input that reaches the inhibitory population.
+# ``ReducedWongWangExcInh`` has an excitatory and an inhibitory population. ``w_p`` is the excitatory recurrence,
+# ``J_i`` the strength of inhibition, and ``lamda`` the part of the long-range input that reaches the inhibitory
+# population.
 # The same steps follow with simulations of half the length: a grid, a fit of four global values, and a fit of three
 # values for each region.
 
@@ -358,10 +359,10 @@ free = {path: tj.BoundedParameter(None, *bounds[path], regional=True) for path i
 regional_two = tj.fit(two, fc_target, free, max_steps=steps(50), **on_training_noise)
 print(regional_two)
 
-table["two populations, regional"] = judged(two, regional_two.best, regional_two.fc())
+table["two populations, regional"] = score_line(two, regional_two.best, regional_two.fc())
 fitted_fcs = {"one population": fcs["regional w and I_o"], "two populations": np.asarray(regional_two.fc())}
 tj.plot.functional_connectivity({"target": fc_target} | fitted_fcs)
-keep("10_two_populations", "exercise: two populations")
+save_figure("10_two_populations", "exercise: two populations")
 
 # %% [markdown]
 # A fit without noise
@@ -376,11 +377,11 @@ free = {
     "model.I_o": tj.BoundedParameter(lower_bound=0.2, upper_bound=0.4, regional=True),
     "coupling.a": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0),
 }
-lasting = tj.fit(sim, fc_target, free, method="linear", linear=tj.LinearOptions(max_evaluations=steps(300)))
-print(lasting)
-table["linear response"] = judged(sim, lasting.best, lasting.fc())
-tj.plot.fc_scatter(lasting.fc(key=jax.random.key(0)), fc_target, "linear response")
-keep("11_linear", "linear response")
+linear_fit = tj.fit(sim, fc_target, free, method="linear", linear=tj.LinearOptions(max_evaluations=steps(300)))
+print(linear_fit)
+table["linear response"] = score_line(sim, linear_fit.best, linear_fit.fc())
+tj.plot.fc_scatter(linear_fit.fc(key=jax.random.key(0)), fc_target, "linear response")
+save_figure("11_linear", "linear response")
 
 # %% [markdown]
 # Summary
@@ -395,6 +396,6 @@ for name, line in table.items():
 for name, result in exercises.items():
     print(f"{name:28}{r(result.fc()):8.3f}    after {result.history.loss.size - 1} steps")
 print(f"{'single precision':28}{r(np.asarray(single.fc(), float)):8.3f}    after {single.history.loss.size - 1} steps")
-for section, seconds_taken in took.items():
-    print(f"{section:36}{seconds_taken:6.0f} s")
-print(f"{'in all':36}{sum(took.values()):6.0f} s; figures in {options.out}")
+for section, duration in durations.items():
+    print(f"{section:36}{duration:6.0f} s")
+print(f"{'total':36}{sum(durations.values()):6.0f} s; figures in {options.out}")

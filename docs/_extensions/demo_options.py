@@ -4,15 +4,17 @@ import os
 from pathlib import Path
 
 _OUTPUTS = Path(__file__).parents[1] / "_build" / "demos"
-_FILES = {
-    "plot_1_fit_resting_state": ("--figure", "fit_resting_state.png"),
-    "plot_2_linear_response": ("--figure", "linear_response.png"),
-    "plot_3_seed_workflow": ("--out", "seed_workflow"),
+# Demo: option for its outputs, their name, and options that reduce it to a check (environment variable GALLERY=quick).
+_DEMOS = {
+    "plot_1_fit_resting_state": ("--figure", "fit_resting_state.png", "--steps 2 --seconds 30"),
+    "plot_2_linear_response": ("--figure", "linear_response.png", "--evaluations 15 --minutes 0.5"),
+    "plot_3_seed_workflow": ("--out", "seed_workflow", "--quick"),
 }
 
 
 def demo_options(gallery_conf, script_vars):
-    """Options of one demo: its files go below docs/_build; the environment variable DEMO adds others."""
+    """Options of one demo: its files go below docs/_build."""
     _OUTPUTS.mkdir(parents=True, exist_ok=True)
-    option, name = _FILES[Path(script_vars["src_file"]).stem]
-    return [option, str(_OUTPUTS / name), *os.environ.get("DEMO", "").split()]
+    option, name, quick = _DEMOS[Path(script_vars["src_file"]).stem]
+    reduced = quick.split() if os.environ.get("GALLERY") == "quick" else []
+    return [option, str(_OUTPUTS / name), *reduced]

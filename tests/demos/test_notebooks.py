@@ -1,4 +1,4 @@
-"""Demos are notebooks, too: prose and code part cleanly, and each runs at a reduced length and shows its figures."""
+"""Demos are notebooks, too: prose and code become cells, and each runs at a reduced length and shows its figures."""
 
 import ast
 import itertools
@@ -10,13 +10,12 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
-# Demo: options of a reduced run, number of figures, and something that it prints at its end.
+# Demo: options of a reduced run, number of figures, and a part of its last output.
 REDUCED = {
     "plot_1_fit_resting_state": ("--steps 1 --seconds 6 --float32", 1, "regional  |"),
     "plot_2_linear_response": ("--evaluations 15 --minutes 0.2", 1, "of fresh noise: r"),
     "plot_3_seed_workflow": ("--quick", 11, "linear response"),
 }
-# The others compile a dozen gradients each.
 
 
 def test_each_demo_has_its_reduced_run():
@@ -24,13 +23,13 @@ def test_each_demo_has_its_reduced_run():
 
 
 @pytest.mark.parametrize("demo", REDUCED)
-def test_prose_and_code_part_into_cells(demo):
+def test_prose_and_code_become_cells(demo):
     cells = jupytext.read(ROOT / "demos" / f"{demo}.py").cells
     prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
     assert len(prose) > 4 and prose[0].splitlines()[1].startswith("===")
     assert all(source.splitlines()[1].startswith("---") for source in prose[1:])
     for before, cell in itertools.pairwise(cells):
-        # Each section is told before it is run.
+        # Each section of code has its prose before it.
         assert {before.cell_type, cell.cell_type} == {"markdown", "code"} or before is cells[0]
         if cell.cell_type == "code":
             compile(cell.source, demo, "exec")
@@ -42,23 +41,24 @@ def test_no_cell_ends_with_a_run_whose_samples_a_notebook_would_print(demo):
         body = ast.parse(cell.source).body if cell.cell_type == "code" else []
         if body and isinstance(body[-1], ast.Expr) and isinstance(body[-1].value, ast.Call):
             called = ast.unparse(body[-1].value.func)
-            assert called in ("print", "keep", "tj.write_back", "tj.show_parameters") or called.endswith(".update")
+            is_silent = called in ("print", "save_figure", "tj.write_back", "tj.show_parameters")
+            assert is_silent or called.endswith(".update")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("demo", REDUCED)
 def test_each_notebook_runs_and_shows_its_figures(demo, tmp_path, monkeypatch):
-    options, n_figures, told = REDUCED[demo]
+    options, n_figures, last_output = REDUCED[demo]
     monkeypatch.setenv("DEMO", options)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = jupytext.read(ROOT / "demos" / f"{demo}.py")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": sys.executable, "language": "python"}
-    # What a cell raises is raised here.
+    # An error in a cell is raised here.
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", ()) for output in outputs) == n_figures
     shown = [str(output.get("data", {}).get("text/plain", "")) for output in outputs]
     assert all("array(" not in text and len(text) < 500 for text in shown)
-    assert told in "".join(output.get("text", "") for output in outputs)
-    # Figures are files as well, and all that a demo writes lies where it was run.
+    assert last_output in "".join(output.get("text", "") for output in outputs)
+    # Figures are files as well, in the folder in which the demo ran.
     assert len(list(tmp_path.rglob("*.png"))) == n_figures

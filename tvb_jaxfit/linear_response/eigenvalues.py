@@ -54,22 +54,27 @@ def eigenvalues(linearised: Linearised, delays: np.ndarray | None, count: int = 
     return values[np.argsort(-np.abs(values))]
 
 
-def companion_matrix(linearised: Linearised, delays: np.ndarray | None) -> scipy.sparse.csr_matrix:
+def companion_matrix(linearised: Linearised, delays: np.ndarray | None) -> scipy.sparse.csr_array:
     """Sparse matrix of one step of the state and of the source outputs of past steps, the newest first."""
     A, D, Y, _, N = (np.asarray(block, float) for block in linearised)
-    A, D, Y = (scipy.sparse.block_diag(list(blocks), format="csr") for blocks in (A, D, Y))
+    A, D, Y = (_block_diagonal(blocks) for blocks in (A, D, Y))
     delays = np.zeros(N.shape, int) if delays is None else delays
     n_output, horizon = N.shape[1], int(np.max(delays, where=N != 0.0, initial=0))
     target, source = np.nonzero(N)
     column = delays[target, source] * n_output + source
     shape = (N.shape[0], (horizon + 1) * n_output)
-    coupling = scipy.sparse.csr_matrix((N[target, source], (target, column)), shape=shape)
+    coupling = scipy.sparse.csr_array((N[target, source], (target, column)), shape=shape)
     to_state = (D @ coupling).tocsc()
     current = A + to_state[:, :n_output] @ Y
     if not horizon:
         return current.tocsr()
-    shifted = scipy.sparse.eye(horizon * n_output, (horizon - 1) * n_output, k=-n_output)
-    newest = scipy.sparse.vstack([Y, scipy.sparse.csr_matrix(((horizon - 1) * n_output, Y.shape[1]))])
-    dropped = scipy.sparse.csr_matrix((horizon * n_output, n_output))
+    shifted = scipy.sparse.eye_array(horizon * n_output, (horizon - 1) * n_output, k=-n_output)
+    newest = scipy.sparse.vstack([Y, scipy.sparse.csr_array(((horizon - 1) * n_output, Y.shape[1]))])
+    dropped = scipy.sparse.csr_array((horizon * n_output, n_output))
     past = scipy.sparse.hstack([shifted, dropped])
-    return scipy.sparse.bmat([[current, to_state[:, n_output:]], [newest, past]], format="csr")
+    return scipy.sparse.block_array([[current, to_state[:, n_output:]], [newest, past]], format="csr")
+
+
+def _block_diagonal(blocks):
+    # From sparse blocks, so that the result is a sparse array in every version of SciPy.
+    return scipy.sparse.block_diag([scipy.sparse.csr_array(block) for block in blocks], format="csr")
