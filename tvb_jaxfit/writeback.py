@@ -13,6 +13,7 @@ from .checks.options import boolean, check
 from .errors import DomainWarning, caller_stacklevel
 from .parameters import strip_parameters
 from .state import State, get_path
+from .text import value_range
 from .translate import derived
 from .translate import position as positions
 from .translate.clone import clone, configured_clone
@@ -53,9 +54,7 @@ class WriteBackReport:
 
 def _short(value):
     array = np.asarray(value)
-    if array.size == 1:
-        return f"{array.item():.6g}"
-    return f"[{array.min():.6g} .. {np.median(array):.6g} .. {array.max():.6g}] {array.shape}"
+    return value_range(array) if array.size == 1 else f"[{value_range(array)}] {array.shape}"
 
 
 def write_back(state: State, sim: "Simulator", position: bool = False) -> WriteBackReport:
