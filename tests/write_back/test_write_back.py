@@ -208,8 +208,8 @@ def test_without_position_the_simulator_is_not_moved_and_the_report_says_so(buil
     report = tj.write_back(simulate(state).final_state, sim)
     assert sim.current_step == 0
     np.testing.assert_array_equal(sim.current_state, current)
-    assert "the simulator stands at step 0, the state at step 20" in repr(report)
-    assert "was not moved" in repr(report) and "nothing to change" in repr(report)
+    assert "the simulator is at step 0, the state at step 20" in repr(report)
+    assert "the position was not" in repr(report) and "nothing to change" in repr(report)
 
 
 def test_position_of_a_simulator_that_is_not_configured_is_refused(build_small, snapshot):
