@@ -77,7 +77,7 @@ def rmse(fc: ArrayLike, target: ArrayLike, missing: Missing = "refuse") -> jax.A
         if not has_data.all():
             fc, target = fc[has_data], target[has_data]
         if target.size == 0:
-            raise ValueError("target: no entry has data, so that there is no distance from it.")
+            raise ValueError("target: no entry has data, so that the difference is undefined.")
         fc, target = _in_one_dtype(fc, target)
         mean_square = jnp.mean(jnp.square(fc - target))
     # Zero must not enter the square root: its infinite derivative would make the gradient of the other branch NaN.

@@ -1,4 +1,4 @@
-"""The certificate passes where the translation is right, fails where it is wrong, and touches nothing."""
+"""The certificate passes for a correct translation, fails for a wrong one, and modifies nothing."""
 
 import jax
 import numpy as np
@@ -39,7 +39,7 @@ def all_monitors():
 
 
 @pytest.mark.parametrize(
-    "standing, scheme",
+    "initial, scheme",
     [
         ("unconfigured", "EulerDeterministic"),
         pytest.param("configured", "HeunStochastic", marks=pytest.mark.slow),
@@ -48,13 +48,13 @@ def all_monitors():
         pytest.param("run", "EulerDeterministic", marks=pytest.mark.slow),
     ],
 )
-def test_it_passes_with_every_control_noticed_wherever_the_simulator_stands_and_modifies_nothing(
-    build_small, snapshot, standing, scheme
+def test_it_passes_with_every_control_noticed_from_any_initial_state_and_modifies_nothing(
+    build_small, snapshot, initial, scheme
 ):
     sim = build_small(scheme=scheme, monitors=all_monitors())
-    if standing != "unconfigured":
+    if initial != "unconfigured":
         sim.configure()
-    if standing == "run":
+    if initial == "run":
         sim.simulation_length = 4.0 * 43
         sim.run()
         sim.simulation_length = 4.0 * 300
@@ -88,7 +88,7 @@ def test_it_passes_with_regional_parameters_on_76_regions(build):
     assert tj.certify(sim)
 
 
-def test_controls_that_say_nothing_are_not_applicable_with_the_reason(build_small, weights_6):
+def test_controls_without_effect_are_not_applicable_with_the_reason(build_small, weights_6):
     symmetric = build_small(weights_6 + weights_6.T, nsig=0.0, steps=30)
     certificate = tj.certify(symmetric)
     assert certificate.passed
@@ -106,7 +106,7 @@ def test_a_simulator_without_connections_has_no_control_of_the_coupling(build_sm
     assert certificate.negative_controls["coupling removed"] == "there are no connections"
 
 
-def test_directed_weights_that_no_coupling_carries_have_an_orientation_that_does_not_matter(build_small):
+def test_the_direction_of_the_weights_does_not_matter_without_coupling(build_small):
     certificate = tj.certify(build_small(coupling=coupling.Linear(a=np.array([0.0])), steps=30))
     assert certificate
     assert certificate.negative_controls["weights transposed"].startswith("the direction of the coupling has no effect")
@@ -117,7 +117,7 @@ def wrong_field(monkeypatch):
     own = translate_field.vector_fields.reduced_wong_wang
     wrong = lambda p, state, coupling: own(p, state, coupling) * (1.0 + 1e-7)  # noqa: E731
     monkeypatch.setitem(translate_field._BY_HAND, ("wong_wang", "ReducedWongWang"), wrong)
-    # prepare itself would refuse this one: here the certificate has to find it.
+    # The checks of `prepare` are switched off, since they would refuse it.
     monkeypatch.setattr(translate_field.VectorFieldOracle, "mismatch", lambda self, field: None)
     monkeypatch.setattr(prepare_module, "step_refusals", lambda parts: ())
 
@@ -152,7 +152,7 @@ def wrong_times(monkeypatch):
 
 
 @pytest.mark.parametrize("mistake", [wrong_field, wrong_coupling, wrong_scheme, wrong_noise, wrong_times])
-def test_a_translation_that_is_wrong_makes_it_fail(build_small, monkeypatch, mistake):
+def test_it_fails_for_a_wrong_translation(build_small, monkeypatch, mistake):
     sim = build_small(
         monitors=[monitors.TemporalAverage(period=40.0)],
         coupling=coupling.Linear(a=np.array([0.07]), b=np.array([0.1])),
@@ -165,7 +165,7 @@ def test_a_translation_that_is_wrong_makes_it_fail(build_small, monkeypatch, mis
     assert text.startswith("Certificate: FAILED") and "DIFFER" in text
 
 
-def test_a_field_by_hand_that_is_not_tvbs_gives_way_to_the_followed_source(build_small, monkeypatch):
+def test_a_wrong_vector_field_by_hand_is_replaced_by_the_traced_source(build_small, monkeypatch):
     check, whole = translate_field.VectorFieldOracle.mismatch, prepare_module.step_refusals
     wrong_field(monkeypatch)
     monkeypatch.setattr(translate_field.VectorFieldOracle, "mismatch", check)
@@ -174,11 +174,11 @@ def test_a_field_by_hand_that_is_not_tvbs_gives_way_to_the_followed_source(build
 
 
 def test_prepare_itself_refuses_a_vector_field_that_is_not_tvbs(build_small, monkeypatch):
-    followed = translate_field.trace_in_place
+    original = translate_field.trace_in_place
     monkeypatch.setattr(translate_field, "_BY_HAND", {})
 
     def wrong(*args, **named):
-        result, *others = followed(*args, **named)
+        result, *others = original(*args, **named)
         return result * (1.0 + 1e-10), *others
 
     monkeypatch.setattr(translate_field, "trace_in_place", wrong)
@@ -201,11 +201,11 @@ def test_a_tolerance_below_rounding_makes_it_fail(build_small):
     assert not tj.certify(sim, float32_tolerance=1e-12)
 
 
-def test_its_length_is_the_one_asked_for(build_small):
+def test_its_length_is_the_requested_one(build_small):
     assert tj.certify(build_small(), simulation_length=41.0).n_steps == 11
 
 
-def test_print_says_what_was_compared_and_how_far_it_was(build_small, capsys):
+def test_print_shows_each_comparison_and_its_difference(build_small, capsys):
     print(tj.certify(build_small(monitors=all_monitors())))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == (
@@ -219,7 +219,7 @@ def test_print_says_what_was_compared_and_how_far_it_was(build_small, capsys):
     assert max(map(len, lines)) <= 120
 
 
-def test_without_double_precision_it_says_what_to_set(build_small, snapshot):
+def test_without_double_precision_the_error_names_the_option(build_small, snapshot):
     sim = build_small()
     before = snapshot(sim)
     with jax.enable_x64(False), pytest.raises(RuntimeError, match=r'jax.config.update\("jax_enable_x64", True\)'):
@@ -227,7 +227,7 @@ def test_without_double_precision_it_says_what_to_set(build_small, snapshot):
     assert snapshot(sim) == before
 
 
-def test_what_prepare_refuses_it_refuses(build_small):
+def test_it_refuses_the_simulators_that_prepare_refuses(build_small):
     with pytest.raises(tj.UnsupportedComponent, match=r"Simulator.monitors\[0\]: BoldRegionROI"):
         tj.certify(build_small(monitors=[monitors.BoldRegionROI()]))
 
@@ -246,7 +246,7 @@ KINDS = {
 
 @pytest.fixture
 def delayed(weights_6, connectivity_of):
-    """Function: a simulator of six regions with delays of up to 1 ms, by the facts that differ from the default."""
+    """Function that returns a simulator of six regions with delays of up to 1 ms."""
 
     def make(model, coupling=Linear, a=0.01, dt=0.05, nsig=1e-6, ntau=0.0, **parts):
         tracts = np.random.RandomState(1).uniform(0.0, 4.0, weights_6.shape)
@@ -276,7 +276,7 @@ def test_every_kind_of_simulator_passes_with_its_controls_noticed(kind, delayed)
 
 
 def projection(kind, sensors, matrix):
-    """Monitor of three sensors on twelve vertices, two a region."""
+    """Monitor with three sensors on twelve vertices, two for each region."""
     labels = np.array(["a", "b", "c"])
     return kind(
         period=0.5,
@@ -287,7 +287,7 @@ def projection(kind, sensors, matrix):
 
 
 def coupled_epileptor():
-    """By default its coupling has no effect at all."""
+    """Epileptor whose coupling has an effect, other than by default."""
     return models.Epileptor(Kvf=np.array([1.0]))
 
 
@@ -308,7 +308,7 @@ def test_projections_onto_sensors_pass_with_their_observation_noise(model, kind,
 
 
 class Relaxing(models.Linear):
-    """A model of a user's own, which the package has never seen."""
+    """User's model."""
 
     def dfun(self, state, coupling, local_coupling=0.0):
         change = np.zeros_like(state)
@@ -333,7 +333,7 @@ def test_a_stimulus_passes_and_its_removal_is_noticed(delayed, weights_6):
 
 
 @pytest.mark.slow
-def test_what_starts_from_a_history_longer_than_a_step_passes_before_and_after_a_run(delayed):
+def test_a_simulator_with_delays_passes_after_a_run(delayed):
     sim = delayed(models.Generic2dOscillator)
     sim.configure()
     sim.run()

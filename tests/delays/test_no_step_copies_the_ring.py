@@ -1,5 +1,7 @@
-"""The samples on their way are changed in place: the compiled loops make no array of their size, so that a step costs
-the same whatever the longest delay."""
+"""The ring buffer of delayed samples is changed in place: no compiled loop creates an array of its size.
+
+The time of a step therefore does not depend on the longest delay.
+"""
 
 import re
 from math import prod
@@ -17,10 +19,10 @@ from tvb_jaxfit.dynamics.network import coupling_series
 from tvb_jaxfit.dynamics.step import Step
 
 N_NODE, HORIZON, N_STEPS = 5, 4001, 24
-# Far more than any other array here has, of the smallest ring.
+# Elements of a large array: 90 % of the smallest ring, and far more than any other array of these programs.
 SIZE = 9 * N_NODE * HORIZON // 10
 INSTRUCTION = re.compile(r"^\s+(ROOT )?%(\S+) = (.*?) ([\w-]+)\((.*)$")
-# What hands an array on, or changes it where it lies.
+# Operations that pass an array on, or change it in place.
 IN_PLACE = {
     "bitcast",
     "call",
@@ -34,7 +36,7 @@ IN_PLACE = {
 
 
 def _computations(text):
-    """Instructions (root, shape, operation, the rest) by name of a compiled program's computations."""
+    """Instructions of a compiled program, by computation and name: (root, shape, operation, rest of the line)."""
     found, lines = {}, None
     for line in text.splitlines():
         if line.endswith("{") and "->" in line and not line.startswith(" "):
@@ -54,47 +56,47 @@ def _names(rest):
 
 
 def _changes_in_place(lines):
-    """Whether the large results of a fused computation are its operands, changed in a few places."""
+    """True if the large results of a fused computation are its operands, changed in a few elements."""
 
-    def of(name):
+    def is_operand(name):
         _, shape, operation, rest = lines[name]
         operands = _names(rest.split("), ")[0])
         if not _is_large(shape) or operation == "parameter":
             return True
         if operation in ("dynamic-update-slice", "scatter"):
-            return of(operands[0])
-        return operation in ("bitcast", "tuple", "get-tuple-element") and all(map(of, operands))
+            return is_operand(operands[0])
+        return operation in ("bitcast", "tuple", "get-tuple-element") and all(map(is_operand, operands))
 
-    return all(of(name) for name, (root, *_) in lines.items() if root)
+    return all(is_operand(name) for name, (root, *_) in lines.items() if root)
 
 
-def made_in_loops(text):
-    """Instructions in loops that make an array of a ring's size."""
-    every = _computations(text)
-    instructions = [one for lines in every.values() for one in lines.values()]
+def created_in_loops(text):
+    """Instructions in loops that create an array of the size of a ring."""
+    computations = _computations(text)
+    instructions = [instruction for lines in computations.values() for instruction in lines.values()]
     bodies = (re.findall(r"body=%([\w.\-]+)", rest) for _, _, operation, rest in instructions if operation == "while")
-    todo = [body for of_loop in bodies for body in of_loop]
+    todo = [body for names in bodies for body in names]
     assert todo
-    seen, found = set(), []
+    visited, found = set(), []
     while todo:
         body = todo.pop()
-        if body in seen:
+        if body in visited:
             continue
-        seen.add(body)
-        for name, (_, shape, operation, rest) in every[body].items():
+        visited.add(body)
+        for name, (_, shape, operation, rest) in computations[body].items():
             if operation in ("call", "conditional"):
-                todo += [called for called in _names(rest) if called in every]
+                todo += [called for called in _names(rest) if called in computations]
             called = re.search(r"calls=%([\w.\-]+)", rest)
-            fused = operation == "fusion" and called and _changes_in_place(every[called[1]])
-            if _is_large(shape) and operation not in IN_PLACE and not fused:
+            in_place = operation == "fusion" and called and _changes_in_place(computations[called[1]])
+            if _is_large(shape) and operation not in IN_PLACE and not in_place:
                 found.append(f"{name}: {operation} {shape}")
     return found
 
 
 def _local(theta, x, c, inputs):
-    """Two variables, of which the coupling enters one: by Euler, the other does not depend on what is read."""
-    moved = jnp.stack([x[1], theta["rate"] * (c[0] - x[0]) - jnp.tanh(x[1])])
-    return x + 0.1 * moved
+    """Two variables, of which only the second depends on the coupling: in an Euler step the first does not."""
+    change = jnp.stack([x[1], theta["rate"] * (c[0] - x[0]) - jnp.tanh(x[1])])
+    return x + 0.1 * change
 
 
 def _post(theta, s, y):
@@ -114,8 +116,8 @@ STEPS = {
         1,
     ),
     "three modes": (Step(_local, (0,), _post, delays=DELAYS), 3),
-    "nodes that mix": (Step(_local, (0,), _post, delays=DELAYS, is_nonlocal=True), 1),
-    "pairs": (Step(_local, (0,), _post, pairwise=_pairs, delays=DELAYS), 1),
+    "nonlocal": (Step(_local, (0,), _post, delays=DELAYS, is_nonlocal=True), 1),
+    "pairwise": (Step(_local, (0,), _post, pairwise=_pairs, delays=DELAYS), 1),
 }
 
 
@@ -124,52 +126,52 @@ def _text(function, *arguments):
 
 
 def _cases():
-    """All kinds one by one; in a batch, by default, the kind whose ring has the most axes."""
+    """All kinds, unbatched; in a batch, by default, the kind whose samples have the most axes."""
     for kind in STEPS:
         yield from ((kind, "run"), (kind, "gradient"))
         yield pytest.param(kind, "gradients of a batch", marks=() if kind == "three modes" else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("kind, way", list(_cases()))
-def test_no_loop_makes_an_array_of_the_size_of_the_ring(kind, way):
+@pytest.mark.parametrize("kind, program", list(_cases()))
+def test_no_loop_creates_an_array_of_the_size_of_the_ring(kind, program):
     step, n_mode = STEPS[kind]
     weights, past = jnp.ones((N_NODE, N_NODE)), jnp.ones((HORIZON, 2, N_NODE, n_mode))
     theta = {"rate": jnp.ones((N_NODE, 1))}
 
-    def of(weights, theta, past):
+    def loss(weights, theta, past):
         return jnp.sum(trajectory(step, N_STEPS, theta, weights, past, {}) ** 2)
 
-    if way == "gradients of a batch":
-        gradient = jax.vmap(jax.grad(of, (0, 1)), (0, None, None))
+    if program == "gradients of a batch":
+        gradient = jax.vmap(jax.grad(loss, (0, 1)), (0, None, None))
         text = _text(gradient, jnp.stack([weights, 2.0 * weights]), theta, past)
     else:
-        text = _text(of if way == "run" else jax.grad(of, (0, 1)), weights, theta, past)
-    assert made_in_loops(text) == []
+        text = _text(loss if program == "run" else jax.grad(loss, (0, 1)), weights, theta, past)
+    assert created_in_loops(text) == []
 
 
-def test_neither_does_the_series_of_the_coupling():
+def test_nor_does_the_time_series_of_the_coupling():
     step, _ = STEPS["two channels, one constant"]
     past, states = jnp.ones((HORIZON, 2, N_NODE, 1)), jnp.ones((N_STEPS, 2, N_NODE, 1))
 
-    def of(weights, states):
+    def loss(weights, states):
         return jnp.sum(coupling_series(step, {"rate": jnp.ones((N_NODE, 1))}, weights, past, states) ** 2)
 
-    assert made_in_loops(_text(jax.grad(of, (0, 1)), jnp.ones((N_NODE, N_NODE)), states)) == []
+    assert created_in_loops(_text(jax.grad(loss, (0, 1)), jnp.ones((N_NODE, N_NODE)), states)) == []
 
 
 @pytest.mark.parametrize(
-    "of_model",
+    "model",
     [
         models.MontbrioPazoRoxin,
         *(pytest.param(m, marks=pytest.mark.slow) for m in (models.Epileptor, models.WilsonCowan)),
     ],
 )
-def test_neither_does_a_run_of_a_simulator_of_tvb(connectivity_of, of_model):
+def test_nor_does_a_run_of_a_tvb_simulator(connectivity_of, model):
     weights = np.ones((N_NODE, N_NODE)) - np.eye(N_NODE)
     white_matter = connectivity_of(weights, DELAYS * 0.1, speed=1.0)
     sim = Simulator(
         connectivity=white_matter,
-        model=of_model(),
+        model=model(),
         coupling=coupling.Difference(),
         integrator=integrators.EulerDeterministic(dt=0.1),
         monitors=[monitors.TemporalAverage(period=0.8)],
@@ -177,11 +179,11 @@ def test_neither_does_a_run_of_a_simulator_of_tvb(connectivity_of, of_model):
     )
     simulate, state = tj.prepare(sim)
     assert simulate.step.horizon == HORIZON
-    assert made_in_loops(_text(simulate._simulate_state, tj.parameters.strip_parameters(state))) == []
+    assert created_in_loops(_text(simulate._simulate_state, tj.parameters.strip_parameters(state))) == []
 
 
-def test_a_ring_that_is_read_before_it_is_written_is_found():
-    """XLA may write first, and then needs a copy."""
+def test_a_copy_of_a_ring_that_is_read_before_it_is_written_is_found():
+    """Negative control: XLA may schedule the write first, and then needs a copy."""
 
     def body(carry, time):
         x, ring = carry
@@ -191,4 +193,4 @@ def test_a_ring_that_is_read_before_it_is_written_is_found():
     def run(x, ring):
         return jax.lax.scan(body, (x, ring), jnp.arange(N_STEPS, dtype=jnp.int32))[1]
 
-    assert made_in_loops(_text(run, jnp.ones(()), jnp.ones(N_NODE * HORIZON)))
+    assert created_in_loops(_text(run, jnp.ones(()), jnp.ones(N_NODE * HORIZON)))

@@ -253,7 +253,7 @@ def test_the_loss_is_of_the_monitor_and_the_samples_that_were_chosen():
 
 def test_an_unclear_choice_of_monitor_is_refused():
     recorders = [monitors.Raw(), monitors.TemporalAverage(period=PERIOD)]
-    with pytest.raises(ValueError, match="monitor: which one .* not clear .*0: Raw, 1: TemporalAverage"):
+    with pytest.raises(ValueError, match=r"monitor: several monitors could .*0: Raw, 1: TemporalAverage"):
         _fit(_simulator(recorders=recorders))
     with pytest.raises(ValueError, match="monitor: 2; the simulator has monitors 0 to 1"):
         _fit(_simulator(recorders=recorders), monitor=2)

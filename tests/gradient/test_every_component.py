@@ -1,4 +1,4 @@
-"""The gradient of a whole short run is right through every coupling, noise, stimulus, response and monitor."""
+"""The gradient of a short run is right through every coupling, noise, stimulus, hemodynamic response and monitor."""
 
 import jax
 import jax.numpy as jnp
@@ -19,25 +19,25 @@ RTOL = 1e-7
 
 
 class Product(coupling.SparseCoupling):
-    """What arrives depends on both ends of a connection."""
+    """The coupling depends nonlinearly on both ends of a connection."""
 
     a = NArray(default=np.array([0.1]))
     b = NArray(default=np.array([0.3]))
 
     def pre(self, x_i, x_j):
-        """Neither a function of the source alone, nor a sum of such."""
+        """Neither a function of the source alone, nor a sum of such functions."""
         return np.tanh(self.b * x_i * x_j + x_j)
 
     def post(self, gx):
-        """Scaled."""
+        """Scale the sum."""
         return self.a * gx
 
 
 class Uneven(models.Linear):
-    """A region's place decides how fast it is."""
+    """A model whose time constant depends on the index of the region."""
 
     def dfun(self, state, coupling, local_coupling=0.0):
-        """Twice as fast in the first two regions."""
+        """The first two regions are twice as fast."""
         (x,), (c,) = state, coupling
         dx = self.gamma * x + c
         dx[:2] *= 2.0
@@ -45,15 +45,15 @@ class Uneven(models.Linear):
 
 
 class Even(models.Linear):
-    """A user's own model, the same in all regions."""
+    """A user's own model, equal in all regions."""
 
     def dfun(self, state, coupling, local_coupling=0.0):
-        """Saturates."""
+        """Saturating vector field."""
         (x,), (c,) = state, coupling
         return np.array([self.gamma * np.tanh(x) + c])
 
 
-def simulator(model, function, dt=0.5, length=12, scheme=None, watched=None, stimulus=None):
+def simulator(model, function, dt=0.5, length=12, scheme=None, recorders=None, stimulus=None):
     random = np.random.RandomState(0)
     weights = random.uniform(0.2, 1.0, (N_NODE, N_NODE))
     np.fill_diagonal(weights, 0.0)
@@ -71,7 +71,7 @@ def simulator(model, function, dt=0.5, length=12, scheme=None, watched=None, sti
         connectivity=white_matter,
         coupling=function,
         integrator=scheme or integrators.HeunDeterministic(dt=dt),
-        monitors=watched or [monitors.Raw()],
+        monitors=recorders or [monitors.Raw()],
         initial_conditions=random.uniform(*(ranges @ [[0.7, 0.3], [0.3, 0.7]]).T[..., None, None], shape),
         simulation_length=N_STEP * dt,
     )
@@ -81,20 +81,23 @@ def simulator(model, function, dt=0.5, length=12, scheme=None, watched=None, sti
     return sim
 
 
-def assert_gradients(sim, paths, absent=False):
-    """Gradient in a random direction at each path, against five-point differences."""
+def assert_gradients(sim, paths, zero_weights=False):
+    """Compare the gradient in a random direction at each path with five-point differences.
+
+    Weights that are zero are part of the direction if ``zero_weights`` is set.
+    """
     simulate, state = tj.prepare(sim)
-    theirs = [np.asarray(data) for _, data in jax.jit(simulate)(state)]
-    scales = [np.max(np.abs(data), axis=(0, 2, 3), keepdims=True) + 1e-12 for data in theirs]
+    samples = [np.asarray(data) for _, data in jax.jit(simulate)(state)]
+    scales = [np.max(np.abs(data), axis=(0, 2, 3), keepdims=True) + 1e-12 for data in samples]
     random = np.random.RandomState(1)
-    factors = [random.uniform(0.5, 1.5, data.shape) / scale for data, scale in zip(theirs, scales, strict=True)]
+    factors = [random.uniform(0.5, 1.5, data.shape) / scale for data, scale in zip(samples, scales, strict=True)]
     values = {path: get_path(state, path) for path in paths}
 
     def loss(values):
-        moved = state
+        changed = state
         for path, value in values.items():
-            moved = with_path(moved, path, value)
-        return sum(jnp.mean(jnp.sin(f * data)) for f, (_, data) in zip(factors, simulate(moved), strict=True))
+            changed = with_path(changed, path, value)
+        return sum(jnp.mean(jnp.sin(f * data)) for f, (_, data) in zip(factors, simulate(changed), strict=True))
 
     gradient, loss = jax.jit(jax.grad(loss))(values), jax.jit(loss)
     wrong = {}
@@ -102,16 +105,16 @@ def assert_gradients(sim, paths, absent=False):
         direction = np.asarray(random.uniform(0.5, 1.5, value.shape) * random.choice([-1, 1], value.shape))
         direction = np.abs(direction) if value.size == 1 else direction
         if path == "initial_conditions":
-            # Each variable in its own unit.
+            # Scaled to the unit of each state variable.
             direction = direction * np.max(np.abs(value), axis=(0, 2, 3), keepdims=True) / np.max(np.abs(value))
-        elif path == "connectivity.weights" and not absent:
+        elif path == "connectivity.weights" and not zero_weights:
             direction = direction * (np.asarray(value) != 0.0)
         h = 1e-3 * float(np.max(np.abs(value)) or 1.0)
         around = [float(loss(values | {path: value + jnp.asarray(s * h * direction)})) for s in (-2, -1, 1, 2)]
         numeric = np.dot([1, -8, 8, -1], around) / 12
-        ours = float(np.sum(np.asarray(gradient[path]) * direction)) * h
-        if ours == 0.0 or not abs(ours - numeric) <= RTOL * abs(numeric) + 1e-14:
-            wrong[path] = (ours, numeric)
+        derivative = float(np.sum(np.asarray(gradient[path]) * direction)) * h
+        if derivative == 0.0 or not abs(derivative - numeric) <= RTOL * abs(numeric) + 1e-14:
+            wrong[path] = (derivative, numeric)
     assert not wrong
     return state, gradient
 
@@ -130,19 +133,19 @@ COUPLINGS = {
     "Kuramoto": (coupling.Kuramoto(), "a"),
     "user-defined": (Product(), "ab"),
 }
-FEW = ("Difference",)
+BY_DEFAULT = ("Difference",)
 
 
-@pytest.mark.parametrize("cls, alike", [(Uneven, False), (Even, True)], ids=["uneven", "even"])
-def test_gradient_of_a_users_model_is_right_whether_or_not_its_code_looks_at_a_regions_place(cls, alike):
+@pytest.mark.parametrize("cls, is_homogeneous", [(Uneven, False), (Even, True)], ids=["uneven", "even"])
+def test_gradient_of_a_users_model_is_right_whether_or_not_its_code_depends_on_the_region(cls, is_homogeneous):
     sim = simulator(cls(gamma=np.array([-0.5])), coupling.Linear(a=np.array([0.1])))
     simulate, _ = tj.prepare(sim)
-    assert simulate.step.is_homogeneous == alike
+    assert simulate.step.is_homogeneous == is_homogeneous
     assert_gradients(sim, ["model.gamma", "coupling.a", "connectivity.weights"])
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in COUPLINGS]
+    "name", [pytest.param(name, marks=() if name in BY_DEFAULT else pytest.mark.slow) for name in COUPLINGS]
 )
 def test_gradient_through_a_coupling_equals_central_differences(name):
     function, names = COUPLINGS[name]
@@ -154,9 +157,9 @@ def test_gradient_through_a_coupling_equals_central_differences(name):
     "name", [pytest.param(name, marks=() if name == "PreSigmoidal" else pytest.mark.slow) for name in COUPLINGS]
 )
 def test_gradient_in_weights_that_are_zero_equals_central_differences(name):
-    """A pair that is not connected is one with a weight of 0: what it would send has its derivative."""
+    """A pair that is not connected has a weight of 0, in which the loss has a derivative."""
     sim = simulator(models.Generic2dOscillator(), COUPLINGS[name][0])
-    assert_gradients(sim, ["connectivity.weights"], absent=True)
+    assert_gradients(sim, ["connectivity.weights"], zero_weights=True)
 
 
 @pytest.mark.slow
@@ -168,7 +171,7 @@ def test_gradient_through_jansen_rits_coupling_equals_central_differences():
 
 @pytest.mark.parametrize(
     "temporal",
-    [pytest.param(one, marks=pytest.mark.slow) for one in (equations.GeneralizedSigmoid, equations.Sinusoid)],
+    [pytest.param(each, marks=pytest.mark.slow) for each in (equations.GeneralizedSigmoid, equations.Sinusoid)],
 )
 def test_gradient_through_coloured_multiplicative_noise_and_stimulus_equals_central_differences(temporal):
     stimulus = temporal()
@@ -179,10 +182,10 @@ def test_gradient_through_coloured_multiplicative_noise_and_stimulus_equals_cent
     function = coupling.Linear(a=np.array([0.1]))
     sim = simulator(models.Generic2dOscillator(), function, scheme=scheme, stimulus=stimulus)
     names = [n for n in stimulus.parameters if n != "radius_2"]
-    of_noise = [f"integrator.noise.{n}" for n in ("nsig", "ntau", "b.low", "b.high", "b.midpoint", "b.sigma")]
+    noise_paths = [f"integrator.noise.{n}" for n in ("nsig", "ntau", "b.low", "b.high", "b.midpoint", "b.sigma")]
     _, state = tj.prepare(sim)
-    of_noise = [path for path in of_noise if "b." not in path or path.split(".")[-1] in state.integrator.noise.b]
-    assert_gradients(sim, [*of_noise, "stimulus.weight", *(f"stimulus.temporal.{n}" for n in names)])
+    noise_paths = [path for path in noise_paths if "b." not in path or path.split(".")[-1] in state.integrator.noise.b]
+    assert_gradients(sim, [*noise_paths, "stimulus.weight", *(f"stimulus.temporal.{n}" for n in names)])
 
 
 def test_every_sample_of_the_initial_conditions_that_a_delay_reaches_has_an_effect():
@@ -194,8 +197,8 @@ def test_every_sample_of_the_initial_conditions_that_a_delay_reaches_has_an_effe
 
 @pytest.mark.slow
 def test_gradient_through_bold_and_afferent_coupling_equals_central_differences():
-    watched = [monitors.Bold(period=8.0, hrf_kernel=equations.FirstOrderVolterra()), monitors.AfferentCoupling()]
-    sim = simulator(models.Generic2dOscillator(), coupling.Linear(a=np.array([0.1])), watched=watched)
+    recorders = [monitors.Bold(period=8.0, hrf_kernel=equations.FirstOrderVolterra()), monitors.AfferentCoupling()]
+    sim = simulator(models.Generic2dOscillator(), coupling.Linear(a=np.array([0.1])), recorders=recorders)
     names = ("tau_s", "tau_f", "k_1", "V_0")
     assert_gradients(sim, [*ALWAYS, "coupling.a", *(f"monitors[0].hrf_kernel.{n}" for n in names)])
 

@@ -1,4 +1,4 @@
-"""The gradient of every model's vector field: right in every parameter, and finite wherever the value is."""
+"""The gradient of every model's vector field is right in every parameter, and finite wherever the value is."""
 
 import functools
 
@@ -17,7 +17,7 @@ from tvb_jaxfit.translate.prepare import translate_simulator
 
 N_NODE = 4
 MODELS = models.ModelsEnum.get_base_model_subclasses()
-# Parameters that enter no equation.
+# Parameters that no equation uses.
 NO_EFFECT = {
     models.Epileptor: {"s"},
     models.JansenRit: {"p_min", "p_max"},
@@ -25,17 +25,17 @@ NO_EFFECT = {
     models.ReducedWongWang: {"sigma_noise"},
     models.ZerlautAdaptationFirstOrder: {"S_i"},
 }
-# It takes second differences over 1e-7, which leave its value and its derivative few digits: the mean of many
-# evaluations whose parameters differ by more than rounding and less than what is compared.
+# This model takes second differences over 1e-7, which leave few digits of its value and derivative. They are averaged
+# over many evaluations, with relative changes of the parameters that exceed rounding and do not matter otherwise.
 NOISY = models.ZerlautAdaptationSecondOrder
 N_NOISY, NUDGE = 64, 1e-9
-# Five points: the error of a step h is of the order h^4, that of rounding 1e-16 / h.
+# Five-point differences: the truncation error is of the order h^4, that of rounding 1e-16 / h.
 POINTS = np.array([-2.0, -1.0, 1.0, 2.0])
 FACTORS = np.array([1.0, -8.0, 8.0, -1.0]) / 12.0
 RELATIVE = 2e-4
 
 
-# Of different kinds: masks and flags, numexpr, sigmoids, written by hand.
+# Models of different kinds: masks and flags, numexpr, sigmoids, a hand-written vector field.
 BY_DEFAULT = (
     models.Epileptor,
     models.Generic2dOscillator,
@@ -45,13 +45,13 @@ BY_DEFAULT = (
 
 
 def each_model(*classes):
-    """Test for each model; by default for some of different kinds."""
+    """Test parameters: all models; by default, models of different kinds."""
     return [pytest.param(c, marks=() if c in BY_DEFAULT else pytest.mark.slow, id=c.__name__) for c in classes]
 
 
 @functools.cache
 def field_of(cls, **flags):
-    """(translated vector field, the model's node of the state) of a model as TVB has it."""
+    """Translated vector field of a model with TVB's defaults, and the model's node of the state."""
     random = np.random.RandomState(1)
     sim = Simulator(
         connectivity=Connectivity(
@@ -73,7 +73,7 @@ def field_of(cls, **flags):
 
 
 def states(field, scale=1.0, seed=0):
-    """Random states inside the model's range times a scale, under random coupling, where TVB's value is finite."""
+    """Random states in the model's ranges times a scale, and random coupling, at which TVB's value is finite."""
     model, random = field.model, np.random.RandomState(seed)
     ranges = np.array([model.state_variable_range[name] for name in model.state_variables])
     shape = (model.nvar, N_NODE, model.number_of_modes)
@@ -83,11 +83,11 @@ def states(field, scale=1.0, seed=0):
         with np.errstate(all="ignore"):
             if np.all(np.isfinite(model.dfun(x.copy(), c.copy()))):
                 return x, c
-    raise AssertionError("TVB's own value is nowhere finite")
+    raise AssertionError("TVB's own value is finite at none of the states")
 
 
 def directions(field, node):
-    """Name and direction of each check: each parameter alone, and in random regional directions where TVB has them."""
+    """Yield name, kind and direction of each check: global, and random regional ones where TVB allows them."""
     random = np.random.RandomState(2)
     for parameter in traits.parameters(field.model):
         value = np.asarray(getattr(node, parameter.name))
@@ -99,11 +99,11 @@ def directions(field, node):
 
 @functools.cache
 def checked(cls):
-    """By parameter and kind: (gradient in the direction, central differences, rounding of these)."""
+    """By parameter and kind: (derivative in the direction, central difference, its rounding error); and the loss."""
     field, node = field_of(cls)
     x, c = states(field)
     size = np.abs(np.asarray(jax.jit(lambda n: field(field.constants(n), jnp.asarray(x), jnp.asarray(c)))(node)))
-    # Each row counts as much as any other, whatever its unit; one that stands still has none.
+    # Rows are scaled to their size, so that each has the same weight; rows of zeros are not scaled.
     size = size.max((1, 2), keepdims=True)
     weight = np.random.RandomState(3).uniform(0.5, 1.5, x.shape) / np.where(size == 0.0, 1.0, size)
     kinds = list(directions(field, node))
@@ -114,44 +114,45 @@ def checked(cls):
         dx = field(field.constants(State(**values)), jnp.asarray(x), jnp.asarray(c))
         return jnp.sum(jnp.tanh(weight * dx))
 
-    # Directions as they act on the values, the global ones spread over all regions.
-    steps, moved = [], {name: [] for name in base}
+    # Directions in the values; global ones are broadcast over all regions.
+    steps, displaced = [], {name: [] for name in base}
     for name, kind, direction in kinds:
         h = RELATIVE * (np.max(np.abs(base[name])) or 1.0)
         direction = np.broadcast_to(direction, base[name].shape)
         steps.append((name, kind, direction, h))
         for point in POINTS:
-            for other, value in base.items():
-                moved[other].append(value + point * h * direction if other == name else value)
+            for key, value in base.items():
+                displaced[key].append(value + point * h * direction if key == name else value)
 
-    def both(base, moved):
-        return jax.value_and_grad(loss)(base), jax.vmap(loss)(moved)
+    def both(base, displaced):
+        return jax.value_and_grad(loss)(base), jax.vmap(loss)(displaced)
 
-    moved = {name: np.stack(values) for name, values in moved.items()}
-    (value, gradient), around = repeated(both, base, moved) if cls is NOISY else alone(both, base, moved)
+    displaced = {name: np.stack(values) for name, values in displaced.items()}
+    evaluations = evaluate_repeatedly if cls is NOISY else evaluate_once
+    (value, gradient), around = evaluations(both, base, displaced)
     found = {}
     for index, (name, kind, direction, h) in enumerate(steps):
-        ours = np.sum(gradient[name] * direction, axis=-1) * h
-        numeric = around.reshape(len(ours), -1, POINTS.size)[:, index] @ FACTORS
-        noise = np.hypot(np.std(ours), np.std(numeric)) / np.sqrt(len(ours)) + 1e-15 * N_NODE * len(size)
-        found[name, kind] = (np.mean(ours), np.mean(numeric), noise)
+        derivative = np.sum(gradient[name] * direction, axis=-1) * h
+        numeric = around.reshape(len(derivative), -1, POINTS.size)[:, index] @ FACTORS
+        noise = np.hypot(np.std(derivative), np.std(numeric)) / np.sqrt(len(derivative)) + 1e-15 * N_NODE * len(size)
+        found[name, kind] = (np.mean(derivative), np.mean(numeric), noise)
     return found, float(value[0])
 
 
-def alone(both, *arguments):
+def evaluate_once(both, *arguments):
     """Values of one evaluation, with a leading axis."""
     return jax.tree.map(lambda a: np.asarray(a)[None], jax.jit(both)(*arguments))
 
 
-def repeated(both, *arguments):
-    """Values of many evaluations, each with other rounding; by numpy, as it would compile for minutes."""
+def evaluate_repeatedly(both, *arguments):
+    """Values of many evaluations with different rounding, by NumPy: compilation would take minutes."""
     random = np.random.RandomState(4)
     leaves, tree = jax.tree.flatten(arguments)
-    several = jax.tree.unflatten(
+    batch = jax.tree.unflatten(
         tree, [a * (1.0 + NUDGE * random.uniform(-1.0, 1.0, (N_NOISY, *np.shape(a)))) for a in leaves]
     )
-    closed, shapes = jax.make_jaxpr(jax.vmap(both), return_shape=True)(*several)
-    return jax.tree.unflatten(jax.tree.structure(shapes), interpret(closed, jax.tree.leaves(several)))
+    closed, shapes = jax.make_jaxpr(jax.vmap(both), return_shape=True)(*batch)
+    return jax.tree.unflatten(jax.tree.structure(shapes), interpret(closed, jax.tree.leaves(batch)))
 
 
 @pytest.mark.parametrize("cls", each_model(*MODELS))
@@ -160,24 +161,23 @@ def test_gradient_in_every_parameter_equals_central_differences(cls):
     assert np.isfinite(value)
     assert {name for name, _ in found} == {p.name for p in traits.parameters(cls())}
     wrong = {
-        key: (ours, numeric)
-        for key, (ours, numeric, noise) in found.items()
-        if not abs(ours - numeric) <= 1e-7 * abs(numeric) + 4 * noise
+        key: (derivative, numeric)
+        for key, (derivative, numeric, noise) in found.items()
+        if not abs(derivative - numeric) <= 1e-7 * abs(numeric) + 4 * noise
     }
     assert not wrong
 
 
 @pytest.mark.parametrize("cls", each_model(*NO_EFFECT))
-def test_parameters_that_enter_no_equation_have_a_gradient_of_exactly_zero(cls):
+def test_parameters_that_no_equation_uses_have_a_gradient_of_exactly_zero(cls):
     found, _ = checked(cls)
-    assert {name: ours for (name, _), (ours, _, _) in found.items() if name in NO_EFFECT[cls]} == dict.fromkeys(
-        NO_EFFECT[cls], 0.0
-    )
+    derivatives = {name: derivative for (name, _), (derivative, *_) in found.items() if name in NO_EFFECT[cls]}
+    assert derivatives == dict.fromkeys(NO_EFFECT[cls], 0.0)
 
 
 @functools.cache
-def everywhere(cls, **flags):
-    """Function to the value of a field, and the derivatives of its sum in parameters, state and coupling."""
+def value_and_gradient(cls, **flags):
+    """Function to the value of a field, and to the derivatives of its sum in parameters, state and coupling."""
     field, _ = field_of(cls, **flags)
 
     @jax.jit
@@ -195,14 +195,16 @@ def everywhere(cls, **flags):
 def assert_finite(cls, x, c, values=None, **flags):
     _, node = field_of(cls, **flags)
     node = node.replace(**{name: jnp.asarray([value]) for name, value in (values or {}).items()})
-    value, (by_parameter, by_state, by_coupling) = everywhere(cls, **flags)(node, jnp.asarray(x), jnp.asarray(c))
+    value, (by_parameter, by_state, by_coupling) = value_and_gradient(cls, **flags)(
+        node, jnp.asarray(x), jnp.asarray(c)
+    )
     assert np.all(np.isfinite(value))
     assert [name for name, leaf in by_parameter.items() if not np.all(np.isfinite(leaf))] == []
     assert np.all(np.isfinite(by_state)) and np.all(np.isfinite(by_coupling))
 
 
 def filled(cls, rows=None, c=0.0, **flags):
-    """States in the middle of the ranges, some rows of them given, and one coupling for all."""
+    """States in the middle of the ranges, with some rows given, and a constant coupling."""
     field, _ = field_of(cls, **flags)
     model = field.model
     ranges = np.array([model.state_variable_range[name] for name in model.state_variables])
@@ -222,25 +224,26 @@ def filled(cls, rows=None, c=0.0, **flags):
     ],
 )
 def test_where_an_exponential_overflows_the_gradient_equals_central_differences(cls, rows, c, flags):
-    """In every parameter, state and coupling; the field is flat in the one that overflows, not in the others."""
+    """In every parameter, state and coupling; the field is constant only in the argument that overflows."""
     (x, c), (_, node) = filled(cls, rows, c, **flags), field_of(cls, **flags)
-    both = everywhere(cls, **flags)
-    at, tree = jax.tree.flatten((node, jnp.asarray(x), jnp.asarray(c)))
-    value, gradient = both(*jax.tree.unflatten(tree, at))
+    both = value_and_gradient(cls, **flags)
+    arguments, tree = jax.tree.flatten((node, jnp.asarray(x), jnp.asarray(c)))
+    value, gradient = both(*jax.tree.unflatten(tree, arguments))
     assert np.all(np.isfinite(value))
     rounding = 4.0 * np.finfo(float).eps * np.sum(np.abs(value))
-    for place, (where, ours) in enumerate(zip(at, jax.tree.leaves(gradient), strict=True)):
-        numeric, within = np.zeros(where.shape), np.zeros(where.shape)
-        for index in np.ndindex(where.shape):
-            h = 1e-4 * max(abs(float(where[index])), 0.1)
-            ends = [[*at[:place], where.at[index].add(way * h), *at[place + 1 :]] for way in (1.0, -1.0)]
-            ahead, behind = (float(jnp.sum(both(*jax.tree.unflatten(tree, end))[0])) for end in ends)
-            numeric[index], within[index] = (ahead - behind) / (2.0 * h), rounding / h
-        assert np.all(np.abs(ours - numeric) <= 1e-6 * np.abs(numeric) + within)
+    for position, (leaf, derivative) in enumerate(zip(arguments, jax.tree.leaves(gradient), strict=True)):
+        numeric, tolerance = np.zeros(leaf.shape), np.zeros(leaf.shape)
+        for index in np.ndindex(leaf.shape):
+            h = 1e-4 * max(abs(float(leaf[index])), 0.1)
+            before, after = arguments[:position], arguments[position + 1 :]
+            ends = [[*before, leaf.at[index].add(sign * h), *after] for sign in (1.0, -1.0)]
+            upper, lower = (float(jnp.sum(both(*jax.tree.unflatten(tree, end))[0])) for end in ends)
+            numeric[index], tolerance[index] = (upper - lower) / (2.0 * h), rounding / h
+        assert np.all(np.abs(derivative - numeric) <= 1e-6 * np.abs(numeric) + tolerance)
     assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
-# Binary fractions with which a x - b is 0 without rounding: the input of every transfer function is 1/2.
+# Binary fractions for which a x - b is exactly 0: the input of every transfer function is 1/2.
 HALF = {"a": 0.25, "b": 0.125, "d": 128.0, "w": 1.0, "J_N": 0.25, "I_o": 0.375}
 BOTH_HALF = {"a_e": 0.25, "b_e": 0.125, "d_e": 128.0, "a_i": 0.25, "b_i": 0.125, "d_i": 128.0, "w_p": 1.0, "J_N": 0.25}
 BOTH_HALF |= {"J_i": 1.0, "W_e": 1.0, "W_i": 1.0, "I_o": 0.625, "I_ext": 0.0, "G": 1.0, "lamda": 0.5}
@@ -255,7 +258,7 @@ BOTH_HALF |= {"J_i": 1.0, "W_e": 1.0, "W_i": 1.0, "I_o": 0.625, "I_ext": 0.0, "G
     ],
 )
 def test_at_the_singular_points_of_all_transfer_functions_value_and_gradient_are_finite(cls, values, rows):
-    """TVB's own value is 0/0 there."""
+    """TVB's own formula is 0/0 at these points."""
     x, c = filled(cls, rows)
     model = cls(**{name: np.array([value]) for name, value in values.items()})
     model.configure()
@@ -264,7 +267,7 @@ def test_at_the_singular_points_of_all_transfer_functions_value_and_gradient_are
     assert_finite(cls, x, c, values)
 
 
-# Ten times beyond its ranges TVB's own KIonEx takes logarithms of negative numbers.
+# At ten times its ranges TVB's own KIonEx takes logarithms of negative numbers.
 CASES = [(cls, scale) for cls in MODELS for scale in (1.0, 10.0) if (cls, scale) != (models.KIonEx, 10.0)]
 
 

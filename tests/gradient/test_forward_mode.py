@@ -31,7 +31,7 @@ PAIRWISE_SLOW = pytest.mark.parametrize(
 
 @pytest.fixture
 def loss(request, build_small, weights_6, connectivity_of):
-    """Mean square of a delayed simulation as a function of (a parameter, the weights), its arguments, and a direction."""
+    """Mean square of a delayed simulation as a function of (w, weights), its arguments, and a direction."""
     lengths = np.random.default_rng(0).uniform(0.0, 20.0, (6, 6))
     sim = build_small(
         connectivity=connectivity_of(weights_6, lengths, speed=1.0),

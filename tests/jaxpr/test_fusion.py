@@ -64,15 +64,15 @@ def test_the_compiled_program_contains_the_division():
 
 
 def test_operations_without_a_result_are_preserved():
-    seen = []
+    printed = []
 
     def prints(x):
-        jax.debug.callback(lambda value: seen.append(float(value)), x[0])
+        jax.debug.callback(lambda value: printed.append(float(value)), x[0])
         return x + 1.0
 
     jax.block_until_ready(materialise_shared(flatten_jaxpr(prints))(X))
     jax.effects_barrier()
-    assert seen == [float(X[0])]
+    assert printed == [float(X[0])]
 
 
 def test_stacked_rows_are_separate_and_their_zeros_symbolic():

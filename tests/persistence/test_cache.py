@@ -77,7 +77,7 @@ def test_redo_computes_in_any_case(counted):
     assert function() == function() == 1.0 and count.n == 2
 
 
-def test_what_is_computed_in_any_case_takes_the_place_of_what_was_kept():
+def test_redo_replaces_the_stored_result():
     count = Counter()
 
     def function():
@@ -286,7 +286,7 @@ def test_what_cannot_be_compared_is_refused_by_name(counted):
 
 @pytest.mark.parametrize("name", ["", "a/b", "../a", "a b"])
 def test_a_name_is_one_of_a_file(name):
-    with pytest.raises(ValueError, match="as of a file"):
+    with pytest.raises(ValueError, match="as in a file's name"):
         cache(name)
 
 
@@ -312,7 +312,7 @@ def test_a_place_where_nothing_can_be_written_costs_no_result(counted, tmp_path)
         assert function() == 1.0
 
 
-def test_what_the_function_raises_is_seen_and_nothing_is_kept(kept):
+def test_errors_of_the_function_are_raised_and_nothing_is_stored(kept):
     @cache("fails")
     def fails():
         raise RuntimeError("mine")

@@ -370,7 +370,7 @@ def _look_up():
 
 
 @pytest.mark.parametrize("name", [name for name in LOOKED_UP if name not in ("import", "import_module", "modules")])
-def test_what_is_looked_up_by_name_is_computed_each_time_and_said(name, monkeypatch):
+def test_a_dynamic_lookup_is_computed_each_time_with_a_warning(name, monkeypatch):
     function = cache("it")(LOOKED_UP[name])
     for value in (1.0, 2.0):
         monkeypatch.setitem(globals(), "looked_up", value)
@@ -382,7 +382,7 @@ def test_what_is_looked_up_by_name_is_computed_each_time_and_said(name, monkeypa
 
 
 @pytest.mark.parametrize("name", LOOKED_UP)
-def test_what_is_looked_up_by_name_is_seen(name):
+def test_a_dynamic_lookup_is_untracked(name):
     assert not all(each.is_cacheable for each in digest_and_untracked(LOOKED_UP[name])[1].values())
 
 
@@ -409,12 +409,12 @@ def time_of():
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_what_comes_from_outside_is_said_and_kept(name):
-    unseen = digest_and_untracked(OUTSIDE[name])[1]
-    assert unseen and all(each.is_cacheable for each in unseen.values())
+def test_external_sources_are_named_and_the_result_is_stored(name):
+    untracked = digest_and_untracked(OUTSIDE[name])[1]
+    assert untracked and all(each.is_cacheable for each in untracked.values())
 
 
-def test_a_clock_in_a_helper_is_said_once_and_what_was_computed_comes_back():
+def test_a_clock_in_a_helper_is_named_once_and_the_first_result_comes_back():
     count = tj.SavingCallback("calls")
 
     @cache("it")
@@ -427,7 +427,7 @@ def test_a_clock_in_a_helper_is_said_once_and_what_was_computed_comes_back():
     assert caught[0].filename == __file__
 
 
-def test_what_has_nothing_unseen_warns_of_nothing():
+def test_without_untracked_dependencies_there_is_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert cache("it")(lambda: float(np.random.RandomState(1).rand() + np.mean([math_of(2.0)])))()
@@ -446,7 +446,7 @@ class Failing:
         raise RuntimeError("mine")
 
 
-def test_what_fails_when_it_is_looked_at_is_refused_by_name():
+def test_an_object_whose_attributes_raise_is_refused_by_name():
     failing = Failing()
     with pytest.raises(NotHashable, match=r"it.* -> failing: a .*Failing cannot be compared by content .*mine"):
         cache("it")(lambda: failing)()

@@ -141,7 +141,7 @@ def test_the_mask_is_part_of_the_trees_structure():
         (MaskedParameter(lower_bound=0.0), "MaskedParameter(the simulator's own, in [0, inf])"),
     ],
 )
-def test_repr_says_what_it_is_kept_to(parameter, said):
+def test_repr_names_the_constraint(parameter, said):
     assert repr(parameter) == said
 
 

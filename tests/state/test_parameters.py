@@ -15,7 +15,7 @@ from tvb_jaxfit.parameters import parameters_of, strip_parameters, with_values
 INF = np.inf
 bounds = st.sampled_from([(-INF, INF), (0.0, INF), (-2.5, INF), (-INF, 3.0), (0.0, 1.0), (-1e-6, 2e-6), (5.0, 5e4)])
 parts = st.floats(1e-9, 1.0 - 1e-9)
-images = st.floats(allow_nan=False, allow_infinity=True)
+unconstrained_values = st.floats(allow_nan=False, allow_infinity=True)
 
 
 def _inside(low, high, part):
@@ -37,23 +37,23 @@ def test_value_and_unconstrained_value_are_each_others_inverse(between, part):
     np.testing.assert_allclose(back, value, rtol=1e-13, atol=1e-15 * max(finite, default=0.0))
 
 
-@given(bounds, images)
-def test_whatever_the_image_the_value_is_within_the_bounds(between, image):
+@given(bounds, unconstrained_values)
+def test_whatever_the_unconstrained_value_the_value_is_within_the_bounds(between, unconstrained):
     low, high = between
-    value = BoundedParameter(None, low, high).from_unconstrained(jnp.asarray(image))
+    value = BoundedParameter(None, low, high).from_unconstrained(jnp.asarray(unconstrained))
     assert low <= value <= high
 
 
 @given(bounds, st.floats(-50.0, 50.0))
-def test_the_value_grows_with_its_image_at_most_as_fast(between, image):
+def test_the_value_grows_with_its_unconstrained_value_at_most_as_fast(between, unconstrained):
     """So learning rates keep the scale of the value."""
     parameter = BoundedParameter(None, *between)
-    slope = jax.grad(parameter.from_unconstrained)(jnp.asarray(image))
+    slope = jax.grad(parameter.from_unconstrained)(jnp.asarray(unconstrained))
     assert 0.0 <= slope <= 1.0 + 1e-15
 
 
 @pytest.mark.parametrize("low,high", [(0.0, 1.0), (-4.0, 2.0)])
-def test_in_the_middle_of_two_bounds_the_image_moves_as_the_value(low, high):
+def test_in_the_middle_of_two_bounds_the_unconstrained_value_moves_as_the_value(low, high):
     parameter = BoundedParameter((low + high) / 2, low, high)
     np.testing.assert_allclose(jax.grad(parameter.from_unconstrained)(parameter.to_unconstrained()), 1.0, rtol=1e-15)
 
@@ -74,9 +74,11 @@ def test_a_start_value_near_a_bound_stays_what_it_is(value, low, high):
 )
 def test_a_start_on_a_bound_is_taken_a_thousandth_inside_so_that_it_can_move(value, low, high, inside):
     parameter = BoundedParameter(np.array([value, _inside(low, high, 0.5)]), low, high)
-    image = parameter.to_unconstrained()
-    assert np.all(np.isfinite(image))
-    np.testing.assert_allclose(parameter.from_unconstrained(image), [inside, _inside(low, high, 0.5)], rtol=1e-12)
+    unconstrained = parameter.to_unconstrained()
+    assert np.all(np.isfinite(unconstrained))
+    np.testing.assert_allclose(
+        parameter.from_unconstrained(unconstrained), [inside, _inside(low, high, 0.5)], rtol=1e-12
+    )
     assert parameter.value[0] == value
 
 
@@ -125,7 +127,7 @@ def test_the_value_freezes_what_was_marked(state):
     assert list(parameters_of(state)) == ["coupling.a", "monitors[0].tau"]
 
 
-def test_plain_replaces_parameters_by_their_values_and_leaves_the_state_alone(state):
+def test_strip_parameters_replaces_parameters_by_their_values_and_leaves_the_state_alone(state):
     values = strip_parameters(state)
     assert parameters_of(values) == {}
     np.testing.assert_array_equal(values.model.w, [0.2, 0.4])

@@ -1,4 +1,4 @@
-"""prepare and certify beside other threads: none of them sees TVB's classes or numpy's stream changed."""
+"""prepare and certify beside other threads, for which TVB's classes and numpy's stream stay unchanged."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from tvb_jaxfit.translate.clone import Float64History, PicklableHistory, configu
 
 
 class Drawing(models.ReducedWongWang):
-    """A user's model that takes its initial conditions from numpy's global stream, whatever it is given."""
+    """User's model that draws from numpy's global stream, and ignores the stream that it is given."""
 
     def initial(self, dt, history_shape, rng=np.random):
         return np.random.uniform(0.1, 0.4, size=history_shape)
@@ -26,7 +26,7 @@ def delayed(build_small, weights_6, connectivity_of, **more):
 
 
 def side_by_side(*functions):
-    """Results of functions, each in a thread of its own, all begun at once."""
+    """Results of functions that start at the same time, each in a thread of its own."""
     results, begin = [None] * len(functions), threading.Barrier(len(functions))
 
     def run(index, function):
@@ -44,7 +44,7 @@ def side_by_side(*functions):
     return results
 
 
-def test_several_threads_prepare_and_certify_while_others_run_tvb_as_it_is(build_small, weights_6, connectivity_of):
+def test_several_threads_prepare_and_certify_while_others_run_tvb(build_small, weights_6, connectivity_of):
     def sim():
         return delayed(build_small, weights_6, connectivity_of)
 
@@ -57,7 +57,7 @@ def test_several_threads_prepare_and_certify_while_others_run_tvb_as_it_is(build
         return own.history.buffer.dtype, own.run()[0][1]
 
     expected, of_tvb = prepared(), run()[1]
-    assert 1e-12 < np.max(np.abs(expected - of_tvb)) < 1e-6  # where precision shows
+    assert 1e-12 < np.max(np.abs(expected - of_tvb)) < 1e-6  # the precision of the history matters
     for of_prepare, certificate, (dtype, data), other in [
         side_by_side(prepared, lambda: tj.certify(sim()), run, prepared) for _ in range(2)
     ]:
@@ -68,7 +68,7 @@ def test_several_threads_prepare_and_certify_while_others_run_tvb_as_it_is(build
         np.testing.assert_array_equal(data, of_tvb)
 
 
-def test_the_lifted_history_is_a_class_of_its_own_and_everything_else_of_it_is_tvbs(build_small):
+def test_the_float64_history_is_a_class_of_its_own_and_otherwise_equals_tvbs(build_small):
     sim = build_small()
     own, float64_tvb = configured_clone(sim), configured_clone(sim, float64_history=True)
     assert (type(own.history), type(float64_tvb.history)) == (PicklableHistory, Float64History)
@@ -84,20 +84,20 @@ def test_the_lifted_history_is_a_class_of_its_own_and_everything_else_of_it_is_t
 
 
 @pytest.mark.parametrize("model", [models.ReducedWongWang, Drawing])
-def test_draws_of_another_thread_never_come_twice(build_small, model):
-    """Also where the model itself draws from numpy's global stream: other threads then wait."""
-    drawn, stop = [], threading.Event()
+def test_no_draw_of_another_thread_is_repeated(build_small, model):
+    """Also if the model draws from numpy's global stream: other threads then wait."""
+    draws, stop = [], threading.Event()
 
     def draw():
         while not stop.is_set():
-            drawn.append(np.random.rand())
+            draws.append(np.random.rand())
             time.sleep(2e-4)
 
     np.random.seed(0)
     thread = threading.Thread(target=draw)
     thread.start()
     try:
-        while len(drawn) < 10:
+        while len(draws) < 10:
             time.sleep(1e-3)
         for _ in range(2):
             sim = build_small(scheme="HeunDeterministic", steps=20)
@@ -106,10 +106,10 @@ def test_draws_of_another_thread_never_come_twice(build_small, model):
     finally:
         stop.set()
         thread.join()
-    np.testing.assert_array_equal(drawn, np.random.RandomState(0).uniform(size=len(drawn)))
+    np.testing.assert_array_equal(draws, np.random.RandomState(0).uniform(size=len(draws)))
 
 
-def test_what_a_users_model_draws_is_what_configure_would_draw_and_the_stream_stays(
+def test_draws_of_a_users_model_equal_those_of_configure_and_do_not_advance_the_stream(
     build_small, float64_tvb, equal_runs
 ):
     sim = build_small(steps=20)

@@ -1,4 +1,4 @@
-"""What prepare and fit give goes to other processes and gives the same numbers there; a forked one says what to do."""
+"""Results of prepare and fit pickle and give the same numbers in other processes; forked processes raise errors."""
 
 import copy
 import os
@@ -28,29 +28,29 @@ def delayed(build_small, weights_6, connectivity_of, **more):
 
 @pytest.fixture
 def sims(build_small, weights_6, connectivity_of):
-    """Simulators of several kinds, by name."""
-    plain = delayed(build_small, weights_6, connectivity_of)
+    """Simulators of several kinds by name."""
+    simple = delayed(build_small, weights_6, connectivity_of)
     other = delayed(build_small, weights_6, connectivity_of, monitors=[monitors.TemporalAverage(period=7.0)])
     other.model, other.coupling = models.MontbrioPazoRoxin(), coupling.Difference()
     other.stimulus = patterns.StimuliRegion(
         temporal=equations.Sinusoid(), connectivity=other.connectivity, weight=np.full(6, 0.1)
     )
-    went_on = delayed(build_small, weights_6, connectivity_of)
-    went_on.configure()
-    went_on.run()
-    return {"plain": plain, "stimulus and other classes": other, "run before": went_on}
+    run_before = delayed(build_small, weights_6, connectivity_of)
+    run_before.configure()
+    run_before.run()
+    return {"simple": simple, "stimulus and other classes": other, "run before": run_before}
 
 
 @pytest.mark.parametrize(
     "kind, dumps",
     [
-        pytest.param("plain", cloudpickle.dumps, marks=pytest.mark.slow),
+        pytest.param("simple", cloudpickle.dumps, marks=pytest.mark.slow),
         pytest.param("stimulus and other classes", pickle.dumps, marks=pytest.mark.slow),
         ("run before", pickle.dumps),
     ],
-    ids=["plain", "other classes", "run before"],
+    ids=["simple", "other classes", "run before"],
 )
-def test_simulate_state_and_result_come_back_and_give_the_same_bits(sims, kind, dumps):
+def test_unpickled_simulate_state_and_result_give_the_same_bits(sims, kind, dumps):
     simulate, state = tj.prepare(sims[kind])
     result = simulate(state)
     again, its_state, its_result = pickle.loads(dumps((simulate, state, result)))
@@ -60,13 +60,13 @@ def test_simulate_state_and_result_come_back_and_give_the_same_bits(sims, kind, 
         for its_time, its_data in others:
             np.testing.assert_array_equal(its_time, time)
             np.testing.assert_array_equal(its_data, data)
-    # Where it ended, the next draws included.
+    # The final state, the next draws included.
     jax.tree.map(np.testing.assert_array_equal, result.final_state, its_result.final_state)
     np.testing.assert_array_equal(again(its_result.final_state).data[0], simulate(result.final_state).data[0])
 
 
-def test_one_monitor_alone_and_a_copy_come_back_too(sims):
-    simulate, state = tj.prepare(sims["plain"])
+def test_a_single_monitor_and_a_copy_are_picklable(sims):
+    simulate, state = tj.prepare(sims["simple"])
     alone = simulate.with_monitor(1)
     of_one = state.replace(monitors=state.monitors[1:])
     again = pickle.loads(pickle.dumps(alone))
@@ -74,15 +74,15 @@ def test_one_monitor_alone_and_a_copy_come_back_too(sims):
     assert copy.deepcopy(simulate) is simulate and copy.copy(simulate) is simulate
 
 
-def test_what_was_changed_by_hand_does_not_pickle_as_what_it_was(sims):
+def test_a_simulate_that_was_changed_by_hand_is_not_picklable(sims):
     from dataclasses import replace
 
-    simulate, _ = tj.prepare(sims["plain"])
+    simulate, _ = tj.prepare(sims["simple"])
     with pytest.raises(TypeError, match="by hand"):
         pickle.dumps(replace(simulate, monitors=simulate.monitors[:1]))
 
 
-def test_a_fit_comes_back_with_all_that_it_can_do(build_small):
+def test_an_unpickled_fit_keeps_its_methods(build_small):
     sim = build_small(steps=60)
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
     result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=1, run=tj.RunOptions(progress=False))
@@ -107,7 +107,7 @@ assert data.dtype == expected.dtype and np.array_equal(data, expected), abs(data
 
 
 def test_another_process_gives_the_same_bits_whatever_its_precision(sims, tmp_path):
-    simulate, state = tj.prepare(sims["plain"])
+    simulate, state = tj.prepare(sims["simple"])
     path = tmp_path / "simulate.pkl"
     path.write_bytes(pickle.dumps((simulate, state, np.asarray(simulate(state).data[0]))))
     done = subprocess.run([sys.executable, "-c", SCRIPT, path], capture_output=True, text=True)
@@ -126,7 +126,7 @@ def test_another_process_gives_the_same_bits_whatever_its_precision(sims, tmp_pa
     ],
     ids=["Parameter", "BoundedParameter", "MaskedParameter", "State", "Space", "Exploration"],
 )
-def test_small_things_come_back(make):
+def test_small_objects_are_picklable(make):
     value = make()
     again = pickle.loads(pickle.dumps(value))
     assert type(again) is type(value) and repr(again) == repr(value)
@@ -137,7 +137,7 @@ def _square(state):
     return state.x**2
 
 
-def test_a_state_whose_noise_has_a_key_comes_back_with_the_key(build_small):
+def test_a_state_whose_noise_has_a_key_is_unpickled_with_the_key(build_small):
     simulate, state = tj.prepare(build_small(steps=20), noise=jax.random.key(3))
     again = pickle.loads(pickle.dumps(state))
     assert again.integrator.noise.stream == state.integrator.noise.stream
@@ -146,7 +146,7 @@ def test_a_state_whose_noise_has_a_key_comes_back_with_the_key(build_small):
     )
 
 
-def test_an_optimizer_and_a_sweep_of_functions_that_pickle_come_back_by_cloudpickle():
+def test_an_optimizer_and_a_sweep_are_picklable_by_cloudpickle():
     optimizer = tj.OptaxOptimizer(lambda s: s.x**2, optax.sgd(0.1), progress=False)
     again = pickle.loads(cloudpickle.dumps(optimizer))
     state = tj.State(x=tj.Parameter(3.0))
@@ -157,7 +157,7 @@ def test_an_optimizer_and_a_sweep_of_functions_that_pickle_come_back_by_cloudpic
 
 
 @pytest.mark.parametrize("error", [tj.UnsupportedComponent(["a: one", "b: two"]), Refused("one", "two")])
-def test_errors_come_back_with_their_reasons(error):
+def test_errors_are_picklable_with_their_reasons(error):
     error.add_note("a note")
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(again) is type(error) and str(again) == str(error)
@@ -216,16 +216,16 @@ for use in (False, True):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_process_works_before_jax_was_used_and_says_what_to_do_at_once_after():
+def test_a_forked_process_works_before_jax_is_used_and_raises_an_error_with_the_remedy_after():
     done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if not line.startswith("WARNING")]
-    assert told == ["ran (10, 1, 2, 1)", "state 0.6", *["True"] * 18]
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("WARNING")]
+    assert lines == ["ran (10, 1, 2, 1)", "state 0.6", *["True"] * 18]
 
 
 @pytest.mark.parametrize("transform", [jax.jit, pytest.param(jax.grad, marks=pytest.mark.slow)])
-def test_what_was_pickled_can_be_traced_at_once(sims, transform):
-    simulate, state = tj.prepare(sims["plain"])
+def test_an_unpickled_simulate_can_be_traced_at_once(sims, transform):
+    simulate, state = tj.prepare(sims["simple"])
     again = pickle.loads(pickle.dumps(simulate))
     got, expected = (transform(lambda state, of=of: of(state).data[0].sum())(state) for of in (again, simulate))
     jax.tree.map(np.testing.assert_array_equal, got, expected)

@@ -1,4 +1,4 @@
-"""Masks by indexing, as numpy code writes them, in a model's and a coupling's own code."""
+"""Boolean masks as indices, in the code of users' models and couplings."""
 
 import jax
 import jax.numpy as jnp
@@ -59,12 +59,12 @@ def by_function(x):
 
 
 @pytest.mark.parametrize("code", [chained, in_place, functions, over_variables, by_number, by_function])
-def test_masks_do_what_they_do_in_numpy(code):
+def test_masks_have_the_meaning_that_they_have_in_numpy(code):
     with np.errstate(all="ignore"):
         expected = code(X.copy())
     assert not np.array_equal(expected, code(-X.copy()))
     np.testing.assert_allclose(jax.jit(lambda x: trace(None, code, {}, x)[0])(X), expected, rtol=1e-14)
-    # Slopes are numpy's differences: no mask changes between two points as near as these.
+    # Gradients equal finite differences of numpy's code; no mask changes between points so close.
     weight, h = np.random.RandomState(1).uniform(0.5, 1.5, expected.shape), 1e-6
     slope = jax.grad(lambda x: jnp.sum(weight * trace(None, code, {}, x)[0]))(X)
     numeric = np.zeros(X.shape)
@@ -83,7 +83,7 @@ def of_other_shape(x):
     return y
 
 
-def next_to_numbers(x):
+def beside_integers(x):
     y = x.copy()
     y[x[0, :, 0] > 0.0, np.array([0, 0])] = 1.0
     return y
@@ -93,8 +93,8 @@ def of_count(x):
     return x[0][x[0] > 0.0].argmax() + x[0]
 
 
-@pytest.mark.parametrize("code", [of_other_shape, next_to_numbers, of_count])
-def test_masks_that_are_not_followed_are_refused_with_the_remedy(code):
+@pytest.mark.parametrize("code", [of_other_shape, beside_integers, of_count])
+def test_masks_that_are_not_translated_are_refused_with_the_remedy(code):
     with pytest.raises(Untranslatable, match=r"under the same mask|numpy\.where"):
         jax.jit(lambda x: trace(None, code, {}, x)[0])(X)
 
@@ -111,9 +111,9 @@ class Rectified(coupling.Linear):
         return out
 
 
-def test_masks_in_a_coupling_are_followed(build_small, float64_tvb, equal_runs, difference):
+def test_masks_in_a_coupling_are_translated(build_small, float64_tvb, equal_runs, difference):
     sim = build_small(coupling=Rectified(a=np.array([0.07])), steps=50)
     simulate, state = tj.prepare(sim)
     equal_runs(simulate(state), float64_tvb(sim).run())
-    plain = float64_tvb(build_small(coupling=coupling.Linear(a=np.array([0.07])), steps=50)).run()
-    assert difference(simulate(state), plain)[0] > 1e-6
+    linear = float64_tvb(build_small(coupling=coupling.Linear(a=np.array([0.07])), steps=50)).run()
+    assert difference(simulate(state), linear)[0] > 1e-6

@@ -1,4 +1,4 @@
-"""numexpr's expressions on JAX arrays give numexpr's values: each operator and function, on many values."""
+"""numexpr's expressions on JAX arrays give numexpr's values, for each operator and function."""
 
 import jax
 import numexpr
@@ -23,11 +23,11 @@ imag(conj(complex(x, y))); abs(x) ** y % 1.5"""
 
 
 def split(expressions):
-    return [one for line in expressions.splitlines() for one in line.split("; ")]
+    return [expression for line in expressions.splitlines() for expression in line.split("; ")]
 
 
 def values():
-    """Quotients that are whole to rounding, exact ones, negative ones, and others."""
+    """Operands whose quotients are integers to rounding, exact integers, negative, and others."""
     random = np.random.RandomState(0)
     y = random.choice([7.7, -7.7, 1000 / 130, 0.1, 3.0, 0.25], 4000)
     x = np.where(random.rand(4000) < 0.7, np.round(random.randint(-60, 400, 4000) * y, 10), random.normal(0, 9, 4000))
@@ -35,7 +35,7 @@ def values():
 
 
 def both(expression, given, traced="xy"):
-    """By numexpr, and by its translation with some names as JAX arrays, compiled."""
+    """Values of numexpr, and of its compiled translation with the ``traced`` names as JAX arrays."""
 
     def code(values):
         return numexpr.evaluate(expression, local_dict=values)
@@ -66,15 +66,15 @@ def test_other_functions_give_the_same_values_to_rounding(expression):
 @pytest.mark.parametrize("traced", ["x", "y", "xy"])
 @pytest.mark.parametrize("y", [7.7, 1000 / 130, 0.1, -3.3])
 def test_numbers_divide_as_arrays_do(expression, traced, y):
-    """XLA divides by a number through its reciprocal, and joins a product and a difference: neither may happen here."""
+    """XLA must neither multiply by a reciprocal in place of a division, nor fuse a product and a difference."""
     given = {"x": np.round(np.arange(-50, 3000) * y, 10), "y": y}
     theirs, ours = both(expression, given, traced)
     np.testing.assert_array_equal(ours, theirs)
-    # Negative control: numpy's own remainder is another one at multiples.
+    # Negative control: numpy's own remainder differs at multiples.
     assert expression != "x % y" or np.any(np.mod(given["x"], y) != theirs)
 
 
-def test_the_remainder_has_the_slopes_of_its_formula():
+def test_the_remainder_has_the_derivatives_of_its_formula():
     def code(values):
         return numexpr.evaluate("x % y", local_dict=values)
 

@@ -1,4 +1,4 @@
-"""PreSigmoidal's parameters are taken in every shape that TVB takes, and mean what they mean there."""
+"""PreSigmoidal's parameters are accepted in every shape that TVB accepts, with the meaning that they have in TVB."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ SHAPES = [(4,), (4, 1), (1, 4), (4, 1, 1), (1, 4, 1), (4, 1, 1, 1), (2,), (2, 1,
 
 @pytest.fixture
 def hopfield(connectivity_of):
-    """Function: a simulator of TVB's own Hopfield demo with these parameters of its coupling."""
+    """Function that returns the simulator of TVB's Hopfield demo with given parameters of its coupling."""
 
     def build(**parameters):
         random = np.random.RandomState(0)
@@ -33,18 +33,20 @@ def hopfield(connectivity_of):
     return build
 
 
-def given(shape):
+def values(shape):
     return 0.3 + 0.1 * np.arange(np.prod(shape)).reshape(shape)
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 1, 1)])
-def test_a_threshold_of_each_region_is_what_it_is_in_tvb(hopfield, float64_tvb, equal_runs, difference, shape):
-    sim = hopfield(theta=given(shape))
+def test_regional_thresholds_have_the_meaning_that_they_have_in_tvb(
+    hopfield, float64_tvb, equal_runs, difference, shape
+):
+    sim = hopfield(theta=values(shape))
     simulate, state = tj.prepare(sim)
     assert state.coupling.theta.shape == (N_NODE,)
     ours = simulate(state)
     equal_runs(ours, float64_tvb(sim).run(), tolerance=1e-12)
-    other = float64_tvb(hopfield(theta=given((4, 1, 1) if shape == (4,) else (4,)))).run()
+    other = float64_tvb(hopfield(theta=values((4, 1, 1) if shape == (4,) else (4,)))).run()
     assert difference(ours, other)[0] > 1e-6
 
     @jax.jit
@@ -56,7 +58,7 @@ def test_a_threshold_of_each_region_is_what_it_is_in_tvb(hopfield, float64_tvb, 
     assert jax.jit(jax.grad(mean))(theta)[0] == pytest.approx(float(slope), rel=1e-6)
     changed = state.replace(coupling=state.coupling.replace(theta=theta + 0.1))
     tj.write_back(changed, sim)
-    np.testing.assert_array_equal(sim.coupling.theta, given(shape) + 0.1)
+    np.testing.assert_array_equal(sim.coupling.theta, values(shape) + 0.1)
     equal_runs(simulate(changed), float64_tvb(sim).run(), tolerance=1e-12)
 
 
@@ -64,12 +66,12 @@ def test_a_threshold_of_each_region_is_what_it_is_in_tvb(hopfield, float64_tvb, 
     "dynamic, global_t", [(False, False), *(pytest.param(d, g, marks=pytest.mark.slow) for d, g in [(0, 1), (1, 0)])]
 )
 @pytest.mark.parametrize("name", ["theta", *(pytest.param(n, marks=pytest.mark.slow) for n in "HQGP")])
-def test_every_shape_is_taken_or_refused_as_in_tvb(hopfield, float64_tvb, name, dynamic, global_t):
-    """One step of the translation is compared with TVB's by prepare itself, of a random past."""
-    taken = 0
+def test_every_shape_is_accepted_or_refused_as_in_tvb(hopfield, float64_tvb, name, dynamic, global_t):
+    """`prepare` itself compares one step from a random history with TVB's."""
+    n_accepted = 0
     for shape in SHAPES:
         sim = hopfield(dynamic=bool(dynamic), globalT=bool(global_t))
-        setattr(sim.coupling, name, given(shape))
+        setattr(sim.coupling, name, values(shape))
         try:
             theirs = float64_tvb(sim).run()
         except Exception:
@@ -79,12 +81,12 @@ def test_every_shape_is_taken_or_refused_as_in_tvb(hopfield, float64_tvb, name, 
         _, state = tj.prepare(sim)
         assert np.isfinite(theirs[0][1]).all()
         assert getattr(state.coupling, name).size == np.prod(shape)
-        taken += 1
-    assert taken >= 4
+        n_accepted += 1
+    assert n_accepted >= 4
 
 
 def test_a_value_of_another_shape_is_refused_by_the_state(hopfield):
-    simulate, state = tj.prepare(hopfield(theta=given((4,))))
+    simulate, state = tj.prepare(hopfield(theta=values((4,))))
     with pytest.raises(ValueError, match=r"State.coupling.theta: shape \(3,\) is neither global .*nor regional \(4,\)"):
         simulate(state.replace(coupling=state.coupling.replace(theta=jnp.ones(3))))
     with pytest.raises(ValueError, match=r"State.coupling.G: 4 values; PreSigmoidal"):

@@ -1,4 +1,4 @@
-"""simulate is a pure function: same state, same result; jit, vmap, single precision, and noise of one's own."""
+"""simulate is a pure function of the state, also under jit, vmap, in single precision and with noise of a JAX key."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def with_weights(state, weights):
 def test_the_comparison_notices_transposed_removed_and_slightly_changed_weights_and_shifted_noise(
     build, float64_tvb, equal_runs, difference
 ):
-    """Negative controls: each error is far above the tolerance at which the translation equals TVB."""
+    """Negative controls: the effect of each error is far above the tolerance at which the translation equals TVB."""
     sim = build(monitors=three_monitors())
     simulate, state = tj.prepare(sim)
     theirs = float64_tvb(sim).run()
@@ -48,9 +48,9 @@ def test_the_comparison_notices_transposed_removed_and_slightly_changed_weights_
             1e-3,
         ),
     }
-    for name, (other, least) in wrong.items():
+    for name, (other, minimum) in wrong.items():
         run = simulate(other)
-        assert difference(run, theirs)[0] > least, name
+        assert difference(run, theirs)[0] > minimum, name
         with pytest.raises(AssertionError):
             equal_runs(run, theirs, kinds=sim.monitors)
 
@@ -59,7 +59,7 @@ def test_same_state_same_result_and_the_state_is_not_changed(build_small):
     simulate, state = tj.prepare(build_small(monitors=three_monitors()))
     before = jax.tree.map(np.array, state)
     first, second = simulate(state), simulate(state)
-    assert first.final_state.current_step == 300  # draws the noise of a next run
+    assert first.final_state.current_step == 300  # reading it draws the noise of the next run
     third = simulate(state)
     for a, b, c in zip(first.data, second.data, third.data, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -70,12 +70,12 @@ def test_same_state_same_result_and_the_state_is_not_changed(build_small):
 
 def test_two_prepares_give_the_same_state(build_small):
     sim = build_small(monitors=three_monitors())
-    (_, one), (_, two) = tj.prepare(sim), tj.prepare(sim)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+    (_, first), (_, second) = tj.prepare(sim), tj.prepare(sim)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_jit_and_vmap_over_states_give_what_a_loop_gives(build_small):
+def test_jit_and_vmap_over_states_equal_a_loop(build_small):
     simulate, state = tj.prepare(build_small(monitors=three_monitors()))
     jitted = jax.jit(simulate)(state)
     for (time, data), (our_time, ours) in zip(jitted, simulate(state), strict=True):
@@ -100,7 +100,7 @@ def test_noise_from_a_key_is_reproducible_and_not_tvbs(build_small):
     np.testing.assert_array_equal(draws[0], draws[1])
     for different in draws[2:]:
         assert abs(np.corrcoef(draws[0].ravel(), different.ravel())[0, 1]) < 0.1
-    # All else is the simulator's own.
+    # Everything else is the simulator's own.
     np.testing.assert_array_equal(state.initial_conditions, tvbs.initial_conditions)
     following = simulate(state).final_state.integrator.noise.draws
     assert abs(np.corrcoef(draws[0].ravel(), np.ravel(following))[0, 1]) < 0.1

@@ -1,4 +1,4 @@
-"""A subclass that overrides nothing that TVB calls is its base; what it overrides is followed, or refused by name."""
+"""A subclass that overrides nothing that TVB uses behaves as its base; overrides are translated, or refused by name."""
 
 import sys
 import types
@@ -17,8 +17,8 @@ from tvb_jaxfit.translate import prepare as prepare_module
 from tvb_jaxfit.translate.components.monitors import SUPPORTED
 
 N_NODE = 3
-# Methods whose code is translated, or which the configured copy runs itself.
-FOLLOWED = {
+# Methods that a subclass may override: their code is translated, or the configured copy runs it. None: all methods.
+MAY_OVERRIDE = {
     models.Generic2dOscillator: None,
     coupling.Linear: None,
     coupling.Sigmoidal: None,
@@ -30,8 +30,8 @@ FOLLOWED = {
 }
 
 
-def harmless(base, **facts):
-    """A class that adds a name, a helper, a constructor and a trait, and overrides what no simulation calls."""
+def harmless(base, **members):
+    """Subclass with new attributes and a constructor, which overrides only methods that no simulation calls."""
 
     def __init__(self, *args, **named):
         base.__init__(self, *args, **named)
@@ -47,14 +47,14 @@ def harmless(base, **facts):
         "__repr__": lambda self: "mine",
         "of_mine": Float(default=1.0),
     }
-    # TVB takes every trait of a model for an array.
+    # TVB expects every trait of a model to be an array.
     if issubclass(base, models.Generic2dOscillator):
         del added["of_mine"]
-    return type(base)("My" + base.__name__, (base,), added | facts)
+    return type(base)("My" + base.__name__, (base,), added | members)
 
 
 def everything(kind, scheme="HeunStochastic", function=None, of_noise=noise.Additive, temporal=equations.Cosine):
-    """Simulator whose every component is made by ``kind(base)``, with all monitors that need no sensors' file."""
+    """Simulator in which each component is of class ``kind(base)``, with all monitors that need no file of sensors."""
     random = np.random.RandomState(0)
     weights = random.uniform(0.1, 1.0, (N_NODE, N_NODE))
     white_matter = kind(Connectivity)(
@@ -69,14 +69,14 @@ def everything(kind, scheme="HeunStochastic", function=None, of_noise=noise.Addi
     if hasattr(integrator, "noise"):
         integrator.noise = kind(of_noise)(nsig=np.array([1e-3]), noise_seed=3)
     names = [name for name in SUPPORTED.split(", ") if name not in ("EEG", "MEG", "iEEG", "Raw", "ProgressLogger")]
-    some = [kind(getattr(monitors, name))(period=5.0) for name in names if name != "Bold"]
-    some.append(kind(monitors.Bold)(period=20.0, hrf_length=40.0, hrf_kernel=kind(equations.Gamma)()))
+    all_monitors = [kind(getattr(monitors, name))(period=5.0) for name in names if name != "Bold"]
+    all_monitors.append(kind(monitors.Bold)(period=20.0, hrf_length=40.0, hrf_kernel=kind(equations.Gamma)()))
     return kind(Simulator)(
         connectivity=white_matter,
         model=kind(models.Generic2dOscillator)(),
         coupling=kind(function or coupling.Linear)(),
         integrator=integrator,
-        monitors=some,
+        monitors=all_monitors,
         stimulus=kind(patterns.StimuliRegion)(
             temporal=kind(temporal)(),
             spatial=kind(equations.DiscreteEquation)(),
@@ -99,18 +99,18 @@ def everything(kind, scheme="HeunStochastic", function=None, of_noise=noise.Addi
     ],
 )
 def test_a_subclass_that_changes_nothing_gives_tvbs_numbers(float64_tvb, equal_runs, scheme, function, of_noise):
-    sim, plain = (
+    sim, original = (
         everything(harmless, scheme, function, of_noise),
         everything(lambda base: base, scheme, function, of_noise),
     )
     if scheme != "HeunStochastic":
-        sim.monitors, plain.monitors = ([*one.monitors[:1], one.monitors[-1]] for one in (sim, plain))
+        sim.monitors, original.monitors = ([*s.monitors[:1], s.monitors[-1]] for s in (sim, original))
     simulate, state = tj.prepare(sim)
     assert "MyGeneric2dOscillator" in repr(simulate) and f"My{scheme}" in repr(simulate)
     assert [monitor.name for monitor in simulate.monitors] == [type(monitor).__name__ for monitor in sim.monitors]
     ours, theirs = simulate(state), float64_tvb(sim).run()
     equal_runs(ours, theirs, tolerance=1e-11)
-    equal_runs(ours, float64_tvb(plain).run(), tolerance=1e-11)
+    equal_runs(ours, float64_tvb(original).run(), tolerance=1e-11)
 
 
 def test_values_are_written_back_into_subclasses(float64_tvb, equal_runs):
@@ -124,7 +124,7 @@ def test_values_are_written_back_into_subclasses(float64_tvb, equal_runs):
     equal_runs(simulate(state), float64_tvb(other).run(), tolerance=1e-11)
 
 
-def test_another_default_of_a_trait_changes_the_value_alone(float64_tvb, equal_runs):
+def test_another_default_of_a_trait_only_changes_its_value(float64_tvb, equal_runs):
     average = harmless(monitors.TemporalAverage, period=Float(default=5.0))
     sim = everything(lambda base: base)
     sim.monitors = [average()]
@@ -134,19 +134,19 @@ def test_another_default_of_a_trait_changes_the_value_alone(float64_tvb, equal_r
 
 
 def parts_of(sim):
-    """The components of a simulator, the simulator itself included, by class."""
+    """Components of a simulator by class, the simulator itself included."""
     return {type(part): part for _, part in prepare_module.component_objects(sim)}
 
 
 def called_by_tvb(sim):
-    """Pairs (class, name) of the methods that TVB calls on a simulator's components from configure() to a run's end."""
+    """Pairs (class, name) of the methods that TVB calls on a simulator's components in configure() and run()."""
     found, watched = set(), {id(part): type(part) for part in parts_of(sim).values()}
 
     def watch(frame, event, _):
         if event == "call" and frame.f_code.co_argcount:
-            held = frame.f_locals.get(frame.f_code.co_varnames[0])
-            if id(held) in watched:
-                found.add((watched[id(held)], frame.f_code.co_name))
+            first = frame.f_locals.get(frame.f_code.co_varnames[0])
+            if id(first) in watched:
+                found.add((watched[id(first)], frame.f_code.co_name))
 
     sys.setprofile(watch)
     try:
@@ -158,7 +158,7 @@ def called_by_tvb(sim):
 
 
 def overriding(base, name):
-    """A subclass with an override of one method, which does as much as the base's."""
+    """Subclass that overrides one method with an equivalent one."""
     original = getattr(base, name)
     if isinstance(original, types.FunctionType):
         return type(base)("Mine", (base,), {name: lambda self, *args, **named: original(self, *args, **named)})
@@ -176,24 +176,24 @@ def overriding(base, name):
         ("Identity", None),
     ],
 )
-def test_an_override_of_what_tvb_calls_is_followed_or_refused_by_name(scheme, of_noise):
+def test_an_override_of_a_method_that_tvb_calls_is_translated_or_refused_by_name(scheme, of_noise):
     calls = called_by_tvb(everything(lambda base: base, scheme, None, of_noise))
     calls = {(cls, name) for cls, name in calls if not name.startswith("__") or name == "__call__"}
     assert {("Simulator", "run"), ("Bold", "sample"), (scheme, "scheme")} <= {(cls.__name__, n) for cls, n in calls}
     for cls, name in sorted(calls, key=str):
-        if cls is equations.Gamma or cls is equations.Cosine or FOLLOWED.get(cls, ()) is None:
+        if cls is equations.Gamma or cls is equations.Cosine or MAY_OVERRIDE.get(cls, ()) is None:
             continue
         kind = {cls: overriding(cls, name)}
         sim = everything(lambda base, kind=kind: kind.get(base, base), scheme, None, of_noise)
         reasons = list(prepare_module.refusals(sim))
-        if name in FOLLOWED.get(cls, ()):
+        if name in MAY_OVERRIDE.get(cls, ()):
             assert not reasons
         else:
             assert len(reasons) == 1 and f"it replaces {name} of TVB's {cls.__name__}" in reasons[0], (cls, name)
 
 
 @pytest.mark.parametrize("name", ["__getattribute__", "__getattr__", "__setattr__", "__bool__", "__len__"])
-def test_what_python_calls_by_itself_is_refused_too(name):
+def test_overrides_of_special_methods_are_refused(name):
     methods = {
         "__getattribute__": lambda self, name: object.__getattribute__(self, name),
         "__getattr__": lambda self, name: object.__getattribute__(self, name),
@@ -208,7 +208,7 @@ def test_what_python_calls_by_itself_is_refused_too(name):
         assert any(f"it replaces {name} of TVB's {base.__name__}" in reason for reason in reasons)
 
 
-def test_a_property_over_a_trait_and_a_mixin_are_seen():
+def test_a_property_over_a_trait_and_a_mixin_are_refused():
     class Mixin:
         def sample(self, step, state):
             return None
@@ -236,7 +236,7 @@ def test_an_attribute_set_to_the_same_value_is_no_override(float64_tvb, equal_ru
     assert "it replaces _stock_sample_rate of TVB's Bold" in reason
 
 
-def test_what_a_model_shows_to_monitors_is_compared_with_tvb():
+def test_the_values_that_a_model_shows_to_monitors_are_compared_with_tvb():
     class Doubled(models.Generic2dOscillator):
         def _build_observer(self):
             self.observe = lambda state: 2.0 * state[:2]

@@ -18,8 +18,8 @@ from tvb.simulator.simulator import Simulator
 import tvb_jaxfit as tj
 
 
-class WhatArrives(SparseCoupling):
-    """The delayed sum as it is."""
+class DelayedSum(SparseCoupling):
+    """Coupling that is the delayed sum itself."""
 
     def pre(self, x_i, x_j):
         return x_j
@@ -29,7 +29,7 @@ class WhatArrives(SparseCoupling):
 
 
 class Adder(Model):
-    """As a map: the state plus what arrives."""
+    """Map: the state plus the coupling input."""
 
     nvar = 1
     _nvar = 1
@@ -43,7 +43,7 @@ class Adder(Model):
 
 
 class FiveStill(Model):
-    """Five variables that stay where they are; four of them bounded, on one side, both or none."""
+    """Five constant variables, of which four are bounded on one side, on both or on none."""
 
     names = ("x1", "x2", "x3", "x4", "x5")
     variables_of_interest = List(of=str, choices=names, default=names)
@@ -65,14 +65,14 @@ class FiveStill(Model):
 
 
 class FiveGrowing(FiveStill):
-    """The same, but each grows with itself."""
+    """Five variables that grow exponentially."""
 
     def dfun(self, x, coupling, local_coupling=0.0):
         return x
 
 
 def alone(n_node, connectivity_of):
-    """Regions that are not connected."""
+    """Connectivity of regions without connections."""
     return connectivity_of(np.zeros((n_node, n_node)))
 
 
@@ -91,9 +91,9 @@ PROPAGATED = [
 ]
 
 
-def test_a_chain_of_delays_gives_the_numbers_that_tvb_has_written_down(float64_tvb, equal_runs):
+def test_a_chain_of_delays_gives_the_numbers_in_tvbs_tests(float64_tvb, equal_runs):
     sim = Simulator(
-        coupling=WhatArrives(),
+        coupling=DelayedSum(),
         integrator=integrators.Identity(dt=1.0),
         initial_conditions=np.ones((16, 1, 4, 1)),
         simulation_length=10.0,
@@ -140,8 +140,8 @@ FIXED_POINTS = {
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if "ReducedSet" in n else ()) for n in FIXED_POINTS]
 )
-def test_a_model_goes_where_tvb_has_written_down_that_it_goes(name, connectivity_of):
-    """TVB looks at every tenth state, the last after step 1991; its tolerance is 1e-3 + 1e-6 |x|."""
+def test_a_model_reaches_the_states_in_tvbs_tests(name, connectivity_of):
+    """TVB compares every tenth state, the last one after step 1991, with the tolerance 1e-3 + 1e-6 |x|."""
     expected = np.array(FIXED_POINTS[name]).reshape(len(FIXED_POINTS[name]), -1)
     model = getattr(models, name)()
     model.variables_of_interest = tuple(model.state_variables)
@@ -161,7 +161,7 @@ def test_a_model_goes_where_tvb_has_written_down_that_it_goes(name, connectivity
     data = np.asarray(data)
     assert data.shape == (1991, model.nvar, 2, model.number_of_modes)
     np.testing.assert_allclose(data[-1], np.repeat(expected[:, None], 2, axis=1), rtol=1e-6, atol=1e-3)
-    # And still nearer with every tenth step.
+    # The error is smaller with a tenth of the step.
     tenths = data[::10]
     away = np.sqrt(np.sum((tenths[-1] - tenths) ** 2, axis=(1, 2, 3)))
     assert np.all(away[-20:] / (away[-21:-1] + 1e-9) < 1.0)
@@ -211,7 +211,7 @@ def test_bounds_hold_on_the_side_where_they_are_given(scheme, float64_tvb, equal
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_bounds_and_clamps_of_variables_that_grow_equal_tvb(scheme, float64_tvb, equal_runs, connectivity_of):
-    """integrators_test.test_clamp: 42 and 24, where TVB's VODE stands for any scheme; x2 and x3 grow into a bound."""
+    """integrators_test.test_clamp: 42 and 24, for each scheme in place of TVB's VODE; x2 and x3 reach a bound."""
     clamps = {
         "clamped_state_variable_indices": np.r_[0, 3],
         "clamped_state_variable_values": np.array([42.0, 24.0]).reshape(2, 1, 1),
@@ -229,7 +229,7 @@ def test_bounds_and_clamps_of_variables_that_grow_equal_tvb(scheme, float64_tvb,
 
 
 def of_step_test(weights, connectivity_of, length):
-    """The simulator of simulator_step_test, on given weights."""
+    """Simulator of simulator_step_test with given weights."""
     return Simulator(
         connectivity=connectivity_of(weights),
         model=models.ReducedWongWang(),
@@ -260,7 +260,7 @@ def test_any_simulation_length_takes_tvbs_steps_and_times(length, weights_6, flo
 
 @pytest.mark.parametrize("n_steps", [1, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 9))])
 def test_a_number_of_steps_ends_where_tvb_ends(n_steps, weights_6, copy_of, connectivity_of):
-    """simulator_step_test.test_n_steps: tvb_jaxfit takes a length, TVB a number of steps."""
+    """simulator_step_test.test_n_steps: tvb_jaxfit is given a length, TVB a number of steps."""
     sim = of_step_test(weights_6, connectivity_of, 1.0)
     theirs = np.array([time for ((time, _),) in copy_of(sim)(n_steps=n_steps)])
     simulate, state = tj.prepare(sim, simulation_length=(n_steps - 0.5) * 0.1)

@@ -1,6 +1,7 @@
 """Comparison of TVB with its translation on the same draws, with negative controls."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 
@@ -19,12 +20,18 @@ from .negative_controls import control_differences
 from .result import Certificate
 from .stepwise import StepByStep
 
+if TYPE_CHECKING:
+    from tvb.simulator.simulator import Simulator
+
+    from ..dynamics.simulate import Simulate
+    from ..state import State
+
 TOLERANCE = 1e-9
 FLOAT32_TOLERANCE = 1e-6
 
 
 def certify(
-    sim,
+    sim: "Simulator",
     simulation_length: float | None = None,
     tolerance: float = TOLERANCE,
     float32_tolerance: float = FLOAT32_TOLERANCE,
@@ -74,7 +81,56 @@ def certify(
             "certify compares to rounding, which needs double precision: "
             'call jax.config.update("jax_enable_x64", True) before any other use of JAX.'
         )
-    runs = _run(sim, simulation_length)
+    return _compare(_run(sim, simulation_length), tolerance, float32_tolerance)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Runs of TVB and of its translation on the same draws.
+
+    Attributes
+    ----------
+    simulate : Simulate
+    state : State
+    sim : Simulator
+        Configured copy with its history in float64, before its run.
+    translated, float64, float32 : list of (ndarray, ndarray)
+        Signals of the translation, of TVB with its history in float64, and of TVB as it is.
+    steps : StepByStep
+        Along the run of TVB with its history in float64.
+    divergences : dict of str to (Divergence or None)
+        Of TVB's own runs.
+    """
+
+    simulate: "Simulate"
+    state: "State"
+    sim: "Simulator"
+    translated: list
+    float64: list
+    float32: list
+    steps: StepByStep
+    divergences: dict[str, Divergence | None]
+
+
+def _run(sim, simulation_length):
+    """Run the translation, and TVB with its history in float64 and as it is."""
+    translated = translate_simulator(sim)
+    float64, float32 = configured_clone(sim, float64_history=True), configured_clone(sim)
+    simulate, state = assemble(translated, simulation_length, reference=clone(float64))
+    state = strip_parameters(state)
+    length = simulate.n_steps * simulate.dt
+    ours = translated_signals(simulate, state)
+    before, steps = clone(float64), StepByStep(simulate, state)
+    steps.watch(float64)
+    watches = {"history in float64": DivergenceWatch(float64), "history in float32": DivergenceWatch(float32)}
+    of_float64, of_float32 = (run_tvb(copy, simulate.n_steps, length) for copy in (float64, float32))
+    steps.finish()
+    divergences = {history: watch.divergence for history, watch in watches.items()}
+    return _Runs(simulate, state, before, ours, of_float64, of_float32, steps, divergences)
+
+
+def _compare(runs, tolerance, float32_tolerance):
+    """Certificate of the runs of TVB and of its translation."""
     simulate, state, ours = runs.simulate, runs.state, runs.translated
     by_rounding, by_single = (translated_signals(simulate, perturb_history(state, size)) for size in (ROUNDING, SINGLE))
     against_float64 = mark_float64(
@@ -107,51 +163,6 @@ def certify(
         growth_rate=growth_rate(ours, by_rounding, ROUNDING),
         diverged=_describe_divergence(against_float64, runs.divergences),
     )
-
-
-@dataclass(frozen=True)
-class _Runs:
-    """Runs of TVB and of its translation on the same draws.
-
-    Attributes
-    ----------
-    simulate : Simulate
-    state : State
-    sim : Simulator
-        Configured copy with its history in float64, before its run.
-    translated, float64, float32 : list of (ndarray, ndarray)
-        Signals of the translation, of TVB with its history in float64, and of TVB as it is.
-    steps : StepByStep
-        Along the run of TVB with its history in float64.
-    divergences : dict of str to (Divergence or None)
-        Of TVB's own runs.
-    """
-
-    simulate: object
-    state: object
-    sim: object
-    translated: list
-    float64: list
-    float32: list
-    steps: StepByStep
-    divergences: dict[str, Divergence | None]
-
-
-def _run(sim, simulation_length):
-    """Run the translation, and TVB with its history in float64 and as it is."""
-    translated = translate_simulator(sim)
-    float64, float32 = configured_clone(sim, float64_history=True), configured_clone(sim)
-    simulate, state = assemble(translated, simulation_length, reference=clone(float64))
-    state = strip_parameters(state)
-    length = simulate.n_steps * simulate.dt
-    ours = translated_signals(simulate, state)
-    before, steps = clone(float64), StepByStep(simulate, state)
-    steps.watch(float64)
-    watches = {"history in float64": DivergenceWatch(float64), "history in float32": DivergenceWatch(float32)}
-    of_float64, of_float32 = (run_tvb(copy, simulate.n_steps, length) for copy in (float64, float32))
-    steps.finish()
-    divergences = {history: watch.divergence for history, watch in watches.items()}
-    return _Runs(simulate, state, before, ours, of_float64, of_float32, steps, divergences)
 
 
 def _describe_divergence(comparisons, divergences):

@@ -5,6 +5,7 @@ and y are node-local. The derivative is computed from their small node-local Jac
 equations, and docs/developers/adjoint.md for the derivation.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,10 +19,11 @@ from ..jaxpr.fusion import materialise_shared
 from ..jaxpr.linear_map import linear_call
 from .blocks import Blocks, identity, split_run
 from .reverse_pass import reverse_pass
+from .step import Step, Theta
 from .trajectory import ArgumentStructure, run
 
 
-def trajectory(step, n_steps, theta, weights, past, inputs):
+def trajectory(step: Step, n_steps: int, theta: Theta, weights: jax.Array, past: jax.Array, inputs: Any) -> jax.Array:
     """States after each step, with the structured reverse pass: `simulate_steps` without a reduction.
 
     Parameters and returns are those of `scan_steps`, which uses plain autodiff.
@@ -29,7 +31,16 @@ def trajectory(step, n_steps, theta, weights, past, inputs):
     return simulate_steps(step, n_steps, theta, weights, past, inputs)[0]
 
 
-def simulate_steps(step, n_steps, theta, weights, past, inputs, reduce=identity, reduce_params=()):
+def simulate_steps(
+    step: Step,
+    n_steps: int,
+    theta: Theta,
+    weights: jax.Array,
+    past: jax.Array,
+    inputs: Any,
+    reduce: Callable = identity,
+    reduce_params: Any = (),
+) -> tuple[Any, jax.Array]:
     """Outputs of a run, with the structured reverse pass.
 
     Parameters

@@ -1,7 +1,8 @@
 """Division of a run into blocks of steps, and of blocks into pieces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +83,7 @@ class Blocks:
         return -(-min(self.step.horizon, self.n_steps) // self.size)
 
 
-def block_sizes(n_steps, past):
+def block_sizes(n_steps: int, past: jax.Array) -> tuple[int, int]:
     """Steps per block, and steps of a remainder where no suitable size divides the number of steps.
 
     Parameters
@@ -99,7 +100,7 @@ def block_sizes(n_steps, past):
     return size, n_steps % size
 
 
-def split_run(step, n_steps, past, reduce=identity):
+def split_run(step: Step, n_steps: int, past: jax.Array, reduce: Callable = identity) -> Iterator[Blocks]:
     """Yield the `Blocks` of a run: one layout, and a second one for a remainder."""
     size, remainder = block_sizes(n_steps, past)
     n_block = n_steps // size
@@ -114,11 +115,11 @@ def split_run(step, n_steps, past, reduce=identity):
         yield Blocks(step, remainder, 1, 1, reduce, mask, keeps_inputs)
 
 
-def flatten_leading(arrays, n_axis):
+def flatten_leading(arrays: Any, n_axis: int) -> Any:
     """Arrays with their first ``n_axis`` axes merged into one."""
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[n_axis:]), arrays)
 
 
-def unstack(x, axis=0):
+def unstack(x: jax.Array, axis: int = 0) -> tuple[jax.Array, ...]:
     """Tuple of the slices of an array along an axis."""
     return tuple(jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis]))

@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..state import State
 from .decimated_filter import KERNEL_BLOCKS, block_products, filter_at, kernel_blocks, leading_blocks, overlap_add
 from .monitors import Monitor, Pooling, window_means
 
@@ -38,8 +40,8 @@ class Bold(Monitor):
     """
 
     interim_istep: int = 1
-    kernel_time: np.ndarray = None
-    kernel: Callable = None
+    kernel_time: np.ndarray | None = None
+    kernel: Callable | None = None
     volterra: bool = False
     shift: int = 0
     pooled: int = 1
@@ -54,11 +56,11 @@ class Bold(Monitor):
         """Least common multiple of the sampling and interim periods [steps]."""
         return math.lcm(self.istep, self.interim_istep)
 
-    def downsampled(self, n):
+    def downsampled(self, n: int) -> "Bold":
         """The same monitor for a signal with one sample per ``n`` steps, a divisor of the interim period."""
         return replace(self, pooled=n)
 
-    def fir_filter(self, leaves):
+    def fir_filter(self, leaves: State) -> tuple[int, jax.Array]:
         """Hemodynamic response to interim means."""
         hrf = _scalars(leaves.hrf_kernel)
         taps = self._sampled_kernel(hrf, leaves.stock.dtype)
@@ -69,7 +71,7 @@ class Bold(Monitor):
         sampled = jnp.asarray(self.kernel(np.asarray(self.kernel_time, dtype), **hrf), dtype)
         return jnp.roll(sampled, 1 + self.shift)
 
-    def prepare_blocks(self, leaves, start, n_steps, size):
+    def prepare_blocks(self, leaves: State, start: int, n_steps: int, size: int) -> jax.Array | None:
         """Kernel in blocks for `filter_block`; None unless a block of steps contains whole sampling periods."""
         if start % self.istep or n_steps % self.istep or size % self.istep or self.istep % self.interim_istep:
             return None
@@ -78,14 +80,14 @@ class Bold(Monitor):
         sizes = [n for n in range(period, size + 1, period) if size % n == 0 and n <= max(limit, period)]
         return kernel_blocks(self._sampled_kernel(_scalars(leaves.hrf_kernel), leaves.stock.dtype), period, sizes[-1])
 
-    def filter_block(self, bands, observed):
+    def filter_block(self, bands: jax.Array, observed: jax.Array) -> jax.Array:
         """Products of the kernel blocks and one block of states."""
         selected = self.select(observed)
         means = selected.reshape(-1, self.interim_istep, math.prod(selected.shape[1:]))
         means = means[:, 0] if self.interim_istep == 1 else jnp.mean(means, axis=1)
         return block_products(bands, means.reshape(-1, bands.shape[-1], means.shape[-1]))
 
-    def sample(self, leaves, observed, start, bands=None, products=None):
+    def sample(self, leaves: State, observed: jax.Array, start: int, bands=None, products=None):
         """BOLD at the sampling steps.
 
         Parameters

@@ -1,13 +1,16 @@
 """Shapes of the history and of the monitors' buffers at the start of a run."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..state import State
 from .bold import Bold
-from .monitors import Projection, TemporalAverage
+from .monitors import Monitor, Projection, TemporalAverage
+from .step import Step
 
 
-def check_buffers(step, monitors, n_steps, state):
+def check_buffers(step: Step, monitors: tuple[Monitor, ...], n_steps: int, state: State) -> None:
     """Check the shapes of the history and of the monitors' buffers.
 
     Parameters
@@ -27,7 +30,7 @@ def check_buffers(step, monitors, n_steps, state):
         raise ValueError(". ".join(problems) + ". Use the state that came with this simulate.")
 
 
-def history_problems(delays, state):
+def history_problems(delays: np.ndarray | None, state: State) -> Iterator[str]:
     """Yield what is wrong with the history of a state, for a simulator with these delays [steps] or None."""
     horizon = 1 if delays is None else int(np.max(delays)) + 1
     shape = np.shape(state.initial_conditions)
@@ -38,7 +41,7 @@ def history_problems(delays, state):
         )
 
 
-def monitor_problems(monitors, n_steps, state):
+def monitor_problems(monitors: tuple[Monitor, ...], n_steps: int | None, state: State) -> Iterator[str]:
     """Yield what is wrong with the monitors' buffers in a state; ``n_steps`` None stands for a run of any length."""
     if len(state.monitors) != len(monitors):
         yield f"State.monitors: {len(state.monitors)}, where this simulator has {len(monitors)}"
@@ -48,7 +51,7 @@ def monitor_problems(monitors, n_steps, state):
         yield from _node_problems(node, expected, f"State.monitors[{index}]")
 
 
-def buffer_shapes(monitor, start, n_steps, node_shape):
+def buffer_shapes(monitor: Monitor, start: int, n_steps: int | None, node_shape: tuple[int, int]) -> dict[str, tuple]:
     """Shapes of the arrays in a monitor's node of the state, by path; () stands for one value in any shape.
 
     Parameters

@@ -1,5 +1,6 @@
 """Causal FIR filter of a time series, evaluated only at the sampling times (BOLD)."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -8,7 +9,7 @@ import numpy as np
 KERNEL_BLOCKS = 5
 
 
-def filter_at(kernel, past, signal, ends):
+def filter_at(kernel: jax.Array, past: jax.Array, signal: jax.Array, ends: np.ndarray) -> jax.Array:
     """Causal filter of a signal, evaluated at some of its samples.
 
     out[s] = sum over d of kernel[d] signal[ends[s] - d]
@@ -45,7 +46,7 @@ def filter_at(kernel, past, signal, ends):
     return sum(jnp.einsum("brq,bqf->brf", bands[:, j], part) for j, part in enumerate(shifted)).reshape(-1, n)[rows]
 
 
-def kernel_blocks(kernel, period, size):
+def kernel_blocks(kernel: jax.Array, period: int, size: int) -> jax.Array:
     """Kernel in blocks, for a signal in blocks of ``size`` and outputs at the end of each period.
 
     Parameters
@@ -63,7 +64,7 @@ def kernel_blocks(kernel, period, size):
     return _take_or_zero(kernel, _lags(slots, -(-(kernel.shape[0] - 1) // size), size))
 
 
-def block_products(bands, blocks):
+def block_products(bands: jax.Array, blocks: jax.Array) -> jax.Array:
     """Products of kernel blocks (1 + reach, n_slot, size) and signal blocks (n_block, size, n).
 
     Returns
@@ -76,14 +77,14 @@ def block_products(bands, blocks):
     return products.reshape(blocks.shape[0], *bands.shape[:2], blocks.shape[-1])
 
 
-def overlap_add(products):
+def overlap_add(products: jax.Array) -> jax.Array:
     """Outputs (n_sample, n) from `block_products`, whose first ``reach`` blocks precede the first output."""
     reach, n = products.shape[1] - 1, products.shape[-1]
     n_block = products.shape[0] - reach
     return sum(products[reach - j : reach + n_block - j, j] for j in range(reach + 1)).reshape(-1, n)
 
 
-def leading_blocks(past, size, n_block):
+def leading_blocks(past: jax.Array, size: int, n_block: int) -> jax.Array:
     """The last ``n_block`` blocks (n_block, size, n) that precede a signal, padded with zeros in front."""
     return _blocks(past, past[:0], size, n_block)[0]
 

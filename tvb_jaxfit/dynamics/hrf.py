@@ -1,10 +1,11 @@
 """Hemodynamic response functions: TVB's BOLD kernels."""
 
+import jax
 import jax.numpy as jnp
 import jax.scipy.special as special
 
 
-def first_order_volterra(t, tau_s, tau_f, k_1, V_0):
+def first_order_volterra(t: jax.Array, tau_s, tau_f, k_1, V_0) -> jax.Array:
     r"""First-order Volterra kernel of the balloon model.
 
     Parameters
@@ -34,7 +35,7 @@ def first_order_volterra(t, tau_s, tau_f, k_1, V_0):
     return 1.0 / 3.0 * jnp.exp(-0.5 * (t / tau_s)) * jnp.sin(omega * t) / omega
 
 
-def gamma(t, tau, n, a):
+def gamma(t: jax.Array, tau, n, a) -> jax.Array:
     r"""Gamma kernel t^(n-1) exp(-t / tau), scaled to the peak ``a``.
 
     Parameters
@@ -59,7 +60,7 @@ def gamma(t, tau, n, a):
     return a * _scale_to_peak(_power(t / tau, n - 1.0) * jnp.exp(-(t / tau)))
 
 
-def double_exponential(t, tau_1, f_1, amp_1, tau_2, f_2, amp_2, a, pi):
+def double_exponential(t: jax.Array, tau_1, f_1, amp_1, tau_2, f_2, amp_2, a, pi) -> jax.Array:
     """Difference of two damped sines, scaled to the peak ``a``.
 
     Parameters
@@ -87,7 +88,7 @@ def double_exponential(t, tau_1, f_1, amp_1, tau_2, f_2, amp_2, a, pi):
     return a * _scale_to_peak(first - amp_2 * jnp.exp(-t / tau_2) * jnp.sin(2.0 * pi * f_2 * t))
 
 
-def mixture_of_gammas(t, a_1, a_2, l, c):  # noqa: E741 (TVB's name)
+def mixture_of_gammas(t: jax.Array, a_1, a_2, l, c) -> jax.Array:  # noqa: E741 (TVB's name)
     """Difference of two gamma densities.
 
     Parameters
@@ -112,7 +113,7 @@ def mixture_of_gammas(t, a_1, a_2, l, c):  # noqa: E741 (TVB's name)
     return gamma_density(l * t, a_1) - c * gamma_density(l * t, a_2)
 
 
-def gamma_density(x, a):
+def gamma_density(x: jax.Array, a: jax.Array) -> jax.Array:
     """Density of the gamma distribution of shape ``a`` at x >= 0, with finite derivatives at 0."""
     return _power(x, a - 1.0) * jnp.exp(-x) / jnp.exp(special.gammaln(a))
 

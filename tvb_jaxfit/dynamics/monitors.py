@@ -9,9 +9,11 @@ sampling allows it, a monitor receives means or samples of several steps, and is
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..state import State
 from . import noise
 
 
@@ -22,12 +24,12 @@ class Pooling(StrEnum):
     SAMPLE = "sample"
 
 
-def multiples(start, n_steps, period):
+def multiples(start: int, n_steps: int, period: int) -> np.ndarray:
     """Integration steps after ``start``, up to ``start + n_steps``, that are multiples of ``period``."""
     return np.arange(start // period + 1, (start + n_steps) // period + 1) * period
 
 
-def window_means(pending, signal, size):
+def window_means(pending: jax.Array, signal: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     """Means over consecutive windows, the first of which began in an earlier run.
 
     Parameters
@@ -51,7 +53,7 @@ def window_means(pending, signal, size):
     return jnp.mean(signal[:n_full].reshape(-1, size, *signal.shape[1:]), axis=1), signal[n_full:]
 
 
-def pool(pooling, n, observed):
+def pool(pooling: Pooling, n: int, observed: jax.Array) -> jax.Array:
     """One sample per ``n`` steps of a series: their mean, or the last one."""
     if n == 1:
         return observed
@@ -86,11 +88,11 @@ class Monitor:
 
     pooling = Pooling.SAMPLE
 
-    def steps(self, start, n_steps):
+    def steps(self, start: int, n_steps: int) -> np.ndarray:
         """Integration steps at which the monitor samples."""
         return multiples(start, n_steps, self.istep)
 
-    def times(self, start, n_steps):
+    def times(self, start: int, n_steps: int) -> np.ndarray:
         """Sampling times [ms], computed as in TVB, in double precision."""
         return self.steps(start, n_steps) * self.dt
 
@@ -104,33 +106,33 @@ class Monitor:
         """Steps after which all windows begin anew."""
         return self.istep
 
-    def downsampled(self, n):
+    def downsampled(self, n: int) -> "Monitor":
         """The same monitor for a signal with one sample per ``n`` steps."""
         return replace(self, istep=self.istep // n)
 
-    def prepare_blocks(self, leaves, start, n_steps, size):
+    def prepare_blocks(self, leaves: State, start: int, n_steps: int, size: int) -> jax.Array | None:
         """Parameters of `filter_block` for blocks of ``size`` steps; None if samples cannot be filtered by blocks."""
         return None
 
-    def fir_filter(self, leaves):
+    def fir_filter(self, leaves: State) -> tuple[int, jax.Array]:
         """(pooled, taps): a sample is the sum of taps[d] times the d-th last mean of ``pooled`` steps."""
         return 1, jnp.ones(1)
 
-    def spatial_covariance(self, selected):
+    def spatial_covariance(self, selected: jax.Array) -> jax.Array:
         """Covariance of the signals from that of the selected rows, (n, n) with n = n_voi * n_node * n_mode."""
         return selected
 
-    def sample_covariance(self, selected, leaves):
+    def sample_covariance(self, selected: jax.Array, leaves: State) -> jax.Array:
         """Covariance of the samples, including the monitor's own noise."""
         return self.spatial_covariance(selected)
 
-    def select(self, observed):
+    def select(self, observed: jax.Array) -> jax.Array:
         """Recorded rows of the observed series."""
         if self.voi == tuple(range(observed.shape[1])):
             return observed
         return observed[:, np.asarray(self.voi)]
 
-    def select_samples(self, observed, start):
+    def select_samples(self, observed: jax.Array, start: int) -> jax.Array:
         """Recorded rows at the sampling steps."""
         return self.select(observed)[self.steps(start, observed.shape[0]) - start - 1]
 
@@ -143,7 +145,7 @@ class Raw(Monitor):
         """Every step."""
         return Pooling.SAMPLE, 1
 
-    def sample(self, leaves, observed, start):
+    def sample(self, leaves: State, observed: jax.Array, start: int) -> tuple[jax.Array, dict]:
         """Recorded rows at every step."""
         return self.select(observed), {}
 
@@ -153,11 +155,11 @@ class NoOutput(Monitor):
 
     cycle = 1
 
-    def steps(self, start, n_steps):
+    def steps(self, start: int, n_steps: int) -> np.ndarray:
         """No steps."""
         return np.zeros(0)
 
-    def sample(self, leaves, observed, start):
+    def sample(self, leaves: State, observed: jax.Array, start: int) -> tuple[jax.Array, dict]:
         """Empty array, of the shape that TVB returns."""
         return jnp.zeros((0,), observed.dtype), {}
 
@@ -165,7 +167,7 @@ class NoOutput(Monitor):
 class SubSample(Monitor):
     """Every istep-th step, without averaging (TVB: SubSample)."""
 
-    def sample(self, leaves, observed, start):
+    def sample(self, leaves: State, observed: jax.Array, start: int) -> tuple[jax.Array, dict]:
         """Recorded rows at the sampling steps."""
         return self.select_samples(observed, start), {}
 
@@ -180,14 +182,14 @@ class SpatialAverage(Monitor):
         Weights of the average.
     """
 
-    mean: np.ndarray = None
+    mean: np.ndarray | None = None
 
-    def sample(self, leaves, observed, start):
+    def sample(self, leaves: State, observed: jax.Array, start: int) -> tuple[jax.Array, dict]:
         """Group means at the sampling steps."""
         mean = jnp.asarray(self.mean, observed.dtype)
         return jnp.einsum("gn,tvnm->tvgm", mean, self.select_samples(observed, start)), {}
 
-    def spatial_covariance(self, selected):
+    def spatial_covariance(self, selected: jax.Array) -> jax.Array:
         """Covariance of the group means."""
         modes = np.eye(selected.shape[0] // (len(self.voi) * self.mean.shape[1]))
         return _congruence(np.kron(np.eye(len(self.voi)), np.kron(self.mean, modes)), selected)
@@ -198,15 +200,15 @@ class TemporalAverage(Monitor):
 
     pooling = Pooling.MEAN
 
-    def times(self, start, n_steps):
+    def times(self, start: int, n_steps: int) -> np.ndarray:
         """Middle of each window [ms]."""
         return (self.steps(start, n_steps) - self.istep / 2.0) * self.dt
 
-    def fir_filter(self, leaves):
+    def fir_filter(self, leaves: State) -> tuple[int, jax.Array]:
         """Mean over a period."""
         return self.istep, jnp.ones(1)
 
-    def sample(self, leaves, observed, start):
+    def sample(self, leaves: State, observed: jax.Array, start: int) -> tuple[jax.Array, dict]:
         """Means of the windows that end in this run."""
         means, pending = window_means(leaves.stock, self.select(observed), self.istep)
         return means, {"stock": pending}
@@ -228,33 +230,33 @@ class Projection(Monitor):
         Integration steps per observed sample, each the mean of these steps.
     """
 
-    gain: np.ndarray = None
+    gain: np.ndarray | None = None
     reference: np.ndarray | None = None
     coloured: bool | None = None
     pooled: int = 1
 
     pooling = Pooling.MEAN
 
-    def downsampled(self, n):
+    def downsampled(self, n: int) -> "Monitor":
         """The same monitor for a signal with one sample per ``n`` steps."""
         return replace(super().downsampled(n), pooled=n)
 
-    def times(self, start, n_steps):
+    def times(self, start: int, n_steps: int) -> np.ndarray:
         """Middle of each window [ms]."""
         return (self.steps(start, n_steps) - self.istep / 2.0) * self.dt
 
-    def fir_filter(self, leaves):
+    def fir_filter(self, leaves: State) -> tuple[int, jax.Array]:
         """Mean over a period."""
         return self.istep, jnp.ones(1)
 
-    def spatial_covariance(self, selected):
+    def spatial_covariance(self, selected: jax.Array) -> jax.Array:
         """Covariance of the sensors' signals without noise."""
         n_node = self.gain.shape[1]
         modes = np.ones((1, selected.shape[0] // (len(self.voi) * n_node)))
         projection = np.kron(np.eye(len(self.voi)), np.kron(self.gain, modes))
         return self._rereference(_congruence(projection, selected))
 
-    def sample_covariance(self, selected, leaves):
+    def sample_covariance(self, selected: jax.Array, leaves: State) -> jax.Array:
         """Covariance of the sensors' signals with noise."""
         signal = self.spatial_covariance(selected)
         if self.coloured is None:
@@ -268,7 +270,7 @@ class Projection(Monitor):
         subtraction = np.eye(self.reference.size) - self.reference
         return _congruence(np.kron(np.eye(len(self.voi)), subtraction), covariance)
 
-    def sample(self, leaves, observed, start):
+    def sample(self, leaves: State, observed: jax.Array, start: int) -> tuple[jax.Array, dict]:
         """Sensor signals, (n_time, n_voi, n_sensor, 1); the stock is the sum over the open window."""
         gain = jnp.asarray(self.gain, observed.dtype)
         signal = jnp.sum(self.select(observed), axis=3)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..jaxpr.linear_map import linear_call
+from .step import Step, Theta
 
 # Number of columns up to which separate matrix-vector products are faster than one matrix-matrix product.
 _MAX_SEPARATE_PRODUCTS = 4
@@ -19,7 +20,7 @@ _SPARSE_DELAYED, _SPARSE_CACHED, _SPARSE_UNCACHED = 0.8, 0.02, 0.15
 _IN_ORDER = {"unique_indices": True, "indices_are_sorted": True}
 
 
-def sparsity_mask(weights, delays):
+def sparsity_mask(weights: np.ndarray, delays: np.ndarray | None) -> np.ndarray | None:
     """Pairs to which sums are worth restricting, or None if dense sums are faster.
 
     Parameters
@@ -67,7 +68,9 @@ class Network:
     with several axes is copied by XLA at every step.
     """
 
-    def __init__(self, weights, delays, mask=None, forward=True):
+    def __init__(
+        self, weights: jax.Array, delays: np.ndarray | None, mask: np.ndarray | None = None, forward: bool = True
+    ):
         self.weights = weights if forward else weights.T
         # [source, target] is the fastest layout of the product. The barrier keeps XLA from transposing it back.
         self.weights_transposed = jax.lax.optimization_barrier(weights.T) if forward else weights
@@ -193,7 +196,7 @@ def _gather_indices(horizon, delays, sources, sample, time):
     return offset.reshape(n_channel, n_mode, 1, 1) + slot[None, None]
 
 
-def coupling_input(step, theta, weights, network, ring, x, time):
+def coupling_input(step: Step, theta: Theta, weights, network: Network, ring, x, time):
     """Coupling input s of `Step` at a time, and the ring with the source output of that time.
 
     The ring is written before it is read. In the other order XLA copies it whenever the source output does not depend
@@ -206,7 +209,14 @@ def coupling_input(step, theta, weights, network, ring, x, time):
     return step.pairwise(theta, weights, step.coupling_variables(x), received), ring
 
 
-def start_network(step, theta, weights, past, mask=None, time=0):
+def start_network(
+    step: Step,
+    theta: Theta,
+    weights: jax.Array,
+    past: jax.Array,
+    mask: np.ndarray | None = None,
+    time: int = 0,
+) -> tuple[Network, jax.Array | None]:
     """Network and ring buffer for a run that begins at ``time``.
 
     Parameters
@@ -233,7 +243,7 @@ def start_network(step, theta, weights, past, mask=None, time=0):
     return network, network.push(network.ring(samples), time, jnp.zeros_like(samples[0]))
 
 
-def coupling_series(step, theta, weights, past, states):
+def coupling_series(step: Step, theta: Theta, weights: jax.Array, past: jax.Array, states: jax.Array) -> jax.Array:
     """Coupling after each step, as the following step receives it (TVB's AfferentCoupling monitors).
 
     Parameters

@@ -29,11 +29,11 @@ class NumpyStream:
     # A cache that is no part of the stream's content.
     _transient = ("_states",)
 
-    def __init__(self, random_state, first_step):
+    def __init__(self, random_state: np.random.RandomState, first_step: int):
         self._start = first_step, random_state.get_state()
         self._states = dict([self._start])
 
-    def draws(self, step, stop, shape):
+    def draws(self, step: int, stop: int, shape: tuple[int, ...]) -> np.ndarray:
         """Standard normal draws of a run.
 
         Parameters
@@ -58,7 +58,7 @@ class NumpyStream:
         self._states[stop] = random.get_state()
         return draws
 
-    def state_at(self, step):
+    def state_at(self, step: int) -> tuple:
         """State of the NumPy stream at ``step``, as `numpy.random.RandomState.get_state` returns it."""
         if step not in self._states:
             raise ValueError(
@@ -89,10 +89,10 @@ class KeyStream(PicklableMixin):
         A JAX random key.
     """
 
-    def __init__(self, key):
+    def __init__(self, key: jax.Array):
         self.key = key
 
-    def draws(self, step, stop, shape):
+    def draws(self, step: int, stop: int, shape: tuple[int, ...]) -> jax.Array:
         """Standard normal draws of a run, as `NumpyStream.draws`."""
         return jax.random.normal(jax.random.fold_in(self.key, step), shape, jnp.result_type(float))
 
@@ -108,7 +108,7 @@ class KeyStream(PicklableMixin):
         return hash(self._key())
 
 
-def noise_amplitude(nsig, dt):
+def noise_amplitude(nsig: jax.Array, dt: float) -> jax.Array:
     """Standard deviation of the noise of one step, sqrt(2 nsig dt).
 
     Parameters
@@ -127,7 +127,7 @@ def noise_amplitude(nsig, dt):
     return jnp.where(noisy, jnp.sqrt(2.0 * dt * jnp.where(noisy, nsig, 1.0)), jnp.where(nsig == 0.0, 0.0, jnp.nan))
 
 
-def coloured_noise(eta, ntau, draws, dt):
+def coloured_noise(eta: jax.Array, ntau: jax.Array, draws: jax.Array, dt: float) -> tuple[jax.Array, jax.Array]:
     r"""Exponentially correlated noise of a run, from standard normal draws.
 
     Parameters

@@ -1,11 +1,14 @@
 """States of a network that has been constant for all time."""
 
+import jax
 import jax.numpy as jnp
 
+from ..state import State
 from .bold import Bold
+from .simulate import Simulate
 
 
-def resting_state(simulate, state, x):
+def resting_state(simulate: Simulate, state: State, x: jax.Array) -> State:
     """State whose history, and whose BOLD monitors' stocks, are those of the constant state ``x``.
 
     Parameters

@@ -32,13 +32,16 @@ from .local_jacobians import (
     weighted_sum,
 )
 from .network import Network
+from .step import Step
 from .trajectory import ArgumentStructure, run_piece
 
-# Number of Jacobian rows of a node up to which gradients are sums of rows; beyond, adjoints are pulled back again.
+# Up to this many Jacobian rows per node, gradients are sums of rows; beyond, the adjoints are pulled back again.
 _MAX_ROWS = 6
 
 
-def reverse_pass(structure, is_differentiated, blocks, residuals, output_bars, last_bar):
+def reverse_pass(
+    structure: ArgumentStructure, is_differentiated: list[bool], blocks: Blocks, residuals, output_bars, last_bar
+) -> tuple:
     """Gradients of the arguments of a run.
 
     Parameters
@@ -89,7 +92,17 @@ class _Leaves:
 
 
 class _Carry(NamedTuple):
-    """Carry of the reverse scan: adjoint of each state variable, ring of source cotangents, sums of gradients."""
+    """Carry of the reverse scan.
+
+    Attributes
+    ----------
+    adjoint : tuple of Array, shape (n_node, n_mode)
+        lambda of each state variable.
+    ring : Array or None
+        Ring buffer of the cotangents of coupling inputs.
+    theta, weights, reduce_params
+        Sums of the gradients; those of theta have time folded into the node axis.
+    """
 
     adjoint: tuple
     ring: Any
@@ -99,7 +112,20 @@ class _Carry(NamedTuple):
 
 
 class _LocalStep(NamedTuple):
-    """Local map of all steps of a block, linearised."""
+    """Local map of all steps of a block, linearised.
+
+    Attributes
+    ----------
+    rows : list
+        Pullback of each unit cotangent of the next state.
+    vjp, source_vjp : callable
+        Pullbacks of the next state and of the source output.
+    source_output : Array
+    dphi_dx, dphi_ds : tuple
+        Jacobians by rows.
+    dy_dx : list or None
+        Jacobian of the source output by rows; None if it is the coupling variables.
+    """
 
     rows: list
     vjp: Any
@@ -279,7 +305,7 @@ class _ReversePass:
         return totals, past_bar
 
 
-def adjoint_step(step, network, carry, arrays):
+def adjoint_step(step: Step, network: Network, carry, arrays):
     """One step of the adjoint recursion: from lambda_{t+1} to lambda_t.
 
     Parameters

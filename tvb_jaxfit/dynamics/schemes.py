@@ -5,11 +5,13 @@ constant over the stages. ``dfun(theta, x, coupling)`` is the vector field [1/ms
 clamps after every stage. Noise and stimulus are arrays, or 0.0. The order of operations is TVB's.
 """
 
+from collections.abc import Callable, Sequence
+
 import jax.numpy as jnp
 import numpy as np
 
 
-def clip(bounds):
+def clip(bounds: Sequence[tuple[int, float, float]]) -> Callable:
     """Projection onto the bounds of state variables; NaN passes, as in TVB.
 
     Parameters
@@ -41,7 +43,7 @@ def clip(bounds):
     return project
 
 
-def euler_deterministic(dfun, project, dt):
+def euler_deterministic(dfun: Callable, project: Callable, dt: float) -> Callable:
     """Euler: x' = P(x + dt (f(x, c) + s))."""
 
     def scheme(theta, x, coupling, noise, stimulus):
@@ -50,7 +52,7 @@ def euler_deterministic(dfun, project, dt):
     return scheme
 
 
-def euler_stochastic(dfun, project, dt):
+def euler_stochastic(dfun: Callable, project: Callable, dt: float) -> Callable:
     """Euler-Maruyama: x' = P(x + dt f(x, c) + z + dt s).
 
     References
@@ -64,7 +66,7 @@ def euler_stochastic(dfun, project, dt):
     return scheme
 
 
-def heun_deterministic(dfun, project, dt):
+def heun_deterministic(dfun: Callable, project: Callable, dt: float) -> Callable:
     """Heun, with the same coupling in both stages.
 
     x~ = P(x + dt (f(x) + s)),  x' = P(x + dt (f(x) + f(x~)) / 2 + dt s).
@@ -79,7 +81,7 @@ def heun_deterministic(dfun, project, dt):
     return scheme
 
 
-def heun_stochastic(dfun, project, dt):
+def heun_stochastic(dfun: Callable, project: Callable, dt: float) -> Callable:
     """Stochastic Heun, with the same coupling and noise in both stages.
 
     x~ = P(x + dt f(x) + z + dt s),  x' = P(x + dt (f(x) + f(x~)) / 2 + z + dt s).
@@ -98,7 +100,7 @@ def heun_stochastic(dfun, project, dt):
     return scheme
 
 
-def runge_kutta_4(dfun, project, dt):
+def runge_kutta_4(dfun: Callable, project: Callable, dt: float) -> Callable:
     """Classical Runge-Kutta of order 4. As in TVB the stimulus is not part of the stages: it is added once, at the end.
 
     References
@@ -116,7 +118,7 @@ def runge_kutta_4(dfun, project, dt):
     return scheme
 
 
-def identity(dfun, project, dt):
+def identity(dfun: Callable, project: Callable, dt: float) -> Callable:
     """Iterated map instead of a flow: x' = P(f(x, c) + z + s)."""
 
     def scheme(theta, x, coupling, noise, stimulus):

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .blocks import flatten_leading, unstack
-from .network import coupling_input, start_network
+from .blocks import Blocks, flatten_leading, unstack
+from .network import Network, coupling_input, start_network
+from .step import Step, Theta
 
 
 class ArgumentStructure(NamedTuple):
@@ -38,7 +39,7 @@ class ArgumentStructure(NamedTuple):
         return theta, weights, past, inputs, reduce_params
 
 
-def run_block(step, network, theta, weights, begin, times, inputs, keep_inputs=False):
+def run_block(step: Step, network: Network, theta: Theta, weights, begin, times, inputs, keep_inputs: bool = False):
     """Run one block of steps.
 
     Parameters
@@ -76,7 +77,9 @@ def run_block(step, network, theta, weights, begin, times, inputs, keep_inputs=F
     return (jnp.stack(x), ring), after, s
 
 
-def run_piece(blocks, network, theta, weights, begin, times, inputs, reduce=None, keep=False):
+def run_piece(
+    blocks: Blocks, network: Network, theta: Theta, weights, begin, times, inputs, reduce=None, keep: bool = False
+):
     """Run the blocks of one piece.
 
     Parameters
@@ -121,7 +124,7 @@ def run_piece(blocks, network, theta, weights, begin, times, inputs, reduce=None
     return end, outputs, kept
 
 
-def run(blocks, theta, weights, past, inputs, reduce_params=(), keep=False):
+def run(blocks: Blocks, theta: Theta, weights, past, inputs, reduce_params=(), keep: bool = False):
     """Run all pieces.
 
     Parameters
@@ -171,7 +174,7 @@ def run(blocks, theta, weights, past, inputs, reduce_params=(), keep=False):
     return flatten_leading(outputs, 3), last, (split(flatten_leading(kept, 3)), starts)
 
 
-def scan_steps(step, n_steps, theta, weights, past, inputs):
+def scan_steps(step: Step, n_steps: int, theta: Theta, weights: jax.Array, past: jax.Array, inputs: Any) -> jax.Array:
     """States after each step, by one plain scan that is differentiated by plain autodiff.
 
     Parameters

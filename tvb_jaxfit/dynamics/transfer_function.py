@@ -12,7 +12,7 @@ _SERIES_RADIUS = 0.5
 
 
 @jax.custom_jvp
-def rectifier(y):
+def rectifier(y: jax.Array) -> jax.Array:
     r"""Smooth rectifier y / (1 - exp(-y)), accurate to rounding for every finite y.
 
     Parameters

@@ -1,11 +1,14 @@
 """Hand-written vector fields of the models whose formula in TVB is numerically singular."""
 
+from collections.abc import Mapping
+
+import jax
 import jax.numpy as jnp
 
 from .transfer_function import rectifier
 
 
-def reduced_wong_wang(parameters, state, coupling):
+def reduced_wong_wang(parameters: Mapping[str, jax.Array], state: jax.Array, coupling: jax.Array) -> jax.Array:
     r"""Time derivative of the reduced Wong-Wang model.
 
     Parameters
@@ -45,7 +48,7 @@ def reduced_wong_wang(parameters, state, coupling):
     return jnp.expand_dims((1.0 - S) * (p["gamma"] / p["d"]) * rectifier(y) - S / p["tau_s"], 0)
 
 
-def reduced_wong_wang_exc_inh(parameters, state, coupling):
+def reduced_wong_wang_exc_inh(parameters: Mapping[str, jax.Array], state: jax.Array, coupling: jax.Array) -> jax.Array:
     r"""Time derivative of the reduced Wong-Wang model with excitatory and inhibitory populations.
 
     Parameters
@@ -83,7 +86,7 @@ def reduced_wong_wang_exc_inh(parameters, state, coupling):
     return _exc_inh(parameters, state, coupling, 1.0)
 
 
-def deco_balanced_exc_inh(parameters, state, coupling):
+def deco_balanced_exc_inh(parameters: Mapping[str, jax.Array], state: jax.Array, coupling: jax.Array) -> jax.Array:
     """Time derivative of the balanced excitation-inhibition model with neuromodulation.
 
     Parameters

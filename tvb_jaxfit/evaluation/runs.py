@@ -16,7 +16,7 @@ from ..state import State
 from ..translate.clone import clone, configured_clone
 from ..translate.divergence import DivergenceWatch, find_divergence
 from ..translate.prepare import prepare
-from ..translate.random_stream import GlobalStreamGuard
+from ..translate.tvb_run import iterate_tvb
 from ..writeback import write_back
 from .diagnosis import explain_signal
 from .fc_monitor import choose_monitor, is_noisy, refuse_no_fc
@@ -110,10 +110,8 @@ class Runs:
         sim, n_steps = clone(self.sim), self.simulate.n_steps
         sim.monitors = [sim.monitors[self.monitor]]
         sim.integrator.noise.random_stream.seed(seed)
-        sim.simulation_length = _length_for_tvb(n_steps, self.simulate.dt)
         samples, watch = [], DivergenceWatch(sim)
-        # A user's model may draw from numpy's global stream.
-        for ((_, sample),) in GlobalStreamGuard(sim).iterate(sim(n_steps=n_steps)):
+        for ((_, sample),) in iterate_tvb(sim, n_steps, _length_for_tvb(n_steps, self.simulate.dt)):
             samples.append(sample[0, :, 0])
             on_steps(self.simulate.monitors[0].istep)
         self.diverged[seed] = watch.divergence

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from ..certificate.result import Certificate
 from ..checks import options as allowed
 from ..checks.options import check
 from ..dynamics.noise import resample
@@ -17,17 +18,18 @@ from ..evaluation.evaluate import evaluate
 from ..evaluation.scores import Evaluation
 from ..loss import fc_corr
 from ..parameters import parameters_of, strip_parameters
+from ..reporting.notebook import fit_html
+from ..reporting.report import refuse_existing, refuse_unusable_path, write_report
+from ..reporting.summary import certify_fit, summarise
 from ..runtime.processes import PicklableMixin
 from ..state import State
 from ..translate.clone import PackedSimulator, clone
+from ..writeback import WriteBackReport, write_back
 from .history import History
 from .options import FitSettings
 
 if TYPE_CHECKING:
     from tvb.simulator.simulator import Simulator
-
-    from ..certificate.certify import Certificate
-    from ..writeback import WriteBackReport
 
 
 @dataclass
@@ -153,13 +155,11 @@ class FitResult(PicklableMixin):
             self.evaluation = evaluation
         return evaluation
 
-    def write_back(self, sim: "Simulator", state: State | None = None) -> "WriteBackReport":
+    def write_back(self, sim: "Simulator", state: State | None = None) -> WriteBackReport:
         """Write the values of the best state, or of another one, into a simulator; see `tvb_jaxfit.write_back`."""
-        from ..writeback import write_back
-
         return write_back(self.best if state is None else state, sim)
 
-    def report(self, path, certificate: "Certificate | bool | None" = None, force: bool = False) -> Path:
+    def report(self, path, certificate: Certificate | bool | None = None, force: bool = False) -> Path:
         """Write a report of the fit: one page with figures, values, and how the fit was made.
 
         Parameters
@@ -187,10 +187,6 @@ class FitResult(PicklableMixin):
         OSError
             The file cannot be written; an existing file is left as it was.
         """
-        from ..certificate.certify import Certificate
-        from ..reporting.report import refuse_existing, refuse_unusable_path, write_report
-        from ..reporting.summary import certify_fit, summarise
-
         check(
             "report",
             path=(path, allowed.path),
@@ -225,6 +221,4 @@ class FitResult(PicklableMixin):
         return "\n".join(lines)
 
     def _repr_html_(self):
-        from ..reporting.notebook import fit_html
-
         return fit_html(self)

@@ -1,6 +1,7 @@
 """Exponentials with finite derivatives, and with fewer operations than XLA's."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ _SHIFT = {8: 1.5 * 2.0**52, 4: 1.5 * 2.0**23}
 _EXPM1 = {size: tuple(1 / math.factorial(k + 2) for k in range(n)) for size, n in ((8, 12), (4, 7))}
 
 
-def polynomial(coefficients, x):
+def polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
     """Polynomial with the given coefficients, the constant first.
 
     Notes
@@ -34,7 +35,7 @@ def polynomial(coefficients, x):
 
 
 @jax.custom_jvp
-def expm1_and_exp(x):
+def expm1_and_exp(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """exp(x) - 1 and exp(x), both accurate to rounding.
 
     Parameters
@@ -69,7 +70,7 @@ def _expm1_and_exp_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def exp(x):
+def exp(x: jax.Array) -> jax.Array:
     """Exponential with a derivative of 0 where the value overflows.
 
     Parameters

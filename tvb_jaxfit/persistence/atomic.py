@@ -17,7 +17,7 @@ from typing import BinaryIO
 try:
     import fcntl
 except ImportError:
-    # Without locks, files that are being written cannot be told from files that were left behind: all of them stay.
+    # Without locks, files that are being written cannot be distinguished from abandoned ones: all of them stay.
     fcntl = None
 
 # Ending of a temporary file, which is also the lock; of a folder of files that are being written; of a folder whose

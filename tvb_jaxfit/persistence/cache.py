@@ -103,7 +103,7 @@ def cache(name: str, redo: bool = False) -> Callable[[Callable], Callable]:
     """
     check("cache", name=(name, allowed.string), redo=(redo, allowed.boolean))
     if not re.fullmatch(r"[\w.-]+", name):
-        raise ValueError(f"cache: name {name!r}; give letters, digits, '_', '-' and '.', as of a file.")
+        raise ValueError(f"cache: name {name!r}; give letters, digits, '_', '-' and '.', as in a file's name.")
 
     def decorator(function):
         @functools.wraps(function)

@@ -5,6 +5,7 @@ TVB's own deepcopy shares arrays and loses attributes that configure() sets.
 
 import copy
 import types
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tvb.basic.neotraits.api import HasTraits
@@ -12,6 +13,9 @@ from tvb.simulator import descriptors, history
 from tvb.simulator.models.base import Model
 
 from .random_stream import GlobalStreamGuard, global_stream_copy, has_user_classes
+
+if TYPE_CHECKING:
+    from tvb.simulator.simulator import Simulator
 
 
 class PicklableHistory(history.SparseHistory):
@@ -83,18 +87,20 @@ class PackedSimulator:
         Its history must be picklable, as that of a `configured_clone` is.
     """
 
-    def __init__(self, sim):
+    def __init__(self, sim: "Simulator"):
         self._sim = clone(sim)
         # A function that TVB compiles from text, so that it cannot be pickled by name.
         vars(self._sim.model).pop("observe", None)
 
-    def unpack(self):
+    def unpack(self) -> "Simulator":
         """Restore the simulator."""
         self._sim.model._build_observer()
         return self._sim
 
 
-def history_with_weights(past, weights, float64_history: bool = False):
+def history_with_weights(
+    past: history.SparseHistory, weights: np.ndarray, float64_history: bool = False
+) -> PicklableHistory:
     """Copy of a TVB history with other weights.
 
     Parameters
@@ -108,7 +114,7 @@ def history_with_weights(past, weights, float64_history: bool = False):
     return _make_history(weights, past.delays, past.cvars, past.n_mode, past.buffer, kind)
 
 
-def history_with_buffer(past, buffer, delays):
+def history_with_buffer(past: history.SparseHistory, buffer: np.ndarray, delays: np.ndarray) -> PicklableHistory:
     """Copy of a TVB history with other samples and delays, in the same precision.
 
     Parameters
@@ -122,7 +128,7 @@ def history_with_buffer(past, buffer, delays):
     return _make_history(past.weights, delays, past.cvars, past.n_mode, buffer, kind)
 
 
-def configured_clone(sim, float64_history: bool = False):
+def configured_clone(sim: "Simulator", float64_history: bool = False) -> "Simulator":
     """Configured copy of a simulator, in the state in which ``sim.run()`` would start.
 
     Parameters
@@ -167,13 +173,13 @@ def _configure(sim, history_class):
         vars(model).pop("initial_for_simulator", None)
 
 
-def history_has_weights(sim) -> bool:
+def history_has_weights(sim: "Simulator") -> bool:
     """Check whether a simulator's history holds the weights of its connectivity, in single precision."""
     held, weights = (np.asarray(array, dtype="f") for array in (sim.history.weights, sim.connectivity.weights))
     return np.array_equal(held, weights)
 
 
-def history_has_current_state(sim) -> bool:
+def history_has_current_state(sim: "Simulator") -> bool:
     """Check whether the newest sample of a simulator's history is its current state, in single precision."""
     newest = np.asarray(sim.history.buffer[sim.current_step % sim.history.n_time], dtype="f")
     current = np.asarray(sim.current_state[sim.model.cvar], dtype="f")

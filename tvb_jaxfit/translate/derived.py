@@ -137,8 +137,8 @@ def rederive(sim: Simulator) -> None:
     Parameters
     ----------
     sim : Simulator
-        Modified: attributes are replaced, no array is changed in place. Of one that is not configured, only what TVB
-        keeps outside configure() is renewed.
+        Modified: attributes are replaced, no array is changed in place. If it is not configured, only what TVB keeps
+        outside configure() is renewed.
     """
     if sim.history is not None:
         for found in _outdated(sim, reconfigured(sim)):
@@ -292,7 +292,7 @@ def _attribute(owner, name):
 
 
 def _equal(own, other):
-    """True if two values are equal; also if there is no way to tell."""
+    """True if two values are equal, or cannot be compared."""
     if own is other:
         return True
     numeric = (np.ndarray, np.generic, int, float)

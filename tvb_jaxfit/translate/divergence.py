@@ -1,12 +1,19 @@
 """First state of a run that is not finite: state variable, region and time, for a translation and for TVB itself."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..dynamics.network import coupling_input, start_network
+
+if TYPE_CHECKING:
+    from tvb.simulator.simulator import Simulator
+
+    from ..dynamics.simulate import Simulate
+    from ..state import State
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Divergence:
         )
 
 
-def find_divergence(sim, simulate, state) -> Divergence | None:
+def find_divergence(sim: "Simulator", simulate: "Simulate", state: "State") -> Divergence | None:
     """Find the first state of a translated run that is not finite.
 
     Parameters
@@ -102,7 +109,7 @@ class DivergenceWatch:
         None while all states are finite.
     """
 
-    def __init__(self, sim):
+    def __init__(self, sim: "Simulator"):
         self.divergence, start, update = None, sim.current_step, sim._loop_update_history
 
         def watched_update(step, state):

@@ -30,8 +30,8 @@ class MappedParameter:
         Simulator to the object that holds the value.
     name : str
         Attribute of the owner; if ``in_equation_dict``, key of the owner's ``parameters`` dict.
-    to_tvb : callable
-        (ndarray, simulator) to the array in TVB's own shape.
+    to_tvb : callable or None
+        (ndarray, simulator) to the array in TVB's own shape; None for a parameter of one shape.
     to_state : callable
         ndarray as TVB holds it to the shape in the state: () or (1,) global, (n_node,) regional.
     in_equation_dict : bool
@@ -49,7 +49,7 @@ class MappedParameter:
     path: str
     owner: Callable
     name: str
-    to_tvb: Callable = lambda value, sim: value
+    to_tvb: Callable | None = None
     to_state: Callable = lambda value: value
     in_equation_dict: bool = False
     is_scalar: bool = False
@@ -82,7 +82,10 @@ class MappedParameter:
             return value.reshape(np.shape(self.read(sim)))
         if self.in_equation_dict or self.is_scalar:
             return float(value.reshape(()))
-        return np.asarray(self.to_tvb(value, sim), order="C")
+        if self.to_tvb is not None:
+            return np.asarray(self.to_tvb(value, sim), order="C")
+        own_shape = np.shape(self.read(sim))
+        return value.reshape(own_shape) if value.size == np.prod(own_shape, dtype=int) else value
 
     def write(self, sim: "Simulator", tvb_value: Any) -> None:
         """Put a value in TVB's shape and dtype in place."""

@@ -68,7 +68,7 @@ def _coupling_problem(sim, field, coupling):
     except (Untranslatable, IndexError):
         return (
             f"Simulator.coupling: {name} gives {n_row} rows, and {model}.dfun reads one for each of its {n_cvar} "
-            "coupling variables: TVB reads there what happens to lie in memory. Use a coupling that gives all of them, "
+            "coupling variables: TVB reads beyond the end of the array. Use a coupling that gives all of them, "
             "such as Linear."
         )
     return None

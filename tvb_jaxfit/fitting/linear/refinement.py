@@ -13,7 +13,6 @@ from .objective import parameter_scale
 # ones, since the noise of each step disturbs them.
 _RATE, _FIRST, _LAST, _N_WARMUP = 0.005, 0.05, 0.1, 20
 DESCRIPTION = f"Adam in steps of up to {_RATE:g} of each value's range, which fall to {_RATE * _LAST:g}"
-TOLD = DESCRIPTION
 
 
 def one_minus_fc_corr(fc, target, missing="refuse"):

@@ -101,7 +101,7 @@ def used_names(
 
 
 def _add(found, new):
-    """Add names. A name that is there with another value is added with an apostrophe."""
+    """Add names. A name that exists with another value gets an apostrophe."""
     for name, value in new.items():
         while name in found and not _are_same(found[name], value):
             name += "'"

@@ -110,7 +110,7 @@ def digests_by_path(value: Any, name: str, depth: int = 0) -> tuple[dict[str, st
 
 
 def environment() -> dict[str, Any]:
-    """What numbers depend on beside the code: versions, precision, settings of libraries, and the device."""
+    """Dependencies of the numbers beside the code: versions, precision, settings of libraries, the device."""
     settings = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
     settings += ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion", "jax_disable_jit", "jax_debug_nans")
     decimals = decimal.getcontext()

@@ -212,7 +212,7 @@ class Component(Protocol):
         """Reasons against translation that show in a configured copy only."""
 
     def warn(self, sim: "Simulator", reference: "Simulator") -> None:
-        """Warn of what is translated as TVB has it, and may surprise.
+        """Warn of effects of TVB's that the translation reproduces, and of parameters that are constants of it.
 
         Parameters
         ----------

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...errors import FrozenWarning
+from ...errors import FrozenWarning, caller_stacklevel
 from ...state import State
 from ..double_precision import in_double, max_row_error
 from ..mapped_parameter import MappedParameter
@@ -150,13 +150,13 @@ def mismatches_with(equation, theirs, path: str, translated: Callable, *argument
     return [f"{path}: the translated {name} differs from TVB's by {worst:.1e} of its maximum."]
 
 
-def warn_frozen(path: str, reason: str, remedy: str, stacklevel: int = 4):
+def warn_frozen(path: str, reason: str, remedy: str):
     """Warn that the state does not show values that an equation holds."""
     warnings.warn(
         f"{path}: {reason}. It is constant in the translation: results are TVB's, but the state does not show it. "
         f"{remedy}",
         FrozenWarning,
-        stacklevel=stacklevel,
+        stacklevel=caller_stacklevel(),
     )
 
 
@@ -164,13 +164,13 @@ def warn_untraceable(path: str, equation, error: Exception):
     """Warn that an equation is evaluated by TVB, since its code cannot be traced."""
     reason = str(error).replace(_NUMPY_MESSAGE, _MESSAGE)
     what = f"{type(equation).__name__} is evaluated by TVB, as its code cannot be translated to JAX"
-    warn_frozen(path, f"{what} ({reason})", "To fit its parameters, write it with numpy's functions.", 5)
+    warn_frozen(path, f"{what} ({reason})", "To fit its parameters, write it with numpy's functions.")
 
 
 def warn_hidden(path: str, name):
     """Warn that a parameter's name cannot be an attribute of a state."""
     reason = "a value of the state cannot have this name"
-    warn_frozen(f"{path}.parameters[{name!r}]", reason, "To fit it, give it another name.", 5)
+    warn_frozen(f"{path}.parameters[{name!r}]", reason, "To fit it, give it another name.")
 
 
 def mapped_parameters(path: str, owner: Callable, sim) -> list[MappedParameter]:

@@ -105,7 +105,7 @@ def translate(sim):
 
 
 def _constants(sim):
-    """Function from the state to what the step needs of the integrator."""
+    """Function from the state to the constants of the step: noise amplitude and clamped values."""
     noise_constants = noise.constants(sim) if is_stochastic(sim.integrator) else None
     clamped_shape = _clamped_shape(sim) if _has_clamps(sim) else None
 
@@ -233,7 +233,6 @@ def parameters(sim):
                 "integrator.clamped_state_variable_values",
                 lambda sim: sim.integrator,
                 "clamped_state_variable_values",
-                lambda value, sim: value.reshape(np.shape(sim.integrator.clamped_state_variable_values)),
             )
         )
     return table

@@ -1,4 +1,4 @@
-"""Model: its vector field, its parameters in the state, and what monitors see of it."""
+"""Model: vector field, parameters, and the variables of interest that monitors see."""
 
 import jax
 import numpy as np
@@ -12,6 +12,7 @@ from ..mapped_parameter import MappedParameter, global_or_regional
 from ..tracing.method import Untranslatable, trace
 from . import contract, vector_field
 from . import vector_field_oracle as oracle
+from .derived_attributes import derives_attributes
 
 NAME, POSITION = "model", ""
 handles = contract.handles_all
@@ -112,7 +113,7 @@ def _mapped(parameter):
             return value.reshape(own_shape)
         if value.size == 1:
             return value.reshape(1)
-        if not oracle.derives_attributes(sim.model):
+        if not derives_attributes(sim.model):
             return value.reshape(sim.model.spatial_param_reshape)
         configured = configured_clone(sim).model
         return oracle.in_regional_layout(value, oracle.find_regional_layouts(configured, value.size)[parameter.name])
@@ -144,7 +145,7 @@ def unconfigure(sim):
     A model that derives nothing takes any of TVB's layouts.
     """
     model = sim.model
-    if not oracle.derives_attributes(model):
+    if not derives_attributes(model):
         return
     regional = [
         p for p in traits.parameters(model) if p.shape is None and not p.is_scalar and np.size(p.read(model)) > 1

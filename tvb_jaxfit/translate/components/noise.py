@@ -86,7 +86,7 @@ def _shape_refusals(sim, shape):
     allowed = ", ".join(str(candidate) for candidate in candidates if _is_runnable(candidate, sim))
     if shape == (n_node,):
         yield (
-            f"{_PATH}.nsig: one value for each region, with which TVB's HeunStochastic fails where there are "
+            f"{_PATH}.nsig: one value for each region, with which TVB's HeunStochastic fails for "
             f"{n_integrated} state variables. Give shape ({n_integrated}, {n_node}), or use EulerStochastic."
         )
     else:
@@ -192,7 +192,7 @@ def _attribute_parameters(sim):
 
 
 def constants(sim) -> Callable[[State], dict]:
-    """Function from the noise's node of the state to what the step needs of it."""
+    """Function from the noise's node of the state to the constants of the step."""
     n_var, n_node, n_mode = _shape_of_draws(sim)
     noise = sim.integrator.noise
     dt = 1.0 if is_coloured(noise) else float(sim.integrator.dt)

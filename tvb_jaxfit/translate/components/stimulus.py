@@ -47,14 +47,14 @@ def _terms(sim):
     """The stimulus itself, or the stimuli whose sum it is; empty if the state shows none of its parameters."""
     if _is_region(sim.stimulus):
         return [_Term("stimulus", lambda sim: sim.stimulus)]
-    held = summed_stimuli.parts(sim.stimulus)
+    parts = summed_stimuli.parts(sim.stimulus)
     time = _times(_n_steps(sim), sim.integrator.dt)
-    if not all(map(_is_region, held.values())) or not summed_stimuli.adds_up(sim.stimulus, time, _n_node(sim)):
+    if not all(map(_is_region, parts.values())) or not summed_stimuli.adds_up(sim.stimulus, time, _n_node(sim)):
         return []
-    return [_Term(f"stimulus.{path}", partial(_held, path)) for path in held]
+    return [_Term(f"stimulus.{path}", partial(_part, path)) for path in parts]
 
 
-def _held(path, sim):
+def _part(path, sim):
     return summed_stimuli.parts(sim.stimulus)[path]
 
 
@@ -72,11 +72,11 @@ def refusals(sim):
     if _is_region(stimulus):
         yield from _region_refusals(stimulus, _PATH, _n_node(sim))
         return
-    held = summed_stimuli.parts(stimulus)
-    if not held:
+    parts = summed_stimuli.parts(stimulus)
+    if not parts:
         reason = unsupported_reason(stimulus, (StimuliRegion,))
         yield f"{_PATH}: {reason}. Use StimuliRegion, or set sim.stimulus = None."
-    for path, term in held.items():
+    for path, term in parts.items():
         if _is_region(term):
             yield from _region_refusals(term, f"{_PATH}.{path}", _n_node(sim))
 

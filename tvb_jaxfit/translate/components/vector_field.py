@@ -4,6 +4,7 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,9 @@ from ..tracing.method import StepAttributes, Untranslatable, trace, trace_in_pla
 from ..tracing.mutable_array import has_jax_array
 from .derived_attributes import derivation_method
 from .vector_field_oracle import VectorFieldOracle, broadcast_regional, in_regional_layout
+
+if TYPE_CHECKING:
+    from tvb.simulator.simulator import Simulator
 
 # Vector fields written by hand, for models whose formula is numerically singular; they pass the same check. Keys are
 # names of module and class, since importing these modules compiles TVB's code, which takes seconds.
@@ -309,7 +313,7 @@ def _drop_node_axis(shape):
     return (*shape[:-2], shape[-1])
 
 
-def translate_checked(sim) -> tuple[VectorField | None, list[str]]:
+def translate_checked(sim: "Simulator") -> tuple[VectorField | None, list[str]]:
     """Translate the vector field of a configured simulator's model, and compare it with TVB's.
 
     Returns

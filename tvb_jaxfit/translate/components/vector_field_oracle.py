@@ -334,7 +334,7 @@ class VectorFieldOracle:
             return None if _is_tvbs_own(self.model) else self._not_a_function()
         return (
             f"Simulator.model: the translated vector field differs from {name}.dfun by {worst:.1e} of its "
-            "maximum. Either its code uses something that is not translated (see the README), or TVB's formula loses "
+            "maximum. Either its code uses something that is not translated, or TVB's formula loses "
             "these digits with its parameters."
         )
 

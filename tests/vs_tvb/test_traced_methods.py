@@ -1,4 +1,4 @@
-"""A method's own code, followed on JAX arrays, gives numpy's numbers: views, writing in place and all."""
+"""A method's own code, traced on JAX arrays, gives numpy's numbers, also with views and writing in place."""
 
 import math
 
@@ -24,7 +24,7 @@ def compiled(x):
 
 
 class Methods:
-    """Ways of writing that occur in models, in numpy's terms."""
+    """Idioms of numpy that occur in models."""
 
     k = 1.5
     table = np.array([[1.0, 2.0], [3.0, 4.0]])
@@ -143,7 +143,7 @@ def test_a_methods_code_gives_numpys_numbers(cls, name, traced):
 
 
 @pytest.mark.parametrize("name", ["view", "mask", "numexpr_out", "helpers", "attributes"])
-def test_gradients_go_through_what_is_written_in_place(name):
+def test_gradients_of_code_that_writes_in_place(name):
     x = jnp.asarray(np.random.RandomState(0).uniform(-1.0, 1.0, size=(3, 5)))
 
     def loss(k):
@@ -189,12 +189,12 @@ class Refused:
         ("selection", "mean of values under a mask"),
     ],
 )
-def test_what_cannot_be_followed_is_refused_and_the_line_is_named(name, words):
+def test_code_that_cannot_be_traced_is_refused_and_the_line_is_named(name, words):
     with pytest.raises(Untranslatable, match=words):
         jax.jit(lambda x: trace(Refused(), name, {}, x)[0])(jnp.ones((3, 5)))
 
 
-def test_an_overflowing_sigmoid_is_flat_and_its_gradient_is_not_nan():
+def test_an_overflowing_sigmoid_is_constant_and_its_gradient_is_zero():
     def sigmoid(self, x):
         return 1.0 / (1.0 + np.exp(-self.k * x))
 

@@ -1,4 +1,4 @@
-"""Hemodynamic responses of a user's own are TVB's: by scipy.stats, by a table, or by code that cannot be followed."""
+"""Users' hemodynamic responses give TVB's numbers: by scipy.stats, by a table, or by code that cannot be translated."""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ class ByTable(Response):
 
 
 class WithoutText(equations.HRFKernelEquation):
-    """TVB asks for the text of an equation where it evaluates that, and nowhere else."""
+    """Equation without the attribute ``equation``, which TVB reads only to evaluate it."""
 
     parameters = Attr(field_type=dict, default=lambda: {"ratio": 0.2})
 
@@ -61,9 +61,7 @@ def simulator(build_small, kernel):
     "kernel",
     [*(pytest.param(kernel, marks=pytest.mark.slow) for kernel in (ByFunction, ByModule)), ByTable, WithoutText],
 )
-def test_responses_that_can_be_followed_are_functions_of_their_parameters(
-    build_small, float64_tvb, equal_runs, recwarn, kernel
-):
+def test_translated_responses_are_functions_of_their_parameters(build_small, float64_tvb, equal_runs, recwarn, kernel):
     sim = simulator(build_small, kernel)
     simulate, state = tj.prepare(sim)
     assert not [warning for warning in recwarn if issubclass(warning.category, tj.FrozenWarning)]
@@ -96,12 +94,12 @@ class ByCumulative(Response):
 
 class ByOwnParameters(Response):
     def evaluate(self, var):
-        self.parameters["worked out"] = float(np.frompyfunc(lambda x: x + 1, 1, 1)(self.parameters["peak"]))
-        return stats.chi2.pdf(var, self.parameters["worked out"])
+        self.parameters["degrees"] = float(np.frompyfunc(lambda x: x + 1, 1, 1)(self.parameters["peak"]))
+        return stats.chi2.pdf(var, self.parameters["degrees"])
 
 
 @pytest.mark.parametrize("kernel", [ByOtherDistribution, ByCumulative, ByOwnParameters])
-def test_other_responses_are_constants_and_a_warning_says_so(build_small, float64_tvb, equal_runs, snapshot, kernel):
+def test_other_responses_are_constants_with_a_warning(build_small, float64_tvb, equal_runs, snapshot, kernel):
     sim = simulator(build_small, kernel)
     before = snapshot(sim)
     with pytest.warns(tj.FrozenWarning, match=r"Simulator.monitors\[0\].hrf_kernel: " + kernel.__name__):

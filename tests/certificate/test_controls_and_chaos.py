@@ -1,4 +1,4 @@
-"""Controls that cannot matter are not applicable, runs that are not finite alike agree, chaos is judged by the step."""
+"""Controls without effect are not applicable; runs that diverge alike agree; chaos is compared by the step."""
 
 from dataclasses import replace
 
@@ -25,8 +25,8 @@ REMOVED, TRANSPOSED, SHIFTED, DELAYS = (
 STIMULUS, KERNEL = "stimulus removed", "BOLD kernel shifted by one sample"
 
 
-class Deaf(models.Generic2dOscillator):
-    """A user's model that does not listen to the others."""
+class Uncoupled(models.Generic2dOscillator):
+    """User's model that ignores its coupling input."""
 
     def dfun(self, state_variables, coupling, local_coupling=0.0):
         v, w = state_variables
@@ -35,7 +35,7 @@ class Deaf(models.Generic2dOscillator):
 
 @pytest.fixture
 def make(weights_6, connectivity_of):
-    """Function: a simulator of six delayed regions, by what differs from the default."""
+    """Function that returns a simulator of six regions with delays."""
 
     def build(model=None, lengths=8.0, weights=weights_6, dt=0.5, length=20.0, nsig=None, monitor=None, **parts):
         lengths = np.broadcast_to(np.asarray(lengths, float), np.shape(weights))
@@ -75,8 +75,8 @@ CASES = {
         lambda make, w: make(models.Epileptor(), coupling=coupling.Difference(a=np.array([1.0])), dt=0.05, length=5.0),
         {REMOVED: "the coupling has no effect", TRANSPOSED: "the direction", DELAYS: "the delayed coupling"},
     ),
-    "a model that does not listen": (
-        lambda make, w: make(Deaf()),
+    "a model that ignores its input": (
+        lambda make, w: make(Uncoupled()),
         {REMOVED: "the coupling has no effect", TRANSPOSED: "the direction", DELAYS: "the delayed coupling"},
     ),
     "a stimulus that has not begun": (
@@ -112,8 +112,8 @@ CASES = {
 }  # fmt: skip
 
 
-# Their reasons are those of "no gain" and of "one region".
-OTHERS = ("Epileptor by default", "a model that does not listen", "symmetric weights")
+# Slow: their reasons are those of "no gain" and of "one region".
+OTHERS = ("Epileptor by default", "a model that ignores its input", "symmetric weights")
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow if c in OTHERS else ()) for c in CASES])
@@ -143,7 +143,7 @@ def test_a_control_that_matters_in_tvb_and_goes_unnoticed_here_makes_it_fail(mak
     assert "NOT NOTICED" in repr(certificate)
 
 
-def test_a_tolerance_so_wide_that_no_mistake_shows_makes_it_fail(make):
+def test_it_fails_with_a_tolerance_at_which_no_mistake_is_noticed(make):
     assert not tj.certify(make(), tolerance=1e3, float32_tolerance=1e3)
 
 
@@ -153,20 +153,20 @@ def every_mistake(make, weights_6):
     return sim
 
 
-def test_each_mistake_made_in_tvb_gives_what_the_translation_with_that_mistake_gives(make, weights_6):
+def test_each_mistake_has_the_same_effect_in_tvb_and_in_the_translation(make, weights_6):
     sim = every_mistake(make, weights_6)
     float64_tvb = prepare_module.configured_clone(sim, float64_history=True)
     simulate, state = tj.prepare(sim)
-    made = dict(negative_controls.negative_controls(simulate, state))
-    assert list(made) == [REMOVED, TRANSPOSED, SHIFTED, DELAYS, STIMULUS, KERNEL]
-    for name, control in made.items():
+    all_controls = dict(negative_controls.negative_controls(simulate, state))
+    assert list(all_controls) == [REMOVED, TRANSPOSED, SHIFTED, DELAYS, STIMULUS, KERNEL]
+    for name, control in all_controls.items():
         of_tvb = run_tvb(negative_controls.with_mistake(float64_tvb, control), simulate.n_steps, 60.0)
         ours, right = comparison.translated_signals(*control.mistaken), comparison.translated_signals(simulate, state)
         assert comparison.largest_relative(comparison.compare_monitors(simulate, ours, of_tvb)) < 1e-12, name
         assert comparison.largest_relative(comparison.compare_monitors(simulate, right, of_tvb)) > 1e-9, name
 
 
-def test_runs_that_are_not_finite_alike_agree_and_it_says_from_when(make):
+def test_runs_that_stop_being_finite_alike_agree_and_the_time_is_given(make):
     sim = make(models.Epileptor(), coupling=coupling.Difference(a=np.array([-50.0])), dt=2.0, length=60.0)
     with np.errstate(all="ignore"):
         certificate = tj.certify(sim)
@@ -175,7 +175,7 @@ def test_runs_that_are_not_finite_alike_agree_and_it_says_from_when(make):
     since = time[~np.isfinite(data).all(axis=(1, 2, 3))][0]
     assert certificate.float64_history[0].not_finite_from == since
     assert f"not finite from {since:g} ms on" in repr(certificate)
-    # Its state variable, region and time, as TVB's own run has them; and how much was finite.
+    # State variable, region and time equal those of TVB's own run; the number of finite samples is given.
     sim_of_tvb = prepare_module.configured_clone(sim, float64_history=True)
     watch = DivergenceWatch(sim_of_tvb)
     with np.errstate(all="ignore"):
@@ -189,7 +189,7 @@ def test_runs_that_are_not_finite_alike_agree_and_it_says_from_when(make):
     assert f"({n_finite} of {len(data)} samples finite)" in repr(certificate)
 
 
-def test_a_certificate_of_finite_runs_does_not_speak_of_others(make):
+def test_a_certificate_of_finite_runs_does_not_mention_divergence(make):
     certificate = tj.certify(make(models.Linear(gamma=np.array([-0.5])), length=20.0))
     assert certificate.diverged == () and "finite" not in repr(certificate)
 
@@ -205,7 +205,7 @@ def test_a_signal_that_is_zero_throughout_agrees_and_one_that_is_not_differs():
 
 
 def chaotic(make):
-    """LarterBreakspear with the values of TVB's demos."""
+    """LarterBreakspear with the parameters of TVB's demos."""
     values = {"QV_max": 1.0, "QZ_max": 1.0, "d_V": 0.65, "d_Z": 0.65, "aee": 0.36, "gNa": 6.7, "gCa": 1.1, "gL": 0.5}
     values |= {"ani": 0.4, "d_Ca": 0.15, "TCa": -0.01, "Iext": 0.3, "C": 0.1}
     model = models.LarterBreakspear(**{name: np.array([value]) for name, value in values.items()})
@@ -213,7 +213,7 @@ def chaotic(make):
     return make(model, lengths=30.0, coupling=function, length=700.0, monitor=monitors.TemporalAverage(period=2.0))
 
 
-def test_chaos_is_judged_by_the_step_and_it_says_how_fast_differences_grow(make, monkeypatch):
+def test_chaos_is_compared_by_the_step_and_the_growth_rate_is_given(make, monkeypatch):
     certificate = tj.certify(chaotic(make))
     assert certificate, print(certificate)
     assert (
@@ -226,7 +226,7 @@ def test_chaos_is_judged_by_the_step_and_it_says_how_fast_differences_grow(make,
 
 
 @pytest.mark.parametrize("mistake", [1e-9, pytest.param(1e-6, marks=pytest.mark.slow)])
-def test_a_mistake_in_a_chaotic_simulator_makes_it_fail(make, monkeypatch, mistake):
+def test_it_fails_for_a_mistake_in_a_chaotic_simulator(make, monkeypatch, mistake):
     key = integrators.HeunDeterministic
     own = translate_integrator._SCHEMES[key]
     monkeypatch.setitem(
@@ -238,19 +238,19 @@ def test_a_mistake_in_a_chaotic_simulator_makes_it_fail(make, monkeypatch, mista
     assert "DIFFERS" in repr(certificate) and "beyond rounding" in repr(certificate)
 
 
-def test_a_mistake_beside_which_the_steps_are_right_makes_it_fail_where_nothing_grows(make, monkeypatch):
-    """What monitors make of right states is not excused by the step."""
+def test_it_fails_for_a_mistake_outside_of_the_step_without_chaos(make, monkeypatch):
+    """A wrong monitor is not explained by correct steps."""
     signals = module.translated_signals
     monkeypatch.setattr(module, "translated_signals", lambda *a: [(t, d * (1.0 + 1e-7)) for t, d in signals(*a)])
     certificate = tj.certify(make(models.Linear(gamma=np.array([-1.0]))))
     assert not certificate and certificate.step_error < 1e-13
 
 
-def test_steps_are_compared_in_blocks_as_in_one(make, monkeypatch):
+def test_steps_are_compared_block_by_block(make, monkeypatch):
     sim = make(nsig=[1e-4], length=30.0)
-    whole = tj.certify(sim).step_error
+    in_one_block = tj.certify(sim).step_error
     monkeypatch.setattr(stepwise, "_BLOCK_NUMBERS", 12 * 7)
-    assert tj.certify(sim).step_error == pytest.approx(whole, rel=1e-6) and whole < 1e-14
+    assert tj.certify(sim).step_error == pytest.approx(in_one_block, rel=1e-6) and in_one_block < 1e-14
     simulate, state = tj.prepare(sim)
     wrong = stepwise.StepByStep(replace(simulate, step=replace(simulate.step, delays=None)), state)
     float64_tvb = prepare_module.configured_clone(sim, float64_history=True)

@@ -1,4 +1,4 @@
-"""What stops being finite is no result: where it happened is said, as TVB's own run has it; the best so far is kept."""
+"""Runs that stop being finite: variable, region and time are named as in TVB's run; the best state so far is kept."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def _weights():
 
 
 def _sim(gamma=-0.1, a=0.05, steps=60, delayed=False, **parts):
-    """Linear regions, the third of them of a rate of its own: they decay, or grow beyond all numbers."""
+    """Simulator of linear regions that decay, or diverge; the third region has a rate ``gamma`` of its own."""
     weights, gammas = _weights(), np.full(N_NODE, -0.1)
     gammas[2] = gamma
     lengths = np.full((N_NODE, N_NODE), 12.0)
@@ -41,8 +41,8 @@ def _target():
 FREE = {"coupling.a": tj.Parameter()}
 
 
-def _tvbs(sim):
-    """Where TVB's own run stops being finite."""
+def _divergence_of_tvb(sim):
+    """Divergence of TVB's own run."""
     copy = configured_clone(sim, float64_history=True)
     watch = DivergenceWatch(copy)
     with np.errstate(all="ignore"):
@@ -51,13 +51,13 @@ def _tvbs(sim):
 
 
 @pytest.mark.parametrize("delayed", [False, True])
-def test_it_is_where_tvbs_own_run_does(delayed):
+def test_the_divergence_equals_that_of_tvbs_own_run(delayed):
     sim = _sim(gamma=1e6, delayed=delayed, steps=90)
     simulate, state = tj.prepare(sim)
-    found, theirs = find_divergence(sim, simulate, state), _tvbs(sim)
+    found, theirs = find_divergence(sim, simulate, state), _divergence_of_tvb(sim)
     assert str(found) == str(theirs) and found.region == "region 2" and found.variable == "x"
     ((times, means),) = simulate(state)
-    # A mean of 4 steps, of which it is one; times are those of the middle.
+    # The divergence lies in the first mean over 4 steps that is not finite; times are those of the middle.
     end = times[np.argmax(~np.isfinite(np.asarray(means)).all(axis=(1, 2, 3)))] + 2.0
     assert end - 4.0 < found.time <= end and found.time == found.step + state.current_step
     # Negative control: a run that stays finite.
@@ -66,12 +66,12 @@ def test_it_is_where_tvbs_own_run_does(delayed):
     )
 
 
-def test_a_fit_whose_first_loss_is_not_finite_raises_and_says_where():
+def test_a_fit_whose_first_loss_is_not_finite_raises_an_error_that_names_the_place():
     sim = _sim(gamma=1e6, steps=120)
-    theirs = _tvbs(sim)
+    theirs = _divergence_of_tvb(sim)
     with np.errstate(all="ignore"), pytest.raises(tj.FitFailed) as failed:
         tj.fit(sim, _target(), FREE, noise=tj.NoiseOptions(resample=False), run=tj.RunOptions(progress=False))
-    said = str(failed.value)
+    message = str(failed.value)
     first = -(-theirs.step // 4)
     for part in (
         "the loss was nan after 0 updates, at the start values",
@@ -80,12 +80,12 @@ def test_a_fit_whose_first_loss_is_not_finite_raises_and_says_where():
         f"State variable 'x' of region 'region 2' becomes {theirs.value} at {theirs.time:g} ms (step {theirs.step})",
         "Try a smaller integrator.dt than 1 ms, a weaker coupling, less noise, or bounds",
     ):
-        assert part in said, said
+        assert part in message, message
 
 
 @pytest.fixture(scope="module")
 def stopped():
-    """A fit whose second update makes the coupling far too strong."""
+    """Fit whose second update makes the coupling far too strong."""
     seen = []
     result = tj.fit(
         _sim(steps=800),
@@ -98,7 +98,7 @@ def stopped():
     return result, seen
 
 
-def test_a_fit_that_diverges_later_keeps_the_best_and_says_so(stopped, tmp_path):
+def test_a_fit_that_diverges_later_keeps_the_best_state_and_names_the_place(stopped, tmp_path):
     result, seen = stopped
     assert result.loss.size == 2 == len(seen) and np.all(np.isfinite(result.loss))
     assert result.best.coupling.a.value == seen[result.history.best_step].coupling.a.value
@@ -116,7 +116,7 @@ def test_a_fit_that_diverges_later_keeps_the_best_and_says_so(stopped, tmp_path)
     assert "the fit diverged" in page and "becomes" in page
 
 
-def test_an_fc_of_a_state_that_diverges_says_why(stopped):
+def test_the_error_of_an_fc_of_a_diverging_state_names_the_place(stopped):
     result, _ = stopped
     state = tj.State.replace(result.best, coupling=result.best.coupling.replace(a=jnp.array([1e3])))
     with pytest.raises(ValueError, match="bold is not finite .*: sample .*State variable 'x' of region 'region"):
@@ -124,9 +124,9 @@ def test_an_fc_of_a_state_that_diverges_says_why(stopped):
 
 
 @pytest.mark.slow
-def test_a_linear_fit_that_simulations_do_not_survive_says_so(monkeypatch):
-    nothing = np.full((3, N_NODE, N_NODE), np.nan)
-    monkeypatch.setattr("tvb_jaxfit.fitting.fit.confirmation", lambda *_: lambda fitted: (np.nan, np.nan, nothing))
+def test_a_linear_fit_whose_simulations_diverge_is_marked(monkeypatch):
+    not_finite = np.full((3, N_NODE, N_NODE), np.nan)
+    monkeypatch.setattr("tvb_jaxfit.fitting.fit.confirmation", lambda *_: lambda fitted: (np.nan, np.nan, not_finite))
     result = tj.fit(
         _sim(),
         _target(),
@@ -139,13 +139,13 @@ def test_a_linear_fit_that_simulations_do_not_survive_says_so(monkeypatch):
     assert "simulations on fresh noise are not finite" in repr(result) and "DIVERGED" in repr(result)
 
 
-def test_fits_that_are_finite_do_not_say_so(stopped):
+def test_finite_fits_are_not_marked(stopped):
     result, _ = stopped
     history = result.history
     assert tj.History(history.loss, {}, history.best, 0, "all 0 steps done", 0.0).diverged == ""
 
 
-def test_a_loss_of_ones_own_says_what_compute_fc_sees():
+def test_the_error_of_a_users_loss_names_the_signal_that_is_not_finite():
     simulate, state = tj.prepare(_sim(gamma=1e6, steps=120))
     state.coupling.a = tj.Parameter(state.coupling.a)
     loop = tj.OptaxOptimizer(
@@ -175,28 +175,28 @@ def test_a_region_that_no_noise_reaches_is_named_before_the_gradient_is_compiled
         tj.fit(sim, _target(), FREE, run=tj.RunOptions(progress=False))
 
 
-def test_an_evaluation_says_it_of_each_run_here_and_in_tvb():
+def test_an_evaluation_names_the_place_for_each_run_in_jax_and_in_tvb():
     sim = _sim(gamma=1e6, steps=120)
     with np.errstate(all="ignore"):
         found = tj.evaluate(sim, _target(), n_seeds=1, n_tvb=1, progress=False)
     assert set(found.failed) == {(simulator, found.rows[0]["seed"]) for simulator in ("JAX", "TVB")}
     for why in found.failed.values():
         assert "monitors[0] (TemporalAverage, every 4 ms): sample" in why
-        # TVB as it is holds its history in single precision, which ends sooner, and in all regions.
+        # TVB's history in single precision overflows earlier, and in all regions.
         assert "State variable 'x' of region 'region " in why and "(step " in why
 
 
-def test_a_linear_fit_whose_simulations_are_not_finite_is_not_one_that_was_not_simulated():
-    facts = {"fitted": None, "trace": np.array([[0.1, 0.9, 0.2]]), "noise_corrected_r": np.nan, "fc_distance": np.nan}
+def test_a_linear_fit_with_diverging_simulations_differs_from_one_without_simulations():
+    fields = {"fitted": None, "trace": np.array([[0.1, 0.9, 0.2]]), "noise_corrected_r": np.nan, "fc_distance": np.nan}
     diverged, alone = (
-        LinearFitCandidate(loss=np.nan, r=np.nan, **facts),
-        LinearFitCandidate(loss=np.inf, r=np.nan, **facts),
+        LinearFitCandidate(loss=np.nan, r=np.nan, **fields),
+        LinearFitCandidate(loss=np.inf, r=np.nan, **fields),
     )
     assert diverged.is_diverged and "simulations on fresh noise are not finite" in str(diverged)
     assert not alone.is_diverged and "not simulated" in str(alone)
 
 
-def test_a_validation_that_is_never_finite_leaves_no_best():
+def test_a_validation_that_is_never_finite_leaves_no_best_state():
     state = tj.State(x=tj.Parameter(3.0))
     loop = tj.OptaxOptimizer(
         lambda state: state.x**2, optax.sgd(0.1), validate=lambda state: jnp.nan * state.x, progress=False
@@ -206,7 +206,7 @@ def test_a_validation_that_is_never_finite_leaves_no_best():
 
 
 @pytest.mark.slow
-def test_a_gradient_alone_that_is_not_finite_is_named():
+def test_a_gradient_that_is_not_finite_beside_a_finite_loss_is_named():
     with pytest.raises(tj.FitFailed, match="the gradient in coupling.a was not finite .*The run, its FC and the loss"):
         tj.fit(
             _sim(steps=120),

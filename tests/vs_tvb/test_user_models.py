@@ -1,4 +1,4 @@
-"""Models as users write them, beyond the shape of TVB's own: those that TVB runs are translated, and run the same."""
+"""Users' models, written otherwise than TVB's own: each one that TVB runs is translated, and gives TVB's numbers."""
 
 import math
 
@@ -20,9 +20,9 @@ SLOW = pytest.mark.slow
 
 
 def own_model(*names, base=Model, not_integrated=(), parameters=None, **members):
-    """Class of a model with these state variables and parameters."""
+    """Class of a model with given state variables and parameters."""
     parameters = {"k": 0.1, "g": 0.5} if parameters is None else parameters
-    facts = {
+    attributes = {
         "state_variables": names,
         "non_integrated_variables": list(not_integrated) or None,
         "_nvar": len(names),
@@ -31,12 +31,12 @@ def own_model(*names, base=Model, not_integrated=(), parameters=None, **members)
         "variables_of_interest": List(of=str, choices=names, default=names),
         **{name: NArray(default=np.array([value])) for name, value in parameters.items()},
     }
-    return type(Model)("Mine", (base,), facts | members)
+    return type(Model)("Mine", (base,), attributes | members)
 
 
 @pytest.fixture
 def of_model(connectivity_of):
-    """Function: a simulator of three regions of this model."""
+    """Function that returns a simulator of three regions with a given model."""
 
     def build(model, scheme="HeunDeterministic", **parts):
         weights = np.random.RandomState(0).uniform(0.1, 1.0, (N_NODE, N_NODE))
@@ -58,7 +58,7 @@ def of_model(connectivity_of):
 
 @pytest.fixture
 def same_as_tvb(float64_tvb, equal_runs, difference):
-    """Function: a simulator runs as in TVB, and not so with one parameter changed; its gradient is a slope."""
+    """Function that checks a simulator: TVB's numbers, other ones with another parameter, and the gradient."""
 
     def check(sim, parameter="k", slope=False):
         simulate, state = tj.prepare(sim)
@@ -81,12 +81,12 @@ def same_as_tvb(float64_tvb, equal_runs, difference):
     return check
 
 
-def plain(self, state, coupling, local_coupling):
+def all_arguments_named(self, state, coupling, local_coupling):
     (u,) = state
     return np.array([-self.k * u + coupling[0] + local_coupling * u])
 
 
-def of_any_names(model, *args):
+def other_names(model, *args):
     states, arriving, _ = args
     return np.array([-model.k * states[0] + arriving[0]])
 
@@ -95,7 +95,7 @@ def without_default(self, y, c_, lc, /):
     return np.array([-self.k * y[0] + c_[0] + lc])
 
 
-@pytest.mark.parametrize("dfun", [plain, pytest.param(of_any_names, marks=SLOW), without_default])
+@pytest.mark.parametrize("dfun", [all_arguments_named, pytest.param(other_names, marks=SLOW), without_default])
 def test_dfun_takes_three_arguments_in_order_whatever_their_names(of_model, same_as_tvb, dfun):
     same_as_tvb(of_model(own_model("u", dfun=dfun)()))
 
@@ -111,7 +111,7 @@ class Boosted(models.ReducedWongWang):
 
 
 class Columns(models.ReducedWongWang):
-    """Takes its parameters as TVB lays those of numba models out, in one dimension."""
+    """Model that expects regional parameters of shape (n_node,), as TVB passes them to numba models."""
 
     def dfun(self, x, c, local_coupling=0.0):
         w = self.w[:, None]
@@ -132,7 +132,7 @@ def test_a_numba_model_may_have_a_numpy_dfun_of_its_own(
     assert difference(ours, uniform)[0] > 1e-6
 
 
-def test_parameters_that_a_models_code_does_not_take_by_region_are_global(of_model, same_as_tvb):
+def test_parameters_that_a_models_code_does_not_accept_by_region_are_global(of_model, same_as_tvb):
     simulate, state = tj.prepare(of_model(Boosted()))
     with pytest.raises(ValueError, match=r"State.model.tau_s: shape \(3,\); TVB's Boosted takes one value"):
         simulate(state.replace(model=state.model.replace(tau_s=jnp.full(N_NODE, 100.0))))
@@ -140,32 +140,32 @@ def test_parameters_that_a_models_code_does_not_take_by_region_are_global(of_mod
         tj.prepare(of_model(Boosted(tau_s=np.linspace(90.0, 110.0, N_NODE))))
 
 
-def rate_after(self, x):
+def updated_in_place_after(self, x):
     x[2] = np.tanh(x[0] - x[1]) * self.g
     return x
 
 
-def rate_anew(self, x):
+def updated_after(self, x):
     return np.array([x[0], x[1], np.tanh(x[0] - x[1]) * self.g])
 
 
-def rate_before(self, x, c, local_coupling=0.0, stimulus=0.0):
+def updated_before(self, x, c, local_coupling=0.0, stimulus=0.0):
     self._drive = np.tanh(c[0] + x[1])
     x[2] = self._drive * self.g
     return x
 
 
-def rate_in_place(self, x, c, local_coupling=0.0, stimulus=0.0):
+def updated_in_place_before(self, x, c, local_coupling=0.0, stimulus=0.0):
     self._drive = np.tanh(c[0] + x[1])
     x[2] = self._drive * self.g
 
 
-def of_integrated(self, x, c, local_coupling=0.0):
+def dfun_of_integrated(self, x, c, local_coupling=0.0):
     u, v = x
     return np.array([(-self.k * u + np.tanh(u - v) + c[0]) / 10.0, (u - v) / 10.0])
 
 
-def of_drive(self, x, c, local_coupling=0.0):
+def dfun_of_drive(self, x, c, local_coupling=0.0):
     u, v = x
     if self._drive is None:
         self._drive = np.tanh(c[0] + v)
@@ -188,20 +188,20 @@ BEFORE, AFTER = "update_state_variables_before_integration", "update_state_varia
 @pytest.mark.parametrize(
     "members",
     [
-        {AFTER: rate_after, "dfun": of_integrated},
-        {AFTER: rate_anew, "dfun": of_integrated},
-        {BEFORE: rate_before, "dfun": of_drive, "_drive": None},
-        {BEFORE: rate_in_place, "dfun": of_drive, "_drive": None},
-        {"dfun": of_integrated},
+        {AFTER: updated_in_place_after, "dfun": dfun_of_integrated},
+        {AFTER: updated_after, "dfun": dfun_of_integrated},
+        {BEFORE: updated_before, "dfun": dfun_of_drive, "_drive": None},
+        {BEFORE: updated_in_place_before, "dfun": dfun_of_drive, "_drive": None},
+        {"dfun": dfun_of_integrated},
     ],
-    ids=["after", "anew", "before", "in place", "none"],
+    ids=["in place after", "after", "before", "in place before", "none"],
 )
 def test_variables_that_a_model_updates_itself(of_model, same_as_tvb, members, scheme):
     sim = of_model(own_model("u", "v", "R", not_integrated=["R"], **members)(), scheme)
-    same_as_tvb(sim, slope=members.get(BEFORE) is rate_before)
+    same_as_tvb(sim, slope=members.get(BEFORE) is updated_before)
 
 
-def of_written_state(self, x, c, local_coupling=0.0):
+def dfun_that_writes(self, x, c, local_coupling=0.0):
     x[1] = np.tanh(x[0]) * self.k
     return np.array([-x[0] + x[1] + c[0], 0.0 * x[1]])
 
@@ -217,21 +217,21 @@ def of_written_state(self, x, c, local_coupling=0.0):
     ],
 )
 def test_a_dfun_that_writes_to_the_state_changes_it_as_in_tvb(of_model, same_as_tvb, scheme):
-    same_as_tvb(of_model(own_model("u", "v", dfun=of_written_state)(), scheme))
+    same_as_tvb(of_model(own_model("u", "v", dfun=dfun_that_writes)(), scheme))
 
 
-def counted(self, x, c, local_coupling=0.0):
+def dfun_that_counts(self, x, c, local_coupling=0.0):
     self._calls = self._calls + 1
     return np.array([-self.k * x[0] * self._calls + c[0]])
 
 
-def test_what_a_model_keeps_from_step_to_step_is_refused(of_model):
+def test_an_attribute_that_is_carried_from_step_to_step_is_refused(of_model):
     with pytest.raises(tj.UnsupportedComponent, match="_calls is set in one step and read in the next"):
-        tj.prepare(of_model(own_model("u", dfun=counted, _calls=0)()))
+        tj.prepare(of_model(own_model("u", dfun=dfun_that_counts, _calls=0)()))
 
 
 @guvectorize([(float64[:],) * 5], "(n),(m),(),()->(n)", nopython=True)
-def arrays_of_one(x, c, k, g, dx):
+def arrays_of_length_1(x, c, k, g, dx):
     dx[0] = -k[0] * x[0] + g[0] * math.tanh(c[0] + x[1])
     dx[1] = -x[1] + x[0]
 
@@ -242,7 +242,7 @@ def rate(x):
 
 
 @guvectorize([(float64[:], float64[:], float64, float64, float64, float64[:])], "(n),(m)" + ",()" * 3 + "->(n)")
-def generated(vw, coupling, k, g, local_coupling, dx):
+def scalars_and_branches(vw, coupling, k, g, local_coupling, dx):
     c_pop0 = coupling[0]
     u, v = vw[0], vw[1]
     total = 0.0
@@ -263,19 +263,19 @@ def generated(vw, coupling, k, g, local_coupling, dx):
 
 
 @guvectorize("(n),(m),(),()->(n)")
-def of_any_type(x, c, k, g, dx):
+def without_types(x, c, k, g, dx):
     dx[0] = -k * x[0] + g * math.exp(-x[1] * x[1])
     dx[1] = math.sin(x[0]) - x[1] + c[0]
 
 
 def into_an_array(self, x, c, local_coupling=0.0):
     dx = np.empty((x.shape[1], 2))
-    of_any_type(x[..., 0].T, c[..., 0].T, self.k, self.g, dx)
+    without_types(x[..., 0].T, c[..., 0].T, self.k, self.g, dx)
     return dx.T[..., np.newaxis]
 
 
 @vectorize([float64(float64)])
-def soft(x):
+def softsign(x):
     return x / (1.0 + abs(x))
 
 
@@ -291,23 +291,23 @@ def by_gufunc(gufunc, *more):
 @pytest.mark.parametrize("k", [pytest.param(np.array([0.1]), marks=SLOW), np.linspace(0.1, 0.3, N_NODE)])
 @pytest.mark.parametrize(
     "dfun",
-    [by_gufunc(arrays_of_one), by_gufunc(generated, "local_coupling"), into_an_array],
-    ids=["arrays of one", "generated", "of any type"],
+    [by_gufunc(arrays_of_length_1), by_gufunc(scalars_and_branches, "local_coupling"), into_an_array],
+    ids=["arrays of length 1", "scalars and branches", "without types"],
 )
 def test_models_whose_only_code_is_a_gufunc(of_model, same_as_tvb, dfun, k):
     same_as_tvb(of_model(own_model("u", "v", base=ModelNumbaDfun, dfun=dfun)(k=k)), slope=k.size == 1)
 
 
 def by_ufunc(self, x, c, local_coupling=0.0):
-    return np.array([-self.k * x[0] + soft(x[0] + c[0])])
+    return np.array([-self.k * x[0] + softsign(x[0] + c[0])])
 
 
-def test_numbas_ufuncs_are_followed(of_model, same_as_tvb):
+def test_numbas_ufuncs_are_translated(of_model, same_as_tvb):
     same_as_tvb(of_model(own_model("u", dfun=by_ufunc)()))
 
 
 @guvectorize([(float64[:],) * 5], "(n),(m),(),()->(n)", nopython=True)
-def endless(x, c, k, g, dx):
+def unbounded_loop(x, c, k, g, dx):
     dx[0], dx[1] = 0.0, 0.0
     y = abs(x[0]) + 0.1
     while y < 10.0:
@@ -315,9 +315,9 @@ def endless(x, c, k, g, dx):
         dx[0] += 1.0
 
 
-def test_a_loop_that_ends_by_the_state_is_refused_with_its_reason(of_model):
-    with pytest.raises(tj.UnsupportedComponent, match="endless has more than 64 combinations of branches"):
-        tj.prepare(of_model(own_model("u", "v", base=ModelNumbaDfun, dfun=by_gufunc(endless))()))
+def test_a_loop_whose_length_depends_on_the_state_is_refused_with_its_reason(of_model):
+    with pytest.raises(tj.UnsupportedComponent, match="unbounded_loop has more than 64 combinations of branches"):
+        tj.prepare(of_model(own_model("u", "v", base=ModelNumbaDfun, dfun=by_gufunc(unbounded_loop))()))
 
 
 def derives_none(self):
@@ -333,7 +333,7 @@ def derives_containers(self):
     self._dict, self._list = {"rate": 2.0 * self.k}, [None, self.g + 1.0]
 
 
-def derives_facts(self):
+def derives_constants(self):
     self.rate = 1.0 / (10.0 * self.k)
     self._mask, self._name, self._count = self.k > 0.05, "mine", 3
 
@@ -361,7 +361,7 @@ def of_mask(self, x, c, local_coupling=0.0):
         (of_rate, derives_none),
         (of_function, derives_function),
         (of_dict, derives_containers),
-        (of_mask, derives_facts),
+        (of_mask, derives_constants),
     ],
 )
 @pytest.mark.parametrize("k", [pytest.param(np.array([0.1]), marks=SLOW), np.array([0.1, 0.2, 0.3])[:, None]])
@@ -388,8 +388,8 @@ def test_derived_attributes_that_are_no_arrays(of_model, same_as_tvb, dfun, deri
 def test_every_shape_of_nsig_that_tvb_runs(of_model, float64_tvb, equal_runs, difference, scheme, shape, ntau):
     model = own_model("u", "v", dfun=lambda self, x, c, lc=0.0: np.array([-self.k * x[0] + c[0], x[0] - x[1]]))()
     nsig = np.asarray(1e-2 * (1.0 + np.arange(np.prod(shape, dtype=int)).reshape(shape)))
-    made = getattr(integrators, scheme)(dt=0.5, noise=noise.Additive(nsig=nsig, noise_seed=3, ntau=ntau))
-    sim = of_model(model, integrator=made)
+    integrator = getattr(integrators, scheme)(dt=0.5, noise=noise.Additive(nsig=nsig, noise_seed=3, ntau=ntau))
+    sim = of_model(model, integrator=integrator)
     try:
         theirs = float64_tvb(sim).run()
     except Exception:
@@ -401,20 +401,20 @@ def test_every_shape_of_nsig_that_tvb_runs(of_model, float64_tvb, equal_runs, di
     simulate, state = tj.prepare(sim)
     equal_runs(simulate(state), theirs, tolerance=1e-13)
     other = state.replace(integrator=state.integrator.replace(noise=state.integrator.noise.replace(nsig=1.1 * nsig)))
-    if shape not in ((2,), (3,), (2, 3)):  # TVB gives those another shape, which is what the state shows
+    if shape not in ((2,), (3,), (2, 3)):  # TVB reshapes these, and the state shows the new shape
         tj.write_back(other, sim)
         np.testing.assert_allclose(sim.integrator.noise.nsig, 1.1 * nsig, rtol=1e-15)
         assert sim.integrator.noise.nsig.shape == shape
         assert difference(simulate(other), theirs)[0] > 1e-6
 
 
-def of_buffer(self, x, c, local_coupling=0.0):
+def dfun_with_buffer(self, x, c, local_coupling=0.0):
     self._buffer[0] = self._buffer[0] + 1.0
     return np.array([-self.k * x[0] + c[0]]) if self._buffer[0] < 2.0 else np.array([self.k * x[0]])
 
 
-def test_an_array_that_a_model_keeps_from_call_to_call_is_refused(of_model):
-    model = own_model("u", dfun=of_buffer)()
+def test_an_array_that_is_carried_from_call_to_call_is_refused(of_model):
+    model = own_model("u", dfun=dfun_with_buffer)()
     model._buffer = np.zeros(1)
     with pytest.raises(tj.UnsupportedComponent, match="with the same arguments gives another value"):
         tj.prepare(of_model(model))
@@ -436,7 +436,7 @@ def of_joined(self, x, c, local_coupling=0.0):
 
 
 @pytest.mark.parametrize("dfun", [of_lists, of_joined])
-def test_numpy_takes_lists_for_arrays(of_model, same_as_tvb, dfun):
+def test_numpy_functions_accept_lists(of_model, same_as_tvb, dfun):
     same_as_tvb(of_model(own_model("u", "v", dfun=dfun)()), slope=dfun is of_lists)
 
 
@@ -444,28 +444,30 @@ def of_derived(self, x, c, local_coupling=0.0):
     return np.array([-self.rate * x[0] + c[0]])
 
 
-def deriving(self):
+def configure_that_derives(self):
     super(type(self), self).configure()
     self.rate = 2.0 * self.k + self.g**2
 
 
-def reporting(self):
-    """Nothing that depends on a parameter."""
+def configure_without_derivation(self):
+    """Set an attribute that depends on no parameter."""
     super(type(self), self).configure()
     self.table = np.random.RandomState(0).uniform(size=2)
 
 
 @pytest.mark.parametrize("k", [np.array([0.1]), pytest.param(np.linspace(0.1, 0.3, N_NODE)[:, None], marks=SLOW)])
-def test_what_a_models_own_configure_derives_follows_its_parameters(of_model, same_as_tvb, float64_tvb, equal_runs, k):
-    sim = of_model(own_model("u", dfun=of_derived, configure=deriving)(k=k))
+def test_attributes_that_a_models_own_configure_derives_depend_on_its_parameters(
+    of_model, same_as_tvb, float64_tvb, equal_runs, k
+):
+    sim = of_model(own_model("u", dfun=of_derived, configure=configure_that_derives)(k=k))
     simulate, state = same_as_tvb(sim, slope=True)
     regional = state.replace(model=state.model.replace(k=jnp.array([0.1, 0.2, 0.3])))
     sim.model.k = np.array([[0.1], [0.2], [0.3]])
     equal_runs(simulate(regional), float64_tvb(sim).run())
 
 
-def test_a_configure_of_its_own_that_derives_nothing_need_not_be_followed(of_model, same_as_tvb):
-    same_as_tvb(of_model(own_model("u", dfun=plain, configure=reporting)()))
+def test_a_models_own_configure_that_derives_nothing_need_not_be_translated(of_model, same_as_tvb):
+    same_as_tvb(of_model(own_model("u", dfun=all_arguments_named, configure=configure_without_derivation)()))
 
 
 def of_class_constants(self, x, c, local_coupling=0.0):
