@@ -60,7 +60,7 @@ def caller_stacklevel() -> int:
     Returns
     -------
     int
-        Level for a warning that the calling function raises.
+        Level for a warning that the calling function issues.
     """
     package, level, frame = __name__.partition(".")[0], 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(f"{package}."):

@@ -13,6 +13,7 @@ from .checks.options import boolean, check
 from .errors import DomainWarning, caller_stacklevel
 from .parameters import strip_parameters
 from .state import State, get_path
+from .text import value_range
 from .translate import derived
 from .translate import position as positions
 from .translate.clone import clone, configured_clone
@@ -52,10 +53,8 @@ class WriteBackReport:
 
 
 def _short(value):
-    array = np.asarray(value)
-    if array.size == 1:
-        return f"{array.item():.6g}"
-    return f"[{array.min():.6g} .. {np.median(array):.6g} .. {array.max():.6g}] {array.shape}"
+    text = value_range(value)
+    return text if np.size(value) == 1 else f"[{text}] {np.shape(value)}"
 
 
 def write_back(state: State, sim: "Simulator", position: bool = False) -> WriteBackReport:
@@ -112,10 +111,10 @@ def write_back(state: State, sim: "Simulator", position: bool = False) -> WriteB
     changes = {write.parameter.path: (write.old, write.new) for write in pending}
     notes = []
     if position and positions.has_jax_noise(state):
-        notes.append("(the state's noise comes from a key of jax.random: TVB's random stream was left where it stood)")
+        notes.append("(the state's noise comes from a key of jax.random: TVB's random stream was not changed)")
     if not position and not is_there:
-        where = f"the simulator stands at step {step_before}, the state at step {int(state.current_step)}"
-        notes.append(f"({where}: parameters were written, the simulator was not moved)")
+        where = f"the simulator is at step {step_before}, the state at step {int(state.current_step)}"
+        notes.append(f"({where}: parameters were written, the position was not)")
     position_change = (step_before, int(state.current_step)) if position and not is_there else None
     return WriteBackReport(changes, tuple(notes), position_change)
 
@@ -135,11 +134,11 @@ def _checked(state, sim, position):
     if not reasons and sim.history is not None:
         reasons = list(derived.refusals(clone(sim)))
     if reasons:
-        return [], None, ["the simulator is none that prepare() takes: " + " ".join(reasons).removesuffix(".")]
+        return [], None, ["prepare() refuses the simulator: " + " ".join(reasons).removesuffix(".")]
     try:
         configured = configured_clone(sim)
     except Exception as error:
-        return [], None, [f"the simulator is none that prepare() takes: its configure() fails: {error}"]
+        return [], None, [f"prepare() refuses the simulator: TVB's configure() fails: {error}"]
     problems = list(_mismatches(state, sim, configured, position))
     if problems:
         return [], configured, problems
@@ -169,7 +168,7 @@ def _mismatches(state, sim, configured, position) -> Iterator[str]:
             yield f"the simulator has {path}, which the state does not"
     for path in in_state:
         if path not in in_sim:
-            yield f"the state has {path}, for which the simulator has no place"
+            yield f"the state has {path}, which the simulator does not"
 
 
 def _pending(state, sim, configured, problems):
@@ -201,7 +200,7 @@ def _refused_after(pending, sim, state):
         _write(pending, trial, state)
         return [reason.removesuffix(".") for reason in refusals(trial)]
     except Exception as error:
-        return [f"the values are not taken: {type(error).__name__}: {error}"]
+        return [f"TVB does not accept the values: {type(error).__name__}: {error}"]
 
 
 def _write(pending, sim, state):

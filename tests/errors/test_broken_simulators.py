@@ -1,4 +1,4 @@
-"""Whatever a simulator holds in place of what it should, prepare translates it or refuses it by name."""
+"""prepare translates a simulator with any wrong value, or names the value in its refusal."""
 
 import numpy as np
 import pytest
@@ -42,8 +42,8 @@ def complete(build_small):
 
 
 def is_clean(error):
-    """Whether each reason says what it is about and what to do."""
-    remedies = ("ive ", "Remove", "Use ", "Set ", "fill it", "Mend it", "is not translated: ")
+    """True if each reason names an attribute and a remedy."""
+    remedies = ("ive ", "Remove", "Use ", "Set ", "fill it", "is not translated: ")
     return all(
         reason.startswith("Simulator") and any(remedy in reason for remedy in remedies) for reason in error.reasons
     )
@@ -120,7 +120,7 @@ STAGES = {
 def test_a_simulator_whose_configure_failed_half_way_is_translated_as_tvb_would_run_it_or_refused(
     complete, monkeypatch, stage, again
 ):
-    """At each stage, of the first configure() and of a second one with another step."""
+    """At each stage of the first configure(), and of a second one with another dt."""
     owner, name = STAGES[stage]
     if again:
         complete.configure()

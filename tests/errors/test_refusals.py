@@ -1,4 +1,4 @@
-"""What would be lost or changed is refused: with the attribute, the remedy, and the simulator left as it was."""
+"""A simulator that would lose something is refused: attribute and remedy are named, the simulator is unchanged."""
 
 import warnings
 
@@ -16,7 +16,7 @@ import tvb_jaxfit as tj
 
 @pytest.fixture
 def refused(snapshot):
-    """Function: prepare refuses with these words, one reason (or as many as asked), and changes nothing."""
+    """Function: check that prepare refuses with these words and number of reasons, and changes nothing."""
 
     def check(sim, *words, count=1):
         before = snapshot(sim)
@@ -86,7 +86,7 @@ class InPlace(models.Linear):
 
 
 class Remembering(models.Linear):
-    """What it returns depends on what was asked before."""
+    """A model whose result depends on earlier calls."""
 
     calls = 0
 
@@ -482,7 +482,7 @@ def test_what_changed_since_configure_is_refused_until_configured_again(
         sim.connectivity.speed = np.array([np.inf])
     sim.configure()
     tj.prepare(sim)
-    # Before configure() the same change is no reason to refuse.
+    # The same change before configure() is accepted.
     fresh = make()
     changed(fresh, what if what != "speed" else None)
     tj.prepare(fresh)
@@ -508,7 +508,7 @@ def test_a_run_that_was_broken_off_is_refused_or_goes_on_as_tvb_does(build_small
 def test_a_coupling_that_has_run_with_another_connectivity_is_refused(
     build_small, refused, connectivity_of, weights_6, which, standing
 ):
-    """TVB's coupling keeps the row indices of its first connectivity, and errs with another one's."""
+    """TVB's coupling keeps the row indices of its first connectivity, and fails or errs with another one."""
     function = coupling.Linear(a=np.array([0.05]))
     build_small(coupling=function, steps=3).configure().run()
     tj.prepare(build_small(coupling=function))
@@ -516,7 +516,7 @@ def test_a_coupling_that_has_run_with_another_connectivity_is_refused(
     if which == "rows":
         other[2] = 0.0
     else:
-        # The same rows have inputs, but not as many.
+        # The same rows have inputs, but a different number of them.
         source = np.flatnonzero(other[0])[0]
         other[0, source] = 0.0
         assert other[0].any()

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -65,6 +66,14 @@ def test_no_component_is_missing_in_the_registry():
     marked = {short_name(module) for module in modules if any(hasattr(module, mark) for mark in MARKS)}
     assert marked == {short_name(module) for module in REGISTRY}
     assert len(set(REGISTRY)) == len(REGISTRY)
+
+
+@pytest.mark.parametrize("module", REGISTRY, ids=short_name)
+def test_no_component_imports_another(module):
+    imported = [value for value in vars(module).values() if inspect.ismodule(value)]
+    homes = [sys.modules.get(getattr(value, "__module__", None)) for value in vars(module).values()]
+    others = [other for other in REGISTRY if other is not module]
+    assert not [found for found in imported + homes if found in others]
 
 
 def test_a_simulator_has_one_component_of_each_name(sim, build_small):

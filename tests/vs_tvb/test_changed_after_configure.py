@@ -17,7 +17,7 @@ from tvb_jaxfit.translate import derived
 from tvb_jaxfit.translate.clone import clone, configured_clone
 
 WEIGHTS = np.array([[0.0, 1.0, 0.2, 0.0], [0.5, 0.0, 0.0, 0.3], [0.1, 0.4, 0.0, 0.6], [0.9, 0.0, 0.7, 0.0]])
-# Names for people, and where a run stands.
+# Names for people, and the position of a run.
 _LEFT_OUT = {"gid", "title", "tags", "log", "history", "calls", "current_step", "current_state", "number_of_nodes"}
 _LEFT_OUT |= {"_memory_requirement_guess", "_memory_requirement_census", "_runtime", "_storage_requirement", "_sim"}
 
@@ -126,7 +126,7 @@ SIMULATORS = {"oscillators": (oscillators, 60), "sensors": (on_sensors, 60), "cl
 
 
 def objects(value, path="sim", met=None):
-    """Components of a simulator, those of its components included: (path, object)."""
+    """(path, object) of a simulator's components and their parts."""
     met = {} if met is None else met
     if id(value) in met:
         return
@@ -142,7 +142,7 @@ def objects(value, path="sim", met=None):
 
 
 def others(value):
-    """Other values of the kind."""
+    """Other values of the same kind."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, (int, np.integer)):
@@ -177,7 +177,7 @@ def _other_arrays(value):
 
 
 def put(owner, name, value):
-    """Set an attribute, past TVB's checks where they are against it."""
+    """Set an attribute, if necessary past TVB's checks."""
     try:
         setattr(owner, name, value)
     except Exception:
@@ -185,7 +185,7 @@ def put(owner, name, value):
 
 
 def largest_difference(sim, float64_tvb):
-    """Of the translation from TVB's own run, in parts of each monitor's largest value; TVB's samples."""
+    """Difference from TVB's own run, relative to each monitor's largest value, and TVB's samples."""
     simulate, state = tj.prepare(sim)
     theirs = float64_tvb(sim).run()
     worst = 0.0
@@ -198,7 +198,7 @@ def largest_difference(sim, float64_tvb):
 
 @pytest.mark.parametrize("kind", ["oscillators", "sensors", pytest.param("clamped modes", marks=pytest.mark.slow)])
 def test_every_attribute_that_is_changed_after_configure_acts_as_in_tvb_or_is_refused(connected, float64_tvb, kind):
-    """Those that are refused, one by one; those that are not, all together in one simulator, against TVB's run."""
+    """Refused changes are tried one by one; all others together in one simulator, which is compared with TVB's run."""
     make, least = SIMULATORS[kind]
     sim = make(connected).configure()
     assert list(derived.refusals(clone(sim))) == []
@@ -232,7 +232,7 @@ def test_a_simulator_that_only_ran_is_not_refused(connected, float64_tvb, kind):
 
 
 def _elsewhere(connected, **parts):
-    """A simulator of its own, configured, whose parts are taken."""
+    """Another configured simulator, whose components are used."""
     return connected(**({"monitors": [monitors.Raw()]} | parts)).configure()
 
 
@@ -247,7 +247,7 @@ def _attribute(path, value):
     return change
 
 
-# Whole components, exchanged after configure(): which attribute the message names; None where TVB takes the new one.
+# Whole components, exchanged after configure(): the attribute that the message names; None if TVB uses the new one.
 EXCHANGED = {
     "model, not configured": (
         "Simulator.model",
@@ -331,7 +331,7 @@ def test_components_that_are_exchanged_after_configure(connected, float64_tvb, s
 def test_sensors_that_were_configured_for_another_simulator_are_taken_as_tvb_takes_them_or_refused(
     connected, float64_tvb
 ):
-    """TVB configures an EEG once, for whatever simulator comes first."""
+    """TVB configures an EEG once, for the first simulator."""
     first = on_sensors(connected).configure()
     same = on_sensors(connected)
     same.monitors = first.monitors

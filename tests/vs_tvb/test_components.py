@@ -15,7 +15,7 @@ REGIONAL_NSIG = RANDOM.uniform(1e-6, 1e-4, 76)
 
 
 def assert_equal_and_sensitive(sim, path, wrong, float64_tvb, equal_runs, difference):
-    """Equal to TVB; and no longer so with another value at a path of the state."""
+    """Check that the runs equal TVB's, and differ with another value at a path of the state."""
     simulate, state = tj.prepare(sim)
     theirs = float64_tvb(sim).run()
     equal_runs(simulate(state), theirs)
@@ -133,7 +133,7 @@ def test_strong_noise_that_reaches_both_bounds_equals_tvb(build, float64_tvb, eq
 
 
 def test_values_of_the_state_act_as_the_simulators_own(build, float64_tvb, equal_runs):
-    """Values put into the state give what TVB gives with the same values in the simulator."""
+    """Values in the state give TVB's run with the same values in the simulator."""
     simulate, state = tj.prepare(build())
     state.model.w = jnp.asarray(REGIONAL_W)
     state.coupling.a = jnp.asarray([0.05])

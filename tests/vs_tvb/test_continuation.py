@@ -1,4 +1,4 @@
-"""A run goes on where the last one stood: in JAX after TVB, in JAX after JAX, in TVB after JAX; delays and all."""
+"""A run continues the last one, with all delays: in JAX after TVB, in JAX after JAX, in TVB after JAX."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import tvb_jaxfit as tj
 
 @pytest.fixture
 def delayed(weights_6, connectivity_of):
-    """Simulator with delays of up to 20 steps, coloured noise, a stimulus, and monitors with stocks of every kind."""
+    """Simulator with delays of up to 20 steps, coloured noise, a stimulus, and monitors with every kind of buffer."""
     white_matter = connectivity_of(weights_6, np.random.RandomState(1).uniform(0.0, 8.0, weights_6.shape), 4.0)
     white_matter.cortical, white_matter.orientations = np.ones(6, dtype=bool), np.zeros((6, 3))
     eeg = monitors.EEG(
@@ -51,7 +51,7 @@ def test_two_runs_in_jax_are_two_runs_in_tvb(delayed, float64_tvb):
     assert_equal(first, reference.run())
     second = reference.run()
     assert_equal(simulate(first.final_state), second)
-    # The control: without what was on its way the second run is another.
+    # Negative control: the second run depends on the delayed samples of the first.
     forgot = first.final_state
     past = forgot.initial_conditions
     forgot.initial_conditions = past.at[:-1].set(past[-1])
@@ -86,7 +86,7 @@ def test_the_backend_returns_what_the_simulator_would_and_leaves_it_alone(delaye
 
 @pytest.mark.parametrize("length", [1, 5, 21, 42, 50])
 def test_initial_conditions_of_any_length_start_as_in_tvb(delayed, float64_tvb, length):
-    """Longer than the history and no multiple of it, TVB starts from another sample than the last."""
+    """If they are longer than the history and no multiple of it, TVB does not start from the last sample."""
     delayed.initial_conditions = np.random.RandomState(5).uniform(-0.5, 0.5, size=(length, 2, 6, 1))
     delayed.monitors = [monitors.Raw()]
     reference = float64_tvb(delayed)
@@ -122,6 +122,6 @@ def test_regional_values_are_written_back_in_the_shape_that_tvb_derives_from(wei
         np.testing.assert_allclose(again, expected, rtol=1e-12)
         if standing == "unconfigured":
             sim.configure()
-    # TVB itself, with what it derived from the written values.
+    # TVB's own run, with the attributes that it derived from the written values.
     ((_, data),) = sim.run()
     np.testing.assert_allclose(data, expected, rtol=1e-6)

@@ -20,9 +20,9 @@ COUPLINGS = [
     coupling.Difference,
     coupling.Kuramoto,
 ]
-# Zerlaut's take seconds to translate each.
+# The translation of each of Zerlaut's models takes seconds.
 MODELS = sorted(str(one.value) for one in models.ModelsEnum if "ZERLAUT" not in one.name and one.name != "BASE_MODEL")
-# Those whose code numba does not have to compile first: one for each coupling, in turn.
+# Models whose code numba does not compile: one for each coupling, in turn.
 QUICK = [
     "Linear",
     "SupHopf",
@@ -38,7 +38,7 @@ LATER = [pair for pair in itertools.product(MODELS, COUPLINGS) if pair not in NO
 PAIRS = [*NOW, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in LATER)]
 
 
-def of(name, function, connectivity_of, n_node=3):
+def make_sim(name, function, connectivity_of, n_node=3):
     model = getattr(models, name)()
     model.configure()
     random = np.random.RandomState(0)
@@ -59,12 +59,12 @@ def of(name, function, connectivity_of, n_node=3):
 
 @pytest.mark.parametrize("name, function", PAIRS, ids=lambda value: getattr(value, "__name__", value))
 def test_what_is_accepted_runs_and_as_in_tvb(name, function, connectivity_of, float64_tvb):
-    sim = of(name, function, connectivity_of)
+    sim = make_sim(name, function, connectivity_of)
     try:
         simulate, state = tj.prepare(sim)
     except tj.UnsupportedComponent as error:
         assert "Simulator.coupling: " in str(error)
-        # The reason is true: TVB fails, or reads past the end of what the coupling gives.
+        # The reason is true: TVB fails, or reads beyond the end of the coupling array.
         if "reads beyond the end of the array" not in str(error):
             with pytest.raises(Exception):  # noqa: B017  whatever TVB raises
                 float64_tvb(sim).run()
@@ -77,7 +77,7 @@ def test_what_is_accepted_runs_and_as_in_tvb(name, function, connectivity_of, fl
 
 
 def test_presigmoidal_with_three_coupling_variables_is_refused_before_it_runs(connectivity_of):
-    sim = of("EpileptorRestingState", coupling.PreSigmoidal, connectivity_of)
+    sim = make_sim("EpileptorRestingState", coupling.PreSigmoidal, connectivity_of)
     with pytest.raises(
         tj.UnsupportedComponent, match="PreSigmoidal gives 2 rows, and EpileptorRestingState.dfun reads"
     ):

@@ -23,15 +23,15 @@ import tvb_jaxfit as tj
 
 N_NODE = 5
 TOLERANCE = 1e-12  # of the largest value of the row
-# It differentiates numerically, with steps of 1e-7: its own values are rounding to 1e-10.
+# It differentiates numerically, with steps of 1e-7: its own values have rounding errors of 1e-10.
 TOLERANCES = {"ZerlautAdaptationSecondOrder": 1e-9}
 STOCK_TOLERANCE = 1e-6  # TVB's history is in single precision
-# Far above what rounding makes of it.
+# Far above rounding errors.
 SEEN = 1e3
 
 MODELS = {cls.__name__: cls for cls in ModelsEnum.get_base_model_subclasses()}
 N_CVAR = {name: len(cls().cvar) for name, cls in MODELS.items()}
-# Steps [ms] that keep them finite from anywhere in their range; powers of two, so that all periods are exact.
+# Steps [ms] with which they stay finite from anywhere in their range; powers of two, so that all periods are exact.
 SMALL_STEPS = {
     "KIonEx": 2.0**-7,
     "ReducedSetFitzHughNagumo": 2.0**-7,
@@ -41,7 +41,7 @@ SMALL_STEPS = {
     "GastSchmidtKnosche_SD": 2.0**-6,
     "GastSchmidtKnosche_SF": 2.0**-7,
 }
-# Where they start: these have states in their range from which they are NaN or run away.
+# Initial states: their ranges contain states from which they become NaN or diverge.
 STARTS = {
     "Epileptor": [-1.5, -10.0, 3.5, -1.0, 0.01, -0.1],
     "KIonEx": [0.1, -70.0, 0.1, -0.5, -1.0],
@@ -54,7 +54,7 @@ STARTS = {
 # Models that stay finite as maps x' = f(x), and parameters with which they do.
 MAPS = ("Linear", "Kuramoto", "ReducedWongWang", "WilsonCowan", "Hopfield")
 MODEL_OF_MAP = {"Linear": {"gamma": np.array([-0.5])}}
-# By default 0, so that coupling would have no effect.
+# 0 by default, so that the coupling would have no effect.
 COUPLED = {
     "Epileptor": {"Kvf": np.array([0.5]), "Kf": np.array([0.3]), "Ks": np.array([0.2])},
     "Epileptor2D": {"Kvf": np.array([0.5]), "Ks": np.array([0.2])},
@@ -105,7 +105,7 @@ def eeg(dt):
     )
 
 
-# In one simulator each: pairs with a set are pairs with each of its monitors.
+# Sets of monitors in one simulator: a pair with a set is a pair with each of its monitors.
 MONITORS = {
     "Raw, SubSample, GlobalAverage, EEG": lambda dt: [
         monitors.Raw(),
@@ -138,7 +138,7 @@ NAMES = list(FACTORS)
 
 
 def goes_together(row):
-    """Whether the values of a row, not all of them given, are ones that TVB runs."""
+    """True if TVB runs with the values of a row, of which some may be missing."""
     model, integrator = row.get("model"), row.get("integrator")
     kind, noisy = row.get("coupling"), row.get("noise")
     if integrator and noisy and integrator.endswith("Stochastic") != (noisy != "none"):
@@ -146,7 +146,7 @@ def goes_together(row):
     if integrator and model and integrator.startswith("Identity") and model not in MAPS:
         return False
     if kind == "dynamic PreSigmoidal":
-        # Its second row is the threshold, which a dynamic Hopfield model couples.
+        # Its second row is the threshold, which only a dynamic Hopfield model has.
         return model in (None, "Hopfield")
     return not (kind == "SigmoidalJansenRit" and model and N_CVAR[model] < 2)
 
@@ -157,13 +157,13 @@ def pairs_of(row):
 
 
 def can_be_completed(row):
-    """Whether there is a whole row with these values."""
+    """True if some complete row has these values."""
     return _can_be_completed(*(row.get(name) for name in NAMES[:4]))
 
 
 @functools.cache
 def _can_be_completed(*values):
-    # Delays, stimulus and monitors go together with everything.
+    # Delays, stimulus and monitors can be combined with everything.
     if None not in values:
         return goes_together(dict(zip(NAMES, values, strict=False)))
     place = values.index(None)
@@ -171,7 +171,7 @@ def _can_be_completed(*values):
 
 
 def every_pair():
-    """Pairs of values that can occur together, in order."""
+    """Pairs of values that can be combined, in order."""
     found = []
     for a, b in itertools.combinations(NAMES, 2):
         for value, other in itertools.product(FACTORS[a], FACTORS[b]):
@@ -181,7 +181,7 @@ def every_pair():
 
 
 def covering_rows():
-    """Rows in which every pair occurs: each begins with a pair still missing, and takes in as many more as it can."""
+    """Rows in which every pair occurs: each starts with a missing pair, and adds as many others as possible."""
     missing = dict.fromkeys(every_pair())
     used, rows = dict.fromkeys(itertools.chain(*missing), 0), []
     while missing:
@@ -191,7 +191,7 @@ def covering_rows():
                 continue
             fits = [value for value in FACTORS[name] if can_be_completed(row | {name: value})]
             gains = [len(missing.keys() & pairs_of(row | {name: value})) for value in fits]
-            # Among equals the one that was used least.
+            # Of equal gains, the value that was used least.
             best = min(range(len(fits)), key=lambda i: (-gains[i], used[name, fits[i]], i))
             row[name] = fits[best]
         for pair in pairs_of(row):
@@ -199,18 +199,18 @@ def covering_rows():
         for item in row.items():
             used[item] += 1
         rows.append({name: row[name] for name in NAMES})
-    # The rows of a model together: much of what is compiled for one serves the next.
+    # Rows of one model together: they share compiled functions.
     return sorted(rows, key=lambda row: list(MODELS).index(row["model"]))
 
 
 def chosen(rows):
     """One row for each model, in which every value of the other factors occurs; by index."""
-    # What takes long to compile: many stages, Bold.
+    # Slow to compile: many stages, Bold.
     cost = {"RungeKutta4thOrderDeterministic": 3, "HeunDeterministic": 1, "HeunStochastic": 1, list(MONITORS)[2]: 1}
-    # And these in any case.
+    # Always included.
     long = ("ZerlautAdaptationSecondOrder", "ReducedSetFitzHughNagumo", "ReducedSetHindmarshRose")
     seen, indices = set(), []
-    # Those that can have what few can, first.
+    # First the models that can have rare values.
     for model in sorted(MODELS, key=lambda model: (model != "Hopfield", model not in MAPS, model in long)):
 
         def order(index, seen=frozenset(seen), long=model in long):
@@ -238,7 +238,7 @@ DEFAULT = chosen(ROWS)
 
 
 def weights():
-    """Directed, some regions not connected, one that hears nothing."""
+    """Directed weights; some regions are not connected, one has no input."""
     values = np.random.RandomState(1).uniform(0.1, 1.0, size=(N_NODE, N_NODE))
     values[values < 0.35] = 0.0
     np.fill_diagonal(values, 0.0)
@@ -253,7 +253,7 @@ def built(row, connectivity_of):
     lengths = np.random.RandomState(2).uniform(0.0, 9.0 * dt, size=(N_NODE, N_NODE))
     speed = 1.0 if row["delays"] == "delays" else np.inf
     white_matter = connectivity_of(weights(), lengths, speed)
-    # An EEG asks for these.
+    # An EEG requires these.
     white_matter.cortical, white_matter.orientations = np.ones(N_NODE, dtype=bool), np.zeros((N_NODE, 3))
     parameters = MODEL_OF_MAP.get(name, {}) if row["integrator"].startswith("Identity") else COUPLED.get(name, {})
     if row["coupling"] == "dynamic PreSigmoidal":
@@ -266,7 +266,7 @@ def built(row, connectivity_of):
     bold = any(isinstance(monitor, monitors.Bold) for monitor in watch)
     parts = {}
     if name in STARTS:
-        # As many as the delays reach back: TVB draws nothing.
+        # As many samples as the history has, so that TVB draws none.
         n_past = 1 + (int(np.rint(lengths / dt).max()) if row["delays"] == "delays" else 0)
         shape = (n_past, model.nvar, N_NODE, model.number_of_modes)
         start = np.array(STARTS[name])[:, None, None]
@@ -289,7 +289,7 @@ def built(row, connectivity_of):
 
 
 def relative(ours, theirs):
-    """Largest difference of each variable of each monitor, as a part of the variable's largest value."""
+    """Largest difference of each variable of each monitor, relative to the variable's largest value."""
     worst = []
     for index, ((our_time, our_data), (time, data)) in enumerate(zip(ours, theirs, strict=True)):
         np.testing.assert_array_equal(our_time, time, err_msg=f"monitors[{index}]")
@@ -307,7 +307,7 @@ def relative(ours, theirs):
 
 
 def of_states(run, sim):
-    """What single precision leaves to compare: sums over sources of both signs have fewer digits than the states."""
+    """Tolerance in single precision: sums over sources of both signs have fewer digits than the states."""
     pairs = zip(run, sim.monitors, strict=True)
     return [kept for kept, monitor in pairs if not isinstance(monitor, monitors.AfferentCoupling)]
 
@@ -317,10 +317,10 @@ def name_of(row):
 
 
 def with_values(rows):
-    """Rows as pytest takes them, those that are in no default run marked."""
+    """Rows as parameters for pytest; those outside the default run are marked slow."""
     slow = pytest.mark.slow
     return [
-        # The steps of some models take long to compile.
+        # Some models are slow to compile.
         pytest.param(row, id=name_of(row), marks=() if index in DEFAULT and row["model"] not in LONG else slow)
         for index, row in enumerate(rows)
     ]
@@ -331,7 +331,7 @@ def test_every_pair_of_values_that_go_together_occurs():
     assert all(goes_together(row) for row in ROWS)
     pairs = set(every_pair())
     assert pairs == set().union(*(pairs_of(row) for row in ROWS))
-    # Nothing but these is left out.
+    # No other pairs are left out.
     for pair in itertools.combinations([(name, value) for name in NAMES for value in FACTORS[name]], 2):
         names = dict(pair)
         if len(names) == 1 or pair in pairs:
@@ -351,7 +351,7 @@ def test_the_default_rows_have_every_value():
 
 @pytest.mark.parametrize("row", with_values(ROWS))
 def test_a_row_equals_tvb_to_rounding_and_stock_tvb_to_single_precision(row, float64_tvb, float32_tvb, connectivity_of):
-    # Deterministic integrators draw their initial conditions from here.
+    # Deterministic integrators draw initial conditions from the global stream.
     np.random.seed(7)
     sim = built(row, connectivity_of)
     reference, as_it_is = float64_tvb(sim), float32_tvb(sim)

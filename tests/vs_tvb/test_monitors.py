@@ -1,4 +1,4 @@
-"""Monitors: what they watch, periods that dt does not divide, several at once, and the filter behind BOLD."""
+"""Monitors: variables of interest, periods that dt does not divide, several at once, and the filter of BOLD."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -98,7 +98,7 @@ def test_several_bold_monitors_at_even_and_uneven_periods_equal_tvb(build_small,
     "steps", [3, 5, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
 )
 def test_bold_samples_that_all_fall_into_one_interim_average_equal_tvb(build_small, float64_tvb, equal_runs, steps):
-    """dt = 1 and a period of 1 ms: several samples before the first interim average of 4 ms is there."""
+    """dt = 1 and a period of 1 ms: several samples before the first interim average of 4 ms."""
     sim = build_small(dt=1.0, steps=steps, monitors=[bold(1.0)])
     reference = float64_tvb(sim)
     simulate, state = tj.prepare(sim)
@@ -198,6 +198,6 @@ def test_filter_at_is_the_causal_filter_at_any_ends(n_lag, gaps, first, even, ta
 
 
 def test_filter_at_takes_one_band_for_even_ends_and_several_for_uneven_ones():
-    """Both branches are reached by the property above: blocks share one band of the kernel, or have their own."""
+    """The property above reaches both branches: one band of the kernel for all blocks, and several bands."""
     assert _banded_layout(50, (60, 67, 74))[0].shape[0] == 1
     assert _banded_layout(50, (60, 67, 75, 130))[0].shape[0] > 1

@@ -1,4 +1,4 @@
-"""Monitors sample when TVB's do, and what they do: whatever the period, the start, the length, and the blocks."""
+"""Monitors have TVB's sampling times and samples for any period, start, length and size of blocks."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def all_that_average(period, hrf_length):
 
 
 def run_of_tvb(sim, n_steps):
-    """Samples of each monitor over a number of steps, from where the simulator stands."""
+    """Samples of each monitor over a number of steps, from the simulator's position."""
     samples = [[] for _ in sim.monitors]
     for output in sim(n_steps=n_steps):
         for kept, sample in zip(samples, output or [None] * len(samples), strict=True):

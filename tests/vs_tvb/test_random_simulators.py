@@ -18,14 +18,14 @@ from tvb_jaxfit.translate import traits
 
 N_STEP = 10
 TOLERANCE = 1e-11
-# It differentiates numerically, over 1e-7, and so loses digits of its own.
+# It differentiates numerically with steps of 1e-7, and loses digits.
 TOLERANCES = {models.ZerlautAdaptationSecondOrder: 1e-7}
-# Of terms that cancel to nothing, as in a Kuramoto coupling of equal phases, their rounding is left.
+# Terms that cancel, as in a Kuramoto coupling of equal phases, leave their rounding errors.
 ROUNDING = 1e-14
 MODELS = models.ModelsEnum.get_base_model_subclasses()
-# Takes a quarter of a minute to translate.
+# Its translation takes 15 s.
 SLOW_MODELS = (models.ZerlautAdaptationSecondOrder,)
-# Steps [ms] with which the models stay finite for a while.
+# Steps [ms] with which the models stay finite for some time.
 SHORT_STEPS = {
     models.LarterBreakspear: 0.1,
     models.ReducedSetFitzHughNagumo: 0.01,
@@ -72,7 +72,7 @@ def _some_of(random, choices, least, most):
 
 
 def _seldom(random):
-    """Whether to draw what TVB's own code most likely fails with."""
+    """True in a few cases, for values with which TVB's own code probably fails."""
     return random.randint(20) == 0
 
 
@@ -103,11 +103,11 @@ def _give_parameters(random, part, n_node, shapes):
 
 
 def random_simulator(of_models, seed):
-    """A simulator that TVB's traits let through; not all of them run."""
+    """A simulator that TVB's traits accept; not all of them run."""
     random = np.random.RandomState(seed)
     n_node = random.randint(2, 6)
     model = _one_of(random, of_models)()
-    # Those that feed what TVB derives fit in one shape each, or in none.
+    # Parameters from which TVB derives attributes take regional values in one layout, or in none.
     derives = type(model).update_derived_parameters is not Model.update_derived_parameters
     _give_parameters(random, model, n_node, [] if derives and not _seldom(random) else [(-1,), (-1, 1), (1, -1)])
     if _one_of(random, [True, False]):
@@ -218,13 +218,13 @@ def _monitors(random, model, dt):
 
 
 def _overflow(time, data):
-    """Time of the first sample beyond 1e100: from there the order of a product decides between inf and NaN."""
+    """Time of the first sample beyond 1e100: from there on, the order of a product decides between inf and NaN."""
     beyond = np.any(np.abs(data) > 1e100, axis=(1, 2, 3))
     return time[np.argmax(beyond)] if beyond.any() else np.inf
 
 
 def _differences(ours, theirs, tolerance):
-    """What differs between two runs, in words."""
+    """Differences between two runs, as text."""
     assert len(ours) == len(theirs)
     end = _overflow(*theirs[0])
     for index, ((our_time, our_data), (time, data)) in enumerate(zip(ours, theirs, strict=True)):
@@ -274,12 +274,12 @@ def check(sim, float64_tvb, snapshot):
 
 
 def simulators(of_models):
-    """Each from a seed of its own: examples have little in common, which costs hypothesis its shrinking."""
+    """Each from a seed of its own: examples have little in common, so that hypothesis cannot shrink them."""
     return st.builds(random_simulator, st.just(of_models), st.integers(0, 2**32 - 1))
 
 
 def description(sim):
-    """What was drawn, to be read in a report."""
+    """Text of a drawn simulator, for reports of failures."""
     parts = [sim.model, sim.coupling, sim.integrator, getattr(sim.integrator, "noise", None), *sim.monitors]
     shapes = {p.name: np.shape(p.read(part)) for part in parts[:2] for p in traits.parameters(part)}
     return {

@@ -1,4 +1,4 @@
-"""Whole runs: all schemes, all monitors and all hemodynamic responses give TVB's numbers, and go on as TVB does."""
+"""Whole runs with all schemes, monitors and hemodynamic responses give TVB's numbers, and continue as TVB does."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def scaled(run, scale):
 
 
 def assert_moves(data):
-    """The run has gone far from its first sample."""
+    """Check that the run has moved far from its first sample."""
     data = np.asarray(data)
     assert np.max(np.abs(data[-1] - data[0])) > 0.01
 
@@ -55,7 +55,7 @@ def assert_moves(data):
 def test_two_runs_of_every_scheme_and_monitor_equal_tvb(
     build, float64_tvb, float32_tvb, equal_runs, difference, scheme, steps
 ):
-    """To rounding with a double-precision history, and to single precision with the history that TVB has."""
+    """To rounding with a double-precision history, and to single precision with TVB's own history."""
     sim = build(scheme=scheme, steps=steps, monitors=all_monitors())
     reference, as_it_is = float64_tvb(sim), float32_tvb(sim)
     simulate, state = tj.prepare(sim)
@@ -67,7 +67,7 @@ def test_two_runs_of_every_scheme_and_monitor_equal_tvb(
     scale = [1.0 if index < 3 else float(np.max(np.abs(data))) for index, (_, data) in enumerate(theirs)]
     of_stock = scaled(as_it_is.run(), scale)
     equal_runs(scaled(first, scale), of_stock, tolerance=1e-6)
-    # It is the history that is single: the difference is not rounding of doubles.
+    # The history is in single precision: the difference is larger than the rounding of doubles.
     assert difference(scaled(first, scale), of_stock)[0] > 1e-10
 
     uncoupled = simulate(without_coupling(state))
@@ -77,7 +77,7 @@ def test_two_runs_of_every_scheme_and_monitor_equal_tvb(
     equal_runs(second, theirs_again, tolerance, kinds=sim.monitors)
     assert theirs_again[0][0][0] == (steps + 1) * 4.0
     equal_runs(scaled(second, scale), scaled(as_it_is.run(), scale), tolerance=1e-6)
-    # Stocks and stream went on: BOLD of the second run is not that of the first.
+    # Stocks and stream have advanced: BOLD of the second run is not that of the first.
     assert min(difference(scaled(first, scale)[3:], scaled(theirs_again, scale)[3:])) > 1e-3
 
 
@@ -95,14 +95,14 @@ def test_thirty_thousand_steps_of_stochastic_heun_with_bold_equal_tvb(build, flo
 def test_a_sparse_network_equals_tvb_and_one_that_gained_connections_is_looked_at_whole(
     build, connectivity_of, float64_tvb, equal_runs, difference, delayed
 ):
-    """Pairs without a weight are skipped, as long as the state gives them none."""
+    """Pairs without a weight are skipped as long as the state gives them none."""
     random = np.random.RandomState(2)
     weights = random.uniform(0.5, 1.5, (80, 80)) * (random.uniform(size=(80, 80)) < 0.2)
     parts = {"tract_lengths": random.uniform(1.0, 90.0, weights.shape), "speed": 3.0} if delayed else {}
     sim = build(weights, connectivity=connectivity_of(weights, **parts), steps=200)
     simulate, state = tj.prepare(sim)
     assert (simulate.step.sparsity_mask is not None) == (simulate.step.delays is not None) == delayed
-    # Without delays it pays from some hundred regions on only.
+    # Without delays, skipping pairs is faster from a few hundred regions on.
     simulate = looking_at(simulate, weights != 0.0)
     theirs = float64_tvb(sim).run()
     equal_runs(simulate(state), theirs)
@@ -115,5 +115,5 @@ def test_a_sparse_network_equals_tvb_and_one_that_gained_connections_is_looked_a
 
 
 def looking_at(simulate, connected):
-    """The same simulator, some pairs looked at, or all."""
+    """The same simulator, with a sparsity mask or with all pairs."""
     return replace(simulate, step=replace(simulate.step, sparsity_mask=connected))

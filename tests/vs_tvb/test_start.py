@@ -1,4 +1,4 @@
-"""Where a run starts: initial conditions, random streams, and simulators that were configured or run before."""
+"""Start of a run: initial conditions, random streams, and simulators that were configured or run before."""
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ def test_initial_conditions_are_those_that_a_deterministic_integrator_draws_from
 def test_a_simulator_that_has_run_before_goes_on_as_tvb_does_with_all_windows_open(
     build, float64_tvb, equal_runs, difference, dt, scheme
 ):
-    """Odd lengths: the average, the BOLD stock and its interim stock are all part-way."""
+    """Odd lengths: average, BOLD stock and interim stock are all partly filled."""
     sim = build(scheme=scheme, dt=dt, steps=1, monitors=every_stock())
     reference = float64_tvb(sim)
     for length in (301.0 * dt, 46.0 * dt):
@@ -93,7 +93,7 @@ def test_a_simulator_that_has_run_before_goes_on_as_tvb_does_with_all_windows_op
     reference.sim.simulation_length = 1013 * dt
     theirs = reference.run()
     equal_runs(simulate(state), theirs, kinds=sim.monitors)
-    # The stocks of the first runs matter.
+    # Negative control: the stocks of the first runs have an effect.
     empty = state.replace(monitors=jax.tree.map(lambda a: jnp.zeros_like(a) if a.ndim == 4 else a, state.monitors))
     changed = difference(simulate(empty), theirs)
     assert changed[2] > 1e-6
@@ -163,7 +163,7 @@ def test_prepare_and_simulate_leave_the_simulator_and_all_random_streams_as_they
     result = simulate(state)
     assert result.final_state.current_step == state.current_step + 333
     assert snapshot(sim) == before
-    # Control: what TVB itself does shows in the snapshot.
+    # Negative control: a run of TVB itself changes the snapshot.
     sim.configure() if standing == "unconfigured" else sim.run()
     assert snapshot(sim) != before
 

@@ -1,4 +1,4 @@
-"""A stimulus is TVB's at every step that is run: pulses at any period, recorded values, equations of a user's own."""
+"""A stimulus is TVB's at every step of a run: pulses at any period, recorded values, a user's own equations."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ WEIGHT = np.array([1.0, -2.0])
 
 
 def stimulated(connectivity_of, temporal, *, dt=0.5, length=40.0, **parts):
-    """Simulator of two regions that a stimulus drives."""
+    """Simulator of two regions with a stimulus."""
     weights = np.array([[0.0, 1.0], [0.5, 0.0]])
     white_matter = connectivity_of(weights)
     stimulus = StimuliRegion(temporal=temporal, connectivity=white_matter, weight=WEIGHT.copy())
@@ -42,7 +42,7 @@ def of_tvb(temporal, dt, n_steps):
 
 
 def enters(simulate, state):
-    """What enters at each step, as compiled: (n_steps, n_node)."""
+    """Stimulus of the compiled simulation at each step, (n_steps, n_node)."""
     return np.asarray(jax.jit(simulate.inputs)(strip_parameters(state))[0]["stimulus"])[:, 0, :, 0]
 
 
@@ -56,7 +56,7 @@ PULSES = [(0.1, 7.7), (0.05, 1000 / 130), (0.5, 1000 / 60), (0.1, 5.1), (1 / 3, 
 @pytest.mark.parametrize("dt, T", PULSES)
 @pytest.mark.parametrize("x64", [True, False], ids=["double", "single"])
 def test_pulses_begin_and_end_at_tvbs_steps_over_all_that_is_run(connectivity_of, dt, T, x64):
-    """Over a length that the simulator itself was not configured for, in single precision, too."""
+    """Also for another length than the simulator was configured for, and in single precision."""
     sim = stimulated(connectivity_of, pulses(T), dt=dt, length=10 * dt)
     with jax.enable_x64(x64):
         simulate, state = tj.prepare(sim, simulation_length=3000.0)
@@ -106,7 +106,7 @@ def test_a_backend_runs_more_steps_than_a_simulator_was_configured_for(connectiv
     "temporal, names",
     [
         (equations.Gaussian(parameters={"amp": 1.5, "sigma": 4.0, "midpoint": 9.0, "offset": 0}), ["sigma", "offset"]),
-        # Before its onset, its exponentials overflow.
+        # Its exponentials overflow before the onset.
         (equations.Alpha(parameters={"onset": 30.2, "alpha": 0.9, "beta": 42.0}), ["onset", "alpha", "beta"]),
     ],
     ids=["Gaussian", "Alpha"],
@@ -193,7 +193,7 @@ def test_equations_that_look_values_up_by_time_are_translated(
     simulate, state = tj.prepare(sim)
     assert not [warning for warning in recwarn if issubclass(warning.category, tj.FrozenWarning)]
     equal_runs(simulate(state), float64_tvb(sim).run())
-    # The amplitude is a parameter still: half of it is half the stimulus.
+    # The amplitude is still a parameter: half of it gives half the stimulus.
     temporal = state.stimulus.temporal.replace(amp=jnp.asarray([0.25]))
     halved = enters(simulate, state.replace(stimulus=state.stimulus.replace(temporal=temporal)))
     whole = enters(simulate, state)
@@ -272,7 +272,7 @@ def test_expressions_of_a_users_own_are_translated(connectivity_of, float64_tvb,
     def total(T):
         return jnp.sum(simulate(changed(state, {"T": T})).data[0])
 
-    # Beside 7, where steps of the equation would fall onto samples.
+    # Not 7: steps of the equation would fall onto samples.
     at, h = jnp.asarray([7.0317]), 1e-4
     numeric = (total(at + h) - total(at - h)) / (2.0 * h)
     np.testing.assert_allclose(jax.grad(total)(at), [numeric], rtol=1e-6, atol=1e-8)
@@ -321,7 +321,7 @@ def test_a_stimulus_without_a_part_is_refused(connectivity_of, name, remedy):
 
 
 class Summed(StimuliRegion):
-    """Several stimuli at once, as scripts write it: what TVB's class requires of it is not used."""
+    """Several stimuli in a list, as in users' scripts; the attributes that TVB's class requires are not used."""
 
     def __init__(self, *stimuli):
         unused = stimuli[0]
@@ -341,7 +341,7 @@ class Summed(StimuliRegion):
 
 
 class Added(Summed):
-    """The same by attributes."""
+    """Two stimuli, each an attribute."""
 
     def __init__(self, first, second):
         super().__init__(first)

@@ -1,4 +1,4 @@
-"""write_back writes all of a state or nothing: no value is dropped, and no simulator is left half written."""
+"""write_back writes all of a state or nothing: no value is lost, and no simulator is left half written."""
 
 import functools
 
@@ -37,7 +37,7 @@ def relabelled(*labels):
 
 
 def attribute(path, value):
-    """Function that sets an attribute of a simulator: values are made anew for each."""
+    """Function that sets an attribute of a simulator to a new value each time."""
 
     def change(sim):
         *owners, name = path.split(".")
@@ -51,7 +51,7 @@ def with_noise(**own):
     return lambda: noise.Additive(nsig=np.array([1e-4]), noise_seed=3, **own)
 
 
-# What is different in one simulator: each of them is written into each other one.
+# Simulators that differ in one thing. The state of each is written into every other one.
 OF_A_KIND = {
     "as it is": lambda sim: None,
     "with a stimulus": stimulated,
@@ -78,7 +78,7 @@ OF_A_KIND = {
 
 @pytest.fixture
 def of_a_kind(build_small):
-    """Function: simulator that differs in one thing, configured; it stands where a run of 13 ms ended."""
+    """Function: simulator that differs in one thing."""
 
     def make(kind):
         sim = build_small(DIRECTED, dt=1.0, steps=40, nsig=1e-4, monitors=[monitors.TemporalAverage(period=10.0)])
@@ -100,7 +100,7 @@ def ran(sim):
 
 @pytest.mark.parametrize("kind", OF_A_KIND)
 def test_a_state_is_written_whole_or_refused_with_the_simulator_unchanged(of_a_kind, snapshot, kind):
-    """Into every other kind of simulator, with and without position; what is accepted is all there afterwards."""
+    """Into every other kind of simulator, with and without position; accepted values are all there afterwards."""
     _, state = tj.prepare(ran(of_a_kind(kind)))
     changed = [path for path in array_paths(state) if not is_position(path)]
     for path in changed:
@@ -117,9 +117,9 @@ def test_a_state_is_written_whole_or_refused_with_the_simulator_unchanged(of_a_k
                 assert snapshot(sim) == before, other
                 continue
             accepted.append((other, position))
-            there = {leaf.path: np.asarray(leaf.state_value(sim)) for leaf in parameter_map(sim)}
-            assert set(there) == set(changed), other
-            for path, value in there.items():
+            written = {p.path: np.asarray(p.state_value(sim)) for p in parameter_map(sim)}
+            assert set(written) == set(changed), other
+            for path, value in written.items():
                 np.testing.assert_array_equal(value, tj.state.get_path(state, path), err_msg=f"{other}: {path}")
             assert set(report.changes) == {path for path in changed if np.any(tj.state.get_path(state, path))}
             if position:
@@ -155,7 +155,7 @@ def test_what_tvb_shares_between_all_simulators_is_not_written_into(of_a_kind, s
 
 @pytest.mark.parametrize("fails_at", range(4))
 def test_where_the_position_cannot_be_put_whole_nothing_is_changed(of_a_kind, snapshot, monkeypatch, fails_at):
-    """Steps on the copy are let pass: those on the simulator itself fail, one after the other."""
+    """Writes to copies succeed; those to the simulator itself fail, one after the other."""
     kind = "coloured noise"
     _, state = tj.prepare(ran(of_a_kind(kind)))
     state = with_path(state, "model.w", jnp.asarray([0.6]))
@@ -231,7 +231,7 @@ def test_a_position_at_which_the_random_stream_never_stood_is_refused(coloured_b
     sim = coloured_bold().configure()
     before = snapshot(sim)
     _, state = tj.prepare(sim)
-    # Another multiple of all periods, so that stocks keep their shapes.
+    # A multiple of all periods, so that stocks keep their shapes.
     with pytest.raises(ValueError, match=r"known at steps \[0, 40\], not at step 20.*Nothing was changed"):
         tj.write_back(state.replace(static={"current_step": 20}), sim, position=True)
     assert snapshot(sim) == before
@@ -255,7 +255,7 @@ def test_of_noise_from_a_key_the_report_says_that_tvbs_stream_was_left(coloured_
     state = state.replace(initial_conditions=state.initial_conditions + 0.01)
     before = sim.integrator.noise.random_stream.get_state()
     report = tj.write_back(state, sim, position=True)
-    assert "key of jax.random: TVB's random stream was left where it stood" in repr(report)
+    assert "key of jax.random: TVB's random stream was not changed" in repr(report)
     np.testing.assert_array_equal(sim.integrator.noise.random_stream.get_state()[1], before[1])
     np.testing.assert_array_equal(sim.current_state, state.initial_conditions[-1])
 
@@ -352,25 +352,25 @@ class Other(models.ReducedWongWang):
 
 
 @pytest.mark.parametrize(
-    "own,there", [(models.ReducedWongWang, Named), (Named, models.ReducedWongWang), (NamedAnew, Named), (Other, Other)]
+    "own,other", [(models.ReducedWongWang, Named), (Named, models.ReducedWongWang), (NamedAnew, Named), (Other, Other)]
 )
-def test_a_subclass_that_changes_nothing_takes_the_values(build_small, own, there):
-    sim, other = build_small(), build_small()
-    sim.model, other.model = own(), there()
+def test_a_subclass_that_changes_nothing_takes_the_values(build_small, own, other):
+    sim, target = build_small(), build_small()
+    sim.model, target.model = own(), other()
     _, state = tj.prepare(sim)
     state.model.w = [0.7]
-    report = tj.write_back(state, other.configure(), position=True)
+    report = tj.write_back(state, target.configure(), position=True)
     assert set(report.changes) == {"model.w"}
-    np.testing.assert_array_equal(other.model.w, [0.7])
+    np.testing.assert_array_equal(target.model.w, [0.7])
 
 
-@pytest.mark.parametrize("own,there", [(models.ReducedWongWang, Other), (Other, models.ReducedWongWang)])
-def test_a_subclass_with_a_vector_field_of_its_own_does_not(build_small, own, there):
-    sim, other = build_small(), build_small()
-    sim.model, other.model = own(), there()
+@pytest.mark.parametrize("own,other", [(models.ReducedWongWang, Other), (Other, models.ReducedWongWang)])
+def test_a_subclass_with_a_vector_field_of_its_own_does_not(build_small, own, other):
+    sim, target = build_small(), build_small()
+    sim.model, target.model = own(), other()
     _, state = tj.prepare(sim)
     with pytest.raises(ValueError, match="model: the state is of a .* whose values mean something else"):
-        tj.write_back(state, other)
+        tj.write_back(state, target)
 
 
 def test_position_is_true_or_false(build_small):

@@ -1,4 +1,4 @@
-"""Values written back are the simulator's own: prepare gives the state back, TVB gives simulate's numbers."""
+"""Written values are the simulator's own: prepare gives the state back, and TVB gives simulate's numbers."""
 
 import re
 
@@ -40,11 +40,11 @@ def every_stock():
 
 @st.composite
 def changes(draw):
-    """Path to value of some leaves, global or regional."""
+    """Values of some parameters by path, global or regional."""
     found = {}
     for path in draw(st.lists(st.sampled_from(REGIONAL), unique=True, max_size=6)):
         size = draw(st.sampled_from([1, 6]))
-        # With d near 0 TVB's own field loses the digits that prepare compares it in.
+        # With d near 0 TVB's own vector field loses the digits that prepare compares.
         values = st.floats(1.0, 1e3) if path == "model.d" else positive
         found[path] = np.array(draw(st.lists(values, min_size=size, max_size=size)))
     if draw(st.booleans()):
@@ -89,7 +89,7 @@ def assert_same_state(one, two):
 )
 @given(first=changes(), second=changes())
 def test_prepare_gives_the_written_state_back_exactly(build_small, standing, first, second):
-    """Values, shapes, draws, stocks and position; twice, so that regional becomes global again."""
+    """Values, shapes, draws, stocks and position; twice, so that a regional value becomes global again."""
     sim = stand(build_small(steps=60, monitors=every_stock()), standing)
     for values in (first, second):
         _, state = tj.prepare(sim)
@@ -175,7 +175,7 @@ def test_tvbs_own_run_afterwards_equals_simulate(
 def test_position_moves_the_simulator_to_where_the_state_stands(
     build_small, equal_runs, difference, float64_histories, scheme, precision
 ):
-    """Odd lengths: stocks and interim stock are part-way; the next run equals simulate(final_state)."""
+    """Odd lengths: stocks and interim stock are partly filled; the next run equals simulate(final_state)."""
 
     def all_of_it():
         sim = build_small(scheme=scheme, dt=1.0, steps=313, monitors=every_stock())
@@ -208,8 +208,8 @@ def test_without_position_the_simulator_is_not_moved_and_the_report_says_so(buil
     report = tj.write_back(simulate(state).final_state, sim)
     assert sim.current_step == 0
     np.testing.assert_array_equal(sim.current_state, current)
-    assert "the simulator stands at step 0, the state at step 20" in repr(report)
-    assert "was not moved" in repr(report) and "nothing to change" in repr(report)
+    assert "the simulator is at step 0, the state at step 20" in repr(report)
+    assert "the position was not" in repr(report) and "nothing to change" in repr(report)
 
 
 def test_position_of_a_simulator_that_is_not_configured_is_refused(build_small, snapshot):
@@ -433,7 +433,7 @@ def test_values_inside_the_domain_give_no_warning(build_small):
 
 
 def test_every_leaf_of_the_state_that_is_a_parameter_is_in_the_table(build_small):
-    """What the state holds besides the table is where a run starts, not a parameter."""
+    """All other arrays of the state are the position of a run."""
     sim = build_small(steps=60, monitors=every_stock())
     _, state = tj.prepare(sim)
     paths = [leaf.path for leaf in parameter_map(sim)]

@@ -63,7 +63,7 @@ def certify(
 
     Notes
     -----
-    In a chaotic simulator, rounding alone drives two runs apart. A run that differs by more than the tolerance still
+    In a chaotic simulator, rounding alone makes two runs diverge. A run that differs by more than the tolerance still
     agrees if one step of the translation from each of TVB's own states equals TVB's step, if runs of the translation
     with an initial history perturbed by rounding differ as much, and if both runs start equal. TVB as it is agrees in
     the same way if TVB with its history in float64 differs from it as much.

@@ -85,7 +85,7 @@ def control_differences(simulate, state, ours: list, theirs: list, sim, toleranc
         Largest relative difference; or the reason why the mistake has no effect.
     """
     differences, length = {}, simulate.n_steps * simulate.dt
-    # Only samples in which translation and TVB agree show a mistake: chaos drives later ones apart by itself.
+    # Samples after the first disagreement of translation and TVB, as in chaos, cannot show a mistake.
     n_equal = [
         n_equal_samples(data, reference, tolerance) for (_, data), (_, reference) in zip(ours, theirs, strict=True)
     ]

@@ -138,7 +138,7 @@ def _is_single_number(structure, differentiated, arguments):
 
 @dataclass(frozen=True, eq=False)
 class _Derivative:
-    """Derivative of a run as a linear function and its transpose; residuals are the arguments and what `run` keeps."""
+    """Derivative of a run as a linear function; residuals are the arguments and the states that `run` kept."""
 
     blocks: Blocks
     structure: ArgumentStructure

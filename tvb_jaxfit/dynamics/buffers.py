@@ -31,7 +31,7 @@ def check_buffers(step: Step, monitors: tuple[Monitor, ...], n_steps: int, state
 
 
 def history_problems(delays: np.ndarray | None, state: State) -> Iterator[str]:
-    """Yield what is wrong with the history of a state, for a simulator with these delays [steps] or None."""
+    """Yield the problems of a state's history, for a simulator with these delays [steps] or None."""
     horizon = 1 if delays is None else int(np.max(delays)) + 1
     shape = np.shape(state.initial_conditions)
     if shape[:1] != (horizon,):
@@ -42,7 +42,7 @@ def history_problems(delays: np.ndarray | None, state: State) -> Iterator[str]:
 
 
 def monitor_problems(monitors: tuple[Monitor, ...], n_steps: int | None, state: State) -> Iterator[str]:
-    """Yield what is wrong with the monitors' buffers in a state; ``n_steps`` None stands for a run of any length."""
+    """Yield the problems of the monitors' buffers in a state; ``n_steps`` None stands for a run of any length."""
     if len(state.monitors) != len(monitors):
         yield f"State.monitors: {len(state.monitors)}, where this simulator has {len(monitors)}"
         return
@@ -87,7 +87,7 @@ def buffer_shapes(monitor: Monitor, start: int, n_steps: int | None, node_shape:
 
 
 def _node_problems(node, expected, path):
-    """Yield what is wrong with the arrays of a monitor's node."""
+    """Yield the problems of the arrays of a monitor's node."""
     shapes = dict(_array_shapes(node))
     for name in expected:
         if name != "hrf_kernel" and name not in shapes:

@@ -51,7 +51,7 @@ def reverse_pass(
         One per flat argument: weights, past, leaves.
     blocks : Blocks
     residuals : tuple
-        (weights, past, leaves, kept), with what `run` keeps.
+        (weights, past, leaves, kept), with ``kept`` as `run` returns it.
     output_bars : list of Array or None
         Cotangents of the outputs; None for zero.
     last_bar : Array or None

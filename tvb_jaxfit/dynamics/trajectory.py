@@ -135,7 +135,7 @@ def run(blocks: Blocks, theta: Theta, weights, past, inputs, reduce_params=(), k
     reduce_params : tree of Array
         Parameters of ``blocks.reduce``.
     keep : bool
-        True to return what the reverse pass needs.
+        True to return the values that the reverse pass needs.
 
     Returns
     -------

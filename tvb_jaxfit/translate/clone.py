@@ -175,8 +175,8 @@ def _configure(sim, history_class):
 
 def history_has_weights(sim: "Simulator") -> bool:
     """Check whether a simulator's history holds the weights of its connectivity, in single precision."""
-    held, weights = (np.asarray(array, dtype="f") for array in (sim.history.weights, sim.connectivity.weights))
-    return np.array_equal(held, weights)
+    in_history, weights = (np.asarray(array, dtype="f") for array in (sim.history.weights, sim.connectivity.weights))
+    return np.array_equal(in_history, weights)
 
 
 def history_has_current_state(sim: "Simulator") -> bool:

@@ -1,5 +1,8 @@
 """Completeness of a simulator: every component is given, is of TVB's kind, and holds real numbers."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from tvb.basic.neotraits.api import Float, HasTraits, List, NArray
 from tvb.datatypes.equations import Equation
@@ -12,7 +15,7 @@ _MAY_BE_ABSENT = {"projection"}
 _NUMBERS = {"f": "real numbers", "i": "integers", "u": "integers", "b": "integers or booleans"}
 
 
-def refusals(sim):
+def refusals(sim: Any) -> Iterator[str]:
     """Reasons against a simulator that lacks something TVB needs, or holds something else in its place.
 
     Parameters
@@ -148,7 +151,7 @@ def _found(value):
     return "none" if value is None else f"{value!r:.60} ({type(value).__name__})"
 
 
-def component_objects(sim):
+def component_objects(sim: Any) -> Iterator[tuple[str, Any]]:
     """Components of a simulator and their parts, as objects with their paths.
 
     Yields

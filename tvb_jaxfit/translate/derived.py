@@ -114,8 +114,8 @@ def refusals(sim: Simulator) -> Iterator[str]:
         fresh = reconfigured(sim)
     except Exception as error:
         yield (
-            "Simulator: a component changed since configure(), and TVB's configure() fails with what it holds now: "
-            f"{type(error).__name__}: {error}. Mend it and call sim.configure() again."
+            "Simulator: a component changed since configure(), and TVB's configure() fails with the present values: "
+            f"{type(error).__name__}: {error}. Give values with which configure() succeeds."
         )
         return
     reported = set()

@@ -115,9 +115,8 @@ def translate_simulator(sim: Simulator) -> TranslatedSimulator:
         # TVB draws initial conditions in double precision; only its history rounds them.
         reference = configured_clone(sim, float64_history=True)
     except Exception as error:
-        raise UnsupportedComponent(
-            [f"Simulator: TVB's own configure() fails: {type(error).__name__}: {error}. Mend it, so that it succeeds."]
-        ) from error
+        reason = f"Simulator: TVB's own configure() fails: {type(error).__name__}: {error}."
+        raise UnsupportedComponent([f"{reason} Give values with which it succeeds."]) from error
     try:
         with GlobalStreamGuard(reference):
             return _translate(sim, reference)

@@ -171,11 +171,13 @@ class VectorFieldOracle:
         bool
             False if no combination of layouts does.
         """
-        held = vars(self.model)
+        attributes = vars(self.model)
         for layouts in itertools.islice(itertools.product(LAYOUTS, repeat=len(regional)), _MAX_COMBINATIONS):
             self.regional_layouts = dict(zip(regional, layouts, strict=True))
             fresh = self._reconfigured({name: own[name].read(self.model) for name in regional})
-            if fresh is not None and all(_same_values(vars(fresh).get(name), value) for name, value in held.items()):
+            if fresh is not None and all(
+                _same_values(vars(fresh).get(name), value) for name, value in attributes.items()
+            ):
                 return True
         return False
 
@@ -382,12 +384,12 @@ def _two_calls(model, x, coupling):
         return [np.array(copy.dfun(x.copy(), coupling.copy(), 0.0), dtype=float) for _ in range(2)]
 
 
-def _same_values(derived, held):
-    """Compare a derived attribute with the one that a model holds, if this is an array of floats."""
-    if isinstance(held, np.ndarray) and held.dtype.kind == "f":
+def _same_values(derived, original):
+    """Compare a derived attribute with the one that a model has, if that is an array of floats."""
+    if isinstance(original, np.ndarray) and original.dtype.kind == "f":
         return (
             isinstance(derived, np.ndarray)
-            and derived.size == held.size
-            and np.array_equal(derived.ravel(), held.ravel())
+            and derived.size == original.size
+            and np.array_equal(derived.ravel(), original.ravel())
         )
     return True

@@ -228,9 +228,11 @@ def make_proxy(context, original, values, earlier=()):
     attributes = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            held = getattr(original, name)
+            attribute = getattr(original, name)
             items = {key: wrap(item) for key, item in value.items()}
-            attributes[name] = dict(held) | items if isinstance(held, dict) else make_proxy(context, held, value)
+            attributes[name] = (
+                dict(attribute) | items if isinstance(attribute, dict) else make_proxy(context, attribute, value)
+            )
         else:
             attributes[name] = wrap(value)
     return SelfProxy(context, original, attributes | {name: wrap(value) for name, value in dict(earlier).items()})
