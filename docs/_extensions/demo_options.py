@@ -1,7 +1,9 @@
-"""Command-line options of the demos while the gallery is made."""
+"""Command-line options of the demos while the gallery is made, and pages without progress bars."""
 
 import os
 from pathlib import Path
+
+import tqdm
 
 _OUTPUTS = Path(__file__).parents[1] / "_build" / "demos"
 # Demo: option for its outputs, their name, and options that reduce it to a check (environment variable GALLERY=quick).
@@ -10,6 +12,9 @@ _DEMOS = {
     "plot_2_linear_response": ("--figure", "linear_response.png", "--evaluations 15 --minutes 0.5"),
     "plot_3_seed_workflow": ("--out", "seed_workflow", "--quick"),
 }
+
+# A page would show every update of a bar, one after the other.
+tqdm.tqdm.status_printer = staticmethod(lambda file: lambda text: None)
 
 
 def demo_options(gallery_conf, script_vars):

@@ -1,4 +1,4 @@
-"""evaluate(): figures as by hand, on noise that no fit has seen, beside what they are to be held against."""
+"""Scores of evaluate() equal an independent computation, on fresh noise, beside baselines and noise ceilings."""
 
 from dataclasses import replace
 
@@ -52,13 +52,13 @@ HELD_OUT = _no_diagonal((SESSIONS["two"] + SESSIONS["three"]) / 2)
 
 @pytest.fixture(scope="module")
 def shared():
-    """What is made once: simulators and evaluations by name."""
+    """Objects that tests share, by name: simulators, evaluations and fits."""
     return {}
 
 
 @pytest.fixture
 def sim(make, shared):
-    """Configured, and run before."""
+    """Configured simulator with a full BOLD buffer."""
     if "sim" not in shared:
         sim = shared["sim"] = make()
         sim.configure()
@@ -68,19 +68,19 @@ def sim(make, shared):
 
 
 @pytest.fixture
-def found(sim, shared, snapshot):
-    """Evaluation of it with all that there is, and whether the simulator was left alone."""
-    if "found" not in shared:
+def evaluation(sim, shared, snapshot):
+    """Evaluation with every option; also checks that the simulator is unchanged."""
+    if "evaluation" not in shared:
         before = snapshot(sim)
-        shared["found"] = tj.evaluate(
+        shared["evaluation"] = tj.evaluate(
             sim, SESSIONS, training_sessions="one", n_seeds=4, n_tvb=2, fc=FC, window=WINDOW, progress=False
         )
         shared["unchanged"] = snapshot(sim) == before
-    return shared["found"]
+    return shared["evaluation"]
 
 
 def _by_hand(bold, target):
-    """Scores of a BOLD signal (n_time, 1, n_node, 1), with nothing of tvb_jaxfit."""
+    """Scores of a BOLD signal (n_time, 1, n_node, 1), computed without tvb_jaxfit."""
     signal = np.asarray(bold)[SKIP:, 0, :, 0]
 
     def r(signal, among=OFF):
@@ -109,20 +109,20 @@ def _assert_scores(row, bold, target, tolerance=1e-9):
         assert row[measure] == pytest.approx(value, abs=tolerance), measure
 
 
-def test_scores_of_tvb_are_those_of_its_own_run_on_the_same_seed(found, sim, float32_tvb):
-    rows = [row for row in found.rows if row["simulator"] == "TVB" and row["target"] == "held out"]
+def test_scores_of_tvb_are_those_of_its_own_run_on_the_same_seed(evaluation, sim, float32_tvb):
+    rows = [row for row in evaluation.rows if row["simulator"] == "TVB" and row["target"] == "held out"]
     assert len(rows) == 2
     for row in rows:
-        theirs = float32_tvb(sim)
-        theirs.integrator.noise.random_stream.seed(row["seed"])
-        ((_, bold),) = theirs.run()
+        tvb = float32_tvb(sim)
+        tvb.integrator.noise.random_stream.seed(row["seed"])
+        ((_, bold),) = tvb.run()
         assert bold.shape == (60, 1, N_NODE, 1)
         _assert_scores(row, bold, HELD_OUT)
 
 
-def test_scores_in_jax_are_those_of_runs_on_the_same_keys(found, sim):
+def test_scores_in_jax_are_those_of_runs_on_the_same_keys(evaluation, sim):
     simulate, state = tj.prepare(sim)
-    rows = [row for row in found.rows if row["simulator"] == "JAX" and row["target"] == "held out"]
+    rows = [row for row in evaluation.rows if row["simulator"] == "JAX" and row["target"] == "held out"]
     assert len(rows) == 4
     for row in rows:
         fresh = tj.resample(state, jax.random.key(row["seed"]))
@@ -130,54 +130,54 @@ def test_scores_in_jax_are_those_of_runs_on_the_same_keys(found, sim):
 
 
 def _apart(some, others):
-    """Mean squared Welch statistic of the Fisher z of all pairs: 1 of two samples of one distribution."""
+    """Mean squared Welch statistic of the Fisher z of all pairs; about 1 for two samples of one distribution."""
     some, others = (np.arctanh(fc[:, *np.triu_indices(N_NODE, 1)]) for fc in (some, others))
     error = some.var(0, ddof=1) / len(some) + others.var(0, ddof=1) / len(others)
     return np.mean((some.mean(0) - others.mean(0)) ** 2 / error)
 
 
 def test_runs_in_jax_and_in_tvb_are_from_one_distribution(make):
-    """Not a single run is the same, and their means differ by no more than chance lets them."""
-    found = tj.evaluate(make(), SESSIONS["one"], n_seeds=48, n_tvb=24, fc=FC, progress=False)
-    ours, theirs = found.fc["JAX"], found.fc["TVB"]
-    assert len({*found.values("r"), *found.values("r", simulator="TVB")}) == 72
+    """All runs differ, and their means differ by no more than chance."""
+    evaluation = tj.evaluate(make(), SESSIONS["one"], n_seeds=48, n_tvb=24, fc=FC, progress=False)
+    ours, theirs = evaluation.fc["JAX"], evaluation.fc["TVB"]
+    assert len({*evaluation.values("r"), *evaluation.values("r", simulator="TVB")}) == 72
     assert _apart(ours, theirs) < 2.0
-    spread = np.arctanh(ours).std(0, ddof=1)[OFF] / np.arctanh(theirs).std(0, ddof=1)[OFF]
-    assert 0.75 < np.sqrt(np.mean(spread**2)) < 1.33
-    # The negative control: a network with a stronger coupling.
+    ratio = np.arctanh(ours).std(0, ddof=1)[OFF] / np.arctanh(theirs).std(0, ddof=1)[OFF]
+    assert 0.75 < np.sqrt(np.mean(ratio**2)) < 1.33
+    # Negative control: a network with stronger coupling.
     stronger = make(coupling=coupling.Linear(a=np.array([0.06])))
     other = tj.evaluate(stronger, SESSIONS["one"], n_seeds=48, fc=FC, progress=False)
     assert _apart(other.fc["JAX"], theirs) > 3.0
 
 
-def test_the_simulator_is_not_modified(found, shared):
+def test_the_simulator_is_not_modified(evaluation, shared):
     assert shared["unchanged"]
 
 
-def test_mean_and_spread_are_over_runs(found):
-    r = [row["r"] for row in found.rows if row["simulator"] == "JAX" and row["target"] == "held out"]
-    np.testing.assert_array_equal(found.r, r)
-    assert found.mean() == pytest.approx(sum(r) / 4)
-    assert found.std() == pytest.approx(np.sqrt(sum((x - sum(r) / 4) ** 2 for x in r) / 3))
-    assert f"{found.mean():.4f} ± {found.std():.4f}" in repr(found)
-    assert found.mean("rmse", "two", "TVB") == pytest.approx(found.values("rmse", "two", "TVB").mean())
+def test_mean_and_standard_deviation_are_over_runs(evaluation):
+    r = [row["r"] for row in evaluation.rows if row["simulator"] == "JAX" and row["target"] == "held out"]
+    np.testing.assert_array_equal(evaluation.r, r)
+    assert evaluation.mean() == pytest.approx(sum(r) / 4)
+    assert evaluation.std() == pytest.approx(np.sqrt(sum((x - sum(r) / 4) ** 2 for x in r) / 3))
+    assert f"{evaluation.mean():.4f} ± {evaluation.std():.4f}" in repr(evaluation)
+    assert evaluation.mean("rmse", "two", "TVB") == pytest.approx(evaluation.values("rmse", "two", "TVB").mean())
 
 
-def test_every_session_and_the_means_are_scored(found):
-    assert list(found.targets.matrices) == ["one", "two", "three", "mean", "trained on", "held out"]
-    assert found.targets.primary == "held out"
-    np.testing.assert_allclose(found.targets.matrices["held out"], HELD_OUT, atol=1e-15)
-    np.testing.assert_array_equal(found.targets.matrices["trained on"], found.targets.matrices["one"])
+def test_every_session_and_the_means_are_scored(evaluation):
+    assert list(evaluation.targets.matrices) == ["one", "two", "three", "mean", "trained on", "held out"]
+    assert evaluation.targets.primary == "held out"
+    np.testing.assert_allclose(evaluation.targets.matrices["held out"], HELD_OUT, atol=1e-15)
+    np.testing.assert_array_equal(evaluation.targets.matrices["trained on"], evaluation.targets.matrices["one"])
     mean = sum(SESSIONS.values()) / 3
-    np.testing.assert_allclose(found.targets.matrices["mean"], _no_diagonal(mean), atol=1e-15)
+    np.testing.assert_allclose(evaluation.targets.matrices["mean"], _no_diagonal(mean), atol=1e-15)
     for name, fc in SESSIONS.items():
-        expected = [np.corrcoef(run[OFF], fc[OFF])[0, 1] for run in found.fc["JAX"]]
-        np.testing.assert_allclose(found.values("r", name), expected, rtol=1e-12)
+        expected = [np.corrcoef(run[OFF], fc[OFF])[0, 1] for run in evaluation.fc["JAX"]]
+        np.testing.assert_allclose(evaluation.values("r", name), expected, rtol=1e-12)
 
 
-def test_the_table_says_it_all(found):
-    text = repr(found)
-    for said in (
+def test_the_text_has_all_scores_and_baselines(evaluation):
+    text = repr(evaluation)
+    for message in (
         "Evaluation: ReducedWongWang, 6 regions",
         "50 samples of runs of 6 s, after 10 left out",
         "fresh noise, 4 runs",
@@ -189,42 +189,42 @@ def test_the_table_says_it_all(found):
         "structural weights, held out",
         "a session, mean of the others",
     ):
-        assert said in text, text
+        assert message in text, text
     assert "training" not in text and "interrupted" not in text
 
 
-def test_as_a_table_of_pandas(found):
-    frame = found.to_pandas()
+def test_as_a_table_of_pandas(evaluation):
+    frame = evaluation.to_pandas()
     assert frame.shape == (6 * 6, 10)
     means = frame.groupby(["simulator", "target"])["r"].mean()
-    assert means["JAX", "held out"] == pytest.approx(found.mean())
+    assert means["JAX", "held out"] == pytest.approx(evaluation.mean())
 
 
-def test_a_measure_or_target_that_is_not_there_is_an_error(found):
+def test_an_unknown_measure_or_target_is_an_error(evaluation):
     with pytest.raises(KeyError, match="no measure 'rsme'; there is: r, rmse, window_r"):
-        found.values("rsme")
+        evaluation.values("rsme")
     with pytest.raises(KeyError, match="no target 'four'; there is: one, two"):
-        found.values("r", "four")
+        evaluation.values("r", "four")
 
 
-def test_structural_baseline_is_of_the_symmetrised_weights(found, weights_6):
+def test_structural_baseline_is_of_the_symmetrised_weights(evaluation, weights_6):
     symmetric = (weights_6 + weights_6.T) / 2
     expected = np.corrcoef(symmetric[OFF], HELD_OUT[OFF])[0, 1]
-    assert found.structural_baseline["held out"] == pytest.approx(expected, rel=1e-12)
-    # Directed weights would tell: the comparison is not empty.
+    assert evaluation.structural_baseline["held out"] == pytest.approx(expected, rel=1e-12)
+    # Directed weights give another value, so that the comparison can fail.
     assert abs(expected - np.corrcoef(weights_6[OFF], HELD_OUT[OFF])[0, 1]) > 1e-3
 
 
-def test_a_runs_own_fc_is_matched_by_that_run_alone_and_in_the_order_of_the_regions(found, sim):
-    """Negative controls: other runs, and regions in another order, which labels put right."""
-    own = found.fc["JAX"][2]
+def test_the_fc_of_a_run_is_matched_by_that_run_only_and_in_region_order(evaluation, sim):
+    """Negative controls: other runs, and regions in another order, which labels correct."""
+    own = evaluation.fc["JAX"][2]
     order = [4, 2, 5, 0, 3, 1]
     shuffled = own[np.ix_(order, order)]
     targets = {"own": own, "shuffled": shuffled, "labelled": pd.DataFrame(shuffled, LABELS[order], LABELS[order])}
     with pytest.warns(UserWarning, match="put into the order"):
         again = tj.evaluate(sim, targets, n_seeds=4, fc=FC, progress=False)
     assert again.targets.primary == "mean" and again.targets.held_out == () and again.window is None
-    np.testing.assert_array_equal(again.fc["JAX"], found.fc["JAX"])
+    np.testing.assert_array_equal(again.fc["JAX"], evaluation.fc["JAX"])
     r, rmse = again.values("r", "own"), again.values("rmse", "own")
     assert r[2] == pytest.approx(1.0) and rmse[2] == pytest.approx(0.0, abs=1e-12)
     assert np.all(np.delete(r, 2) < 0.999) and np.all(np.delete(rmse, 2) > 1e-3)
@@ -238,13 +238,13 @@ def test_more_runs_begin_with_the_same_ones_and_another_seed_has_others(fitted):
     assert np.isnan(one.std()) and "±" not in one.summary()
 
 
-def test_single_precision_will_do(sim):
+def test_evaluation_in_single_precision(sim):
     with jax.enable_x64(False):
-        found = tj.evaluate(sim, SESSIONS["one"], n_seeds=1, progress=False)
-    assert np.isfinite(found.r).all()
+        evaluation = tj.evaluate(sim, SESSIONS["one"], n_seeds=1, progress=False)
+    assert np.isfinite(evaluation.r).all()
 
 
-def test_progress_is_shown_unless_it_is_not_wanted(fitted, capsys):
+def test_progress_is_shown_unless_switched_off(fitted, capsys):
     fitted.evaluate(n_seeds=1, progress=False)
     assert capsys.readouterr().err == ""
     fitted.evaluate(n_seeds=1, n_tvb=1)
@@ -267,13 +267,13 @@ def test_the_only_bold_is_scored_whatever_else_records(make, fitted):
     assert average.n_samples == 150 - SKIP and np.all(average.r != alone.r)
 
 
-def test_by_default_nothing_is_left_out_of_a_warm_stock(sim):
+def test_by_default_no_sample_is_left_out_with_a_full_buffer(sim):
     longer = tj.evaluate(sim, SESSIONS["one"], n_seeds=1, fc=tj.FCOptions(simulation_length=9000.0), progress=False)
     assert (longer.skip_t, longer.n_samples, longer.length) == (0, 90, 9000.0)
 
 
 @pytest.mark.parametrize(
-    "options,said",
+    "options,message",
     [
         ({"fc": {"monitor": 3}}, "monitor: 3; the simulator has monitors 0 to 0"),
         ({"n_seeds": 0}, "n_seeds = 0"),
@@ -293,9 +293,9 @@ def test_by_default_nothing_is_left_out_of_a_warm_stock(sim):
         ({"region_groups": ["a", "b"]}, "groups: 2 for 6 regions"),
     ],
 )
-def test_what_cannot_be_is_refused(sim, options, said):
+def test_impossible_options_are_refused(sim, options, message):
     options = {"target": SESSIONS["one"], "progress": False} | options
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         tj.evaluate(sim, **options | {"fc": tj.FCOptions(**options.get("fc", {}))})
 
 
@@ -338,16 +338,18 @@ def test_a_fit_is_scored_on_fresh_noise_beside_its_training(fitted):
     assert "fresh noise" not in repr(fitted)
     other = fitted.evaluate(state=fitted.initial, n_seeds=1, progress=False)
     assert fitted.evaluation is None, "of another state than the best"
-    found = fitted.evaluate(n_seeds=3, progress=False)
-    assert fitted.evaluation is found and found.summary() in repr(fitted)
+    evaluation = fitted.evaluate(n_seeds=3, progress=False)
+    assert fitted.evaluation is evaluation and evaluation.summary() in repr(fitted)
     best = fitted.history.best_step
-    assert found.training_scores == {"r": fitted.r[best], "loss": fitted.loss[best]} and other.training_scores is None
-    # By the training's loss the step was chosen: there is no other to report.
-    assert found.validation_scores is None and "validation" not in repr(found)
-    assert f"{'training':<34} {fitted.r[best]:.4f}" in repr(found) and "training" not in repr(other)
-    expected = [fitted.score(key=jax.random.key(row["seed"])) for row in found.rows]
-    np.testing.assert_allclose(found.r, expected, rtol=1e-12)
-    assert found.r[0] != other.r[0]
+    assert (
+        evaluation.training_scores == {"r": fitted.r[best], "loss": fitted.loss[best]} and other.training_scores is None
+    )
+    # The training loss selected the best step, so that there is no validation to report.
+    assert evaluation.validation_scores is None and "validation" not in repr(evaluation)
+    assert f"{'training':<34} {fitted.r[best]:.4f}" in repr(evaluation) and "training" not in repr(other)
+    expected = [fitted.score(key=jax.random.key(row["seed"])) for row in evaluation.rows]
+    np.testing.assert_allclose(evaluation.r, expected, rtol=1e-12)
+    assert evaluation.r[0] != other.r[0]
 
 
 def test_a_fit_that_chose_its_best_step_by_validation_reports_that(make):
@@ -355,38 +357,40 @@ def test_a_fit_that_chose_its_best_step_by_validation_reports_that(make):
     result = tj.fit(
         make(), SESSIONS["one"], free, optimizer=optax.adam(0.02), max_steps=2, run=tj.RunOptions(progress=False)
     )
-    found = result.evaluate(n_seeds=1, progress=False)
+    evaluation = result.evaluate(n_seeds=1, progress=False)
     steps, values = result.history.validation
     best = result.history.best_step
-    assert values[steps == best] == np.min(values) and found.validation_scores["loss"] == np.min(values)
-    assert found.validation_scores["r"] == result.history.validation.aux["r"][steps == best]
-    # The negative control: on the noise of the training they are others.
-    assert found.training_scores["loss"] == result.loss[best] != found.validation_scores["loss"]
-    assert f"{'validation':<34} {found.validation_scores['r']:.4f}" in repr(found)
+    assert values[steps == best] == np.min(values) and evaluation.validation_scores["loss"] == np.min(values)
+    assert evaluation.validation_scores["r"] == result.history.validation.aux["r"][steps == best]
+    # Negative control: the scores on the training noise differ.
+    assert evaluation.training_scores["loss"] == result.loss[best] != evaluation.validation_scores["loss"]
+    assert f"{'validation':<34} {evaluation.validation_scores['r']:.4f}" in repr(evaluation)
     assert result.evaluate(state=result.initial, n_seeds=1, progress=False).validation_scores is None
 
 
 def test_a_fit_is_scored_by_tvb_from_its_best_state(fitted, shared, float32_tvb):
-    found = fitted.evaluate(n_tvb=1, n_seeds=1, progress=False)
-    theirs = float32_tvb(shared["fit_of"])
-    tj.write_back(fitted.best, theirs, position=True)
-    theirs.integrator.noise.random_stream.seed(found.rows[-1]["seed"])
-    ((_, bold),) = theirs.run()
+    evaluation = fitted.evaluate(n_tvb=1, n_seeds=1, progress=False)
+    tvb = float32_tvb(shared["fit_of"])
+    tj.write_back(fitted.best, tvb, position=True)
+    tvb.integrator.noise.random_stream.seed(evaluation.rows[-1]["seed"])
+    ((_, bold),) = tvb.run()
     fc = np.corrcoef(bold[fitted.skip_t :, 0, :, 0].T)
-    assert found.values(simulator="TVB")[0] == pytest.approx(np.corrcoef(fc[OFF], SESSIONS["one"][OFF])[0, 1], abs=1e-9)
+    assert evaluation.values(simulator="TVB")[0] == pytest.approx(
+        np.corrcoef(fc[OFF], SESSIONS["one"][OFF])[0, 1], abs=1e-9
+    )
     np.testing.assert_array_equal(fitted.simulator.model.w, shared["fit_of"].model.w)
     assert shared["fit_of"].history is None
 
 
-def test_tvb_runs_from_where_another_state_stands(fitted, shared, float32_tvb):
+def test_tvb_runs_from_another_state(fitted, shared, float32_tvb):
     later = fitted.simulate(fitted.best).final_state
-    ours = prepare_runs_of_fit(fitted, later).run_tvb(5, lambda n_steps: None)
-    theirs = float32_tvb(shared["fit_of"])
-    tj.write_back(fitted.best, theirs)
-    theirs.run()
-    theirs.integrator.noise.random_stream.seed(5)
-    ((_, bold),) = theirs.run()
-    np.testing.assert_allclose(ours, bold[:, 0, :, 0], rtol=1e-6)
+    jax_signal = prepare_runs_of_fit(fitted, later).run_tvb(5, lambda n_steps: None)
+    tvb = float32_tvb(shared["fit_of"])
+    tj.write_back(fitted.best, tvb)
+    tvb.run()
+    tvb.integrator.noise.random_stream.seed(5)
+    ((_, bold),) = tvb.run()
+    np.testing.assert_allclose(jax_signal, bold[:, 0, :, 0], rtol=1e-6)
 
 
 def test_a_fit_can_be_scored_on_longer_runs(fitted, float32_tvb):
@@ -400,32 +404,34 @@ def test_a_fit_can_be_scored_on_longer_runs(fitted, float32_tvb):
     assert longer.r[0] == pytest.approx(float(expected), rel=1e-12)
 
 
-def test_a_fit_is_held_against_sessions_that_it_was_not_made_with(fitted):
-    found = fitted.evaluate(list(SESSIONS.values()), training_sessions=0, n_seeds=1, progress=False)
-    assert found.targets.held_out == ("session 1", "session 2")
-    assert fitted.evaluation is found and "against held out" in repr(fitted)
-    assert found.noise_ceiling["trained on"] == pytest.approx(np.corrcoef(SESSIONS["one"][OFF], HELD_OUT[OFF])[0, 1])
+def test_a_fit_is_scored_against_held_out_sessions(fitted):
+    evaluation = fitted.evaluate(list(SESSIONS.values()), training_sessions=0, n_seeds=1, progress=False)
+    assert evaluation.targets.held_out == ("session 1", "session 2")
+    assert fitted.evaluation is evaluation and "against held out" in repr(fitted)
+    assert evaluation.noise_ceiling["trained on"] == pytest.approx(
+        np.corrcoef(SESSIONS["one"][OFF], HELD_OUT[OFF])[0, 1]
+    )
 
 
 def test_scores_against_another_single_target_are_not_those_of_the_fit(fitted):
     fitted.evaluation = None
-    found = fitted.evaluate(SESSIONS["two"], n_seeds=1, progress=False)
-    assert found.targets.primary == "target" and fitted.evaluation is None
+    evaluation = fitted.evaluate(SESSIONS["two"], n_seeds=1, progress=False)
+    assert evaluation.targets.primary == "target" and fitted.evaluation is None
 
 
-def test_weights_that_were_fitted_are_not_their_own_baseline(fitted):
+def test_the_structural_baseline_uses_the_weights_before_the_fit(fitted):
     own = fitted.simulator.connectivity.weights
     best = strip_parameters(fitted.best)
     best = best.replace(connectivity=best.connectivity.replace(weights=best.connectivity.weights.at[0, 1].add(0.5)))
-    found = replace(fitted, best=best).evaluate(n_seeds=1, progress=False)
-    assert found.structural_baseline["target"] == baselines.structural_baseline(own, SESSIONS["one"])
-    assert found.structural_baseline["target"] != baselines.structural_baseline(
+    evaluation = replace(fitted, best=best).evaluate(n_seeds=1, progress=False)
+    assert evaluation.structural_baseline["target"] == baselines.structural_baseline(own, SESSIONS["one"])
+    assert evaluation.structural_baseline["target"] != baselines.structural_baseline(
         best.connectivity.weights, SESSIONS["one"]
     )
-    assert found.r[0] != fitted.evaluate(n_seeds=1, progress=False).r[0]
+    assert evaluation.r[0] != fitted.evaluate(n_seeds=1, progress=False).r[0]
 
 
-def test_a_fit_without_its_simulator_says_so(fitted):
+def test_a_fit_without_its_simulator_is_refused(fitted):
     with pytest.raises(ValueError, match="holds no simulator. Give the simulator itself, and state="):
         replace(fitted, simulator=None).evaluate()
 
@@ -434,57 +440,57 @@ def test_a_fit_without_its_simulator_says_so(fitted):
 
 
 def test_an_interrupt_keeps_the_runs_that_were_done(fitted, monkeypatch):
-    done, in_jax = [], Runs.run_jax
+    done, run_jax = [], Runs.run_jax
 
     def interrupted(self, seed, tick):
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(seed)
-        return in_jax(self, seed, tick)
+        return run_jax(self, seed, tick)
 
     monkeypatch.setattr(Runs, "run_jax", interrupted)
-    found = fitted.evaluate(n_seeds=4, n_tvb=4, progress=False)
-    assert found.interrupted and found.r.shape == (2,) and list(found.fc) == ["JAX"]
-    assert [row["seed"] for row in found.rows] == done
-    assert "interrupted: these are the runs that were done" in repr(found)
-    # With nothing done there is nothing to keep.
+    evaluation = fitted.evaluate(n_seeds=4, n_tvb=4, progress=False)
+    assert evaluation.interrupted and evaluation.r.shape == (2,) and list(evaluation.fc) == ["JAX"]
+    assert [row["seed"] for row in evaluation.rows] == done
+    assert "interrupted: these are the runs that were done" in repr(evaluation)
+    # Without a completed run the interrupt is raised.
     with pytest.raises(KeyboardInterrupt):
         fitted.evaluate(progress=False)
 
 
-def test_no_more_is_held_of_many_runs_than_of_one(fitted, monkeypatch):
-    held, in_jax = [], Runs.run_jax
+def test_many_runs_need_no_more_memory_than_one(fitted, monkeypatch):
+    n_bytes, run_jax = [], Runs.run_jax
 
     def measured(self, seed, tick):
-        held.append(sum(array.nbytes for array in jax.live_arrays()))
-        return in_jax(self, seed, tick)
+        n_bytes.append(sum(array.nbytes for array in jax.live_arrays()))
+        return run_jax(self, seed, tick)
 
     monkeypatch.setattr(Runs, "run_jax", measured)
     fitted.evaluate(n_seeds=6, progress=False)
     draws = fitted.best.integrator.noise.draws.nbytes
-    assert held[-1] - held[1] < draws / 2
+    assert n_bytes[-1] - n_bytes[1] < draws / 2
 
 
-def test_a_run_without_fc_is_named_and_costs_nobody_elses_scores(fitted, monkeypatch):
-    found, in_jax = fitted.evaluate(n_seeds=3, window=WINDOW, progress=False), Runs.run_jax
-    lost = found.rows[1]["seed"]
+def test_a_run_without_fc_is_named_and_the_others_keep_their_scores(fitted, monkeypatch):
+    evaluation, run_jax = fitted.evaluate(n_seeds=3, window=WINDOW, progress=False), Runs.run_jax
+    lost = evaluation.rows[1]["seed"]
 
     def diverged(self, seed, tick):
-        return in_jax(self, seed, tick) * (np.nan if seed == lost else 1.0)
+        return run_jax(self, seed, tick) * (np.nan if seed == lost else 1.0)
 
     monkeypatch.setattr(Runs, "run_jax", diverged)
     broken = fitted.evaluate(n_seeds=3, window=WINDOW, progress=False)
-    np.testing.assert_array_equal(broken.r, [found.r[0], np.nan, found.r[2]])
-    assert broken.mean() == pytest.approx((found.r[0] + found.r[2]) / 2)
+    np.testing.assert_array_equal(broken.r, [evaluation.r[0], np.nan, evaluation.r[2]])
+    assert broken.mean() == pytest.approx((evaluation.r[0] + evaluation.r[2]) / 2)
     assert "not finite" in broken.failed["JAX", lost]
     assert f"JAX, seed {lost}: no FC: bold is not finite" in repr(broken)
 
 
-# ---- yardsticks
+# ---- baselines
 
 
 def _noisy_sessions(n, rho, n_node=100):
-    """Sessions that correlate with each other by rho."""
+    """Sessions whose pairwise correlation is rho."""
     random = np.random.default_rng(4)
 
     def symmetric():
@@ -500,32 +506,34 @@ def test_ceiling_of_sessions_of_known_reliability(n, rho):
     def reliability(n):
         return n * rho / (1 + (n - 1) * rho)
 
-    found = baselines.noise_ceiling(named_targets(_noisy_sessions(n, rho), range(100)))
-    assert found["split_half"] == pytest.approx(reliability(n), abs=0.02)
-    assert found["leave_one_out"] == pytest.approx(np.sqrt(rho * reliability(n - 1)), abs=0.02)
-    assert "trained on" not in found
+    evaluation = baselines.noise_ceiling(named_targets(_noisy_sessions(n, rho), range(100)))
+    assert evaluation["split_half"] == pytest.approx(reliability(n), abs=0.02)
+    assert evaluation["leave_one_out"] == pytest.approx(np.sqrt(rho * reliability(n - 1)), abs=0.02)
+    assert "trained on" not in evaluation
 
 
-def test_held_out_sessions_give_what_data_can_reach():
+def test_the_ceiling_of_held_out_sessions():
     targets = named_targets(np.array(_noisy_sessions(6, 0.4)), range(100), training_sessions=[0, 1, 2])
-    # Means of three, each of the reliability 3 rho / (1 + 2 rho).
+    # Each mean of three sessions has the reliability 3 rho / (1 + 2 rho).
     assert baselines.noise_ceiling(targets)["trained on"] == pytest.approx(1.2 / 1.8, abs=0.02)
 
 
 def test_sessions_without_anything_in_common_have_no_reliability():
-    found = baselines.noise_ceiling(named_targets(_noisy_sessions(5, 0.0), range(100)))
-    assert abs(found["leave_one_out"]) < 0.03
-    assert np.isnan(found["split_half"]) or found["split_half"] < 0.05
+    evaluation = baselines.noise_ceiling(named_targets(_noisy_sessions(5, 0.0), range(100)))
+    assert abs(evaluation["leave_one_out"]) < 0.03
+    assert np.isnan(evaluation["split_half"]) or evaluation["split_half"] < 0.05
 
 
-def test_blocks_part_all_pairs():
+def test_blocks_cover_every_pair_once():
     groups = ["visual", "motor", "visual", "default", "motor", "visual"]
-    found = baselines.region_blocks(groups, N_NODE)
-    assert list(found)[:3] == ["default-default", "default-motor", "default-visual"] and len(found) == 6
-    np.testing.assert_array_equal(sum(pairs.astype(int) for pairs in found.values()), 1)
-    for pairs in found.values():
+    evaluation = baselines.region_blocks(groups, N_NODE)
+    assert list(evaluation)[:3] == ["default-default", "default-motor", "default-visual"] and len(evaluation) == 6
+    np.testing.assert_array_equal(sum(pairs.astype(int) for pairs in evaluation.values()), 1)
+    for pairs in evaluation.values():
         np.testing.assert_array_equal(pairs, pairs.T)
-    assert found["motor-visual"][0, 1] and found["motor-visual"][1, 2] and not found["motor-visual"][0, 2]
+    assert (
+        evaluation["motor-visual"][0, 1] and evaluation["motor-visual"][1, 2] and not evaluation["motor-visual"][0, 2]
+    )
     assert baselines.region_blocks(["r"] * 3, 3) == {}
 
 
@@ -546,7 +554,7 @@ def test_frames_in_a_list_are_sessions_and_one_frame_or_nested_list_is_not():
 
 
 def test_scores_do_not_depend_on_the_diagonal_of_the_target(sim):
-    """It is zero in both, as in fit()."""
+    """The diagonal is set to zero, as in fit()."""
     target = SESSIONS["one"]
     scores = [
         scoring.score(target * OFF, [], named_targets(one, LABELS).matrices["target"], {})

@@ -1,4 +1,4 @@
-"""FC of some of the regions is fitted on the pairs that have data, and the network stays whole."""
+"""An FC of some regions is fitted on the pairs with data; all regions are simulated."""
 
 import numpy as np
 import optax
@@ -23,7 +23,7 @@ def _fc(n_node=N_NODE):
 
 
 def _whole():
-    """The FC of all regions, without data of those that are not known."""
+    """FC of all regions, with NaN for the regions without data."""
     fc = np.full((N_NODE, N_NODE), np.nan)
     fc[np.ix_(KNOWN, KNOWN)] = _fc()[np.ix_(KNOWN, KNOWN)]
     np.fill_diagonal(fc, 0.0)
@@ -35,11 +35,11 @@ def _part(order=KNOWN):
     return pd.DataFrame(_fc()[np.ix_(order, order)], labels, labels)
 
 
-def test_regions_that_it_lacks_have_no_data():
+def test_regions_missing_from_a_labelled_target_have_no_data():
     np.testing.assert_array_equal(match_target(_part(), LABELS, "ignore"), _whole())
     with pytest.warns(UserWarning, match="put into the order"):
         np.testing.assert_array_equal(match_target(_part([5, 0, 3, 2]), LABELS, "ignore"), _whole())
-    # Beside gaps of its own.
+    # A target with gaps of its own.
     gappy = _part()
     gappy.iloc[0, 3] = gappy.iloc[3, 0] = np.nan
     expected = _whole()
@@ -47,22 +47,22 @@ def test_regions_that_it_lacks_have_no_data():
     np.testing.assert_array_equal(match_target(gappy, LABELS, "ignore"), expected)
 
 
-def test_it_is_the_same_of_sessions_and_of_files(tmp_path):
+def test_sessions_and_files_may_lack_regions(tmp_path):
     found = named_targets({"one": _part(), "two": _part()}, LABELS, missing="ignore")
     np.testing.assert_array_equal(found.matrices["mean"], _whole())
     _part().to_csv(tmp_path / "fc.csv")
     np.testing.assert_allclose(match_target(load_array(str(tmp_path / "fc.csv"), "fc"), LABELS, "ignore"), _whole())
 
 
-def test_without_the_option_it_is_refused_and_the_option_named():
+def test_missing_regions_are_refused_by_default_with_the_option_named():
     with pytest.raises(ValueError, match=r'missing: region 1, region 4\).*missing="ignore"\) \(--missing ignore'):
         match_target(_part(), LABELS)
-    # A matrix without labels does not say which regions it is of.
+    # A matrix without labels cannot be assigned to regions.
     with pytest.raises(ValueError, match=r"shape \(4, 4\) for 6 regions; give \(6, 6\); of some .*DataFrame"):
         match_target(_fc()[np.ix_(KNOWN, KNOWN)], LABELS, "ignore")
 
 
-def test_the_option_excuses_no_other_label():
+def test_the_option_accepts_no_unknown_or_repeated_label():
     for labels in ([*LABELS[:3], "regoin 3"], [*LABELS[:3], LABELS[0]]):
         with pytest.raises(ValueError, match="missing: .*; (extra: regoin 3|repeated: region 0)") as refused:
             match_target(pd.DataFrame(_fc(4), labels, labels), LABELS, "ignore")
@@ -72,7 +72,7 @@ def test_the_option_excuses_no_other_label():
 
 
 @pytest.mark.slow
-def test_a_fit_of_it_is_the_fit_of_the_whole_matrix_with_gaps(build_small):
+def test_a_fit_to_some_regions_is_a_fit_to_the_matrix_with_gaps(build_small):
     sim = build_small(steps=400, monitors=[monitors.TemporalAverage(period=40.0)], nsig=1e-5)
     free = {"model.w": tj.BoundedParameter(None, 0.0, 1.0, regional=True)}
     result = tj.fit(
@@ -89,7 +89,7 @@ def test_a_fit_of_it_is_the_fit_of_the_whole_matrix_with_gaps(build_small):
     fc, known = np.asarray(result.fc(result.initial)), ~np.isnan(_whole())
     expected = np.sqrt(np.mean((fc - _whole())[known] ** 2))
     np.testing.assert_allclose(tj.rmse(fc, result.target, missing="ignore"), expected, rtol=1e-12)
-    # Regions without data act on those that have some: the network is whole.
+    # Regions without data influence the others: the network is complete.
     assert np.all(result.best.model.w.value != result.initial.model.w.value)
     found = result.evaluate(_part(), fc=tj.FCOptions(missing="ignore"), n_seeds=1, progress=False)
     np.testing.assert_array_equal(found.r.shape, (1,))

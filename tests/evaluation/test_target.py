@@ -1,4 +1,4 @@
-"""A target that does not fit the regions is refused with its faults; one that does is compared region for region."""
+"""Targets that do not fit the regions are refused with all problems; labelled ones are put into region order."""
 
 import numpy as np
 import pandas as pd
@@ -28,14 +28,14 @@ def test_the_users_matrix_is_not_modified():
     np.testing.assert_array_equal(target, _fc())
 
 
-def test_a_labelled_target_is_brought_into_the_order_of_the_regions_with_a_warning():
+def test_a_labelled_target_is_put_into_region_order_with_a_warning():
     order = [2, 0, 3, 1]
     frame = pd.DataFrame(_fc(), index=LABELS, columns=LABELS).iloc[order, order]
     with pytest.warns(UserWarning, match="put into the order of connectivity.region_labels"):
         np.testing.assert_array_equal(match_target(frame, LABELS), match_target(_fc(), LABELS))
 
 
-def test_a_labelled_target_in_order_is_taken_without_a_word(recwarn):
+def test_a_labelled_target_in_region_order_causes_no_warning(recwarn):
     frame = pd.DataFrame(_fc(), index=LABELS, columns=LABELS)
     np.testing.assert_array_equal(match_target(frame, LABELS), match_target(_fc(), LABELS))
     np.testing.assert_array_equal(
@@ -65,7 +65,7 @@ def _changed(at, value):
         (np.full((4, 4), 0.3), "all its off-diagonal values are the same"),
     ],
 )
-def test_values_that_make_no_target_are_refused(target, fault):
+def test_unusable_values_are_refused(target, fault):
     with pytest.raises(ValueError, match=fault):
         match_target(target, LABELS)
 
@@ -100,5 +100,5 @@ def test_values_beyond_correlations_are_refused():
         match_target(_changed(([0, 1], [1, 0]), 2.5), LABELS)
 
 
-def test_rounding_in_the_symmetry_is_no_fault():
+def test_rounding_errors_in_the_symmetry_are_accepted():
     match_target(_changed((0, 1), _fc()[0, 1] + 1e-9), LABELS)

@@ -1,4 +1,4 @@
-"""A path is a target: what the command line reads, fit and evaluate read in Python, in every format."""
+"""A target may be a path: fit and evaluate read the same formats as the command line."""
 
 import warnings
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_sessions_may_be_paths(tmp_path):
         np.testing.assert_allclose(targets.matrices["mean"], EXPECTED, rtol=0, atol=1e-15)
 
 
-def test_a_file_that_there_is_not_is_named_with_one_that_there_is(tmp_path):
+def test_a_missing_file_is_named_with_a_similar_existing_one(tmp_path):
     np.save(tmp_path / "fc_rest.npy", FC)
     with pytest.raises(FileNotFoundError, match=r"Did you mean 'fc_rest\.npy'\?"):
         match_target(tmp_path / "fc_res.npy", LABELS)
@@ -79,7 +79,7 @@ def test_a_data_set_is_a_target_by_its_name():
 def test_fit_and_evaluate_take_a_path(tmp_path, build_small):
     sim, path = build_small(simulation_length=400.0), Path(tmp_path) / "fc.csv"
     np.savetxt(path, FC, delimiter=",")
-    # Of five regions, for six: that it was read.
+    # Five regions instead of six: the message shows that the file was read.
     with pytest.raises(ValueError, match=r"target: shape \(5, 5\) for 6 regions"):
         tj.fit(sim, path, {"coupling.a": tj.Parameter()})
     with pytest.raises(ValueError, match=r"target: shape \(5, 5\) for 6 regions"):

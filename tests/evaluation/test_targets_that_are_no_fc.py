@@ -1,4 +1,4 @@
-"""A target that is no FC is refused with what it probably is and the conversion, which then is taken."""
+"""A target that is no FC is refused with its probable kind and a conversion, and the converted target is accepted."""
 
 import re
 import warnings
@@ -40,7 +40,7 @@ def _p_values():
 
 
 Z = np.arctanh(_with_diagonal(R, 0.0))
-# What is given, what is said of it, and what of the same data is meant.
+# Given matrix, message, and the FC that is meant.
 NO_FC = {
     "percent": (100.0 * R, "in percent; give fc / 100", R),
     "percent without a diagonal": (100.0 * _with_diagonal(R, 0.0), "in percent; give fc / 100", R),
@@ -73,7 +73,7 @@ NO_FC = {
 
 
 def _as_advised(given, said):
-    """The conversion of a message, carried out."""
+    """Result of the conversion that a message advises."""
     found = {"np": np, "fc": given.copy(), "x": given}
     if "fc = np.zeros" in said:
         exec(re.search(r"make the matrix: (fc = .*)\.$", said)[1], found)
@@ -86,7 +86,7 @@ def _as_advised(given, said):
 
 
 @pytest.mark.parametrize("name", NO_FC)
-def test_what_is_no_fc_is_refused_with_its_cause_and_the_conversion_gives_the_fc(name):
+def test_other_matrices_are_refused_with_their_kind_and_the_conversion_gives_the_fc(name):
     given, cause, meant = NO_FC[name]
     with pytest.raises(ValueError, match=f"target: .*{re.escape(cause)}") as caught:
         match_target(given, LABELS)
@@ -103,14 +103,14 @@ def test_what_is_no_fc_is_refused_with_its_cause_and_the_conversion_gives_the_fc
         (1.0 - np.abs(R), "a distance; give 1 - fc"),
     ],
 )
-def test_of_values_in_the_range_of_an_fc_a_doubt_is_said(given, doubt):
+def test_doubtful_values_within_the_range_of_an_fc_cause_a_warning(given, doubt):
     with pytest.warns(UserWarning, match=f"target: .*{re.escape(doubt)}") as caught:
         np.testing.assert_array_equal(match_target(given, LABELS), _with_diagonal(given, 0.0))
     assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("name", [name for name, (given, *_) in NO_FC.items() if given.shape == (N_NODE, N_NODE)])
-def test_gaps_excuse_no_other_kind(name):
+def test_gaps_do_not_make_other_matrices_acceptable(name):
     if "triangle" in name:
         pytest.skip("of a triangle with gaps, the values that there are tell which are missing")
     given = NO_FC[name][0].copy()
@@ -121,7 +121,7 @@ def test_gaps_excuse_no_other_kind(name):
 
 @pytest.mark.parametrize("diagonal", [0.0, 1.0, np.nan, 1.0 + 1e-9, 0.9995, 1e-17])
 @pytest.mark.parametrize("seed", range(4))
-def test_an_fc_is_taken_as_it_is(diagonal, seed):
+def test_an_fc_is_accepted_unchanged(diagonal, seed):
     for n_node in (4, 8, 60):
         r = np.corrcoef(_signals(seed, n_node), rowvar=False)
         for fc in (r, np.abs(r), np.round(r, 2), np.maximum(r, 0.0), r.astype(np.float32)):
@@ -131,11 +131,11 @@ def test_an_fc_is_taken_as_it_is(diagonal, seed):
                 np.testing.assert_array_equal(match_target(given, range(n_node)), _with_diagonal(fc, 0.0))
 
 
-def test_regions_and_pairs_without_data_are_left_out_as_before():
+def test_regions_and_pairs_without_data_are_left_out():
     given = R.copy()
     given[3], given[:, 3] = np.nan, np.nan
     np.testing.assert_array_equal(match_target(given, LABELS, "ignore"), _with_diagonal(given, 0.0))
-    # A region whose signal is constant has no variance either.
+    # A region with a constant signal has no variance.
     given = COVARIANCE.copy()
     given[3], given[:, 3] = 0.0, 0.0
     assert "a covariance" in fc_check.values_problem(given)
@@ -143,13 +143,13 @@ def test_regions_and_pairs_without_data_are_left_out_as_before():
 
 @pytest.mark.parametrize("loss", [tj.rmse, tj.rmse_corr])
 @pytest.mark.parametrize("name", ["percent", "Fisher's z, diagonal of 8", "covariance", "tangent"])
-def test_losses_warn_of_it_since_both_matrices_may_be_of_that_kind(loss, name):
+def test_losses_warn_only_since_both_matrices_may_be_of_that_kind(loss, name):
     given, cause, _ = NO_FC[name]
     with pytest.warns(UserWarning, match=f"(?i)target.*{re.escape(cause)}"):
         loss(R, given)
 
 
-def test_a_correlation_of_entries_has_no_scale():
+def test_the_correlation_of_entries_ignores_the_scale():
     np.testing.assert_allclose(tj.fc_corr(R, 100.0 * COVARIANCE), tj.fc_corr(R, COVARIANCE), rtol=1e-12)
 
 
@@ -176,7 +176,7 @@ def _csv(tmp_path, frame, **options):
     return tmp_path / "fc.csv"
 
 
-def test_a_table_read_without_its_column_of_names_is_told_from_a_time_series(tmp_path):
+def test_a_table_read_without_its_column_of_names_is_recognised(tmp_path):
     path = _csv(tmp_path, pd.DataFrame(R, LABELS, LABELS))
     for frame in (pd.read_csv(path), pd.read_csv(path).to_numpy()[:, :]):
         with pytest.raises(ValueError, match=r"tj\.load_fc\(path\), or with pandas\.read_csv\(path, index_col=0\)"):
@@ -184,15 +184,15 @@ def test_a_table_read_without_its_column_of_names_is_told_from_a_time_series(tmp
     np.testing.assert_allclose(match_target(pd.read_csv(path, index_col=0), LABELS), _with_diagonal(R, 0.0))
 
 
-def test_a_table_whose_first_row_was_taken_for_names_is_told(tmp_path):
+def test_a_table_whose_first_row_was_read_as_names_is_recognised(tmp_path):
     path = _csv(tmp_path, pd.DataFrame(R), index=False, header=False)
     with pytest.raises(ValueError, match=r"pandas\.read_csv\(path, header=None\)"):
         match_target(pd.read_csv(path), LABELS)
-    # Of no names: what pandas numbers is in the order of the regions.
+    # A table without names is in region order.
     np.testing.assert_allclose(match_target(pd.read_csv(path, header=None), LABELS), _with_diagonal(R, 0.0))
 
 
-def test_a_table_with_names_of_its_columns_alone_is_matched_by_them(tmp_path):
+def test_a_table_with_names_of_columns_only_is_matched_by_them(tmp_path):
     order = [2, 0, 1, *range(3, N_NODE)]
     labels = [LABELS[i] for i in order]
     path = _csv(tmp_path, pd.DataFrame(R[np.ix_(order, order)], labels, labels), index=False)
@@ -200,6 +200,6 @@ def test_a_table_with_names_of_its_columns_alone_is_matched_by_them(tmp_path):
         np.testing.assert_allclose(match_target(pd.read_csv(path), LABELS), _with_diagonal(R, 0.0))
 
 
-def test_a_time_series_in_a_table_is_told():
+def test_a_time_series_in_a_table_is_recognised():
     with pytest.raises(ValueError, match="a time series of 300 samples"):
         match_target(pd.DataFrame(X, columns=LABELS), LABELS)

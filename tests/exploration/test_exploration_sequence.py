@@ -1,4 +1,4 @@
-"""An exploration is a sequence in the order of its space, and that order is TVB-Optim's, however axes were assigned."""
+"""An exploration is a sequence in the order of its space: TVB-Optim's order, whatever the order of assignment."""
 
 import copy
 import itertools
@@ -10,7 +10,7 @@ import pytest
 
 from tvb_jaxfit import DataAxis, GridAxis, ParallelExecution, SequentialExecution, Space, State
 
-# Paths in TVB-Optim's order, and what it calls them.
+# Paths in TVB-Optim's order, and its names for them.
 PATHS = {
     "coupling.a": "coupling.instant.G",
     "coupling.b": "coupling.instant.b",
@@ -61,7 +61,7 @@ def test_the_order_is_the_same_however_axes_were_assigned(pair):
         assert space.shape == (2, 3)
 
 
-def test_stimulus_and_monitors_have_their_places():
+def test_stimulus_and_monitors_have_their_place_in_the_order():
     state = _state()
     state.monitors[0].tau_s = state.integrator.noise.nsig = state.model.w = state.coupling.a = GridAxis(0.0, 1.0, 2)
     state.stimulus.weight = DataAxis(np.ones((2, 3)))
@@ -113,7 +113,7 @@ def test_it_is_a_sequence_in_the_order_of_the_space(result):
             result[outside]
 
 
-def test_each_part_is_a_tree_as_the_loss_returns_it():
+def test_each_item_is_a_tree_as_the_loss_returns_it():
     state = _state()
     state.model.w, state.coupling.a = DataAxis([1.0, 2.0]), DataAxis([0.1, 0.2])
     zipped = _run(lambda s: {"loss": _loss(s), "fc": s.model.w * jnp.eye(2)}, Space(state, mode="zip"))
@@ -122,13 +122,13 @@ def test_each_part_is_a_tree_as_the_loss_returns_it():
     assert [part["fc"].shape for part in zipped[:2]] == [(2, 2)] * 2
 
 
-def test_points_are_a_dict_and_attributes_and_stay_so(result):
+def test_points_are_a_dict_with_attributes_also_when_copied_and_pickled(result):
     points = result.space.collect()
     assert dict(points) == {path: points[path] for path in ("coupling.a", "model.w")}
-    for held in (points, copy.copy(points), copy.deepcopy(points), pickle.loads(pickle.dumps(points))):
-        np.testing.assert_array_equal(held.model.w, [1.0, 2.0, 3.0] * 2)
-        np.testing.assert_array_equal(held.coupling.a, held["coupling.a"])
-        assert float(held.model.J_N) == 0.5
+    for same in (points, copy.copy(points), copy.deepcopy(points), pickle.loads(pickle.dumps(points))):
+        np.testing.assert_array_equal(same.model.w, [1.0, 2.0, 3.0] * 2)
+        np.testing.assert_array_equal(same.coupling.a, same["coupling.a"])
+        assert float(same.model.J_N) == 0.5
     with pytest.raises(AttributeError, match="no 'dynamics' here"):
         points.dynamics  # noqa: B018
 

@@ -1,4 +1,4 @@
-"""A sweep is a plain loop over the points of its space, only faster; and it tells which points failed."""
+"""An exploration gives the values of a plain loop over the points, and names the points that failed."""
 
 import copy
 import itertools
@@ -217,13 +217,13 @@ def test_a_batch_is_traced_once_however_the_points_divide():
         assert len(traces) == 1
 
 
-def test_batches_are_as_large_as_pays():
+def test_default_batch_sizes():
     def size(n=100, **options):
         state = State(w=GridAxis(0.0, 1.0, n))
         return ParallelExecution(_loss, Space(state), **options).batch_size
 
     assert size() == 16 and size(batch_size=7) == 7
-    # Every thread has something to do.
+    # Every thread has a batch.
     assert size(6, n_pmap=4) == 2
 
 
@@ -277,7 +277,7 @@ def _nan_above(limit):
 
 
 @pytest.mark.parametrize("execution", [ParallelExecution, SequentialExecution])
-def test_values_that_are_not_finite_stay_and_are_told(execution):
+def test_values_that_are_not_finite_are_kept_and_reported(execution):
     result = _run(_nan_above(1.5), _grid(), execution)
     assert np.isnan(result.values[3]).all() and np.isfinite(result.values[:3]).all()
     assert [point for point, _ in result.failures] == [{"model.w": 2.0, "integrator.a": a} for a in (0.0, 0.5, 1.0)]
@@ -315,7 +315,7 @@ def test_a_point_that_raises_is_named_and_the_others_keep_their_values():
 
 @pytest.mark.parametrize("n_pmap,batch_size", [(1, 5), (4, 2)])
 def test_a_batch_that_raises_is_run_point_by_point(n_pmap, batch_size):
-    """The host raises at one point while the compiled batch runs."""
+    """A host callback raises at one point while the compiled batch runs."""
 
     def checked(w, a):
         if np.any((np.asarray(w) == 1.0) & (np.asarray(a) == 0.5)):
@@ -389,7 +389,7 @@ def test_an_interrupt_keeps_what_was_computed():
 
 @pytest.mark.parametrize("n_pmap", [1, 3])
 def test_an_interrupt_of_a_parallel_run_keeps_its_batches(n_pmap, monkeypatch):
-    """Ctrl-C reaches the thread that waits, here while it draws its bar after the second batch."""
+    """An interrupt in the waiting thread, here while it updates the progress bar after the second batch."""
     taken, space = [], _grid()
     bar = tqdm.auto.tqdm
 
@@ -440,7 +440,7 @@ def test_no_more_batches_are_in_flight_than_asked_for(n_pmap):
 
 
 @pytest.mark.parametrize("execution", [ParallelExecution, SequentialExecution])
-def test_the_progress_bar_can_be_had_or_not(execution, capsys):
+def test_the_progress_bar_is_optional(execution, capsys):
     execution(_loss, _grid()).run()
     shown = capsys.readouterr()
     assert "explore: 100%" in shown.err and "12/12" in shown.err and shown.out == ""

@@ -1,4 +1,4 @@
-"""Where hemispheres are known, figures show them: regions side by side, a line between, and a marker for each."""
+"""Figures show known hemispheres: regions ordered by hemisphere, a separating line, and different markers."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,30 +9,30 @@ from tvb_jaxfit import plot
 
 RIGHT = np.array([True, False, True, False, True])
 FC = np.arange(25.0).reshape(5, 5) / 25.0
-# Those of the first region's hemisphere first, each in its order.
+# The hemisphere of the first region first, each hemisphere in its own order.
 ORDER = [0, 2, 4, 1, 3]
 
 
 @pytest.fixture(autouse=True)
 def closed():
-    """Figures are gone afterwards."""
+    """Close all figures after each test."""
     yield
     plt.close("all")
 
 
 def connectivity_of(hemispheres):
-    """Five regions."""
+    """Connectivity of five regions."""
     return Connectivity(weights=FC + 0.1, tract_lengths=10.0 * FC, hemispheres=hemispheres)
 
 
 def lines_of(ax):
-    """Where lines are, as ({x}, {y})."""
+    """Positions of vertical and horizontal lines, ({x}, {y})."""
     lines = [line.get_xydata() for line in ax.lines]
     return {x[0, 0] for x in lines if np.ptp(x[:, 0]) == 0.0}, {x[0, 1] for x in lines if np.ptp(x[:, 1]) == 0.0}
 
 
 def labels_of(ax):
-    """Names at both axes and their places."""
+    """Tick labels of both axes, and their positions."""
     names = [[label.get_text() for label in axis.get_ticklabels()] for axis in (ax.xaxis, ax.yaxis)]
     return *names, ax.get_xticks().tolist(), ax.get_yticks().tolist()
 
@@ -55,14 +55,14 @@ def test_regions_that_are_in_order_stay_there():
 
 
 @pytest.mark.parametrize("unknown", [None, np.array([], bool), np.ones(5, bool)])
-def test_where_there_is_nothing_to_part_there_is_no_line(unknown):
+def test_without_two_hemispheres_there_is_no_line(unknown):
     (ax,) = plot.functional_connectivity({"Empirical": FC}, hemispheres=unknown)
     assert lines_of(ax) == (set(), set()) and labels_of(ax) == ([], [], [], [])
     ax = plot.regional(np.arange(5.0), FC, hemispheres=unknown)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["regional"]
 
 
-def test_a_connectivity_knows_its_own():
+def test_a_connectivity_has_its_own_hemispheres():
     axes = plot.structural_connectivity(connectivity_of(RIGHT))
     for ax, matrix in zip(axes, (FC + 0.1, 10.0 * FC), strict=True):
         np.testing.assert_array_equal(ax.images[0].get_array(), matrix[np.ix_(ORDER, ORDER)])

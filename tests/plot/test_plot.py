@@ -1,4 +1,4 @@
-"""Figures show what they are given: the data in the Axes, not the pixels."""
+"""Figures show the given data, as tested by the data in the Axes."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ LENGTHS = np.full((3, 3), 30.0)
 def closed():
     yield
     for number in plt.get_fignums():
-        # What cannot be drawn shows here.
+        # Errors in drawing appear here.
         plt.figure(number).canvas.draw()
     plt.close("all")
 
@@ -53,7 +53,7 @@ def _shown(ax):
     return np.ma.filled(ax.images[0].get_array(), np.nan)
 
 
-def test_structural_matrices_show_connections_and_leave_out_what_is_not_there():
+def test_structural_matrices_show_existing_connections_only():
     connectivity = Connectivity(
         weights=WEIGHTS, tract_lengths=LENGTHS, centres=np.zeros((3, 3)), region_labels=np.array(list("abc"))
     )
@@ -72,7 +72,7 @@ def test_weights_are_on_a_logarithmic_scale_of_three_decades():
     np.testing.assert_allclose(norm([2.0, 0.2, 0.02, 1e-9]), [1.0, 2 / 3, 1 / 3, 0.0], atol=1e-12)
 
 
-def test_what_colours_mean_is_beside_them():
+def test_colour_bars_are_labelled():
     drawn = {
         ("connection strength", "[mm]"): plot.structural_connectivity(WEIGHTS, LENGTHS)[0],
         ("mean of the region",): plot.time_series(np.arange(3.0), np.eye(3)),
@@ -103,7 +103,7 @@ def test_a_window_of_a_time_series():
         plot.time_series(time, data, window=(20.0, 30.0))
 
 
-def test_fc_matrices_share_a_scale_and_tell_r():
+def test_fc_matrices_share_a_scale_and_show_r():
     matrices = {"Empirical": _fc(0), "Global": jnp.asarray(_fc(1)), "Regional": 0.5 * _fc(0)}
     axes = plot.functional_connectivity(matrices)
     r = float(fc_corr(_fc(1), _fc(0)))
@@ -143,7 +143,7 @@ def _line(ax, label):
     return np.column_stack(line.get_data())
 
 
-def test_an_exploration_is_a_map_with_its_smallest_and_the_way_of_a_fit():
+def test_an_exploration_is_a_map_with_its_minimum_and_the_path_of_a_fit():
     result = _explored(DataAxis([0.75, 0.25, 0.5]), GridAxis(0.0, 1.0, 6))
     route = [
         State(model=State(w=Parameter([w])), coupling=State(a=jnp.asarray(a)))
@@ -171,14 +171,14 @@ def test_an_exploration_of_one_parameter_is_a_line():
     assert ax.lines[2].get_xdata()[0] == 0.9
 
 
-def test_one_parameter_is_drawn_in_order_with_both_ends_of_the_way():
+def test_one_parameter_is_drawn_in_order_with_both_ends_of_the_path():
     result = _explored(DataAxis([0.75, 0.25, 0.5]), jnp.asarray(0.2))
     ax = plot.exploration(result, path=[State(model=State(w=jnp.asarray(w))) for w in (0.9, 0.7, 0.6)])
     np.testing.assert_allclose(ax.lines[0].get_data(), [[0.25, 0.5, 0.75], result.values[[1, 2, 0]]])
     assert [line.get_xdata()[0] for line in ax.lines[2:]] == [0.9, 0.6]
 
 
-def test_what_has_no_place_on_a_map_is_refused():
+def test_explorations_that_are_no_map_are_refused():
     three = Space(State(x=GridAxis(0.0, 1.0, 2), y=GridAxis(0.0, 1.0, 2), z=GridAxis(0.0, 1.0, 2)))
     with pytest.raises(ValueError, match=r"exploration: values of shape \(2, 2, 2\) over x, y, z.*to_pandas"):
         plot.exploration(SequentialExecution(lambda s: s.x, three, progress=False).run())
@@ -190,7 +190,7 @@ def test_what_has_no_place_on_a_map_is_refused():
         plot.exploration(SequentialExecution(lambda s: s.x[0], regional, progress=False).run())
 
 
-def test_regional_values_stand_over_the_strength_of_what_comes_in():
+def test_regional_values_are_drawn_over_the_strength_of_incoming_connections():
     values = Parameter([0.2, 0.5, 0.3])
     ax = plot.regional(values, WEIGHTS, reference=jnp.array([0.4]), name="w")
     np.testing.assert_allclose(ax.collections[0].get_offsets(), np.column_stack([[1.4, 0.5, 2.3], values]))
@@ -214,7 +214,7 @@ def _fitted(**options):
     return optimizer.run(State(x=Parameter(1.0)), 12)[1]
 
 
-def test_a_fits_history_is_loss_and_r_in_training_and_on_what_it_did_not_see():
+def test_a_history_shows_loss_and_r_in_training_and_on_fresh_noise():
     history = _fitted(validate=lambda state: (state.x - 0.5) ** 2, validate_every=5)
     of_loss, of_r = plot.history(history, fresh_noise=([0, 12], [0.1, 0.4]))
     np.testing.assert_array_equal(_line(of_loss, "training"), np.column_stack([np.arange(13), history.loss]))
@@ -224,7 +224,7 @@ def test_a_fits_history_is_loss_and_r_in_training_and_on_what_it_did_not_see():
     assert of_loss.lines[-1].get_xdata()[0] == history.best_step != 12
 
 
-def test_r_that_the_validation_recorded_is_drawn_beside_that_of_the_training():
+def test_r_of_the_validation_is_drawn_beside_that_of_the_training():
     history = _fitted(validate=lambda state: (state.x**2, {"r": 0.9 - state.x}), validate_every=5)
     _, of_r = plot.history(history)
     np.testing.assert_array_equal(_line(of_r, "validation")[:, 0], [0, 5, 10, 12])
@@ -261,7 +261,7 @@ def test_a_certificate_shows_each_difference_beside_its_tolerance():
     assert [text.get_text() for text in ax.texts][1:3] == ["0", "1e-03  !"]
 
 
-def test_what_is_given_is_drawn_into_and_returned():
+def test_given_axes_are_drawn_into_and_returned():
     figure, axes = plt.subplots(1, 2)
     assert plot.fc_scatter(_fc(0), _fc(1), ax=axes[0]) is axes[0]
     assert list(plot.functional_connectivity({"a": _fc(0), "b": _fc(1)}, axes=axes)) == list(axes)
@@ -270,7 +270,7 @@ def test_what_is_given_is_drawn_into_and_returned():
         plot.functional_connectivity({"a": _fc(0), "b": _fc(1), "c": _fc(2)}, axes=axes)
 
 
-def test_importing_it_does_not_import_matplotlib():
+def test_importing_plot_does_not_import_matplotlib():
     script = "import sys, tvb_jaxfit; tvb_jaxfit.plot.history; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True)
 

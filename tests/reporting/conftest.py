@@ -1,4 +1,4 @@
-"""Fits to report on: small, real, of every kind."""
+"""Small fits of every kind for reports."""
 
 from dataclasses import replace
 
@@ -18,13 +18,13 @@ from tvb_jaxfit.fitting.method import Method
 from tvb_jaxfit.parameters import strip_parameters, with_values
 from tvb_jaxfit.reporting.summary import VALUES, FitSummary, FittedParameter
 
-# What HTML would take for its own.
+# Labels that contain HTML markup.
 LABELS = np.array(["<b>&", '"quoted"', "<script>alert(1)</script>", "r3", "été"])
 N_NODE = len(LABELS)
 
 
 def simulator_of(stochastic=True):
-    """Five regions that are short of everything but names."""
+    """Small simulator of five regions."""
     random = np.random.default_rng(5)
     white = noise.Additive(nsig=np.array([1e-5]), noise_seed=3)
     scheme = integrators.HeunStochastic(dt=4.0, noise=white) if stochastic else integrators.HeunDeterministic(dt=4.0)
@@ -46,7 +46,7 @@ def simulator_of(stochastic=True):
 
 
 def target_of():
-    """Correlations of signals that share something."""
+    """FC of signals with a common component."""
     random = np.random.default_rng(7)
     return np.corrcoef(random.normal(size=(N_NODE, 40)) + random.normal(size=40))
 
@@ -55,14 +55,14 @@ FREE = {"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0.0, 
 
 
 def fit_of(sim=None, free=FREE, **options):
-    """A fit of a few steps."""
+    """Fit of a few steps."""
     options = {"max_steps": 3, "progress": False, "optimizer": optax.adam(0.02)} | options
     return fit(simulator_of() if sim is None else sim, target_of(), free, **grouped(**options))
 
 
 @pytest.fixture(scope="session")
 def fitted():
-    """A fit through the simulation, evaluated in JAX and in TVB."""
+    """Fit through the simulation, evaluated in JAX and in TVB."""
     result = fit_of()
     result.evaluate(n_seeds=2, n_tvb=1, progress=False)
     return result
@@ -70,14 +70,14 @@ def fitted():
 
 @pytest.fixture(scope="session")
 def kinds(fitted):
-    """Fits of every kind, by what is special about them."""
-    # As a linear fit has it: with the reach, and on no noise.
+    """Fits of every kind, by name."""
+    # History of a linear fit: with the nonlinearity, and without noise.
     of_linear = replace(
         fitted.history, aux={"r": fitted.r, "nonlinearity": 0.1 + 0.0 * fitted.r}, validation=Validation()
     )
     settings = replace(fitted.settings.with_code("method", "'linear'"), method=Method.LINEAR)
     linear = replace(fitted, history=of_linear, evaluation=None, settings=settings)
-    # As a fit of no steps has it: the first evaluation alone.
+    # History of a fit of no steps: the first evaluation only.
     aux = {"r": fitted.r[:1]}
     first = replace(fitted.history, loss=fitted.loss[:1], aux=aux, best_step=0, stop_reason="all 0 steps done")
     first = replace(first, validation=Validation(np.array([0]), fitted.history.validation.values[:1]))
@@ -95,7 +95,7 @@ def kinds(fitted):
 
 
 def of_weights(fitted):
-    """As a fit of connectome weights has it."""
+    """Result of a fit of connectome weights."""
     path = "connectivity.weights"
     initial = mark(
         strip_parameters(fitted.initial), {path: MaskedParameter(lower_bound=0.0)}, {path: ((N_NODE, N_NODE),)}, N_NODE
@@ -105,8 +105,8 @@ def of_weights(fitted):
 
 
 @pytest.fixture
-def told():
-    """FitSummary of a fit that was none: of many regions with long names, many parameters and many groups."""
+def fit_summary():
+    """Artificial summary with many regions of long names, many parameters and many region groups."""
     n_node, random = 30, np.random.default_rng(2)
     fc = np.corrcoef(random.normal(size=(n_node, 60)) + random.normal(size=60))
     groups = [f"r network {a}-network {b}" for a in range(6) for b in range(a, 6)]

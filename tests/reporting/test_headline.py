@@ -1,4 +1,4 @@
-"""A report begins with one r, says what it is of, and sets it apart from all others."""
+"""The headline of a report is one r with its meaning; all other r are listed beside it."""
 
 import re
 from dataclasses import replace
@@ -15,48 +15,50 @@ from tvb_jaxfit.reporting.headline import headline
 
 @pytest.fixture
 def unprinted(monkeypatch):
-    """No pictures are made."""
+    """Replace figures by their captions."""
     monkeypatch.setattr(reports, "figure_html", lambda drawn, caption: tag("p", caption))
 
 
-def test_it_is_r_on_fresh_noise_with_its_spread_over_seeds(told):
-    first = headline(told)
+def test_the_headline_is_r_on_fresh_noise_with_its_standard_deviation(fit_summary):
+    first = headline(fit_summary)
     assert first.value == "r = 0.5000 ± 0.1000"
     assert "on fresh noise: mean ± standard deviation over 3 seeds, runs of 40 s" in first.meaning
 
 
-def test_the_others_are_named_beside_it_each_with_what_it_is_of(told):
-    rows = {name: (value, meaning) for name, value, meaning in headline(told).others}
+def test_the_other_r_are_listed_with_their_meaning(fit_summary):
+    rows = {name: (value, meaning) for name, value, meaning in headline(fit_summary).others}
     assert list(rows) == ["fresh noise", "windows", "training", "validation", "figures"]
     assert [value for value, _ in rows.values()] == ["0.5000 ± 0.1000", "0.3000 ± 0.0000", "0.9000", "0.8000", "1.0000"]
     assert "FC of windows of 10 s" in rows["windows"][1] and "which the fit has used" in rows["training"][1]
     assert "by which the best of 2 states was chosen" in rows["validation"][1]
-    of_tvb = [row | {"simulator": "TVB", "r": 0.25} for row in told.evaluation.rows[:1]]
+    of_tvb = [row | {"simulator": "TVB", "r": 0.25} for row in fit_summary.evaluation.rows[:1]]
     both = replace(
-        told.evaluation, rows=told.evaluation.rows + of_tvb, fc=told.evaluation.fc | {"TVB": np.ones((1, 2, 2))}
+        fit_summary.evaluation,
+        rows=fit_summary.evaluation.rows + of_tvb,
+        fc=fit_summary.evaluation.fc | {"TVB": np.ones((1, 2, 2))},
     )
-    rows = {name: (value, meaning) for name, value, meaning in headline(replace(told, evaluation=both)).others}
+    rows = {name: (value, meaning) for name, value, meaning in headline(replace(fit_summary, evaluation=both)).others}
     assert rows["TVB, fresh noise"] == ("0.2500", "TVB itself, 1 run")
 
 
-def test_without_an_evaluation_it_says_that_it_is_of_the_training_alone(told):
-    first = headline(replace(told, evaluation=None))
+def test_without_an_evaluation_the_headline_is_r_of_the_training(fit_summary):
+    first = headline(replace(fit_summary, evaluation=None))
     assert first.value == "r = 0.9000 on training noise only"
     assert first.meaning.endswith("not evaluated on fresh noise.") and "which the fit has used" in first.meaning
     assert "fresh noise" not in [name for name, *_ in first.others]
 
 
-def test_one_noise_for_all_steps_is_named_as_such(told):
-    fixed = replace(told.stages["Simulation"], validation=Validation())
-    first = headline(replace(told, evaluation=None, stages={"Simulation": fixed}))
+def test_a_fit_with_the_same_noise_in_all_steps(fit_summary):
+    fixed = replace(fit_summary.stages["Simulation"], validation=Validation())
+    first = headline(replace(fit_summary, evaluation=None, stages={"Simulation": fixed}))
     assert first.meaning == "On the noise that every step has used; not evaluated on fresh noise."
     assert "validation" not in [name for name, *_ in first.others]
 
 
-def test_a_linear_fit_has_no_training_noise(told):
+def test_a_linear_fit_has_no_training_noise(fit_summary):
     r = np.array([0.1, 0.7])
     linear = History(1.0 - r, {"r": r, "nonlinearity": r}, None, 1, "1 starts followed", 1.0, Validation())
-    first = headline(replace(told, evaluation=None, stages={"Linear response": linear}))
+    first = headline(replace(fit_summary, evaluation=None, stages={"Linear response": linear}))
     assert first.value == "r = 0.7000 without noise only"
     meant = (
         "By the linear response, without noise; not evaluated on fresh noise. The fit's own check: 1 starts followed."
@@ -64,33 +66,35 @@ def test_a_linear_fit_has_no_training_noise(told):
     assert first.meaning == meant
 
 
-def test_without_noise_there_is_one_r(told):
-    first = headline(replace(told, evaluation=None, is_noisy=False))
+def test_without_noise_there_is_one_r(fit_summary):
+    first = headline(replace(fit_summary, evaluation=None, is_noisy=False))
     assert first.value == "r = 0.9000" and "has no noise" in first.meaning
 
 
-def test_a_fit_without_result_has_none_and_says_why(told):
+def test_a_fit_without_result_has_no_r_but_a_reason(fit_summary):
     nothing = History(np.array([]), {}, None, 0, "the loss was nan after 0 updates", 1.0)
-    first = headline(replace(told, evaluation=None, stages={"Simulation": nothing}, matrices={"Empirical": np.eye(30)}))
+    first = headline(
+        replace(fit_summary, evaluation=None, stages={"Simulation": nothing}, matrices={"Empirical": np.eye(30)})
+    )
     assert (first.value, first.others) == ("no r", []) and "the loss was nan" in first.meaning
 
 
-def test_runs_that_all_failed_are_no_evaluation(told):
-    failed = [row | {"r": np.nan} for row in told.evaluation.rows]
-    first = headline(replace(told, evaluation=replace(told.evaluation, rows=failed)))
+def test_an_evaluation_without_any_fc_is_no_headline(fit_summary):
+    failed = [row | {"r": np.nan} for row in fit_summary.evaluation.rows]
+    first = headline(replace(fit_summary, evaluation=replace(fit_summary.evaluation, rows=failed)))
     assert first.value == "r = 0.9000 on training noise only" and "no run on fresh noise has FC" in first.meaning
 
 
-def test_one_seed_has_no_spread_and_another_target_is_named(told):
-    (row, *_), fc = told.evaluation.rows, told.matrices["Empirical"]
+def test_one_seed_has_no_standard_deviation_and_another_target_is_named(fit_summary):
+    (row, *_), fc = fit_summary.evaluation.rows, fit_summary.matrices["Empirical"]
     targets = Targets({"a": fc, "held out": fc}, sessions=("a",))
-    one = replace(told.evaluation, rows=[row | {"target": "held out"}], fc={"JAX": fc[None]}, targets=targets)
-    first = headline(replace(told, evaluation=one))
+    one = replace(fit_summary.evaluation, rows=[row | {"target": "held out"}], fc={"JAX": fc[None]}, targets=targets)
+    first = headline(replace(fit_summary, evaluation=one))
     assert first.value == "r = 0.4000" and "of 1 seed," in first.meaning and "target 'held out'" in first.meaning
 
 
-def test_it_stands_before_all_else_and_no_number_has_more_than_six_digits(told, unprinted):
-    text = reports.report_html(told)
+def test_the_headline_comes_first_and_numbers_have_at_most_six_digits(fit_summary, unprinted):
+    text = reports.report_html(fit_summary)
     assert text.index('class="headline"') < text.index("<h2")
     read = re.sub(r"<style>.*?</style>|<pre.*?</pre>", "", text, flags=re.DOTALL)
     numbers = re.findall(r"(?<![\w.])-?\d+\.\d+(?:e[-+]?\d+)?", re.sub("<[^>]*>", " ", read))
@@ -99,11 +103,11 @@ def test_it_stands_before_all_else_and_no_number_has_more_than_six_digits(told, 
     assert "0.3333333333333333" in text
 
 
-def test_the_hemisphere_stands_beside_each_region_and_in_captions(told, unprinted):
-    text = reports.report_html(told)
+def test_hemispheres_are_in_tables_and_captions(fit_summary, unprinted):
+    text = reports.report_html(fit_summary)
     assert text.count("Lines part the hemispheres, by which the regions are ordered.") == 2
     assert '<th class="text">side</th>' in text and '<td class="text">left</td>' in text
-    unknown = reports.report_html(replace(told, hemispheres=None))
+    unknown = reports.report_html(replace(fit_summary, hemispheres=None))
     assert "hemispheres" not in unknown and ">side<" not in unknown
-    blocks = reports.report_html(replace(told, hemispheres=np.arange(30) >= 15))
+    blocks = reports.report_html(replace(fit_summary, hemispheres=np.arange(30) >= 15))
     assert blocks.count("Lines part the hemispheres.") == 2

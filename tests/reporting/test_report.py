@@ -1,4 +1,4 @@
-"""A report is one whole page that says what the result says, asks for nothing, and costs no file of anybody's."""
+"""A report is one complete page with the content of the result; it makes no requests and overwrites no file."""
 
 import base64
 import hashlib
@@ -49,15 +49,13 @@ from tvb_jaxfit.fitting.result import FitResult
 from tvb_jaxfit.markup import key_value_table, table, tag
 from tvb_jaxfit.parameters import parameters_of, strip_parameters, with_values
 from tvb_jaxfit.persistence.serialise import read, write
-from tvb_jaxfit.reporting import report as reports
-from tvb_jaxfit.reporting import reproduction as recipe
-from tvb_jaxfit.reporting import summary as account
+from tvb_jaxfit.reporting import report, reproduction, summary
 from tvb_jaxfit.reporting.html import figure_html
 from tvb_jaxfit.translate.clone import clone
 
 
 def target_of():
-    """As the fits of conftest.py have been given it."""
+    """Target of the fits in conftest.py."""
     random = np.random.default_rng(7)
     return np.corrcoef(random.normal(size=(5, 40)) + random.normal(size=40))
 
@@ -69,7 +67,7 @@ KINDS = (
 
 
 class Page(html.parser.HTMLParser):
-    """A page as its elements, texts, tables and folds."""
+    """Parser of a page: elements, texts, tables and code."""
 
     _VOID = ("img", "meta")
 
@@ -109,44 +107,44 @@ class Page(html.parser.HTMLParser):
         return [attributes["src"] for name, attributes in self.elements if name == "img"]
 
     def table(self, *heads):
-        """The rows of the one table that has these heads."""
+        """Rows of the one table with these column heads."""
         (found,) = [table for table in self.tables if table and table[0][: len(heads)] == list(heads)]
         return found[1:]
 
 
 @pytest.fixture(scope="module")
 def pages(kinds, tmp_path_factory):
-    """Reports of every kind: (path, page)."""
-    folder, printed, real = tmp_path_factory.mktemp("reports"), {}, reports.figure_html
+    """Reports of fits of every kind: (path, page) by name."""
+    folder, printed, real = tmp_path_factory.mktemp("reports"), {}, report.figure_html
 
     def once(drawn, caption):
-        """Of figures that hold the same, the first is printed: that takes a second a page."""
+        """Print each different figure once, since printing takes a second per page."""
         key = caption, str(_held(drawn)), str([(ax.get_title(), ax.get_ylabel()) for ax in drawn.axes])
         if key not in printed:
             printed[key] = real(drawn, caption)
         return printed[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reports, "figure_html", once)
+        patch.setattr(report, "figure_html", once)
         made = {kind: result.report(folder / f"{kind.replace(' ', '_')}.html") for kind, result in kinds.items()}
     return {kind: (path, Page(path.read_text(encoding="utf-8"))) for kind, path in made.items()}
 
 
 @pytest.fixture(scope="module")
 def given(fitted):
-    """A certificate of the simulator of most fits."""
+    """Certificate of the simulator of most fits."""
     return certify(fitted.simulator, simulation_length=2000.0)
 
 
 @pytest.fixture
 def unprinted(monkeypatch):
-    """Figures are drawn, and what their axes hold is told, but no pictures are made of them: that takes seconds."""
+    """Replace figures by text with the data in their axes, since pictures take seconds."""
 
-    monkeypatch.setattr(reports, "figure_html", lambda drawn, caption: tag("p", "drawn: ", caption, *_held(drawn)))
+    monkeypatch.setattr(report, "figure_html", lambda drawn, caption: tag("p", "drawn: ", caption, *_held(drawn)))
 
 
 def _held(drawn):
-    """What the axes of a figure hold."""
+    """Data in the axes of a figure: lines, images, points."""
     lines = [line.get_xydata().tolist() for ax in drawn.axes for line in ax.lines]
     images = [np.ma.filled(image.get_array(), np.nan).tolist() for ax in drawn.axes for image in ax.images]
     clouds = [cloud.get_offsets().tolist() for ax in drawn.axes for cloud in ax.collections]
@@ -155,11 +153,14 @@ def _held(drawn):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What is drawn while a page is made: [(caption, figure)]; it is not printed."""
+    """Figures that a page draws, as [(caption, figure)]; they are not printed."""
     kept = []
-    monkeypatch.setattr(
-        reports, "figure_html", lambda figure, caption: kept.append((caption, figure)) or tag("p", caption)
-    )
+
+    def record(figure, caption):
+        kept.append((caption, figure))
+        return tag("p", caption)
+
+    monkeypatch.setattr(report, "figure_html", record)
     return kept
 
 
@@ -167,7 +168,7 @@ def test_every_kind_of_fit_has_a_page(kinds):
     assert tuple(kinds) == KINDS
 
 
-def test_a_page_says_what_it_is_of_and_when_and_has_all_its_sections(kinds, pages):
+def test_a_page_has_its_title_date_and_sections(kinds, pages):
     path, page = pages["evaluated"]
     raw, title = path.read_text(encoding="utf-8"), f"Fit of {kinds['evaluated'].simulate.description}"
     assert tag("title", title) in raw and tag("h1", title) in raw
@@ -178,7 +179,7 @@ def test_a_page_says_what_it_is_of_and_when_and_has_all_its_sections(kinds, page
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_page_asks_for_nothing_outside_it_and_runs_nothing(pages, kind):
+def test_a_page_makes_no_requests_and_has_no_scripts(pages, kind):
     path, page = pages[kind]
     for name, attributes in page.elements:
         assert name not in ("script", "link", "iframe", "object", "embed", "base", "form")
@@ -190,7 +191,7 @@ def test_a_page_asks_for_nothing_outside_it_and_runs_nothing(pages, kind):
     assert "url(" not in style and "@import" not in style and "@media print" in style
 
 
-def test_on_paper_folds_are_open_tables_keep_their_heads_and_nothing_is_cut(pages):
+def test_print_rules(pages):
     style = pages["evaluated"][0].read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
     screen, _, paper = style.partition("@media print {")
     assert style.count("@media") == 1
@@ -208,18 +209,18 @@ def test_on_paper_folds_are_open_tables_keep_their_heads_and_nothing_is_cut(page
         (screen, ".number", "text-align: right"),
         (screen, "pre", "white-space: pre-wrap"),
     ]:
-        told = dict(re.findall(r"([^{}]+?) *\{([^{}]*)\}", rules.replace("\n", " ")))
-        assert said in {key.strip(): text for key, text in told.items()}[selector], selector
+        values = dict(re.findall(r"([^{}]+?) *\{([^{}]*)\}", rules.replace("\n", " ")))
+        assert said in {key.strip(): text for key, text in values.items()}[selector], selector
 
 
-def test_a_page_tells_browsers_its_encoding_width_and_language(pages):
+def test_a_page_declares_encoding_width_and_language(pages):
     path, page = pages["evaluated"]
     assert path.read_bytes().startswith(b'<!DOCTYPE html>\n<html lang="en">')
     assert ("meta", {"charset": "utf-8"}) in page.elements
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.elements
 
 
-def test_folds_say_what_is_in_them(pages):
+def test_collapsible_parts_have_titles(pages):
     _, page = pages["evaluated"]
     assert [name for name, _ in page.elements].count("details") == 4
     for said in (
@@ -233,11 +234,11 @@ def test_folds_say_what_is_in_them(pages):
         assert tag("h3", subject) in pages["evaluated"][0].read_text(encoding="utf-8")
 
 
-def test_columns_of_numbers_stand_to_the_right_and_long_tables_may_be_parted():
+def test_numbers_are_right_aligned_and_long_tables_may_break_across_pages():
     def classes(rows):
         return [attributes.get("class") for name, attributes in Page(table("ab", rows)).elements if name != "tr"]
 
-    # The fold around it, the table, its head and body, and the cells: of numbers, or of nothing, and of text.
+    # The box, the table, its head and body, and the cells: numbers or empty cells, and texts.
     rows = [["1.5 ± 0.1", "1.5"], ["", "no number"]]
     assert classes(rows) == ["scroll", None, None, "number", "text", None, *["number", "text"] * 2]
     assert classes([]) == ["scroll", None, None, "text", "text", None]
@@ -247,7 +248,7 @@ def test_columns_of_numbers_stand_to_the_right_and_long_tables_may_be_parted():
 
 
 @pytest.mark.parametrize("n,pictures", [(500, 0), (501, 1)])
-def test_clouds_of_many_points_are_pixels_and_the_same_figure_is_the_same_text(n, pictures):
+def test_many_points_are_rasterised_and_figures_are_reproducible(n, pictures):
     def drawn():
         figure = Figure()
         figure.subplots().scatter(np.arange(n), np.arange(n), clip_on=True)
@@ -260,7 +261,7 @@ def test_clouds_of_many_points_are_pixels_and_the_same_figure_is_the_same_text(n
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_figure_is_a_picture_that_stands_by_itself(pages, kind):
+def test_every_figure_is_a_self_contained_svg(pages, kind):
     images = pages[kind][1].images()
     assert len(images) >= 4
     for source in images:
@@ -279,17 +280,17 @@ def test_every_figure_is_a_picture_that_stands_by_itself(pages, kind):
                         assert picture.shape[0] > 4 and np.ptp(picture) > 0.0
 
 
-def test_each_figure_shows_what_the_fit_says(fitted, monkeypatch):
+def test_each_figure_shows_the_data_of_the_fit(fitted, monkeypatch):
     drawn = {}
 
     def kept(figure, caption):
         drawn[caption.partition(" ")[0], len(drawn)] = figure.axes
         return tag("p", caption)
 
-    monkeypatch.setattr(reports, "figure_html", kept)
+    monkeypatch.setattr(report, "figure_html", kept)
     compared = (Comparison("Raw", 9, True, 1e-15, 1e-14),)
-    told = account.summarise(fitted, Certificate("it", 9, compared, (), {}, 1e-9, 1e-6))
-    reports.report_html(told)
+    fit_summary = summary.summarise(fitted, Certificate("it", 9, compared, (), {}, 1e-9, 1e-6))
+    report.report_html(fit_summary)
     fc, scatter, regional, course, connectome, certificate = drawn.values()
     off, upper = ~np.eye(5, dtype=bool), np.triu_indices(5, 1)
     for ax, matrix in zip(fc, (fitted.target, fitted.fc(fitted.initial), fitted.fc()), strict=False):
@@ -302,21 +303,21 @@ def test_each_figure_shows_what_the_fit_says(fitted, monkeypatch):
     np.testing.assert_array_equal(regional[0].lines[0].get_ydata(), 0.6)
     for ax, values in zip(course, (fitted.loss, fitted.r), strict=True):
         np.testing.assert_array_equal(ax.lines[0].get_ydata(), values)
-    for ax, matrix in zip(connectome, (told.weights, told.lengths), strict=False):
+    for ax, matrix in zip(connectome, (fit_summary.weights, fit_summary.lengths), strict=False):
         np.testing.assert_array_equal(ax.images[0].get_array()[off], matrix[off])
     np.testing.assert_array_equal(certificate[0].lines[0].get_xdata(), 1e-14)
 
 
 @pytest.mark.parametrize("n,rows,columns", [(1, 1, 1), (4, 1, 4), (5, 2, 3)])
-def test_panels_stand_side_by_side_or_where_there_are_many_in_rows(drawn, n, rows, columns):
+def test_panels_are_side_by_side_or_in_rows(drawn, n, rows, columns):
     given = []
-    reports._panels(n, (2.0, 1.0), given.extend, "panels")
+    report._panels(n, (2.0, 1.0), given.extend, "panels")
     ((caption, figure),) = drawn
     assert caption == "panels" and figure.axes == given and len(given) == n
     assert figure.get_size_inches().tolist() == [2.0 * columns, 1.0 * rows]
 
 
-def test_every_picture_has_its_caption_beside_it_and_in_its_place(pages):
+def test_every_picture_has_its_caption(pages):
     _, page = pages["evaluated"]
     captions = [attributes["alt"] for name, attributes in page.elements if name == "img"]
     for caption in captions:
@@ -343,17 +344,17 @@ def test_scores_are_those_of_the_results_fc(kinds, pages, kind):
         expected["Linear response"] = result.linear_stage.fc()
     assert set(rows) == set(expected)
     for title, fc in expected.items():
-        told = (float(fc_corr(fc, result.target)), float(rmse(fc, result.target)))
-        np.testing.assert_allclose(rows[title], told, atol=1e-6)
+        values = (float(fc_corr(fc, result.target)), float(rmse(fc, result.target)))
+        np.testing.assert_allclose(rows[title], values, atol=1e-6)
 
 
-def test_the_noise_that_fc_is_on_is_told(pages):
+def test_the_noise_of_the_fc_is_named(pages):
     on, none = "On the noise of the simulator's own random stream.", "The simulator has no noise."
     for kind, (_, page) in pages.items():
         assert (on in page.text, none in page.text) == (kind != "deterministic", kind == "deterministic")
 
 
-def test_every_fitted_value_is_there_with_six_digits_beside_its_region(kinds, pages):
+def test_every_fitted_value_is_listed_with_six_digits_by_region(kinds, pages):
     result, page = kinds["evaluated"], pages["evaluated"][1]
     labels = result.simulator.connectivity.region_labels.tolist()
     rows = page.table("region", "model.w initial", "model.w fitted")
@@ -375,30 +376,30 @@ def test_the_summary_has_ranges_units_bounds_and_tvbs_domains(kinds, pages):
     np.testing.assert_allclose(float(by_path["coupling.a"][1][4]), float(result.best.coupling.a), rtol=1e-5)
 
 
-def test_the_summary_counts_values_and_tells_one_value_once(fitted, pages, unprinted):
+def test_the_parameter_table_counts_values_and_shows_one_value_once(fitted, pages, unprinted):
     rows = pages["evaluated"][1].table("parameter", "unit")
     single, several = ([row for row in rows if row[6] == n] for n in ("1", "5"))
     assert [row[2:6] for row in single] == [["initial", "", "0.02", ""], ["fitted", "", single[1][4], ""]]
     assert several[0][2:6] == ["initial", "0.6", "0.6", "0.6"] and len(several) == 2
-    told = account.summarise(replace(fitted, initial=_with_current(fitted), best=_with_current(fitted)))
-    (current, _) = Page(reports.report_html(told)).table("parameter", "unit")
+    fit_summary = summary.summarise(replace(fitted, initial=_with_current(fitted), best=_with_current(fitted)))
+    (current, _) = Page(report.report_html(fit_summary)).table("parameter", "unit")
     assert current[:6] == ["model.I_o", "[nA]", "initial", "", "0.3", ""]
 
 
-def test_values_that_are_numbers_have_their_place_on_the_page(fitted, unprinted):
+def test_scalar_values_are_in_the_parameter_table(fitted, unprinted):
     _, state = prepare(fitted.simulator)
     path = "monitors[0].hrf_kernel.tau_s"
     began, ended = (mark(state, {path: Parameter(value)}, {path: ((1,), (5,))}, 5) for value in (0.8, 0.7))
-    page = Page(reports.report_html(account.summarise(replace(fitted, initial=began, best=ended))))
+    page = Page(report.report_html(summary.summarise(replace(fitted, initial=began, best=ended))))
     assert [row[0] + row[4] for row in page.table("parameter", "unit")] == [f"{path}0.8", "0.7"]
 
 
-def test_the_one_value_that_regions_began_with_is_drawn_where_there_was_one(kinds, drawn):
-    told = account.summarise(kinds["not evaluated"])
-    (w,) = [each for each in told.parameters if each.path == "model.w"]
+def test_a_common_start_value_of_the_regions_is_drawn(kinds, drawn):
+    fit_summary = summary.summarise(kinds["not evaluated"])
+    (w,) = [each for each in fit_summary.parameters if each.path == "model.w"]
     for initial, n in ((w.initial, 1), (np.linspace(0.1, 0.5, 5), 0)):
         drawn.clear()
-        list(reports._parameter_section(replace(told, parameters=[replace(w, initial=initial, unit="[nA]")])))
+        list(report._parameter_section(replace(fit_summary, parameters=[replace(w, initial=initial, unit="[nA]")])))
         ((caption, figure),) = drawn
         assert len(figure.axes[0].lines) == n == caption.count("dashed, the one value that all began with")
         assert figure.axes[0].get_ylabel() == "model.w [nA]"
@@ -422,20 +423,20 @@ def test_listed_values_have_a_title_their_start_and_an_end(kinds, pages, monkeyp
     initial, fitted = (np.asarray(state.connectivity.weights.value) for state in (result.initial, result.best))
     assert [row[2] for row in rows] == [f"{value:.6g}" for value in initial[initial != 0.0]]
     assert np.all(initial[initial != 0.0] != fitted[initial != 0.0])
-    monkeypatch.setattr(reports, "_MAX_LISTED", 19)
-    assert "They are 20, too many to be listed" in Page(reports.report_html(account.summarise(result))).text
+    monkeypatch.setattr(report, "_MAX_LISTED", 19)
+    assert "They are 20, too many to be listed" in Page(report.report_html(summary.summarise(result))).text
 
 
-def test_values_of_neither_regions_nor_pairs_are_listed_by_their_place():
+def test_other_values_are_listed_by_index():
     values = np.arange(6.0).reshape(2, 3)
-    odd = account.FittedParameter("model.x", "", "", "Parameter", values, values + 0.5, values > 3.0)
-    (table,) = reports._entry_table(odd, list("abcde"))
+    odd = summary.FittedParameter("model.x", "", "", "Parameter", values, values + 0.5, values > 3.0)
+    (table,) = report._entry_table(odd, list("abcde"))
     assert Page(table).tables == [[["index", "initial", "fitted"], ["1, 1", "4", "4.5"], ["1, 2", "5", "5.5"]]]
 
 
-def test_units_of_tvb_are_told(fitted):
-    told = account.summarise(replace(fitted, initial=_with_current(fitted), best=_with_current(fitted)))
-    assert [(each.path, each.unit) for each in told.parameters] == [("model.I_o", "[nA]")]
+def test_units_of_tvb_are_shown(fitted):
+    fit_summary = summary.summarise(replace(fitted, initial=_with_current(fitted), best=_with_current(fitted)))
+    assert [(each.path, each.unit) for each in fit_summary.parameters] == [("model.I_o", "[nA]")]
 
 
 def _with_current(fitted):
@@ -444,7 +445,7 @@ def _with_current(fitted):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_names_are_text_and_no_markup(pages, kind):
+def test_names_are_escaped(pages, kind):
     path, page = pages[kind]
     raw = path.read_text()
     assert "<b>" not in raw and "<script>" not in raw
@@ -465,15 +466,15 @@ def test_the_evaluation_is_shown_run_by_run_or_how_to_make_it(kinds, pages):
     assert "result.evaluate(" not in pages["deterministic"][1].text
 
 
-def test_what_was_evaluated_and_what_failed_is_told(kinds, unprinted):
-    told = account.summarise(kinds["evaluated"])
-    failed = replace(told.evaluation, failed={("JAX", 3): "bold is not finite"})
-    text = Page(reports.report_html(replace(told, evaluation=failed))).text
+def test_evaluated_and_failed_runs_are_described(kinds, unprinted):
+    fit_summary = summary.summarise(kinds["evaluated"])
+    failed = replace(fit_summary.evaluation, failed={("JAX", 3): "bold is not finite"})
+    text = Page(report.report_html(replace(fit_summary, evaluation=failed))).text
     assert "Runs of 6 s from the best state, on noise that the fit never saw: 50 samples, after 10 left out" in text
     assert "JAX, seed 3: no FC: bold is not finite" in text
 
 
-def test_where_a_state_has_no_fc_the_reason_is_in_its_place(kinds, tmp_path, monkeypatch, unprinted):
+def test_a_missing_fc_is_replaced_by_its_reason(kinds, tmp_path, monkeypatch, unprinted):
     result, real = kinds["not evaluated"], FitResult.fc
 
     def fc(self, state=None, key=None):
@@ -487,7 +488,7 @@ def test_where_a_state_has_no_fc_the_reason_is_in_its_place(kinds, tmp_path, mon
     assert [row[0] for row in page.table("FC", "r (off-diagonal)")] == ["Initial"]
 
 
-def test_the_course_has_a_figure_for_each_stage_or_says_why_not(kinds, pages):
+def test_the_course_has_a_figure_for_each_stage_or_a_reason(kinds, pages):
     for kind, stages in {"evaluated": 1, "linear": 1, "linear and simulated": 2, "no step": 1}.items():
         captions = [attributes["alt"] for name, attributes in pages[kind][1].elements if name == "img"]
         assert sum("loss and correlation" in caption for caption in captions) == stages
@@ -500,40 +501,43 @@ def test_the_course_has_a_figure_for_each_stage_or_says_why_not(kinds, pages):
 def test_the_course_of_each_stage_is_its_own_in_words_and_figure(kinds, drawn):
     result = kinds["linear and simulated"]
     later = replace(result.history, loss=2.0 * result.loss, best_step=2, wall_time=12.34, stop_reason="enough")
-    told = account.summarise(replace(result, history=later))
+    fit_summary = summary.summarise(replace(result, history=later))
     text, of_linear = (
-        Page(reports.report_html(told)).text,
+        Page(report.report_html(fit_summary)).text,
         replace(result.linear_stage.history, best_step=1, wall_time=0.56),
     )
     assert "Simulation: 3 steps, the best of them 2, in 12.3 s; enough." in text
-    text = Page(reports.report_html(replace(told, stages=told.stages | {"Linear response": of_linear}))).text
+    text = Page(
+        report.report_html(replace(fit_summary, stages=fit_summary.stages | {"Linear response": of_linear}))
+    ).text
     assert f"Linear response: 3 steps, the best of them 1, in 0.6 s; {of_linear.stop_reason}." in text
     course = [(caption, figure) for caption, figure in drawn if "loss and correlation" in caption]
-    for (caption, figure), (stage, history) in zip(course, 2 * list(told.stages.items()), strict=True):
+    for (caption, figure), (stage, history) in zip(course, 2 * list(fit_summary.stages.items()), strict=True):
         assert caption.startswith(f"{stage}: ") and ("(validation)" in caption) == (stage == "Simulation")
         np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), history.loss)
 
 
-def test_where_nothing_is_connected_it_is_said_and_not_drawn(kinds, drawn):
-    told = account.summarise(kinds["not evaluated"])
-    text = Page(reports.report_html(replace(told, weights=0.0 * told.weights))).text
+def test_a_network_without_connections_is_described_and_not_drawn(kinds, drawn):
+    fit_summary = summary.summarise(kinds["not evaluated"])
+    text = Page(report.report_html(replace(fit_summary, weights=0.0 * fit_summary.weights))).text
     assert "There are no connections." in text and not any(caption.startswith("Connectome") for caption, _ in drawn)
 
 
-def test_versions_precision_noise_and_options_are_told(kinds, pages):
-    told = {row[0]: row[1] for table in pages["evaluated"][1].tables for row in table if len(row) == 2}
-    assert told["jax"] == jax.__version__ and told["numpy"] == np.__version__ and told["precision"] == "float64"
+def test_versions_precision_noise_and_options_are_listed(kinds, pages):
+    values = {row[0]: row[1] for table in pages["evaluated"][1].tables for row in table if len(row) == 2}
+    assert values["jax"] == jax.__version__ and values["numpy"] == np.__version__ and values["precision"] == "float64"
     assert (
-        told["noise"] in ("tvb", "Additive, nsig 1e-05, noise_seed 3") and "1500 steps of 4 ms (6 s)" in told["length"]
+        values["noise"] in ("tvb", "Additive, nsig 1e-05, noise_seed 3")
+        and "1500 steps of 4 ms (6 s)" in values["length"]
     )
-    assert told["max_steps"] == "3" and told["optimizer"] == "given by the script" and told["fc.skip_t"] == "10"
+    assert values["max_steps"] == "3" and values["optimizer"] == "given by the script" and values["fc.skip_t"] == "10"
     assert "noise_seed 3" in pages["evaluated"][1].text
 
 
-def test_the_run_is_told(kinds):
+def test_details_of_the_run(kinds):
     result = kinds["evaluated"]
-    told = account.summarise(result).details["The run"]
-    assert told == {
+    details = summary.summarise(result).details["The run"]
+    assert details == {
         "simulator": result.simulate.description,
         "regions": "5",
         "length": "1500 steps of 4 ms (6 s)",
@@ -544,51 +548,51 @@ def test_the_run_is_told(kinds):
     beside = replace(result.simulate, monitors=(None, *result.simulate.monitors))
     of_two = replace(result, monitor=1, simulate=beside, simulator=clone(result.simulator))
     of_two.simulator.integrator.noise.nsig = np.array([1e-5, 2e-5])
-    told = account._run_details(of_two)
-    assert told["FC of"].startswith("monitors[1] (Bold") and "nsig 1e-05 to 2e-05, " in told["noise"]
-    assert account._run_details(kinds["deterministic"])["noise"] == "none: the integrator is deterministic"
+    details = summary._run_details(of_two)
+    assert details["FC of"].startswith("monitors[1] (Bold") and "nsig 1e-05 to 2e-05, " in details["noise"]
+    assert summary._run_details(kinds["deterministic"])["noise"] == "none: the integrator is deterministic"
 
 
-def test_where_fc_and_connectome_came_from_is_told(kinds, pages):
+def test_sources_of_fc_and_connectome_are_listed(kinds, pages):
     result = kinds["evaluated"]
-    told = account.summarise(result).details["Data"]
+    details = summary.summarise(result).details["Data"]
     given = {"empirical FC": target_of(), "weights": result.simulator.connectivity.weights}
     given["tract lengths"] = result.simulator.connectivity.tract_lengths
-    assert list(told) == list(given)
+    assert list(details) == list(given)
     for name, array in given.items():
-        assert hashlib.sha256(array.tobytes()).hexdigest() in told[name] and "5 x 5" in told[name]
-        assert told[name] in pages["evaluated"][1].text
+        assert hashlib.sha256(array.tobytes()).hexdigest() in details[name] and "5 x 5" in details[name]
+        assert details[name] in pages["evaluated"][1].text
 
 
-def test_what_options_that_were_left_out_stand_for_is_told(kinds):
-    def told(kind, **options):
+def test_options_that_were_left_out_are_listed_by_their_meaning(kinds):
+    def details_of(kind, **options):
         settings = kinds[kind].settings
         for name, code in options.items():
             settings = settings.with_code(name, code)
-        return account._setting_details(settings)
+        return summary._setting_details(settings)
 
-    simulated, still = (told(kind, optimizer="None") for kind in ("evaluated", "deterministic"))
+    simulated, still = (details_of(kind, optimizer="None") for kind in ("evaluated", "deterministic"))
     assert simulated["loss"] == "rmse" and simulated["optimizer"] == "optax.adam(0.01)"
     seen, unseen = f"jax.random.fold_in(jax.random.key({TRAINING_KEY}), step)", f"jax.random.key({VALIDATION_KEY})"
     assert simulated["noise.resample"] == f"noise of its own for each step, {seen}; held out: {unseen}"
     assert still["noise.resample"] == "no: there is no noise"
-    assert told("evaluated", loss="loss")["loss"] == "given by the script"
+    assert details_of("evaluated", loss="loss")["loss"] == "given by the script"
     assert set(simulated) == set(kinds["evaluated"].settings.codes) - {"run.progress", "run.resume"}
-    assert list(account.summarise(kinds["linear"]).stages) == ["Linear response"]
+    assert list(summary.summarise(kinds["linear"]).stages) == ["Linear response"]
 
 
-def test_all_that_numbers_depend_on_is_told(fitted):
-    told = account.summarise(fitted).details["Versions"]
-    assert told["tvb_jaxfit"] == tvb_jaxfit.__version__ and told["Python"] == platform.python_version()
+def test_versions_that_numbers_depend_on_are_listed(fitted):
+    details = summary.summarise(fitted).details["Versions"]
+    assert details["tvb_jaxfit"] == tvb_jaxfit.__version__ and details["Python"] == platform.python_version()
     for name in ("tvb-library", "jax", "jaxlib", "numpy", "optax"):
-        assert told[name] == importlib.metadata.version(name)
-    assert told["computed on"] == f"{jax.default_backend()}, {platform.system()} {platform.machine()}"
+        assert details[name] == importlib.metadata.version(name)
+    assert details["computed on"] == f"{jax.default_backend()}, {platform.system()} {platform.machine()}"
     with jax.enable_x64(False):
-        assert account.versions()["precision"] == "float32"
+        assert summary.versions()["precision"] == "float32"
 
 
 def test_the_code_does_the_same_fit_again(kinds, pages):
-    """What is told of a fit is run, in a script's place."""
+    """The code on the page, run in place of a script."""
     code = next(text for text in pages["evaluated"][1].code if "tj.fit(" in text)
     result = kinds["evaluated"]
     names = {"sim": clone(result.simulator), "fc_target": result.target, "optimizer": optax.adam(0.02)}
@@ -611,37 +615,37 @@ def test_the_values_can_be_put_into_tvb_alone(kinds, pages):
             assert theirs.shape in (shape, (1,))
 
 
-def test_it_is_the_best_state_that_is_told(kinds):
+def test_the_code_has_the_best_state(kinds):
     result = kinds["evaluated"]
-    code = account.summarise(replace(result, fitted=result.initial)).code
-    assert code == account.summarise(result).code and len(code) == 2
+    code = summary.summarise(replace(result, fitted=result.initial)).code
+    assert code == summary.summarise(result).code and len(code) == 2
 
 
-def test_two_stages_are_told_from_where_the_first_began(kinds):
+def test_two_stages_are_described_from_the_start_of_the_first(kinds):
     result = kinds["linear and simulated"]
     initial = with_values(result.initial, {"coupling.a": np.array([0.03])})
-    told = account.summarise(replace(result, linear_stage=replace(result.linear_stage, initial=initial)))
-    np.testing.assert_array_equal(told.matrices["Initial"], result.fc(initial))
-    assert {each.path: each.initial[0] for each in told.parameters} == {"coupling.a": 0.03, "model.w": 0.6}
-    assert "'coupling.a': tj.Parameter(value=np.array([0.03]))" in told.code["The fit"]
+    fit_summary = summary.summarise(replace(result, linear_stage=replace(result.linear_stage, initial=initial)))
+    np.testing.assert_array_equal(fit_summary.matrices["Initial"], result.fc(initial))
+    assert {each.path: each.initial[0] for each in fit_summary.parameters} == {"coupling.a": 0.03, "model.w": 0.6}
+    assert "'coupling.a': tj.Parameter(value=np.array([0.03]))" in fit_summary.code["The fit"]
 
 
-def test_noise_of_no_size_is_no_noise(fitted):
+def test_zero_noise_counts_as_no_noise(fitted):
     own = fitted.initial.integrator
     still = own.replace(noise=own.noise.replace(nsig=0.0 * own.noise.nsig))
     noisy, silent = (
-        account.summarise(replace(fitted, initial=fitted.initial.replace(integrator=i))) for i in (own, still)
+        summary.summarise(replace(fitted, initial=fitted.initial.replace(integrator=i))) for i in (own, still)
     )
     assert noisy.is_noisy and not silent.is_noisy
 
 
 def test_options_and_free_values_are_code():
     assert (
-        recipe.options_as_code({"noise": jax.random.key(3)})["noise"]
+        reproduction.options_as_code({"noise": jax.random.key(3)})["noise"]
         == "jax.random.wrap_key_data(np.array([0, 3], np.uint32))"
     )
-    assert recipe.options_as_code({"checkpoint": Path("here")}) == {"checkpoint": "'here'"}
-    assert recipe.options_as_code({"loss": lambda fc, target: 0.0, "patience": None}) == {
+    assert reproduction.options_as_code({"checkpoint": Path("here")}) == {"checkpoint": "'here'"}
+    assert reproduction.options_as_code({"loss": lambda fc, target: 0.0, "patience": None}) == {
         "loss": "loss",
         "patience": "None",
     }
@@ -651,18 +655,21 @@ def test_arrays_and_functions_are_code():
     def mine(fc, target):
         return 0.0
 
-    assert recipe.options_as_code({"loss": rmse}) == {"loss": "tj.rmse"} and recipe.options_as_code({"loss": mine}) == {
-        "loss": "mine"
+    assert reproduction.options_as_code({"loss": rmse}) == {"loss": "tj.rmse"} and reproduction.options_as_code(
+        {"loss": mine}
+    ) == {"loss": "mine"}
+    assert reproduction.options_as_code({"a": np.array([1, 2])}) == {"a": "np.array([1, 2], np.int64)"}
+    assert reproduction.options_as_code({"a": np.float32(0.5), "b": jnp.ones(1)}) == {
+        "a": "0.5",
+        "b": "np.array([1.0])",
     }
-    assert recipe.options_as_code({"a": np.array([1, 2])}) == {"a": "np.array([1, 2], np.int64)"}
-    assert recipe.options_as_code({"a": np.float32(0.5), "b": jnp.ones(1)}) == {"a": "0.5", "b": "np.array([1.0])"}
 
 
-def test_the_code_of_a_fit_says_what_was_chosen_and_what_the_script_has(fitted):
+def test_the_code_of_a_fit_has_the_changed_options_and_names_of_the_script(fitted):
     chosen = {"max_steps": 3, "optimizer": optax.adam(0.1), "noise": NoiseOptions(patience=3, n_realisations=1)}
     of_a_place = {"run": RunOptions(progress=False, callback=print, checkpoint="here", resume=True)}
     settings = FitSettings.of(fit.__kwdefaults__ | chosen | of_a_place, fit.__kwdefaults__)
-    code = recipe.fit_call(settings.call(), fitted.initial, fitted.simulator)
+    code = reproduction.fit_call(settings.call(), fitted.initial, fitted.simulator)
     assert "\n# sim, fc_target, optimizer: as in your script\n" in code
     call = "optimizer=optimizer, max_steps=3, noise=tj.NoiseOptions(patience=3))"
     call = f"result = tj.fit(sim, fc_target, free, {call}"
@@ -692,28 +699,28 @@ def test_the_code_of_a_fit_says_what_was_chosen_and_what_the_script_has(fitted):
         (MaskedParameter([0.2, 0.3], [False, True]), [0.2, 0.3], "MaskedParameter(mask=mask)"),
     ],
 )
-def test_what_was_free_is_code_with_a_value_where_it_was_not_the_simulators_own(monkeypatch, parameter, own, code):
-    monkeypatch.setattr(recipe, "_MAX_NUMBERS", 2)
-    assert recipe._parameter_as_code(parameter, None if own is None else np.array(own)) == f"tj.{code}"
+def test_parameters_as_code_have_a_value_unless_it_is_the_simulators(monkeypatch, parameter, own, code):
+    monkeypatch.setattr(reproduction, "_MAX_NUMBERS", 2)
+    assert reproduction._parameter_as_code(parameter, None if own is None else np.array(own)) == f"tj.{code}"
 
 
-def test_values_for_tvb_are_in_the_places_and_shapes_that_it_has_them_in(fitted, monkeypatch):
+def test_code_for_tvb_uses_its_attributes_and_shapes(fitted, monkeypatch):
     sim, (_, state) = clone(fitted.simulator), prepare(fitted.simulator)
     free = {"monitors[0].hrf_kernel.tau_s": Parameter(0.7), "model.w": Parameter(0.55, regional=True)}
     free |= {"integrator.noise.nsig": Parameter(2e-5, regional=True)}
     state = mark(state, free, dict.fromkeys(free, ((1,), (5,))), 5)
-    code = recipe.tvb_values(state, sim)
+    code = reproduction.tvb_values(state, sim)
     exec(code, {"sim": sim})
     assert sim.monitors[0].hrf_kernel.parameters["tau_s"] == 0.7
     np.testing.assert_array_equal(sim.model.w, np.full(5, 0.55))
     written = clone(fitted.simulator)
     write_back(state, written)
     assert sim.integrator.noise.nsig.shape == written.integrator.noise.nsig.shape
-    monkeypatch.setattr(recipe, "_MAX_NUMBERS", 4)
-    assert "# sim.model.w: 5 values" in recipe.tvb_values(state, sim)
+    monkeypatch.setattr(reproduction, "_MAX_NUMBERS", 4)
+    assert "# sim.model.w: 5 values" in reproduction.tvb_values(state, sim)
 
 
-def test_a_certificate_is_shown_that_is_given_or_made(kinds, given, tmp_path, unprinted):
+def test_a_given_or_new_certificate_is_shown(kinds, given, tmp_path, unprinted):
     result = kinds["not evaluated"]
     shown = Page(result.report(tmp_path / "given.html", certificate=given).read_text())
     assert repr(given) in shown.code and "500 steps" in repr(given)
@@ -727,28 +734,30 @@ def test_a_certificate_is_shown_that_is_given_or_made(kinds, given, tmp_path, un
 
 
 @pytest.mark.parametrize("steps,istep,expected", [(1500, 25, 1500), (9000, 25, 2500), (9000, 1000, 3000)])
-def test_a_certificate_is_of_the_best_state_and_of_some_samples(fitted, monkeypatch, steps, istep, expected):
+def test_a_certificate_uses_the_best_state_and_some_samples(fitted, monkeypatch, steps, istep, expected):
     made = []
-    monkeypatch.setattr(account, "certify", lambda *arguments: made.append(arguments))
+    monkeypatch.setattr(summary, "certify", lambda *arguments: made.append(arguments))
     simulate = SimpleNamespace(n_steps=steps, dt=4.0, monitors=[SimpleNamespace(istep=istep)])
-    account.certify_fit(replace(fitted, simulate=simulate))
+    summary.certify_fit(replace(fitted, simulate=simulate))
     ((sim, length),) = made
     np.testing.assert_array_equal(sim.model.w, fitted.best.model.w.value)
     assert length == expected * 4.0 and np.all(fitted.best.model.w.value != 0.6)
 
 
-def test_a_certificate_has_a_figure_with_room_for_all_that_it_compares(kinds, drawn):
+def test_the_figure_of_a_certificate_has_a_row_for_each_comparison(kinds, drawn):
     compared, controls = (Comparison("Raw", 9, True, 1e-15, 1e-14),), {"wrong": 0.1, "neither": "not applicable"}
-    told = account.summarise(kinds["not evaluated"], Certificate("it", 9, compared, compared, controls, 1e-9, 1e-6))
-    assert "TVB against its translation, 9 steps on the same draws" in Page(reports.report_html(told)).text
+    fit_summary = summary.summarise(
+        kinds["not evaluated"], Certificate("it", 9, compared, compared, controls, 1e-9, 1e-6)
+    )
+    assert "TVB against its translation, 9 steps on the same draws" in Page(report.report_html(fit_summary)).text
     assert drawn[-1][1].get_size_inches()[1] == 1.2 + 0.45 * 3
 
 
-def test_what_is_there_is_replaced_by_force_alone(kinds, tmp_path, monkeypatch, unprinted):
+def test_an_existing_file_is_replaced_with_force_only(kinds, tmp_path, monkeypatch, unprinted):
     result, path = kinds["not evaluated"], tmp_path / "report.html"
     path.write_text("mine")
     with monkeypatch.context() as patch:
-        patch.setattr(account, "summarise", lambda *_: pytest.fail("refused before any work"))
+        patch.setattr(summary, "summarise", lambda *_: pytest.fail("refused before any work"))
         with pytest.raises(FileExistsError, match="is there already. Name another file, or give force=True"):
             result.report(path)
     assert path.read_text() == "mine"
@@ -756,25 +765,25 @@ def test_what_is_there_is_replaced_by_force_alone(kinds, tmp_path, monkeypatch, 
     assert path.read_text().startswith("<!DOCTYPE html>") and os.listdir(tmp_path) == ["report.html"]
 
 
-def test_what_came_to_be_there_meanwhile_is_left_alone(kinds, tmp_path, monkeypatch):
+def test_a_file_that_appears_in_the_meantime_is_kept(kinds, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
-    monkeypatch.setattr(reports, "report_html", lambda account: path.write_text("mine") and "page")
+    monkeypatch.setattr(report, "report_html", lambda _: path.write_text("mine") and "page")
     with pytest.raises(FileExistsError, match="is there already"):
-        reports.write_report(path, None)
+        report.write_report(path, None)
     assert path.read_text() == "mine"
-    monkeypatch.setattr(reports, "report_html", lambda account: pytest.fail("refused before any work"))
+    monkeypatch.setattr(report, "report_html", lambda _: pytest.fail("refused before any work"))
     with pytest.raises(FileExistsError, match="is there already"):
-        reports.write_report(path, None)
+        report.write_report(path, None)
 
 
-def test_where_the_page_is_is_returned_as_a_path(tmp_path, monkeypatch):
-    monkeypatch.setattr(reports, "report_html", lambda account: "page")
-    path = reports.write_report(str(tmp_path / "report.html"), None)
+def test_the_path_of_the_page_is_returned(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "report_html", lambda _: "page")
+    path = report.write_report(str(tmp_path / "report.html"), None)
     assert path == tmp_path / "report.html" and isinstance(path, Path)
 
 
 @pytest.mark.parametrize("name", ["functional_connectivity", "structural_connectivity", "regional"])
-def test_a_figure_that_fails_costs_no_file(kinds, tmp_path, monkeypatch, unprinted, name):
+def test_a_failing_figure_changes_no_file(kinds, tmp_path, monkeypatch, unprinted, name):
     def fails(*_, **__):
         raise RuntimeError("no ink")
 
@@ -789,7 +798,7 @@ def test_a_figure_that_fails_costs_no_file(kinds, tmp_path, monkeypatch, unprint
     assert path.read_text() == "mine" and os.listdir(tmp_path) == ["report.html"]
 
 
-def test_a_disk_that_is_full_costs_no_file(kinds, tmp_path, monkeypatch, unprinted):
+def test_a_full_disk_changes_no_file(kinds, tmp_path, monkeypatch, unprinted):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -799,19 +808,19 @@ def test_a_disk_that_is_full_costs_no_file(kinds, tmp_path, monkeypatch, unprint
     assert os.listdir(tmp_path) == []
 
 
-def test_a_report_leaves_pyplot_and_the_result_alone(kinds, tmp_path, unprinted):
+def test_a_report_changes_neither_pyplot_nor_the_result(kinds, tmp_path, unprinted):
     result = kinds["not evaluated"]
     before = (plt.get_fignums(), repr(result), result.evaluation, result.history.best)
     result.report(tmp_path / "report.html")
     assert (plt.get_fignums(), repr(result), result.evaluation, result.history.best) == before
 
 
-def test_an_account_that_was_kept_gives_the_same_page(kinds, given, tmp_path, unprinted):
+def test_a_stored_summary_gives_the_same_page(kinds, given, tmp_path, unprinted):
     for kind, result in kinds.items():
-        told = account.summarise(result, given if kind == "evaluated" else None)
-        write(tmp_path / "account.npz", told, "account")
-        page = reports.report_html(told)
-        assert reports.report_html(read(tmp_path / "account.npz", "account")) == page and "drawn: " in page
+        fit_summary = summary.summarise(result, given if kind == "evaluated" else None)
+        write(tmp_path / "summary.npz", fit_summary, "summary")
+        page = report.report_html(fit_summary)
+        assert report.report_html(read(tmp_path / "summary.npz", "summary")) == page and "drawn: " in page
 
 
 def test_a_result_without_a_simulator_is_refused(kinds, tmp_path):

@@ -1,4 +1,4 @@
-"""Nothing of a report is cut at the width of a screen, of a phone or of a page, and nothing is asked for."""
+"""No part of a report is cut off on a screen, a phone or paper, and the page makes no requests."""
 
 import html.parser
 import json
@@ -11,8 +11,7 @@ from tvb_jaxfit.reporting import report as reports
 
 # Widths [CSS pixels]: a screen, a phone, and A4 within the margins of the print rules (182 mm).
 WIDTHS = {"screen": 1280, "phone": 390, "paper": 688}
-# Elements that stick out to the right of the page, or of the box that they can be scrolled in; how wide the page is;
-# what was asked for.
+# Script that reports the width of the page, the elements that are cut off at its right edge, and requests.
 PROBE = """<script>addEventListener("load", () => {
   document.querySelectorAll("details").forEach(each => each.open = true);
   const page = document.documentElement, paper = matchMedia("print").matches || PAPER;
@@ -32,15 +31,15 @@ addEventListener("message", e => { seen.push(e.data); document.body.setAttribute
 
 
 class Seen(html.parser.HTMLParser):
-    """What a collecting page has been told."""
+    """Parser of the messages that the collecting page received."""
 
     def handle_starttag(self, name, attributes):
         if name == "body":
-            self.told = json.loads(dict(attributes)["data-seen"])
+            self.messages = json.loads(dict(attributes)["data-seen"])
 
 
 def measured(pages, folder):
-    """{name: measures} of pages {name: (text, width)}, opened by one browser."""
+    """Measures of pages {name: (text, width)} by name; one browser opens all pages."""
     frames = COLLECT
     for name, (text, width) in pages.items():
         probe = PROBE.replace("NAME", name).replace("PAPER", "true" if name == "paper" else "false")
@@ -56,21 +55,21 @@ def measured(pages, folder):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     seen = Seen()
     seen.feed(done.stdout)
-    return {name: told for name, *told in seen.told}
+    return {name: measures for name, *measures in seen.messages}
 
 
 def on_paper(text):
-    """The page with its print rules as those of the screen."""
+    """Page whose print rules apply to the screen."""
     assert text.count("@media print {") == 1
     return text.replace("@media print {", "@media all {")
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
-def test_nothing_is_cut_on_a_screen_on_a_phone_and_on_paper(told, tmp_path):
-    text = reports.report_html(told)
+def test_nothing_is_cut_on_a_screen_on_a_phone_and_on_paper(fit_summary, tmp_path):
+    text = reports.report_html(fit_summary)
     pages = {"screen": (text, WIDTHS["screen"]), "phone": (text, WIDTHS["phone"])}
     pages["paper"] = on_paper(text), WIDTHS["paper"]
-    # What this has to notice: tables in one piece, in boxes that do not scroll.
+    # Negative control: tables in boxes that do not scroll.
     pages["cut"] = text.replace(".scroll { overflow-x: auto;", ".scroll {"), WIDTHS["phone"]
     found = measured(pages, tmp_path)
     for name, width in WIDTHS.items():

@@ -62,7 +62,7 @@ def test_a_notebook_shows_a_table(prepared, monkeypatch, capsys):
     assert "[nA]" in cells and "[0, 10]" in cells
 
 
-def test_where_nothing_is_marked_it_says_how():
+def test_without_marked_values_the_text_explains_how_to_mark_one():
     tree = ParameterTree(State(x=jnp.ones(1)))
     assert repr(tree).startswith("nothing is marked: state.model.w = ") and tree._repr_html_().count("<tr>") == 1
 

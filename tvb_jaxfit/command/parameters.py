@@ -6,6 +6,7 @@ import numpy as np
 
 from ..reporting.parameter_table import units_and_domains
 from ..state import get_path
+from ..text import value_range
 from ..translate.parameter_map import parameter_map
 from ..translate.prepare import prepare
 from .simulator import make_simulator
@@ -51,4 +52,4 @@ def _text(value):
         return "none"
     if np.ptp(value) == 0.0:
         return f"{value.flat[0]:.6g}"
-    return f"{value.min():.6g} .. {np.median(value):.6g} .. {value.max():.6g}"
+    return value_range(value)

@@ -36,7 +36,7 @@ from .options import (
     RunOptions,
     refuse_unknown,
 )
-from .problem import FitProblem, FitRequest, prepare_problem, settings_of
+from .problem import FitProblem, FitRequest, prepare_problem
 from .result import FitResult
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def fit(
     refuse_forked("fit")
     refuse_unknown(unknown)
     request = FitRequest(sim, target, free, method, loss, penalty, optimizer, max_steps, fc, noise, linear, run)
-    problem = prepare_problem(request)
+    problem = prepare_problem(request, fit.__kwdefaults__)
     if request.method is Method.SIMULATE:
         return _fit_by_simulation(problem)
     linear_stage = _fit_by_linear_response(problem)
@@ -139,7 +139,6 @@ def fit(
 
 
 def _result(problem, fitted, initial, history, resolved, linear_stage=None):
-    settings = settings_of(problem.request, fit.__kwdefaults__)
     return FitResult(
         fitted=fitted,
         best=history.best,
@@ -151,7 +150,7 @@ def _result(problem, fitted, initial, history, resolved, linear_stage=None):
         monitor=problem.monitor,
         simulator=problem.simulator,
         linear_stage=linear_stage,
-        settings=settings.with_resolved(_resolved(problem) | resolved),
+        settings=problem.settings.with_resolved(_resolved(problem) | resolved),
         data=problem.data,
     )
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Method(StrEnum):
-    """How a fit computes its loss; a user gives the value as a string.
+    """Method by which a fit computes its loss. Users give the value as a string.
 
     Members
     -------

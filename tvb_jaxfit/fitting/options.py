@@ -87,7 +87,7 @@ class LinearOptions(OptionGroup):
 
 @dataclass(frozen=True, repr=False)
 class RunOptions(OptionGroup):
-    """What accompanies a fit while it runs; none of these options changes its numbers.
+    """Options of the run of a fit: callback, progress, checkpoint. None of them changes its numbers.
 
     Parameters
     ----------

@@ -79,6 +79,8 @@ class FitProblem:
     Attributes
     ----------
     request : FitRequest
+    settings : FitSettings
+        Options of the request, as text.
     simulate : Simulate
         Translated simulation.
     state : State
@@ -97,6 +99,7 @@ class FitProblem:
     """
 
     request: FitRequest
+    settings: FitSettings
     simulate: Simulate
     state: State
     monitor: int
@@ -108,8 +111,14 @@ class FitProblem:
     resamples: bool
 
 
-def prepare_problem(request: FitRequest) -> FitProblem:
+def prepare_problem(request: FitRequest, defaults: dict) -> FitProblem:
     """Translate the simulator of a request, read its target, and mark its free values.
+
+    Parameters
+    ----------
+    request : FitRequest
+    defaults : dict of str to object
+        Defaults of the keyword arguments of `fit`.
 
     Raises
     ------
@@ -117,6 +126,8 @@ def prepare_problem(request: FitRequest) -> FitProblem:
         As of `fit`.
     """
     sim, fc = request.sim, request.fc
+    arguments = {name: getattr(request, name) for name in defaults} | {"method": str(request.method)}
+    settings = FitSettings.of(arguments, defaults)
     given = read_target(request.target)
     with status_line("fit: translating the simulator", request.run.progress):
         simulate, state = prepare(sim, fc.simulation_length, request.noise.source)
@@ -134,8 +145,19 @@ def prepare_problem(request: FitRequest) -> FitProblem:
     resamples = "noise" in state.integrator and request.noise.resample is not False
     _refuse_unused_noise_options(request.noise, resamples)
     refuse_constant_signal(sim, simulate, state, monitor, skip_t)
-    simulator = configured_clone(sim)
-    return FitProblem(request, simulate, state, monitor, skip_t, target, data, penalty, simulator, resamples)
+    return FitProblem(
+        request=request,
+        settings=settings,
+        simulate=simulate,
+        state=state,
+        monitor=monitor,
+        skip_t=skip_t,
+        target=target,
+        data=data,
+        penalty=penalty,
+        simulator=configured_clone(sim),
+        resamples=resamples,
+    )
 
 
 def _refuse_unused_noise_options(noise, resamples):
@@ -148,9 +170,3 @@ def _refuse_unused_noise_options(noise, resamples):
             f"patience: {noise.patience}; it counts validations on other noise, and this fit uses the same noise in "
             "all steps. Leave it out."
         )
-
-
-def settings_of(request: FitRequest, defaults: dict) -> FitSettings:
-    """Settings of a request, where ``defaults`` are those of the keyword arguments of `fit`."""
-    arguments = {name: getattr(request, name) for name in defaults}
-    return FitSettings.of(arguments | {"method": str(request.method)}, defaults)

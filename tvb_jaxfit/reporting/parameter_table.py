@@ -11,6 +11,7 @@ from ..constraints import MaskedParameter
 from ..markup import table
 from ..parameters import parameters_of
 from ..state import State
+from ..text import min_median_max, value_range
 
 # TVB names units in its descriptions: "[ms]. Time constant", "Maximum amplitude of EPSP [mV]".
 _UNIT = re.compile(r"\[([A-Za-z][A-Za-z/^\-0-9]{0,9})\]")
@@ -117,7 +118,7 @@ def free_values(parameter) -> np.ndarray:
 
 def format_range(values) -> tuple[str, str, str]:
     """Minimum, median and maximum of values as text; for one value the median alone."""
-    low, middle, high = (f"{of(values):.6g}" for of in (np.min, np.median, np.max))
+    low, middle, high = min_median_max(values)
     return (low, middle, high) if values.size > 1 else ("", low, "")
 
 
@@ -125,10 +126,9 @@ def format_values(parameter) -> str:
     """Values of a parameter that are fitted, as text: one number, or minimum, median and maximum."""
     values = free_values(parameter)
     if values.size == 1:
-        return f"{values.item():.6g}"
-    if np.ptp(values) == 0.0:
-        return f"{values[0]:.6g} ({values.size} values)"
-    return f"{' .. '.join(format_range(values))} ({values.size} values)"
+        return value_range(values)
+    text = f"{values[0]:.6g}" if np.ptp(values) == 0.0 else value_range(values)
+    return f"{text} ({values.size} values)"
 
 
 def format_constraint(parameter) -> str:
@@ -150,7 +150,7 @@ def units_and_domains(sim) -> dict[str, tuple[str, str]]:
     dict of str to (str, str)
     """
     # TVB takes seconds to import, and parameters are shown without it.
-    from ..translate.assemble import parameter_map
+    from ..translate.parameter_map import parameter_map
 
     found = {}
     for mapped in parameter_map(sim):

@@ -49,7 +49,7 @@ def _value_as_code(value, name):
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         return _array_as_code(value)
     own_name = getattr(value, "__name__", name)
-    if getattr(value, "__module__", "").startswith("tvb_jaxfit."):
+    if str(getattr(value, "__module__", "")).startswith("tvb_jaxfit."):
         return f"tj.{own_name}"
     return own_name if own_name.isidentifier() else name
 
