@@ -23,7 +23,7 @@ FIT = ("--steps", "3", "--learning-rate", "0.02", "--quiet")
 
 @dataclass
 class Files:
-    """Where things are, and commands on them."""
+    """Paths of the files, and commands that use them."""
 
     folder: Path
     connectome: str
@@ -41,7 +41,7 @@ class Files:
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory):
-    """A connectome as TVB has them, and a labelled FC in another order."""
+    """A connectome in TVB's format, and a labelled FC in another order."""
     folder, random = tmp_path_factory.mktemp("files"), np.random.default_rng(5)
     weights = random.uniform(1.0, 9.0, (N_NODE, N_NODE)) * ~np.eye(N_NODE, dtype=bool)
     lengths = np.full((N_NODE, N_NODE), 40.0)
@@ -59,7 +59,7 @@ def files(tmp_path_factory):
 
 @dataclass
 class Done:
-    """A fit that was done: its folder, exit code, and what fit() was given and returned."""
+    """A finished fit: its folder, exit code, and arguments and result of fit()."""
 
     folder: Path
     code: int

@@ -14,7 +14,7 @@ ROOT = Path(tvb_jaxfit.__file__).parents[1]
 
 
 def _completions(line, folder):
-    """(what a shell is given for a line, modules that were loaded)."""
+    """(completions of a line, modules that were loaded)."""
     asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9"}
     asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(folder / "found"), "_ARGCOMPLETE_IFS": "\n"}
     asked |= {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
@@ -42,7 +42,7 @@ def test_commands_options_choices_and_files_are_completed_at_once(tmp_path, line
     assert not {"numpy", "jax", "tvb"} & loaded
 
 
-def test_without_a_shell_that_asks_nothing_is_loaded():
+def test_argcomplete_is_loaded_only_for_completion():
     probe = (
         "import sys; from tvb_jaxfit.command.main import main; main(['--version']); print('argcomplete' in sys.modules)"
     )

@@ -1,4 +1,4 @@
-"""tvb-jaxfit fit does what the same script does, writes it down whole, and loses nothing of anybody's."""
+"""tvb-jaxfit fit gives the results of the same script, writes all of them, and loses no file of the user."""
 
 import csv
 import errno
@@ -62,7 +62,7 @@ def _values(folder):
 
 @pytest.fixture
 def instead(monkeypatch, done):
-    """Function: a result (the one that there is, with changes) is what fit() gives, at once."""
+    """Function that makes fit() return the finished result, with changes, at once."""
 
     def give(**changes):
         result = replace(done.result, evaluation=None, **changes)
@@ -129,7 +129,7 @@ def test_a_fit_that_is_interrupted_is_written_and_goes_on_to_the_same_end(files,
             command, "fit", lambda *a, run, **options: real(*a, run=replace(run, callback=interrupt), **options)
         )
         assert files.fit(out, "--evaluate", "2") == 130
-    # At its second step: the first is the best that was reached.
+    # It was interrupted at its second step; the first one is the best.
     assert {path.name for path in out.iterdir()} == FILES
     np.testing.assert_array_equal(_values(out)["model.w"], np.full(N_NODE, 0.6))
     assert "interrupted after" in (out / "report.html").read_text()
@@ -145,7 +145,7 @@ def test_the_report_has_the_command_the_evaluation_and_the_certificate(done):
     assert f"{done.result.evaluation.mean():.4f}" in text and "optax.adam(0.02)" in text
 
 
-def test_a_report_says_how_to_have_what_is_not_in_it(files, tmp_path, instead):
+def test_a_report_names_the_options_for_its_missing_parts(files, tmp_path, instead):
     instead()
     assert files.fit(tmp_path / "out") == 0
     text = (tmp_path / "out" / "report.html").read_text()
@@ -172,7 +172,7 @@ def test_a_folder_without_a_fit_has_no_report(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"fit.npz"}
 
 
-def test_results_are_in_nobodys_way_and_that_shows_before_any_work(files, done, tmp_path, monkeypatch, capsys):
+def test_existing_files_are_refused_before_any_work(files, done, tmp_path, monkeypatch, capsys):
     before = {path: path.read_bytes() for path in done.folder.iterdir()}
     monkeypatch.setattr(program, "_set_precision", lambda _: pytest.fail("refused before any work"))
     assert files.fit(done.folder) == 2
@@ -199,13 +199,13 @@ def test_force_replaces_what_a_fit_has_written_and_a_refused_fit_does_not(files,
     instead()
     assert files.fit(tmp_path, "--force") == 0
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
-    # Of another fit, it would be gone on with.
+    # A checkpoint of another fit could be resumed by mistake.
     assert not (tmp_path / "checkpoint.npz").exists() and (tmp_path / "values.npz").exists()
     assert (tmp_path / "fit.npz").read_bytes() != before["fit.npz"]
 
 
 def _full(monkeypatch, is_full):
-    """The disk, from the n-th writing on that this is true of."""
+    """Make the disk full at each writing, counted from 1, for which ``is_full`` is true."""
     real, done = os.fsync, []
 
     def fsync(file):
@@ -219,15 +219,15 @@ def _full(monkeypatch, is_full):
 
 @pytest.mark.parametrize("room", [0, 2, 4])
 @pytest.mark.parametrize("former", ["", "of another fit"])
-def test_where_a_disk_is_full_all_results_are_there_or_none(
+def test_on_a_full_disk_all_results_are_written_or_none(
     files, tmp_path, instead, monkeypatch, capsys, former, room, done
 ):
-    """Not some, beside those of another fit."""
+    """The folder never has results of two fits."""
     instead()
     for name in FILES - {"checkpoint.npz"} if former else ():
         shutil.copy(done.folder / name, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    # The first is what is written, and removed, before the fit.
+    # The first writing is the trial before the fit.
     _full(monkeypatch, lambda n: n > 1 + room)
     assert files.fit(tmp_path, *["--force"] * bool(former)) == 2
     told = capsys.readouterr().err
@@ -237,9 +237,7 @@ def test_where_a_disk_is_full_all_results_are_there_or_none(
     assert len(before) == (len(FILES) - 1 if former else 0)
 
 
-def test_where_a_disk_is_full_there_is_no_page_rather_than_that_of_another_fit(
-    files, tmp_path, instead, monkeypatch, capsys, done
-):
+def test_on_a_full_disk_the_report_of_a_former_fit_is_removed(files, tmp_path, instead, monkeypatch, capsys, done):
     result = instead()
     monkeypatch.setattr(command, "fit", lambda *_, run, **__: run.checkpoint.write_text("of this fit") and result)
     shutil.copy(done.folder / "report.html", tmp_path)
@@ -260,7 +258,7 @@ def test_no_result_of_a_former_fit_is_left_beside_those_of_another(files, tmp_pa
     assert not (tmp_path / "fc.npy").exists() and (tmp_path / "values.npz").exists()
 
 
-def test_what_cannot_be_evaluated_is_said_and_the_fit_is_written(files, tmp_path, instead, monkeypatch, capsys):
+def test_an_evaluation_that_is_refused_leaves_the_results_of_the_fit(files, tmp_path, instead, monkeypatch, capsys):
     instead()
 
     def refused(self, **_):
@@ -280,7 +278,7 @@ def test_a_certificate_that_does_not_pass_is_the_exit_code(files, done, tmp_path
     assert "Certificate: FAILED" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_a_fit_of_nothing_finite_says_no_and_is_written(files, done, tmp_path, instead):
+def test_a_fit_without_a_finite_loss_fails_and_is_written(files, done, tmp_path, instead):
     history = replace(
         done.result.history,
         loss=np.array([]),
@@ -293,7 +291,7 @@ def test_a_fit_of_nothing_finite_says_no_and_is_written(files, done, tmp_path, i
     assert "the loss was nan" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_a_fit_that_diverged_says_no_keeps_the_best_and_says_why(files, done, tmp_path, instead, capsys):
+def test_a_diverged_fit_fails_and_its_best_state_is_written_with_the_reason(files, done, tmp_path, instead, capsys):
     instead(history=replace(done.result.history, diverged="the loss was nan after 3 updates. x becomes inf"))
     assert files.fit(tmp_path / "out") == 1
     told = capsys.readouterr()
@@ -304,9 +302,7 @@ def test_a_fit_that_diverged_says_no_keeps_the_best_and_says_why(files, done, tm
     assert json.loads((done.folder / "values.json").read_text())["diverged"] == ""
 
 
-def test_a_fit_without_a_finite_loss_says_no_and_keeps_the_linear_fit_before_it(
-    files, done, tmp_path, monkeypatch, capsys
-):
+def test_a_failed_fit_keeps_the_linear_fit_before_it(files, done, tmp_path, monkeypatch, capsys):
     failed = FitFailed("fit: the loss was nan after 0 updates")
 
     def fails(*_, **__):
@@ -342,7 +338,7 @@ def test_an_interrupt_before_the_fit_is_no_traceback(files, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_in_a_process_of_its_own_and_in_single_precision(files, done, tmp_path):
-    """The whole of it as people have it, but for the length of the run."""
+    """The whole command in a process of its own, with a short simulation."""
     arguments = ["fit", *files.simulator(), "--fc", files.fc, *FREE, *FIT, "--float32", "--out", str(tmp_path / "out")]
     root = Path(tvb_jaxfit.__file__).parents[1]
     command = [sys.executable, "-m", "tvb_jaxfit", *arguments]
@@ -358,6 +354,6 @@ def test_in_a_process_of_its_own_and_in_single_precision(files, done, tmp_path):
     told = json.loads((tmp_path / "out" / "values.json").read_text())
     assert told["versions"]["precision"] == "float32"
     assert np.all((single["model.w"] > 0.0) & (single["model.w"] < 1.0)) and np.ptp(single["model.w"]) > 0.0
-    # Fresh noise is another in single precision; TVB's own draws are the same.
+    # New noise differs in single precision; TVB's own draws are the same.
     ours, theirs = (read_summary(folder).matrices["Initial"] for folder in (tmp_path / "out", done.folder))
     assert ours.dtype == theirs.dtype and 0.0 < np.max(np.abs(ours - theirs)) < 1e-3

@@ -1,4 +1,4 @@
-"""Outputs replace what a former fit has written, and nothing else: no input, and no file of anybody's."""
+"""Outputs replace files of a former fit only: no input, and no other file of the user."""
 
 import dataclasses
 import os
@@ -26,7 +26,7 @@ def written(files):
 
 @pytest.fixture
 def former(written, tmp_path):
-    """A folder of a former fit, which may be written to."""
+    """A writable copy of the folder of a fit."""
     shutil.copytree(written, tmp_path / "former")
     return tmp_path / "former"
 
@@ -36,7 +36,7 @@ def _contents(folder):
 
 
 def _refused(capsys, folder, *arguments):
-    """What a command says that has changed nothing of a folder and has begun no fit."""
+    """Standard error of a command that is refused before the fit, and leaves the folder unchanged."""
     before = _contents(folder)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(program, "_set_precision", lambda _: pytest.fail("refused before any work"))
@@ -50,7 +50,7 @@ def _fit(files, **options):
     return ["fit", *(text for pair in given.items() for text in pair), *FREE, *FIT]
 
 
-def test_what_a_fit_has_written_is_its_own(former):
+def test_files_of_a_fit_are_recognised(former):
     assert foreign_files(former) == []
     check_writable(former, force=True, resume=False)
     check_writable(former, force=False, resume=True)
@@ -59,7 +59,7 @@ def test_what_a_fit_has_written_is_its_own(former):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("how", ["--force", "--resume"])
-def test_a_file_of_somebodys_under_the_name_of_a_result_stays(files, former, capsys, name, how):
+def test_a_users_file_with_the_name_of_a_result_is_not_replaced(files, former, capsys, name, how):
     if how == "--resume" and name == "checkpoint.npz":
         pytest.skip("there is nothing to go on from then")
     (former / name).write_bytes(b"mine")
@@ -68,31 +68,31 @@ def test_a_file_of_somebodys_under_the_name_of_a_result_stays(files, former, cap
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_alone_in_a_folder_too(files, tmp_path, capsys, name):
+def test_a_users_file_alone_in_a_folder_is_not_replaced(files, tmp_path, capsys, name):
     (tmp_path / name).write_bytes(b"mine")
     assert f"{name} is not as a fit has written it" in _refused(capsys, tmp_path, *_fit(files), "--force")
 
 
-def test_a_result_that_was_changed_since_is_somebodys(former):
+def test_a_result_that_was_changed_is_not_replaced(former):
     with open(former / "history.csv", "a") as file:
         file.write("a note\n")
     assert foreign_files(former) == ["history.csv"]
 
 
-def test_a_folder_of_that_name_is_somebodys(tmp_path):
+def test_a_folder_with_the_name_of_a_result_is_not_replaced(tmp_path):
     (tmp_path / "fc.npy").mkdir()
     assert foreign_files(tmp_path) == ["fc.npy"]
 
 
 @pytest.mark.parametrize("how", ["--force", "--resume", None])
 def test_no_output_replaces_an_input(files, former, capsys, how):
-    """Also where a former fit has written it."""
+    """A file of a former fit is an input like any other."""
     options = _fit(files, **{"--fc": str(former / "fc.npy")})
     told = _refused(capsys, former, *options, *[how] * (how is not None))
     assert "fc.npy is the input of --fc, and no output replaces an input" in told
 
 
-def test_nor_one_by_another_name_or_with_a_key(files, former, tmp_path, capsys):
+def test_no_output_replaces_an_input_given_by_a_link_or_with_a_key(files, former, tmp_path, capsys):
     (tmp_path / "link.npz").symlink_to(former / "values.npz")
     setting = ["--set", f"model.w=@{tmp_path / 'link.npz'}:model.w"]
     told = _refused(capsys, former, *_fit(files), *setting, "--force")
@@ -101,7 +101,7 @@ def test_nor_one_by_another_name_or_with_a_key(files, former, tmp_path, capsys):
     check_writable(former, force=True, resume=False, inputs={"--fc": former / "fc.csv"})
 
 
-def test_a_page_of_somebodys_is_not_replaced_by_a_report(former, capsys):
+def test_a_users_page_is_not_replaced_by_a_report(former, capsys):
     (former / "report.html").write_text("mine")
     assert main(["report", str(former), "--force"]) == 2
     assert "was not written as a report" in capsys.readouterr().err
@@ -110,7 +110,7 @@ def test_a_page_of_somebodys_is_not_replaced_by_a_report(former, capsys):
 
 @pytest.mark.parametrize("n", range(6))
 def test_a_crash_leaves_all_of_a_former_fit_or_none(former, monkeypatch, n):
-    """After so many files have their names; the next one that looks finishes it."""
+    """A crash after n files were renamed; the next reader completes the renaming."""
     account, before, replace, done = read_summary(former), _contents(former), os.replace, []
 
     class Crash(BaseException):
@@ -134,7 +134,7 @@ def test_a_crash_leaves_all_of_a_former_fit_or_none(former, monkeypatch, n):
     assert _contents(former)["fit.npz"] != before["fit.npz"]
 
 
-def test_an_account_of_a_former_version_is_read_and_what_lies_beside_it_is_left(former):
+def test_a_summary_of_a_former_version_is_read_and_its_files_are_not_replaced(former):
     account = read_summary(former)
     store.write(former / "fit.npz", account, "summary of a fit")
     assert read_summary(former).created == account.created
@@ -143,7 +143,7 @@ def test_an_account_of_a_former_version_is_read_and_what_lies_beside_it_is_left(
         check_writable(former, force=True, resume=False)
 
 
-def test_to_try_whether_a_folder_can_be_written_leaves_nothing(tmp_path):
+def test_the_trial_of_a_folder_leaves_no_file(tmp_path):
     check_writable(tmp_path / "new" / "out", force=False, resume=False)
     check_writable(tmp_path, force=False, resume=False)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""--free names what kind of parameter a value is, and where it cannot be that, says why before anything runs."""
+"""--free names the kind of a parameter; combinations that are impossible are refused before anything runs."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_each_kind_is_the_parameter_of_that_name(text):
     assert vars(made) == vars(MEANT[text])
 
 
-def test_what_no_parameter_can_be_is_refused_with_all_reasons_at_once():
+def test_impossible_kinds_are_refused_with_all_reasons_at_once():
     free, problems = parse_free(list(WRONG))
     assert free == {} and len(problems) == len(WRONG)
     for text, why in WRONG.items():

@@ -1,4 +1,4 @@
-"""Files that are missing or cannot be read are told all at once, before TVB and JAX are loaded."""
+"""Missing and unreadable files are reported all at once, before TVB and JAX are loaded."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ FC = np.array([[1.0, 0.25, 0.5], [0.25, 1.0, -0.125], [0.5, -0.125, 1.0]])
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Where the command is given: an FC, and files that are something else."""
+    """Working directory with an FC, and files of other kinds."""
     monkeypatch.chdir(tmp_path)
     np.savetxt("fc.csv", FC, delimiter=",")
     np.savetxt("percent.csv", 100.0 * FC, delimiter=",")
@@ -58,14 +58,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_read_is_told_before_any_work(name, monkeypatch, capsys):
+def test_unreadable_files_are_refused_before_any_work(name, monkeypatch, capsys):
     monkeypatch.setattr(program, "_set_precision", lambda _: pytest.fail("refused before any work"))
     arguments, said = REFUSED[name]
     assert main(arguments) == 2
     assert said in capsys.readouterr().err and not Path("out").exists()
 
 
-def test_all_of_them_come_at_once_and_neither_jax_nor_tvb_is_loaded(folder):
+def test_all_problems_come_at_once_without_loading_jax_or_tvb(folder):
     arguments = _fit(connectivity="none.zip", fc="none.csv", out="done", set="model.w=@none.npy")
     probe = (
         "import sys; from tvb_jaxfit.command.main import main; code = main(sys.argv[1:]); "

@@ -1,4 +1,4 @@
-"""tvb-jaxfit parameters lists what can be fitted, with TVB's units and domains."""
+"""tvb-jaxfit parameters lists the parameters that can be fitted, with TVB's units and domains."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_everything_that_can_be_fitted_is_listed(files, capsys):
 
 
 @pytest.mark.parametrize("name", ["--simulator", "--connectivity"])
-def test_of_a_script_or_of_options(files, tmp_path, capsys, name):
+def test_the_simulator_can_come_from_a_script_or_from_options(files, tmp_path, capsys, name):
     (tmp_path / "mine.py").write_text(SCRIPT.format(connectome=files.connectome))
     of_options = [files.connectome, "--model", "Generic2dOscillator", "--variable", "V", "--nsig", "1e-4"]
     made = [str(tmp_path / "mine.py")] if name == "--simulator" else of_options
@@ -49,6 +49,6 @@ def test_of_a_script_or_of_options(files, tmp_path, capsys, name):
     assert ("integrator.noise.nsig" in rows) == (name == "--connectivity")
 
 
-def test_what_is_not_translated_is_refused_here_too(files, capsys):
+def test_an_unsupported_simulator_is_refused(files, capsys):
     assert main(["parameters", "--connectivity", files.connectome, "--integrator", "VODEStochastic"]) == 2
     assert "VODEStochastic" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Files that hold no FC are refused with the file, what it is and what to give: whatever a reader raises."""
+"""A file without an FC is refused with its name, the problem and the remedy, for any exception of a reader."""
 
 import os
 import pickle
@@ -30,7 +30,7 @@ def _npy_of(folder, array, **options):
     return (folder / "whole.npy").read_bytes()
 
 
-# Name, content (or a function of a folder to it), and what is said of it beside the name.
+# Name, content (or a function of a folder that gives it), and expected message.
 DAMAGED = {
     "empty.npy": (b"", "give a file that numpy.save has written"),
     "cut.npy": (lambda folder: _npy_of(folder, FC)[:-20], "give a file that numpy.save has written"),
@@ -70,14 +70,14 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("ending", [".npy", ".npz", ".mat", ".csv"])
-def test_folders_and_files_that_may_not_be_read_are_refused(tmp_path, ending):
+def test_folders_and_files_without_permission_are_refused(tmp_path, ending):
     (tmp_path / f"folder{ending}").mkdir()
     with pytest.raises(Refused, match=f"folder{ending}: .*Is a directory"):
         load_array(str(tmp_path / f"folder{ending}"), "fc")
     locked = tmp_path / f"locked{ending}"
     locked.write_bytes(b"x" * (ending != ".csv") or b"\xff")
     locked.chmod(0)
-    # Root may read everything.
+    # Root can read any file.
     said = f"locked{ending}: not read as" if os.access(locked, os.R_OK) else "Permission denied"
     with pytest.raises(Refused, match=said):
         load_array(str(locked), "fc")
@@ -113,15 +113,15 @@ def test_cells_without_a_number_are_missing(tmp_path, text, labelled):
     np.testing.assert_array_equal(np.asarray(found)[off], expected[off])
 
 
-def test_a_fit_ignores_missing_pairs_where_it_is_told_to(files, tmp_path, capsys, monkeypatch):
+def test_a_fit_ignores_missing_pairs_on_request(files, tmp_path, capsys, monkeypatch):
     fc = np.corrcoef(np.random.default_rng(5).normal(size=(N_NODE, 40)))
     fc[0, 1] = fc[1, 0] = np.nan
     np.save(tmp_path / "fc.npy", fc)
     seen = {}
 
-    def stand_in(sim, target, free, missing, **options):
-        seen["missing"] = missing
-        match_target(target, LABELS, missing)
+    def stand_in(sim, target, free, fc, **options):
+        seen["missing"] = fc.missing
+        match_target(target, LABELS, fc.missing)
         raise Refused("enough")
 
     monkeypatch.setattr(command, "fit", stand_in)
@@ -160,9 +160,7 @@ sim = simulator.Simulator(
 """
 
 
-def test_an_error_that_is_no_refusal_shows_its_traceback_and_has_a_code_of_its_own(
-    files, tmp_path, capsys, monkeypatch
-):
+def test_an_unexpected_error_shows_its_traceback_and_has_its_own_code(files, tmp_path, capsys, monkeypatch):
     def unforeseen(*_, **__):
         return np.zeros(3).reshape(2, 2)
 
@@ -184,12 +182,12 @@ def test_an_error_that_is_no_refusal_shows_its_traceback_and_has_a_code_of_its_o
         (["--bold-period", "inf"], "--bold-period inf: give a positive number"),
     ],
 )
-def test_numbers_that_no_simulator_has_are_refused(files, capsys, options, told):
+def test_impossible_numbers_are_refused(files, capsys, options, told):
     assert main(["certify", "--connectivity", files.connectome, *options]) == 2
     assert told in capsys.readouterr().err
 
 
-def test_refusals_are_what_this_package_raises_and_what_the_system_says():
+def test_refusals_are_errors_of_this_package_and_of_the_system():
     def caught(function, kind):
         with pytest.raises(Exception) as error:
             function()
@@ -209,7 +207,7 @@ def test_refusals_are_what_this_package_raises_and_what_the_system_says():
     assert [is_refusal(caught(*each)) for each in zip(others, kinds, strict=True)] == [False] * len(others)
 
 
-def test_a_module_with_a_simulator_leaves_the_path_of_imports_as_it_was(files, tmp_path, capsys, monkeypatch):
+def test_a_module_with_a_simulator_does_not_change_the_import_path(files, tmp_path, capsys, monkeypatch):
     (tmp_path / "module_of_a_user.py").write_text(OWN.format(connectome=files.connectome))
     monkeypatch.chdir(tmp_path)
     before = sys.path[:]
@@ -218,7 +216,7 @@ def test_a_module_with_a_simulator_leaves_the_path_of_imports_as_it_was(files, t
     assert main(["certify", "--simulator", "no_such_module"]) == 2 and sys.path == before
 
 
-def test_an_error_in_what_a_script_imports_is_told_with_both_lines(tmp_path, capsys):
+def test_an_error_in_an_import_of_a_script_is_reported_with_both_lines(tmp_path, capsys):
     (tmp_path / "helper_of_a_user.py").write_text("def go():\n    return 1 / 0\n")
     (tmp_path / "script.py").write_text("import helper_of_a_user\n\nhelper_of_a_user.go()\n")
     assert main(["certify", "--simulator", str(tmp_path / "script.py")]) == 2
@@ -227,20 +225,20 @@ def test_an_error_in_what_a_script_imports_is_told_with_both_lines(tmp_path, cap
 
 
 @pytest.mark.parametrize("name", ["one.npz", "one.mat", "one.npy", "one.csv"])
-def test_an_array_that_is_named_is_taken_or_there_is_none(tmp_path, name):
+def test_a_named_array_is_read_or_refused(tmp_path, name):
     file = tmp_path / name
     np.savez(tmp_path / "one.npz", x=FC)
     scipy.io.savemat(tmp_path / "one.mat", {"x": FC})
     np.save(tmp_path / "one.npy", FC)
     np.savetxt(tmp_path / "one.csv", FC, delimiter=",")
     np.testing.assert_array_equal(load_array(str(file), "fc"), FC)
-    with pytest.raises(Refused, match="no array 'fc'|leave :fc"):
+    with pytest.raises(Refused, match="no array 'fc'|leave out :fc"):
         load_array(f"{file}:fc", "fc")
     if name.endswith((".npz", ".mat")):
         np.testing.assert_array_equal(load_array(f"{file}:x", "fc"), FC)
 
 
 @pytest.mark.parametrize("name", [".", "folder/", "my script"])
-def test_what_is_neither_a_script_nor_a_module_is_refused(capsys, name):
+def test_neither_a_script_nor_a_module_is_refused(capsys, name):
     assert main(["certify", "--simulator", name]) == 2
     assert f"--simulator {name}: neither a Python file nor a module; give FILE.py" in capsys.readouterr().err

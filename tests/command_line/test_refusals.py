@@ -1,4 +1,4 @@
-"""What is wrong with a command line is said at once and all together, in words, before any work."""
+"""Problems of a command line are reported before any work, all at once."""
 
 import shlex
 import subprocess
@@ -26,7 +26,7 @@ def _parsed(*arguments):
 
 
 @pytest.mark.parametrize("command", EXAMPLES)
-def test_the_example_of_each_help_is_a_command_line_in_order(command, capsys):
+def test_the_example_of_each_help_is_a_valid_command_line(command, capsys):
     assert main([command, "--help"]) == 0
     told = capsys.readouterr().out
     assert f"example:\n  {EXAMPLES[command]}" in told
@@ -51,7 +51,7 @@ def test_help_version_and_usage_errors_need_neither_jax_nor_tvb(arguments):
     assert done.stdout.splitlines()[-1] == f"{2 if '--free' in arguments else 0} set()"
 
 
-def test_the_version_is_the_packages(capsys):
+def test_the_version_is_that_of_the_package(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"tvb-jaxfit {tvb_jaxfit.__version__}\n"
     configuration = (ROOT / "setup.cfg").read_text()
@@ -63,7 +63,7 @@ def test_a_command_is_needed(capsys):
     assert main([]) == 2 and "required" in capsys.readouterr().err
 
 
-def test_all_faults_of_options_come_at_once_before_any_work(tmp_path, monkeypatch, capsys):
+def test_all_problems_of_options_come_at_once_before_any_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tvb_jaxfit.command.main._set_precision", lambda _: pytest.fail("refused before any work"))
     wrong = {
         "--free 'model.w:wide'": ["--free", "model.w:wide"],
@@ -93,7 +93,7 @@ def test_a_script_has_a_simulator_of_its_own(capsys):
     assert problems == ["--simulator has a simulator of its own: leave --model, --set, and say it in the script"]
 
 
-def test_what_is_free_and_what_is_set_is_as_it_was_said():
+def test_free_and_set_are_parsed():
     assert parse_free(["a", "b:regional", "c:-1:2.5", "d:regional::3", "e:0:"])[0] == {
         "a": FreeOption(False, -np.inf, np.inf),
         "b": FreeOption(True, -np.inf, np.inf),
@@ -104,7 +104,7 @@ def test_what_is_free_and_what_is_set_is_as_it_was_said():
     assert parse_settings(["a=1e-3", "b=1,2", "c=@x=y.npy"])[0] == {"a": [1e-3], "b": [1.0, 2.0], "c": "@x=y.npy"}
 
 
-def test_names_that_tvb_has_not_are_refused_together_with_those_that_there_are():
+def test_unknown_names_are_refused_with_the_known_ones():
     made = _parsed("certify", "--connectivity", "none.zip", "--model", "Wong", "--coupling", "Liner", "--dt", "1")
     with pytest.raises(Refused) as caught:
         simulator.make_simulator(made)
@@ -115,7 +115,7 @@ def test_names_that_tvb_has_not_are_refused_together_with_those_that_there_are()
     assert integrator.startswith("--nsig: there is no usual noise for Wong")
 
 
-def test_a_model_of_several_variables_wants_one_of_them_named():
+def test_a_model_of_several_variables_needs_the_option_variable():
     jansen = ["certify", "--connectivity", "76", "--model", "JansenRit", "--nsig", "1e-4"]
     with pytest.raises(Refused, match="--variable: JansenRit shows y0, y1, y2, y3; name the one"):
         simulator.make_simulator(_parsed(*jansen))
@@ -147,7 +147,7 @@ def test_values_are_set_by_number_by_region_and_from_a_file(files, tmp_path):
     np.testing.assert_array_equal(sim.model.J_N, np.full(5, 0.27))
     np.testing.assert_array_equal(np.ravel(sim.coupling.a), [0.1, 0.2, 0.3, 0.4, 0.5])
     assert sim.monitors[0].hrf_kernel.parameters["tau_s"] == 0.7
-    # TVB shares one response among all monitors: theirs is as it was.
+    # TVB shares one hemodynamic response among all monitors; it is unchanged.
     other = simulator.make_simulator(_parsed("certify", "--connectivity", files.connectome))
     assert (
         other.monitors[0].hrf_kernel.parameters["tau_s"] == type(sim.monitors[0]).hrf_kernel.default.parameters["tau_s"]
@@ -155,7 +155,7 @@ def test_values_are_set_by_number_by_region_and_from_a_file(files, tmp_path):
     assert other.monitors[0].hrf_kernel.parameters["tau_s"] != 0.7
 
 
-def test_all_values_that_cannot_be_set_are_told(files, tmp_path):
+def test_all_values_that_cannot_be_set_are_reported(files, tmp_path):
     given = ["model.W=1", "model.w=1,2", "model.a=@nowhere.npy", "model.b=nan"]
     arguments = [argument for each in given for argument in ("--set", each)]
     with pytest.raises(Refused) as caught:
@@ -244,7 +244,7 @@ def test_an_fc_of_other_regions_and_unknown_parameters_are_refused(files, tmp_pa
     assert "'model.q': no such parameter" in told and "outside [0.5, 1]" in told and not (tmp_path / "out").exists()
 
 
-def test_certify_says_whether_tvb_agrees(files, capsys, monkeypatch):
+def test_certify_returns_the_result_as_exit_code(files, capsys, monkeypatch):
     from dataclasses import replace
 
     import tvb_jaxfit.certificate.certify as certificate
@@ -323,7 +323,7 @@ def test_files_that_hold_no_matrix_are_refused(tmp_path):
         load_fc("dk_mean")
 
 
-def test_defaults_that_are_told_are_those_that_are_used(capsys):
+def test_the_help_names_the_defaults_that_are_used(capsys):
     main(["certify", "--help"])
     told = " ".join(capsys.readouterr().out.split())
     for name, said in {"speed": "inf", "dt": "1", "seed": "42", "bold_period": "1000", "nsig": "4e-6"}.items():
@@ -332,8 +332,8 @@ def test_defaults_that_are_told_are_those_that_are_used(capsys):
         assert f"(default {options.DEFAULTS[name]})" in told
 
 
-def test_only_the_class_that_is_asked_for_is_imported():
-    """TVB imports a model when it is asked for, and numba compiles it then, for a second each."""
+def test_only_the_requested_class_is_imported():
+    """TVB imports a model when it is first used, and numba compiles it then, which takes a second."""
 
     class Module:
         wanted = models.Linear

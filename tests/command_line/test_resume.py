@@ -1,4 +1,4 @@
-"""A fit is resumed with the options that it was begun with, or refused with each that is another: before, and now."""
+"""A fit is resumed with the same options only; changed options are named, with their values before and now."""
 
 import shutil
 from pathlib import Path
@@ -36,7 +36,7 @@ def _given(options):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Where the command is given."""
+    """Working directory with all files."""
     monkeypatch.chdir(tmp_path)
     np.savetxt("fc.csv", FC, delimiter=",")
     np.savetxt("other.csv", FC * 0.5 + 0.5 * np.eye(3), delimiter=",")
@@ -47,7 +47,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def _begin(options):
-    """Leave what a fit with such options leaves, as far as it is looked at."""
+    """Write a checkpoint as a fit with these options would write it, as far as it is read here."""
     write(
         "out/checkpoint.npz",
         {"notes": determining_options(parser().parse_args(_given(options)))},
@@ -56,7 +56,7 @@ def _begin(options):
 
 
 def _resume(options, monkeypatch):
-    """Exit code where the fit itself would be done."""
+    """Exit code up to the fit itself, which is not run."""
     with monkeypatch.context() as patch:
         patch.setattr(program, "_set_precision", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         return main([*_given(options), "--resume"])
@@ -109,14 +109,14 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_what_does_not_change_the_fit_may_be_changed(name, monkeypatch, capsys):
+def test_options_that_do_not_determine_the_fit_may_change(name, monkeypatch, capsys):
     _begin(BEGUN)
     assert _resume(BEGUN | SAME[name], monkeypatch) == 130
     assert capsys.readouterr().err == "tvb-jaxfit: interrupted\n"
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_what_changes_the_fit_is_refused_with_what_it_was_and_is(name, monkeypatch, capsys):
+def test_changed_options_are_refused_with_both_values(name, monkeypatch, capsys):
     changes, said = CHANGED[name]
     _begin(BEGUN)
     before = Path("out/checkpoint.npz").read_bytes()
@@ -129,7 +129,7 @@ def test_what_changes_the_fit_is_refused_with_what_it_was_and_is(name, monkeypat
 
 
 @pytest.mark.parametrize("file,option", [("fc.csv", "--fc"), ("j.npy", "--set model.J_N")])
-def test_a_file_of_another_content_is_named(file, option, monkeypatch, capsys):
+def test_a_file_with_another_content_is_named(file, option, monkeypatch, capsys):
     _begin(BEGUN)
     if file == "fc.csv":
         shutil.copy("other.csv", "fc.csv")
@@ -139,7 +139,7 @@ def test_a_file_of_another_content_is_named(file, option, monkeypatch, capsys):
     assert f"  - {option}: the file has another content now than before\n" in capsys.readouterr().err
 
 
-def test_a_script_may_be_moved_and_one_that_has_changed_is_compared_by_its_simulator(monkeypatch):
+def test_a_script_may_be_moved_or_changed(monkeypatch):
     _begin(WITH_A_SCRIPT)
     assert _resume(WITH_A_SCRIPT | {"simulator": "moved.py"}, monkeypatch) == 130
     Path("sim.py").write_text("# the same simulator\nsim = None")

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGKILL at any time leave results or a checkpoint, from which a fit goes on bit for bit."""
+"""SIGTERM, SIGINT and SIGKILL leave results or a checkpoint, from which a fit is resumed bit for bit."""
 
 import itertools
 import os
@@ -40,11 +40,11 @@ def _values(folder):
 
 @pytest.fixture
 def without_a_page(monkeypatch):
-    """The report takes longer than all else, and is tested elsewhere."""
+    """Replace the report, which takes longer than the rest and is tested elsewhere."""
     monkeypatch.setattr(command, "write_report", lambda path, *_, **__: path)
 
 
-def test_sigterm_in_a_fit_writes_what_was_reached_and_the_fit_goes_on_to_the_same_end(
+def test_sigterm_writes_what_was_reached_and_the_resumed_fit_has_the_same_end(
     files, tmp_path, monkeypatch, without_a_page
 ):
     def end(step, state, loss, gradients):
@@ -67,7 +67,7 @@ def test_sigterm_in_a_fit_writes_what_was_reached_and_the_fit_goes_on_to_the_sam
 
 @pytest.mark.slow
 def test_sigterm_in_the_sweep_of_a_linear_fit_writes_its_best_point(files, tmp_path, monkeypatch, without_a_page):
-    """Before, what an interrupt found of a sweep was lost."""
+    """An interrupted sweep keeps its best start."""
     real, evaluations = linear_fit.Objective.__call__, []
 
     def counted(self, *arguments):
@@ -90,14 +90,14 @@ ROOT = Path(tvb_jaxfit.__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def default_handler():
-    """SIGINT as at a terminal: what a shell has started in the background ignores it, and its children would, too."""
+    """Default handler of SIGINT, as at a terminal: a shell lets processes in the background ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def _process(code, **options):
-    """A Python process that says when it is ready."""
+    """A Python process that prints when it is ready."""
     started = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -130,7 +130,7 @@ with interruptible():
 def test_a_second_signal_ends_at_once_while_compiled_code_runs(first, second):
     started = _process(IN_C)
     began = _cpu_time(started.pid)
-    # Until it is in there.
+    # Wait until it runs the compiled code.
     while _cpu_time(started.pid) - began < 0.1:
         time.sleep(0.01)
     try:
@@ -174,7 +174,7 @@ def test_an_interrupt_that_python_drops_is_raised_again():
     assert out == "143\n" and started.returncode == 0 and "Exception ignored" not in error
 
 
-def test_a_signal_that_is_ignored_stays_so_and_other_threads_and_code_keep_their_handlers():
+def test_ignored_signals_other_threads_and_other_handlers_are_unchanged():
     def elsewhere():
         with interruptible() as received:
             handlers.append((signal.getsignal(signal.SIGTERM), received.number))
@@ -210,7 +210,7 @@ def _begun(files, out, *more):
 
 @pytest.fixture(scope="module")
 def undisturbed(files, tmp_path_factory):
-    """Folder of a fit that nothing ended, and its time [s]."""
+    """Folder and duration [s] of a fit without a signal."""
     folder, began = tmp_path_factory.mktemp("undisturbed") / "out", time.perf_counter()
     process = _begun(files, folder)
     _, error = process.communicate(timeout=900)
@@ -227,7 +227,7 @@ def test_signals_at_random_times_leave_results_or_a_checkpoint(files, undisturbe
     time.sleep(duration * np.random.default_rng([seed, number]).uniform(0.1, 1.0))
     process.send_signal(number)
     _, error = process.communicate(timeout=900)
-    # Before Python has set a handler, and where the fit had ended.
+    # The signal came before Python had set a handler, or after the end of the fit.
     assert process.returncode in (128 + number, -number, 0), error
     assert "Traceback" not in error
     has_checkpoint, has_results = (out / "checkpoint.npz").exists(), (out / "fit.npz").exists()

@@ -1,4 +1,4 @@
-"""TVB-Optim's tutorial, ported with the table of idioms of the documentation alone, at a reduced length."""
+"""TVB-Optim's tutorial, ported with the table of idioms in the documentation, at a reduced length."""
 
 import copy
 import re
@@ -22,7 +22,7 @@ T1, DT, N_GRID, MAX_STEPS = 26_000.0, 4.0, 3, 2
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
-    """What the tutorial's names stand for at its end."""
+    """Variables of the tutorial at its end."""
     tj.set_cache_path(tmp_path_factory.mktemp("rww"))
     here = SimpleNamespace(**_network())
     _simulated(here)
@@ -118,7 +118,7 @@ def _regional(here):
     here.fitted_state_het, here.fitting_data_het = optimize_het()
 
 
-def test_the_landscape_is_g_by_w_as_there(port):
+def test_the_exploration_is_in_the_order_of_the_tutorial(port):
     n = N_GRID
     assert list(port.exploration_results.axes) == ["coupling.a", "model.w"]
     assert len(port.exploration_results) == len(list(port.exploration_results)) == n * n
@@ -129,7 +129,7 @@ def test_the_landscape_is_g_by_w_as_there(port):
     state.coupling.a, state.model.w = jnp.asarray(0.3), jnp.asarray(0.001)
     there = float(port.loss(state))
     assert landscape[2, 0] == pytest.approx(there, rel=1e-9)
-    # Negative control: the transposed one is another.
+    # Negative control: the transposed matrix differs.
     assert abs(landscape[0, 2] - there) > 1e-3
 
 
@@ -160,14 +160,14 @@ def test_single_values_are_formatted_compared_and_drawn_as_numbers(port):
     plt.close(fig)
 
 
-def test_the_route_of_a_fit_is_two_lists_of_numbers(port):
+def test_the_path_of_a_fit_is_two_lists_of_numbers(port):
     route = [np.array([ds.coupling.a.value for ds in port.fitting_data["state"].save])]
     route.append(np.array([ds.model.w.value for ds in port.fitting_data["state"].save]))
     assert [of.shape for of in route] == [(MAX_STEPS + 1,)] * 2
     assert route[0][0] == 0.15 and np.all(np.diff(route[0]) != 0.0)
 
 
-def test_regional_values_are_one_for_each_region_and_the_frozen_one_is_none(port, capsys):
+def test_regional_values_have_one_entry_per_region_and_frozen_ones_are_no_parameters(port, capsys):
     tj.show_parameters(port.start_het)
     shown = capsys.readouterr().out
     assert "w = " in shown and "I_o = 0.32 (84 values)" in shown and "coupling" not in shown
@@ -185,7 +185,7 @@ def test_time_series_are_those_of_the_two_monitors(port):
     assert bold_time.shape == (n_bold,) and bold[:, 0, :, 0].shape == (n_bold, port.n_nodes)
 
 
-def test_bounds_that_the_tutorial_gives_are_taken(port):
+def test_bounds_of_the_tutorial_are_accepted(port):
     state = copy.deepcopy(port.fitted_state)
     state.model.w = tj.BoundedParameter(state.model.w, lower_bound=0.0, upper_bound=1.0)
     assert (state.model.w.lower_bound, state.model.w.upper_bound) == (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""What looks on while a fit runs sees what it should, keeps what it should, and ends the fit where it should."""
+"""Callbacks: what they receive, what they save, and when they end a fit."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +22,7 @@ def _run(callback, loss=lambda state: jnp.sum(state.x**2), steps=6, learning_rat
     return optimizer.run(State(x=Parameter([1.0, 2.0]), y=jnp.ones(3)), max_steps=steps)
 
 
-def test_saved_states_are_those_that_the_losses_are_of():
+def test_saved_states_match_the_losses():
     state = State(x=Parameter([1.0, 2.0]), y=jnp.ones(3))
     optimizer = OptaxOptimizer(
         lambda state: jnp.sum(state.x**2), optax.sgd(0.25), callback=SavingCallback("state"), progress=False
@@ -34,7 +34,7 @@ def test_saved_states_are_those_that_the_losses_are_of():
     assert all(kept.y is state.y for kept in history["state"].save)
 
 
-def test_what_is_saved_is_what_the_function_returns_as_often_as_asked():
+def test_save_fun_is_called_every_n_steps():
     seen = SavingCallback("g", lambda step, state, loss, gradients: (loss, float(gradients["x"][0])), every=3)
     _, history = _run(seen)
     assert history["g"].step == [0, 3, 6]
@@ -53,7 +53,7 @@ def test_a_callback_serves_several_fits():
     assert first.stop_reason == second.stop_reason
 
 
-def test_a_callback_that_waited_in_one_fit_waits_anew_in_the_next():
+def test_patience_is_reset_for_each_fit():
     def higher(state):
         return 10.0 + jnp.sum(state.x**2)
 
@@ -64,7 +64,7 @@ def test_a_callback_that_waited_in_one_fit_waits_anew_in_the_next():
     assert "no loss below 10.0" in str(history.stop_reason)
 
 
-def test_what_was_not_kept_is_named():
+def test_an_unknown_key_is_refused_with_the_saved_keys():
     _, history = _run(MultiCallback([SavingCallback("loss"), SavingCallback("state")]), steps=1)
     with pytest.raises(KeyError, match=r"'stat'.*the saved keys are 'loss', 'state'.*SavingCallback\('stat'"):
         history["stat"]
@@ -77,7 +77,7 @@ def test_lines_are_printed_as_often_as_asked(capsys):
     assert capsys.readouterr().out.splitlines() == [f"step {i}: loss {history.loss[i]:.6g}" for i in (0, 2, 4)]
 
 
-def test_lines_are_whole_beside_a_progress_bar(capsys):
+def test_lines_do_not_mix_with_a_progress_bar(capsys):
     _run(DefaultPrintCallback(every=5), steps=5, progress=True)
     assert [line.partition(":")[0] for line in capsys.readouterr().out.split("\n")] == ["step 0", "step 5", ""]
 
@@ -89,7 +89,7 @@ def test_a_small_loss_ends_the_fit():
 
 
 def test_a_plateau_ends_the_fit_once_patience_is_over():
-    # 5, 1.25, 0.3125, 0.078, ...: from the second on there is no more than 1.25 to win.
+    # Losses 5, 1.25, 0.3125, 0.078, ...: after the second one, the loss cannot decrease by more than 1.25.
     _, history = _run(StopOnPlateau(patience=2, min_change=1.3))
     assert history.loss.size == 4
     assert str(history.stop_reason) == "2 steps brought no loss below 1.25 by more than 1.3 after 3 updates"

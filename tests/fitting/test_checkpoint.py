@@ -1,4 +1,4 @@
-"""A fit that was killed and goes on gives the numbers of one that was not, bit for bit."""
+"""A fit that was killed and resumed gives the same numbers as one that was not, bit for bit."""
 
 import errno
 import os
@@ -37,7 +37,7 @@ STEPS = 23
 
 
 class Killed(BaseException):
-    """What nothing in a fit catches."""
+    """Exception that nothing in a fit catches."""
 
 
 def _state(z=1.5):
@@ -80,7 +80,7 @@ def _run(path=None, kill=None, optimizer="adam", steps=STEPS, resume=True, state
 
 
 def _assert_same(one, other):
-    """Fitted, history and all that was saved: every bit."""
+    """Compare fitted state, history and saved values, bit for bit."""
     (fitted, history), (other_fitted, other_history) = one, other
     for mine, theirs in [
         (fitted, other_fitted),
@@ -112,13 +112,13 @@ def test_a_fit_killed_at_random_steps_ends_as_one_that_was_not(tmp_path, optimiz
 
 
 @pytest.mark.parametrize("kill", [0, 1, 4, 5, STEPS])
-def test_also_where_it_was_killed_first_or_last_or_beside_a_checkpoint(tmp_path, kill):
+def test_a_fit_killed_at_any_step_ends_as_one_that_was_not(tmp_path, kill):
     with pytest.raises(Killed):
         _run(tmp_path / "fit.npz", kill)
     _assert_same(_run(tmp_path / "fit.npz"), _run())
 
 
-def test_what_was_done_is_not_done_again(tmp_path):
+def test_steps_before_the_checkpoint_are_not_repeated(tmp_path):
     seen = []
 
     def refresh(step, state):
@@ -127,14 +127,14 @@ def test_what_was_done_is_not_done_again(tmp_path):
 
     with pytest.raises(Killed):
         _run(tmp_path / "fit.npz", kill=11, refresh=refresh)
-    # What a function holds is part of it.
+    # The contents of a closure belong to the function.
     seen.clear()
     _run(tmp_path / "fit.npz", refresh=refresh)
-    # The loss of the last step before the checkpoint is compared with what it was.
+    # The loss of the last step before the checkpoint is computed again, for comparison.
     assert seen == [7, *range(8, STEPS + 1)]
 
 
-def test_what_a_callback_has_waited_for_is_not_waited_for_again(tmp_path):
+def test_patience_of_a_callback_is_resumed(tmp_path):
     def run(path=None, kill=None):
         def deadly(step, *_):
             if step == kill:
@@ -143,7 +143,7 @@ def test_what_a_callback_has_waited_for_is_not_waited_for_again(tmp_path):
         return _run(path, callback=MultiCallback([StopOnPlateau(6, 1.0), deadly]))[1]
 
     whole = run()
-    # The last loss that counts is that of step 16; the last checkpoint is that of step 20.
+    # The loss improves last at step 16; the last checkpoint is that of step 20.
     assert str(whole.stop_reason).endswith("after 22 updates") and whole.loss.size == 23 < STEPS + 1
     with pytest.raises(Killed):
         run(tmp_path / "fit.npz", kill=21)
@@ -153,7 +153,7 @@ def test_what_a_callback_has_waited_for_is_not_waited_for_again(tmp_path):
 
 
 def test_the_best_may_lie_before_the_kill(tmp_path):
-    """With steps that are so long, but for the first, that the loss rises."""
+    """All steps but the first are so long that the loss increases."""
 
     def run(path=None, kill=None):
         def deadly(step, *_):
@@ -178,7 +178,7 @@ def test_the_time_that_was_spent_before_counts(tmp_path):
     assert _run(tmp_path / "fit.npz", steps=1, callback=None)[1].wall_time > first.wall_time > 1.0
 
 
-def test_a_fit_killed_by_the_system_goes_on_in_another_process(tmp_path):
+def test_a_fit_killed_by_the_system_is_resumed_in_another_process(tmp_path):
     script = f"""
 import os, signal, sys
 import jax
@@ -196,7 +196,7 @@ t._run({str(tmp_path / "fit.npz")!r}, callback=callback)
     _assert_same(_run(tmp_path / "fit.npz"), _run())
 
 
-def test_a_fit_that_has_ended_is_returned_as_it_ended_and_goes_on_with_more_steps(tmp_path):
+def test_a_finished_fit_is_returned_and_continues_with_more_steps(tmp_path):
     path, seen = tmp_path / "fit.npz", []
     first = _run(path, steps=7)
     _assert_same(_run(path, steps=7), first)
@@ -211,12 +211,12 @@ def test_a_fit_that_has_ended_is_returned_as_it_ended_and_goes_on_with_more_step
     np.testing.assert_array_equal(again.loss, ended.loss)
 
 
-def test_where_there_is_no_checkpoint_yet_the_fit_begins(tmp_path):
+def test_resume_without_a_checkpoint_begins_a_fit(tmp_path):
     _assert_same(_run(tmp_path / "new" / "fit"), _run())
     assert (tmp_path / "new" / "fit").exists()
 
 
-def test_a_checkpoint_is_not_overwritten_by_a_fit_that_does_not_go_on_from_it(tmp_path):
+def test_a_checkpoint_is_not_overwritten_without_resume(tmp_path):
     path = tmp_path / "fit.npz"
     _run(path, steps=2)
     before = path.read_bytes()
@@ -225,13 +225,13 @@ def test_a_checkpoint_is_not_overwritten_by_a_fit_that_does_not_go_on_from_it(tm
     assert path.read_bytes() == before
 
 
-def test_without_a_file_there_is_nothing_to_resume():
+def test_resume_without_a_path_is_refused():
     with pytest.raises(ValueError, match="nothing to go on from. Give OptaxOptimizer"):
         OptaxOptimizer(_loss, optax.sgd(0.1), has_aux=True).run(_state(), resume=True)
 
 
 @pytest.mark.parametrize("spoil", ["cut", "bit", "empty", "text", "pickle", "other kind"])
-def test_what_is_damaged_or_foreign_is_refused_and_left_alone(tmp_path, spoil):
+def test_a_damaged_or_foreign_file_is_refused_and_unchanged(tmp_path, spoil):
     path = tmp_path / "fit.npz"
     _run(path, steps=2)
     whole = path.read_bytes()
@@ -258,14 +258,14 @@ def test_what_is_damaged_or_foreign_is_refused_and_left_alone(tmp_path, spoil):
     ],
     ids=["start", "optimizer", "bounds"],
 )
-def test_a_checkpoint_of_another_fit_is_refused_and_what_differs_is_named(tmp_path, other, named):
+def test_a_checkpoint_of_another_fit_is_refused_with_the_differences(tmp_path, other, named):
     _run(tmp_path / "fit.npz", steps=2)
     with pytest.raises(ValueError, match=f"of another fit .*{named}"):
         _run(tmp_path / "fit.npz", **other)
 
 
 def _same_value(state):
-    """Another loss with the value of `_loss`."""
+    """Loss with the value of `_loss` and another gradient."""
     value, aux = _loss(state)
     return 2.0 * jax.lax.stop_gradient(value) - value, aux
 
@@ -288,7 +288,7 @@ def _same_value(state):
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_checkpoint_of_another_fit_is_refused_whatever_the_loss_is_there(tmp_path, monkeypatch, other, named):
+def test_a_checkpoint_of_another_fit_is_refused_even_if_the_loss_is_equal(tmp_path, monkeypatch, other, named):
     path = tmp_path / "fit.npz"
     monkeypatch.setitem(OPTIMIZERS, "faster", lambda: optax.adam(optax.cosine_decay_schedule(0.3, 40)))
     _run(path, steps=2)
@@ -298,7 +298,7 @@ def test_a_checkpoint_of_another_fit_is_refused_whatever_the_loss_is_there(tmp_p
     assert path.read_bytes() == before
 
 
-def test_what_is_printed_and_how_often_it_is_written_may_be_other(tmp_path):
+def test_printing_and_checkpoint_interval_may_change(tmp_path):
     with pytest.raises(Killed):
         _run(tmp_path / "fit.npz", kill=11)
     printed = MultiCallback([DefaultPrintCallback(100), SavingCallback("state", every=3), StopOnPlateau(15, 1e-6)])
@@ -306,7 +306,7 @@ def test_what_is_printed_and_how_often_it_is_written_may_be_other(tmp_path):
 
 
 class _Watching(Callback):
-    """Remembers, and hands nothing on to a fit that is resumed."""
+    """Callback with attributes, but without a resume state."""
 
     def __init__(self):
         self.losses = []
@@ -315,7 +315,7 @@ class _Watching(Callback):
         self.losses.append(loss)
 
 
-def test_a_callback_that_only_looks_on_may_be_other(tmp_path):
+def test_a_callback_without_a_resume_state_may_change(tmp_path):
     watching = _Watching()
     _run(tmp_path / "fit.npz", callback=watching, steps=4)
     _run(tmp_path / "fit.npz", callback=watching, steps=6)
@@ -331,7 +331,7 @@ def _loss_of_a_file(path):
     return loss
 
 
-def test_what_cannot_be_compared_is_named_and_the_loss_is_compared(tmp_path):
+def test_parts_that_cannot_be_compared_are_named_and_the_loss_is_compared(tmp_path):
     np.save(tmp_path / "scale.npy", 1.0)
     options = {"path": tmp_path / "fit.npz", "loss": _loss_of_a_file(tmp_path / "scale.npy")}
     _run(steps=2, **options)
@@ -372,7 +372,7 @@ def test_a_checkpoint_of_a_former_form_is_refused(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_other_versions_are_named_where_a_fit_is_another(tmp_path, monkeypatch):
+def test_changed_versions_are_named_if_the_fit_differs(tmp_path, monkeypatch):
     path = tmp_path / "fit.npz"
     _run(path, steps=2)
     held = store.read(path, "checkpoint of a fit")
@@ -383,7 +383,7 @@ def test_other_versions_are_named_where_a_fit_is_another(tmp_path, monkeypatch):
     _run(path, steps=2)
 
 
-def test_a_full_disk_neither_ends_nor_spoils_a_fit(tmp_path, monkeypatch):
+def test_a_full_disk_does_not_end_a_fit(tmp_path, monkeypatch):
     def full(file, **arrays):
         file.write(b"PK")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -403,13 +403,13 @@ def test_a_full_disk_neither_ends_nor_spoils_a_fit(tmp_path, monkeypatch):
     _assert_same(_run(path), result)
 
 
-def test_what_cannot_be_stored_is_said_after_the_first_step(tmp_path):
+def test_values_that_cannot_be_stored_raise_after_the_first_step(tmp_path):
     with pytest.raises(store.NotSerialisable, match=r"SavingCallback|cannot be stored") as caught:
         _run(tmp_path / "fit.npz", callback=SavingCallback("it", lambda *_: object()))
     assert caught.value.history.loss.size == 1
 
 
-def test_a_checkpoint_of_many_states_holds_what_they_share_once(tmp_path):
+def test_shared_arrays_are_stored_once(tmp_path):
     state = _state().replace(big=jnp.ones(100_000))
     _run(tmp_path / "fit.npz", state=state, callback=SavingCallback("state"), steps=20)
     assert (tmp_path / "fit.npz").stat().st_size < 1.2e6

@@ -1,4 +1,4 @@
-"""Fits of 84 regions to an empirical FC, at full size: as good as they have been measured to be, by TVB's own word."""
+"""Fits of 84 regions to an empirical FC, at full size: r is as documented, also in TVB itself."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ MINUTE = 60_000.0
 
 
 @pytest.mark.slow
-def test_tvb_confirms_the_linear_fit_and_what_the_simulation_makes_of_it():
+def test_tvb_confirms_the_linear_fit_and_its_refinement():
     pytest.importorskip("tvboptim")
     white_matter = tj.load_connectivity("dk_average")
     white_matter.weights = white_matter.scaled_weights(mode="tract")

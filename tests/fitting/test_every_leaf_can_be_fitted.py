@@ -1,6 +1,6 @@
 """Each value of a simulator is fitted, resumed, evaluated, written back and reported, with each kind of parameter.
 
-By one fit of all of them for each kind, since what is compiled takes the time; and by the command line.
+One fit of all parameters for each kind, since compilation takes most of the time; and fits by the command line.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ def _connectome(speed=np.inf):
 
 
 def everything():
-    """Coloured noise whose size depends on the state, a stimulus, BOLD."""
+    """Simulator with coloured multiplicative noise, a stimulus, and BOLD."""
     white_matter = _connectome()
     pulses = equations.PulseTrain(parameters={"T": 60.0, "tau": 20.0, "amp": 0.01, "onset": 5.0})
     return simulator.Simulator(
@@ -67,7 +67,7 @@ def everything():
 
 
 def two_variables():
-    """A dispersion for each variable, delays, Euler."""
+    """Simulator with a dispersion for each variable, delays, and an Euler integrator."""
     return simulator.Simulator(
         connectivity=_connectome(speed=3.0),
         model=models.Generic2dOscillator(variables_of_interest=("V",)),
@@ -82,7 +82,7 @@ def _of_size(value):
     return float(np.max(np.abs(value))) or 1.0
 
 
-# By kind: the parameter for a value, or None where there is none of that kind, and what --free calls it.
+# By kind: function from a value to its parameter (None if the kind does not suit the value), and text for --free.
 KINDS = {
     "plain": lambda value, repeated: (Parameter(), ""),
     "bounded": lambda value, repeated: (
@@ -100,12 +100,12 @@ KINDS = {
         (BoundedParameter(lower_bound=-99.0, regional=True), ":regional:-99.0:") if repeated else None
     ),
 }
-# Far smaller than every value: the fit of all of them at once has to stay where the simulation is finite.
+# Far smaller than every value, so that the simulation stays finite when all values are fitted at once.
 RATE = 1e-8
 
 
 def _possible(sim, kind):
-    """By path, (parameter, its text for --free) of every value that can be of a kind."""
+    """(parameter, text for --free) by path, for each value that a kind suits."""
     found = {}
     for leaf in parameter_map(sim):
         value = np.asarray(leaf.state_value(sim))
@@ -115,13 +115,13 @@ def _possible(sim, kind):
 
 
 def _one_kind_each(sim):
-    """By path, (parameter, its text) with the kinds in turn, so that each value and each kind is there."""
+    """(parameter, text for --free) by path, with the kinds in turn, so that each value and each kind occurs."""
     possible = {kind: _possible(sim, kind) for kind in KINDS}
     turns, chosen = itertools.cycle(KINDS), {}
     for leaf in parameter_map(sim):
         kind = next(kind for kind in turns if leaf.path in possible[kind])
         chosen[leaf.path] = possible[kind][leaf.path]
-    # The noise is what people fit as positive.
+    # The dispersion of the noise is usually fitted as a positive parameter.
     chosen["integrator.noise.nsig"] = possible["positive"]["integrator.noise.nsig"]
     return chosen
 
@@ -132,10 +132,10 @@ def _target():
 
 
 def _assert_written_back(result, sim):
-    """The values of the best state lie in a simulator, which gives them back, exactly."""
+    """Compare the values of the best state with those that a simulator holds after a write-back: they are equal."""
     written = clone(sim)
     with warnings.catch_warnings():
-        # TVB's domains are narrow: some of its own defaults lie on their bounds.
+        # Some of TVB's defaults are on the bounds of their domains.
         warnings.simplefilter("ignore", tj.DomainWarning)
         result.write_back(written)
     given_back = tj.prepare(written)[1]
@@ -147,23 +147,23 @@ def _assert_written_back(result, sim):
 
 
 def _assert_on_the_page(page, result):
-    """Each value stands in the section on parameters, and the noise is known as noise."""
+    """Check that the report lists each value in its section on parameters, and says that there is noise."""
     text = page.read_text()
     section = re.sub("<[^>]*>", " ", text.split("Parameters</h2>")[1].split("<h2")[0])
     missing = [path for path in parameters_of(result.best) if path not in section]
     assert not missing and "The simulator is deterministic" not in text
 
 
-# FC does not depend on the amplitude of BOLD, TVB's sigma_noise is in no equation, and a train of pulses has no slope
-# in its times.
+# FC does not depend on the amplitude of BOLD; TVB's sigma_noise is in no equation; the derivative of a pulse train in
+# its times is 0.
 IDLE = {"model.sigma_noise", "stimulus.temporal.T", "stimulus.temporal.tau", "stimulus.temporal.onset"}
 AMPLITUDES = {"monitors[0].hrf_kernel.V_0", "monitors[0].hrf_kernel.k_1"}
 
 
 def _assert_moved(result):
-    """Each value that the loss depends on was moved."""
+    """Check that each value that the loss depends on has changed."""
     began, ended = parameters_of(result.initial), parameters_of(result.fitted)
-    # Images and back again is not exact: to rounding, of the value and of the bounds that it is kept in.
+    # To unconstrained values and back is exact to rounding, of the value and of its bounds.
     still = {
         path
         for path, own in began.items()
@@ -179,14 +179,14 @@ def _largest_bound(parameter):
 
 @pytest.fixture
 def said():
-    """Messages of the warnings that a fit of values without slope gives."""
+    """Messages of the warnings about values without a gradient."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield lambda: [str(each.message) for each in caught]
 
 
 def _all_the_way(sim, free, folder, resample=None):
-    """Fit, resume, evaluate, write back, report."""
+    """Fit, resume, evaluate, write back and report."""
     options = {
         "optimizer": optax.adam(RATE),
         "progress": False,
@@ -202,7 +202,7 @@ def _all_the_way(sim, free, folder, resample=None):
     _assert_moved(result)
 
 
-def test_every_value_and_every_kind_goes_all_the_way(tmp_path, said):
+def test_every_parameter_and_kind_is_fitted_resumed_written_back_and_reported(tmp_path, said):
     sim = everything()
     free = {path: parameter for path, (parameter, _) in _one_kind_each(sim).items()}
     assert set(free) == {leaf.path for leaf in parameter_map(sim)} >= PATHS
@@ -216,7 +216,7 @@ def test_every_value_and_every_kind_goes_all_the_way(tmp_path, said):
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [everything, two_variables])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_value_of_a_kind_goes_all_the_way(kind, make, tmp_path, said):
+def test_every_parameter_of_a_kind_is_fitted_resumed_written_back_and_reported(kind, make, tmp_path, said):
     sim = make()
     _all_the_way(sim, {path: parameter for path, (parameter, _) in _possible(sim, kind).items()}, tmp_path)
 
@@ -231,7 +231,7 @@ sim = module.everything()
 
 
 @pytest.mark.slow
-def test_every_value_goes_all_the_way_from_the_command_line(tmp_path, monkeypatch, said):
+def test_every_parameter_is_fitted_from_the_command_line(tmp_path, monkeypatch, said):
     sim, seen = everything(), []
     chosen = _one_kind_each(sim)
     (tmp_path / "mine.py").write_text(SCRIPT.format(file=__file__))

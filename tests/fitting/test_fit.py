@@ -1,4 +1,4 @@
-"""fit(): a real simulator, a real loss, in one call; and what it is judged by."""
+"""fit(): a simulator and a target in one call, its options, and its result."""
 
 import copy
 from dataclasses import replace
@@ -64,7 +64,7 @@ def _fit(sim=None, target=None, free=FREE, **options):
 
 @pytest.fixture
 def prepared_alone(monkeypatch):
-    """fit() up to where the loop would begin, which takes seconds to compile."""
+    """Replace the loop of fit(), which takes seconds to compile: the problem is only prepared."""
     nothing = {
         "loss": np.array([]),
         "aux": {},
@@ -79,7 +79,7 @@ def prepared_alone(monkeypatch):
 
 @pytest.fixture(scope="module")
 def fitted():
-    """(result, what the callback saw, the simulator, and a copy of it from before)."""
+    """(result, states that the callback received, simulator, copy of it from before the fit)."""
     sim, seen = _simulator(), []
     before = clone(sim)
     result = _fit(sim, callback=lambda step, state, loss, gradients: seen.append(state))
@@ -93,7 +93,7 @@ def test_a_real_fit_reduces_its_loss_and_raises_r(fitted):
     assert result.r[result.history.best_step] > result.r[0]
 
 
-def test_r_and_loss_of_each_step_are_those_of_its_state(fitted):
+def test_r_and_loss_match_the_state_of_each_step(fitted):
     result, seen, *_ = fitted
     for step in (0, 8):
         fc = result.fc(seen[step])
@@ -109,7 +109,7 @@ def test_values_left_out_start_from_the_simulators_own(fitted):
     np.testing.assert_allclose(seen[0].model.w.value, np.full(N_NODE, 0.6), rtol=1e-14)
 
 
-def test_regional_values_part_and_stay_within_their_bounds(fitted):
+def test_regional_values_differ_and_stay_within_their_bounds(fitted):
     result, seen, *_ = fitted
     assert np.ptp(result.fitted.model.w.value) > 0.0
     assert result.fitted.coupling.a.shape == ()
@@ -124,7 +124,7 @@ def test_the_simulator_is_not_modified(fitted):
         return sim, sim.model, sim.coupling, sim.connectivity, sim.integrator, sim.integrator.noise, sim.monitors[0]
 
     for part, was in zip(parts(sim), parts(before), strict=True):
-        # Reading a trait that nobody set puts its default among the attributes: nothing else may be new.
+        # Reading an unset trait adds its default to the attributes; nothing else may be new.
         assert all(hasattr(type(part), name) for name in set(vars(part)) - set(vars(was)))
         for name, value in vars(was).items():
             if isinstance(value, (np.ndarray, float, int, str, type(None))):
@@ -133,7 +133,7 @@ def test_the_simulator_is_not_modified(fitted):
         np.testing.assert_array_equal(now, then)
 
 
-def test_what_becomes_of_the_simulator_later_does_not_change_the_result(prepared_alone):
+def test_later_changes_of_the_simulator_do_not_change_the_result(prepared_alone):
     sim = _simulator()
     result = _fit(sim)
     sim.model.w, sim.coupling.a[:] = np.array([0.1]), 9.0
@@ -148,7 +148,7 @@ def test_the_best_state_is_the_one_of_the_smallest_loss(fitted):
     np.testing.assert_array_equal(result.fc(), result.fc(best))
 
 
-def test_it_is_the_best_state_that_is_simulated_and_written_back_or_another(fitted):
+def test_the_best_state_is_the_default_of_fc_and_write_back(fitted):
     result, seen, sim, _ = fitted
     apart = replace(result, fitted=seen[1])
     np.testing.assert_array_equal(apart.fc(), result.fc(result.best))
@@ -158,14 +158,14 @@ def test_it_is_the_best_state_that_is_simulated_and_written_back_or_another(fitt
         np.testing.assert_array_equal(written.model.w, state.model.w.value)
 
 
-def test_repr_tells_loss_r_steps_and_every_fitted_value(fitted):
+def test_repr_has_loss_r_steps_and_every_fitted_value(fitted):
     text = repr(fitted[0])
     assert text.startswith("FitResult: ReducedWongWang, 6 regions")
     for said in ("loss ", " r ", "8 steps", "all 8 steps done", "coupling.a: Parameter(0.02)", "model.w: Bounded"):
         assert said in text
 
 
-def test_repr_tells_what_the_best_step_reached_and_not_the_last(fitted):
+def test_repr_is_of_the_best_step(fitted):
     result = fitted[0]
     history = replace(result.history, best_step=3, wall_time=12.34)
     lines = repr(replace(result, history=history, fitted=result.initial)).splitlines()
@@ -207,16 +207,16 @@ def test_noise_of_a_deterministic_simulator_cannot_be_resampled():
         resample(state, jax.random.key(0))
 
 
-def test_by_default_what_sees_an_empty_stock_is_left_out(fitted):
+def test_samples_of_an_empty_bold_buffer_are_left_out_by_default(fitted):
     assert fitted[0].skip_t == HRF_LENGTH / PERIOD
 
 
 @pytest.mark.parametrize("ran,left", [(1000.0, 0), (2000.0, 0), (600.0, 4), (596.0, 5)])
-def test_of_a_warm_stock_only_what_is_still_empty_is_left_out(ran, left, prepared_alone):
+def test_only_samples_of_the_empty_part_of_a_bold_buffer_are_left_out(ran, left, prepared_alone):
     sim = _simulator()
     sim.configure()
     sim.run(simulation_length=ran)
-    # TVB remembers the length of its run, in which too few samples would be left.
+    # TVB remembers the length of its run, which has too few samples.
     assert _fit(sim, simulation_length=2000.0).skip_t == left
 
 
@@ -229,7 +229,7 @@ def test_a_labelled_target_in_another_order_gives_the_same_fit(fitted, prepared_
     frame = pd.DataFrame(_target(), index=LABELS, columns=LABELS).iloc[order, order]
     with pytest.warns(UserWarning, match="put into the order"):
         result = _fit(target=frame)
-    # The loop sees of the target what is in the result.
+    # The loop uses the target that is in the result.
     np.testing.assert_array_equal(result.target, fitted[0].target)
 
 
@@ -259,7 +259,7 @@ def test_an_unclear_choice_of_monitor_is_refused():
         _fit(_simulator(recorders=recorders), monitor=2)
 
 
-def test_all_faults_of_what_is_free_come_in_one_error():
+def test_all_problems_of_free_are_in_one_message():
     free = {
         "model.q": Parameter(),
         "model.w": 0.3,
@@ -313,7 +313,7 @@ def test_parameters_of_the_hemodynamic_response_which_are_numbers_can_be_fitted(
 
 
 def test_small_values_near_their_bound_are_fitted_from_where_they_are(prepared_alone):
-    """A noise dispersion of 1e-6, bounded below by 0."""
+    """Noise dispersion of 1e-6 with a lower bound of 0."""
     result = _fit(free={"integrator.noise.nsig": BoundedParameter(lower_bound=0.0)})
     start = result.initial.integrator.noise.nsig
     np.testing.assert_allclose(start.from_unconstrained(start.to_unconstrained()), [1e-6], rtol=1e-12)
@@ -324,14 +324,14 @@ def test_a_fit_that_fails_at_its_start_says_so():
         _fit(loss=lambda fc, target: jnp.sum(fc) * jnp.nan, free={"coupling.a": Parameter()})
 
 
-def test_left_to_itself_a_fit_takes_adam_at_a_rate_of_a_hundredth_and_shows_its_progress(capsys):
+def test_the_default_optimizer_is_adam_at_0_01_and_progress_is_shown(capsys):
     result = _fit(max_steps=1, optimizer=None, free={"coupling.a": Parameter()}, progress=True)
-    # The first step of Adam is the learning rate, whatever the gradient.
+    # The first step of Adam is the learning rate, for any gradient.
     assert abs(float(result.fitted.coupling.a) - 0.02) == pytest.approx(0.01, rel=1e-4)
     assert "fit: 100%" in capsys.readouterr().err
 
 
-def test_progress_is_not_shown_where_it_is_not_wanted(capsys):
+def test_progress_can_be_switched_off(capsys):
     _fit(max_steps=0, free={"coupling.a": Parameter()})
     assert capsys.readouterr().err == ""
 
@@ -344,7 +344,7 @@ def test_noise_from_a_key_and_another_length_can_be_asked_for(prepared_alone):
     assert np.all(ours != others)
 
 
-def test_averages_over_no_noise_and_looks_at_none_are_refused():
+def test_realisations_and_patience_need_resampled_noise():
     still = {"sim": _simulator(stochastic=False), "resample": None}
     with pytest.raises(ValueError, match="n_realisations = 0; give a whole number of at least 1"):
         _fit(n_realisations=0)
@@ -356,12 +356,12 @@ def test_averages_over_no_noise_and_looks_at_none_are_refused():
         _fit(**still, patience=2)
 
 
-def test_the_best_state_of_a_fit_that_only_gets_worse_is_its_start():
+def test_the_best_state_can_be_the_start():
     result = _fit(max_steps=2, optimizer=optax.adam(-0.02), free={"coupling.a": Parameter()})
     assert result.history.best_step == 0 and result.best.coupling.a.value == 0.02 != result.fitted.coupling.a.value
 
 
-def test_looks_at_noise_that_no_step_sees_end_the_fit_once_patience_is_over():
+def test_patience_of_the_validation_ends_the_fit():
     still = {"resample": None, "optimizer": optax.sgd(0.0), "free": {"coupling.a": Parameter()}}
     result = _fit(max_steps=30, patience=1, **still)
     assert result.loss.size == 11 and len(set(result.loss)) == 11
@@ -371,7 +371,7 @@ def test_looks_at_noise_that_no_step_sees_end_the_fit_once_patience_is_over():
     np.testing.assert_allclose(result.history.validation.aux["r"], [r] * 2, rtol=1e-9)
 
 
-def test_a_fit_keeps_a_checkpoint_and_goes_on_from_it(tmp_path):
+def test_a_fit_is_resumed_from_its_checkpoint(tmp_path):
     options = {"checkpoint": tmp_path / "fit.npz", "free": {"coupling.a": Parameter()}}
     first = _fit(max_steps=2, **options)
     with pytest.raises(FileExistsError, match="exists. run"):
@@ -391,5 +391,5 @@ def test_a_fit_in_single_precision_ends_where_one_in_double_precision_does():
     np.testing.assert_allclose(single.r, double.r, atol=1e-4)
     for path, parameter in parameters_of(double.best).items():
         np.testing.assert_allclose(parameters_of(single.best)[path].value, parameter.value, rtol=1e-3)
-    # What is compared has moved.
+    # Negative control: the fit has changed the loss.
     assert not np.allclose(double.loss[0], double.loss[-1], rtol=1e-2)

@@ -1,4 +1,4 @@
-"""fit() by the linear response: better, within bounds, and confirmed by simulation; and the noise that fits see."""
+"""fit() by the linear response: its result, its confirmation by simulations, and what follows; noise of the steps."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def _symmetric(weights_6):
 
 @pytest.fixture
 def sim(weights_6):
-    """Six symmetric regions, whose FC is that of a temporal average."""
+    """Six symmetric regions; FC of a temporal average."""
     return _symmetric(weights_6)
 
 
@@ -46,7 +46,7 @@ def _free():
 
 @pytest.fixture(scope="module")
 def target(weights_6):
-    """FC of the network with other values, by linear response: it can be fitted exactly."""
+    """FC of the network with other values, by the linear response, which can be fitted exactly."""
     linear, state = tj.prepare_linear(_symmetric(weights_6))
     state.model.w, state.coupling.a = jnp.linspace(0.2, 0.6, N_NODE), jnp.array([0.12])
     fc = np.asarray(linear(state).fc())
@@ -63,8 +63,8 @@ def short(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target, monkeypatch):
-    # As of an endless recording, and whatever the values: nothing but the target counts.
+def test_a_linear_fit_recovers_an_fc_of_the_network(sim, target, monkeypatch):
+    # No sampling error, and no cost of differences between regions: only the target counts.
     monkeypatch.setattr(LinearResponse, "z_standard_error", lambda response, length, monitor: 0.0)
     monkeypatch.setattr(linear_fit, "HOMOGENEITY_WEIGHTS", (1e-8,))
     result = tj.fit(
@@ -79,20 +79,20 @@ def test_a_linear_fit_finds_an_fc_that_the_network_can_have(sim, target, monkeyp
     values = parameters_of(result.best)
     for path, parameter in values.items():
         assert np.all((parameter.value > parameter.lower_bound) & (parameter.value < parameter.upper_bound)), path
-    # The state stands at its fixed point, and the simulation that confirmed it is reported.
+    # The state is at its fixed point, and the result of the confirming simulations is reported.
     assert "simulations on fresh noise: r" in str(result.history.stop_reason)
     linear, _ = tj.prepare_linear(sim)
     response = linear(result.best)
     np.testing.assert_allclose(result.best.initial_conditions[-1], response.fixed_point.x, rtol=1e-9)
     assert float(tj.rmse_corr(response.fc(), target)) == pytest.approx(result.loss[-1], rel=1e-6)
-    # Negative control: the start is not the target already.
+    # Negative control: the start differs from the target.
     assert result.loss[0] > 0.005 and result.r[0] < 0.999
     assert result.settings.resolved["loss"] == "rmse_corr"
     assert result.settings.resolved["optimizer"] == "none: L-BFGS on the linear response"
 
 
 @pytest.mark.slow
-def test_the_simulation_goes_on_from_the_linear_fit(sim, target):
+def test_the_simulation_continues_from_the_linear_fit(sim, target):
     options = {"max_evaluations": 100, "max_steps": 3, "optimizer": optax.adam(1e-4), "progress": False}
     result = tj.fit(sim, target, _free(), method="linear+simulate", **grouped(**options))
     assert result.linear_stage is not None and result.linear_stage.linear_stage is None
@@ -101,7 +101,7 @@ def test_the_simulation_goes_on_from_the_linear_fit(sim, target):
     assert result.history.loss.size == 4 and result.history.validation.steps.tolist() == [0, 3]
 
 
-def test_each_step_sees_its_own_noise_or_all_the_same(sim, target):
+def test_each_step_has_its_own_noise_unless_resampling_is_off(sim, target):
     options = {"optimizer": optax.sgd(0.0), "max_steps": 3, "progress": False}
     fresh = tj.fit(sim, target, {"model.w": Parameter()}, **grouped(**options)).loss
     fixed = tj.fit(sim, target, {"model.w": Parameter()}, **grouped(resample=False, **options)).loss
@@ -128,7 +128,7 @@ def test_gradients_are_averaged_over_realisations(sim, target):
 
 
 @pytest.mark.slow
-def test_callback_sees_each_improvement_and_may_end_the_descent(sim, target):
+def test_a_callback_receives_each_improvement_and_can_end_the_linear_fit(sim, target):
     seen = []
 
     def callback(step, state, loss, gradients):
@@ -143,15 +143,15 @@ def test_callback_sees_each_improvement_and_may_end_the_descent(sim, target):
         run=tj.RunOptions(callback=callback, progress=False),
         linear=tj.LinearOptions(max_evaluations=60),
     )
-    # The start is step 0. No other start is followed.
+    # The start is step 0. No second start is followed.
     assert [step for step, *_ in seen] == [1, 2, 3] and str(result.history.stop_reason).startswith("1 starts followed")
     assert all(paths == {"model.w", "coupling.a"} for _, _, paths, _, _ in seen)
     np.testing.assert_array_equal(result.loss[1:], [loss for _, loss, *_ in seen])
 
 
 @pytest.mark.slow
-def test_values_that_differ_between_regions_cost(sim, target):
-    """The slope of that cost, in images; gradients that callbacks see are those of the loss, in physical units."""
+def test_differences_between_regions_add_to_the_objective(sim, target):
+    """The gradient of that cost is in unconstrained values; callbacks receive that of the loss, in physical units."""
     linear, _ = tj.prepare_linear(sim)
     _, state = tj.prepare(sim)
     state.model.w = BoundedParameter(jnp.linspace(0.2, 0.4, N_NODE), 0.0, 1.0)
@@ -200,8 +200,8 @@ def test_an_interrupt_keeps_the_best_so_far(sim, target, monkeypatch, simulated,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 1])
-def test_an_interrupt_before_a_descent_began_keeps_what_an_earlier_one_found(sim, target, monkeypatch, before):
-    """Start values that are unstable leave nothing to keep of a descent that is interrupted at once."""
+def test_an_interrupt_at_the_start_of_a_minimisation_keeps_the_former_result(sim, target, monkeypatch, before):
+    """With unstable start values, a minimisation that is interrupted at once leaves no result."""
     monkeypatch.setattr(Objective, "start_point", property(lambda objective: np.full(objective.start.shape, 50.0)))
     calls = []
 
@@ -223,8 +223,8 @@ def test_an_interrupt_before_a_descent_began_keeps_what_an_earlier_one_found(sim
     assert np.isfinite(result.loss).all()
 
 
-def test_what_endless_recordings_would_say_is_found_from_short_ones():
-    """Two thirds of the variance between pairs is chance, in each recording; none is in the truth."""
+def test_the_noise_correction_recovers_r_and_distance_of_infinite_recordings():
+    """Two thirds of the variance between pairs is sampling error in each recording; the true FC has none."""
     random = np.random.default_rng(4)
 
     def draw(scale):
@@ -240,7 +240,7 @@ def test_what_endless_recordings_would_say_is_found_from_short_ones():
     assert apart == pytest.approx(0.05, abs=0.005)
 
 
-def test_simulations_are_not_asked_for_more_than_their_length_allows():
+def test_a_linear_fit_is_confirmed_by_noise_corrected_scores():
     end = {"fitted": None, "trace": np.array([[0.1, 0.9, 0.0]]), "loss": 0.2, "fc_distance": 0.02}
     assert linear_fit.LinearFitCandidate(r=0.6, noise_corrected_r=0.88, **end).is_confirmed
     assert not linear_fit.LinearFitCandidate(r=0.84, noise_corrected_r=0.84, **end).is_confirmed
@@ -248,7 +248,7 @@ def test_simulations_are_not_asked_for_more_than_their_length_allows():
 
 
 @pytest.mark.slow
-def test_double_precision_that_is_this_threads_alone_is_that_of_the_confirmation_too(sim, target):
+def test_the_confirmation_uses_the_precision_of_the_calling_thread(sim, target):
     free = {"model.w": Parameter()}
     options = {"method": "linear", "max_evaluations": 4, "progress": False}
     double = tj.fit(sim, target, free, **grouped(**options))
@@ -263,12 +263,12 @@ def test_double_precision_that_is_this_threads_alone_is_that_of_the_confirmation
 
 
 def _ended(state, reason):
-    """What a linear fit gives that went nowhere."""
+    """Result of a linear fit without any improvement."""
     nothing = {"loss": np.array([1.0]), "aux": {"r": np.zeros(1)}, "best_step": 0, "wall_time": 0.0}
     return state, tj.History(best=state, stop_reason=reason, **nothing), []
 
 
-def test_after_an_interrupt_no_simulation_is_fitted(sim, target, monkeypatch):
+def test_an_interrupted_linear_fit_is_not_refined(sim, target, monkeypatch):
     def interrupted(linear, state, *_, **__):
         return _ended(state, StopReason(StopKind.LINEAR_INTERRUPTED, 1))
 
@@ -279,8 +279,8 @@ def test_after_an_interrupt_no_simulation_is_fitted(sim, target, monkeypatch):
 
 
 @pytest.mark.parametrize("steps,length", [(2000, 25_000 * 4.0), (60_000, (600 - 7) * 100 * 4.0)])
-def test_a_linear_fit_is_asked_for_what_fit_was(sim, target, monkeypatch, steps, length):
-    """The loss is that of the recording that FC is computed from, but for a shortest length."""
+def test_options_of_fit_reach_the_linear_fit(sim, target, monkeypatch, steps, length):
+    """The length is that of the samples that FC is computed from, with a minimum."""
     given = {}
 
     def fitted(linear, state, loss, target, monitor, length, confirm, **limits):
@@ -303,8 +303,8 @@ def test_a_linear_fit_is_asked_for_what_fit_was(sim, target, monkeypatch, steps,
 
 
 @pytest.mark.slow
-def test_a_start_without_a_stable_fixed_point_is_left(sim, monkeypatch):
-    """A linear network whose coupling makes it grow without bound; the target is that of a weaker one."""
+def test_a_linear_fit_can_start_from_unstable_values(sim, monkeypatch):
+    """Linear network that is unstable at the start; the target is of a weaker coupling."""
     monkeypatch.setattr(LinearResponse, "z_standard_error", lambda response, length, monitor: 0.0)
     monkeypatch.setattr(linear_fit, "HOMOGENEITY_WEIGHTS", (1e-8,))
     sim.model = models.Linear(gamma=np.array([-0.02]))
@@ -328,7 +328,7 @@ def test_a_start_without_a_stable_fixed_point_is_left(sim, monkeypatch):
 
 
 def _went_on(monkeypatch, sim, target, **options):
-    """Loss and length of a linear fit, the optimizer that goes on from there, and the state that it is given."""
+    """(loss, length) of the linear fit; optimizer and state of the simulation that continues from it."""
     seen = []
 
     def found(linear, state, loss, target, monitor, length, *_, **__):
@@ -346,7 +346,7 @@ def _went_on(monkeypatch, sim, target, **options):
     return seen
 
 
-def test_from_a_linear_fit_the_simulation_goes_on_by_correlation(sim, target, monkeypatch):
+def test_the_default_loss_after_a_linear_fit_is_one_minus_fc_corr(sim, target, monkeypatch):
     (of_linear, _), loop, state = _went_on(monkeypatch, sim, target)
     loss, aux = loop.loss(strip_parameters(state))
     assert of_linear is tj.rmse_corr and float(loss) == 1.0 - float(aux["r"]) and abs(aux["r"]) > 0.01
@@ -355,13 +355,13 @@ def test_from_a_linear_fit_the_simulation_goes_on_by_correlation(sim, target, mo
     assert of_linear is tj.rmse and float(loss) != 1.0 - float(aux["r"]) and float(loss) > 0.0
 
 
-def test_what_a_long_simulation_goes_on_from_is_fitted_at_the_simulators_own_length(sim, target, monkeypatch):
+def test_the_linear_stage_uses_the_length_of_the_simulator(sim, target, monkeypatch):
     sim.simulation_length = 160_000.0
     (_, length), loop, state = _went_on(monkeypatch, sim, target, simulation_length=8000.0)
     assert length == 160_000.0 and state.integrator.noise.draws.shape[0] == 2000
 
 
-def test_from_a_linear_fit_steps_are_parts_of_each_values_range(sim, target, monkeypatch):
+def test_steps_after_a_linear_fit_are_relative_to_the_ranges(sim, target, monkeypatch):
     _, loop, state = _went_on(monkeypatch, sim, target)
     images = {path: parameter.to_unconstrained() for path, parameter in parameters_of(state).items()}
     ones, first = {path: jnp.ones_like(image) for path, image in images.items()}, loop.optimizer.init(images)
@@ -371,7 +371,7 @@ def test_from_a_linear_fit_steps_are_parts_of_each_values_range(sim, target, mon
         for _ in range(12):
             step, first = loop.optimizer.update(ones, first, images)
             steps.append([float(-step[path].ravel()[0]) for path in ("model.w", "coupling.a")])
-    # Ranges of 1 and 0.5; Adam's step on a gradient that stays is its rate: short at first and in the end.
+    # Ranges of 1 and 0.5. For a constant gradient, Adam's step is its learning rate: short at first and at the end.
     np.testing.assert_allclose(steps[0], [0.00025, 0.000125], rtol=1e-4)
     np.testing.assert_allclose(steps[2], [0.005, 0.0025], rtol=1e-4)
     np.testing.assert_allclose(steps[11], [0.0005, 0.00025], rtol=1e-4)
@@ -379,7 +379,7 @@ def test_from_a_linear_fit_steps_are_parts_of_each_values_range(sim, target, mon
     assert _went_on(monkeypatch, sim, target, optimizer=mine)[1].optimizer.init == mine.init
 
 
-def test_unknown_methods_and_options_that_do_not_go_together_are_refused(sim, target):
+def test_unknown_methods_and_conflicting_options_are_refused(sim, target):
     with pytest.raises(ValueError, match="'linear', 'linear\\+simulate'"):
         tj.fit(sim, target, _free(), method="lineer")
     with pytest.raises(ValueError, match="n_realisations"):
@@ -390,8 +390,8 @@ def test_unknown_methods_and_options_that_do_not_go_together_are_refused(sim, ta
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["simulate", "linear"])
-def test_weights_of_connections_are_fitted_near_what_they_were(sim, target, method):
-    """Those that there are, not below 0, and the nearer to the measured ones the more a departure costs."""
+def test_a_penalty_keeps_connectome_weights_near_the_measured_ones(sim, target, method):
+    """Existing connections stay above 0; a larger penalty keeps them nearer to the measured weights."""
     weights = np.array(sim.connectivity.weights)
     weights[0, 1] = weights[1, 0] = 0.0
     sim.connectivity.weights = weights

@@ -1,4 +1,4 @@
-"""What a linear fit descends has a value and a gradient at every FC: with its scatter, FC is still one."""
+"""Objective of a linear fit: finite value and gradient at every FC, also with its sampling error."""
 
 import jax
 import jax.numpy as jnp
@@ -47,31 +47,31 @@ def flat(fc):
 
 
 def strong():
-    """Of 0.95, one pair a little more: a target has to differ somewhere."""
+    """Target of 0.95, with a slightly larger value of one pair."""
     target = flat(0.95)
     target[0, 1] = target[1, 0] = 0.96
     return target
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_scatter_is_added_to_fishers_z(dtype):
+def test_the_sampling_error_is_added_to_fishers_z(dtype):
     fc, z = np.meshgrid(np.array([-0.999, -0.9, -0.3, 0.0, 0.1, 0.95, 0.9999], dtype), np.linspace(-1.8, 1.8, 13))
     got = add_fisher_z(jnp.asarray(fc), jnp.asarray(z.astype(dtype)))
     exact = np.tanh(np.arctanh(fc.astype(float)) + z)
     assert got.dtype == dtype
     np.testing.assert_allclose(got, exact, rtol=0.0, atol=8.0 * np.finfo(dtype).eps)
-    # Negative control: Bartlett's scatter added to FC leaves the correlations.
+    # Negative control: Bartlett's sampling error added to FC itself gives values outside [-1, 1].
     assert np.max(np.abs(fc + (1.0 - fc**2) * z)) > 1.0
 
 
-def test_scatter_of_weak_fc_is_bartletts_to_first_order():
+def test_the_sampling_error_of_weak_fc_is_bartletts_to_first_order():
     fc, z = np.array([-0.2, 0.0, 0.1, 0.3]), 1e-4
     np.testing.assert_allclose(add_fisher_z(fc, z) - fc, (1.0 - fc**2) * z, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_correlation_of_one_keeps_value_and_gradient_finite(dtype):
-    """Of what rounding takes for 1, and beyond."""
+    """Correlations that are 1 by rounding, and above."""
     beyond = np.nextafter(dtype(1.0), dtype(2.0))
     fc = jnp.asarray(np.array([1.0, -1.0, beyond, -beyond, 1.0 - np.finfo(dtype).eps], dtype))
     for z in (-1.5, 0.0, 1.5):
@@ -80,7 +80,7 @@ def test_a_correlation_of_one_keeps_value_and_gradient_finite(dtype):
         assert np.all(np.abs(value) > 0.9 * np.arctanh(1.0 - np.finfo(dtype).eps) - 1.5)
 
 
-def test_the_objective_is_the_mean_loss_of_recordings_with_their_scatter_in_z(linear):
+def test_the_objective_is_the_mean_loss_of_recordings_with_an_error_in_z(linear):
     target = jnp.asarray(strong())
     objective = objective_at(linear, 0.0038, fisher, target)
     for a in (0.001, 0.00395, 0.00399):
@@ -92,18 +92,18 @@ def test_the_objective_is_the_mean_loss_of_recordings_with_their_scatter_in_z(li
         draw = np.triu(np.random.default_rng(0).normal(size=fc.shape), 1)
         z = [np.arctanh(fc) + sign * error * (draw + draw.T) for sign in (1.0, -1.0)]
         expected = np.mean([np.mean((one - np.arctanh(strong()))[PAIRS] ** 2) for one in z])
-        # The network is linear: nothing is added for its curvature, and something for its slow way home.
+        # The network is linear: no penalty for nonlinearity, but one for its slow relaxation.
         expected += _MULTISTABILITY_WEIGHT * np.mean(np.asarray(response.relaxation_residual) ** 4)
         np.testing.assert_allclose(seen.value, expected, rtol=1e-9)
-        # FC itself: without its scatter.
+        # FC without its sampling error.
         np.testing.assert_allclose(seen.loss, fisher(response.fc(), target), rtol=1e-12)
         h = 1e-6
         ahead, behind = (objective(point * (1.0 + way * h), 0.0, objective.x)[0].value for way in (1.0, -1.0))
         np.testing.assert_allclose(slope, (ahead - behind) / (2.0 * h * point), rtol=1e-5)
 
 
-def test_scatter_in_z_is_needed(linear):
-    """The negative control: at the strongest of these, scatter of FC itself is beyond 1."""
+def test_an_error_in_fc_itself_would_leave_the_correlations(linear):
+    """Negative control: at the strongest coupling, FC plus its sampling error is above 1."""
     state = linear[1].replace(coupling=linear[1].coupling.replace(a=jnp.array([0.00399])))
     response = linear[0](state)
     draw = np.triu(np.random.default_rng(0).normal(size=(N_NODE, N_NODE)), 1)
@@ -111,7 +111,7 @@ def test_scatter_in_z_is_needed(linear):
 
 
 @pytest.mark.slow
-def test_identical_signals_are_no_lack_of_a_fixed_point(linear, monkeypatch):
+def test_identical_signals_have_a_stable_fixed_point(linear, monkeypatch):
     ones = jnp.asarray(flat(1.0))
     monkeypatch.setattr(LinearResponse, "fc", lambda response, monitor=0: ones)
     objective = objective_at(linear, 0.0038, fisher, jnp.asarray(strong()))

@@ -1,4 +1,4 @@
-"""Pairs of regions without data have no weight: in losses, gradients, scores, baselines, ceilings and figures."""
+"""Pairs of regions without data have a weight of 0 in losses, gradients, scores, baselines, ceilings and figures."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def _without(fc, pairs):
     return fc
 
 
-# A region without any data, and a pair more.
+# One region without any data, and one further pair.
 PAIRS = [(2, i) for i in range(N_NODE) if i != 2] + [(0, 4)]
 GAPPY = _without(_fc(), PAIRS)
 KNOWN = ~np.isnan(GAPPY)
@@ -67,16 +67,16 @@ def test_losses_are_those_of_the_pairs_with_data_and_so_are_their_gradients(name
     direction = _fc(2)
     numeric = (_by_hand(name, fc + 1e-6 * direction) - _by_hand(name, fc - 1e-6 * direction)) / 2e-6
     np.testing.assert_allclose(np.sum(np.asarray(gradient) * direction), numeric, rtol=1e-6)
-    # What a run gives where there are no data does not matter, NaN included.
+    # The values of a run for pairs without data have no effect, NaN included.
     for other in (7.0, np.nan):
         np.testing.assert_array_equal(run(jnp.where(KNOWN, fc, other), jnp.asarray(GAPPY))[0], value)
-    # Negative controls: the whole target has another loss, and NaN among the data is seen.
+    # Negative controls: the complete target has another loss, and NaN among the data has an effect.
     assert abs(float(loss(fc, _fc())) - float(value)) > 1e-3
     assert np.isnan(run(jnp.asarray(fc).at[0, 1].set(np.nan), jnp.asarray(GAPPY))[0])
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_whole_target_has_the_same_loss_to_the_last_bit(name):
+def test_a_complete_target_has_the_same_loss_bit_for_bit(name):
     loss, fc = LOSSES[name], _fc(1)
     assert loss(fc, _fc(), missing="ignore") == loss(fc, _fc())
 
@@ -146,12 +146,12 @@ def _changed(at, value, fc=GAPPY):
         (_fc().astype(str), "real numbers"),
     ],
 )
-def test_gaps_excuse_nothing_else(target, said):
+def test_other_problems_are_refused_beside_gaps(target, said):
     with pytest.raises(ValueError, match=f"target: .*{said}"):
         match_target(target, LABELS, "ignore")
 
 
-def test_values_beyond_correlations_are_refused_beside_gaps():
+def test_values_outside_the_range_of_correlations_are_refused_beside_gaps():
     with pytest.raises(ValueError, match=r"values up to 2\.5"):
         match_target(_changed(([0, 1], [1, 0]), 2.5), LABELS, "ignore")
 
@@ -193,7 +193,7 @@ FIT = {"max_steps": 2, "optimizer": optax.adam(0.02), "progress": False}
 
 @pytest.fixture
 def fitted(sim, shared):
-    """Fit of a target with gaps, the mask being what says so."""
+    """Fit of a masked target."""
     if "fit" not in shared:
         shared["fit"] = tj.fit(sim, FORMS["masked"], FREE, **grouped(missing="ignore", **FIT))
     return shared["fit"]
@@ -207,7 +207,7 @@ def test_a_fit_descends_the_loss_of_the_pairs_with_data(sim, fitted):
     unseen = fitted.fc(fitted.initial, jax.random.key(VALIDATION_KEY))
     np.testing.assert_allclose(fitted.history.validation.values[0], _by_hand("rmse", np.asarray(unseen)), rtol=1e-9)
     assert fitted.loss.size == 3 and np.all(np.isfinite(fitted.r))
-    # Whatever stands in the gaps of a whole target is seen: negative control.
+    # Negative control: the values in the gaps of a complete target have an effect.
     whole = tj.fit(sim, _fc(), FREE, **grouped(**FIT))
     assert not np.allclose(whole.loss, fitted.loss, rtol=1e-3)
     fc = np.asarray(fitted.fc())
@@ -222,7 +222,7 @@ def test_a_users_loss_with_an_argument_missing_gives_the_same_fit(sim, fitted):
     np.testing.assert_array_equal(again.loss, fitted.loss)
 
 
-def test_a_users_own_loss_is_given_nan_and_has_to_leave_it_out():
+def test_a_users_loss_receives_nan_and_must_leave_it_out():
     def careful(fc, target):
         return jnp.mean(jnp.where(jnp.isnan(target), 0.0, fc - jnp.nan_to_num(target)) ** 2)
 
@@ -249,7 +249,7 @@ def test_an_evaluation_scores_the_pairs_with_data(sim, fitted):
     expected = [np.corrcoef(fc[between], GAPPY[between])[0, 1] for fc in found.fc["JAX"]]
     np.testing.assert_allclose(found.values("r a-b"), expected, rtol=1e-12)
     assert np.isfinite([found.values(measure) for measure in ("window_r", "window_rmse")]).all()
-    # One pair has data there: no correlation.
+    # Only one pair has data, which gives no correlation.
     assert np.isnan(found.values("r a-a")).all()
     weights = sim.connectivity.weights
     np.testing.assert_allclose(
@@ -257,7 +257,7 @@ def test_an_evaluation_scores_the_pairs_with_data(sim, fitted):
     )
     with pytest.raises(ValueError, match='missing="ignore"'):
         tj.evaluate(sim, GAPPY, n_seeds=2, progress=False)
-    # Of a fit, its own target needs no option.
+    # The target of the fit itself needs no option.
     assert np.all(np.isfinite(fitted.evaluate(n_seeds=2, progress=False).r))
 
 
@@ -279,7 +279,7 @@ def test_the_linear_responses_objective_is_of_the_pairs_with_data(sim):
     # Negative control.
     assert abs(float(tj.rmse_corr(seen.fc, _fc())) - seen.loss) > 1e-3
     r, apart = noise_corrected([_fc(1), _fc(2)], _fc(3), GAPPY)
-    # What simulations have where there are no data does not matter.
+    # The values of simulations for pairs without data have no effect.
     others = [np.where(KNOWN, fc, 0.5) for fc in (_fc(1), _fc(2), _fc(3))]
     assert np.isfinite([r, apart]).all() and noise_corrected(others[:2], others[2], GAPPY) == (r, apart)
 
@@ -301,7 +301,7 @@ def test_the_report_says_how_many_pairs_have_no_data(fitted, tmp_path):
     assert f"{_by_hand('fc_corr', np.asarray(fitted.fc())):.6f}" in page
 
 
-def test_a_loss_that_must_be_told_of_gaps_is_told_of_none_too():
+def test_a_loss_that_requires_missing_always_receives_it():
     def loss(fc, target, missing):
         return tj.rmse(fc, target, missing)
 
@@ -310,6 +310,6 @@ def test_a_loss_that_must_be_told_of_gaps_is_told_of_none_too():
         assert float(checked_loss(loss, target)(fc, target)) == float(tj.rmse(fc, target, missing="ignore"))
 
 
-def test_of_infinite_values_the_remedy_is_named():
+def test_infinite_values_are_refused_with_the_remedy():
     with pytest.raises(ValueError, match="2 infinite: replace these, or set them to NaN"):
         match_target(_changed(([0, 1], [1, 0]), np.inf, _fc()), LABELS, "ignore")

@@ -1,4 +1,4 @@
-"""The loop minimises, tells what happened, and never lets a value that is not finite become a fit."""
+"""OptaxOptimizer minimises, records what happened, and never returns a value that is not finite."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def _state(**replaced):
 
 
 def _bowl(state):
-    """Smallest at x = (z, z) and y = 1.5."""
+    """Loss with its minimum at x = (z, z) and y = 1.5."""
     model = state.model
     return jnp.sum((model.x - model.z) ** 2) + jnp.sum((model.y - 1.5) ** 2)
 
@@ -43,7 +43,7 @@ def test_every_kind_of_optimiser_finds_the_minimum(optimizer, steps):
     assert history.loss[-1] < 1e-5 < history.loss[0]
 
 
-def test_sgd_moves_exactly_as_worked_out_by_hand():
+def test_sgd_gives_the_analytic_steps():
     fitted, history = _run(lambda state: jnp.sum(state.model.x**2), optax.sgd(0.25), 2, _state(y=jnp.asarray(1.0)))
     np.testing.assert_array_equal(fitted.model.x.value, [0.75, -0.25])
     np.testing.assert_array_equal(history.loss, [10.0, 2.5, 0.625])
@@ -112,7 +112,7 @@ def test_a_line_search_is_compiled_once_too():
     assert len(set(after_first)) == 1
 
 
-def test_the_state_is_not_modified_and_only_what_is_marked_moves():
+def test_the_state_is_not_modified_and_only_parameters_change():
     state = _state()
     fitted, _ = _run(_bowl, state=state)
     np.testing.assert_array_equal(state.model.x.value, [3.0, -1.0])
@@ -136,7 +136,7 @@ def test_bounded_values_stay_within_their_bounds_even_if_the_minimum_is_outside(
 
 
 def _fails_below(limit, what):
-    """sum(x^2), from 10 downwards; not finite in its value or its gradient alone where it is below the limit."""
+    """sum(x^2), whose value, or gradient alone, is not finite below a limit."""
 
     def loss(state):
         value = jnp.sum(state.model.x**2)
@@ -144,7 +144,7 @@ def _fails_below(limit, what):
             return jnp.where(value < limit, jnp.nan, value)
         if what == "infinite loss":
             return jnp.where(value < limit, jnp.inf, value)
-        # A root of zero: it adds 0 to the value, and infinity times 0 to the gradient.
+        # The root of zero adds 0 to the value, and infinity times 0 to the gradient.
         root = jnp.sqrt(jnp.where(value < limit, 0.0 * state.model.x[0], 1.0))
         return value + root - jax.lax.stop_gradient(root)
 
@@ -155,7 +155,7 @@ WHATS = {"loss": "the loss was nan", "infinite loss": "the loss was inf", "gradi
 
 
 @pytest.mark.parametrize("what", WHATS)
-def test_what_is_not_finite_ends_the_fit_and_the_last_good_state_is_kept(what):
+def test_a_value_that_is_not_finite_ends_the_fit_and_the_last_finite_state_is_kept(what):
     # 10, 6.4, 4.096, 2.62, ...
     fitted, history = _run(_fails_below(4.0, what), steps=10, state=_state(y=jnp.asarray(1.0)))
     np.testing.assert_allclose(history.loss, [10.0, 6.4, 4.096], rtol=1e-14)
@@ -166,7 +166,7 @@ def test_what_is_not_finite_ends_the_fit_and_the_last_good_state_is_kept(what):
 
 
 @pytest.mark.parametrize("what", WHATS)
-def test_where_already_the_start_is_not_finite_there_is_no_fit(what):
+def test_a_start_that_is_not_finite_raises(what):
     with pytest.raises(FitFailed, match=f"{WHATS[what]}.* after 0 updates, at the start values"):
         _run(_fails_below(100.0, what), steps=10, state=_state(y=jnp.asarray(1.0)))
 
@@ -183,7 +183,7 @@ def test_an_interrupt_keeps_what_was_reached():
         np.testing.assert_allclose(_bowl_of(state), history.loss[4], rtol=1e-12)
 
 
-def test_any_other_error_of_a_callback_is_the_users_to_see():
+def test_errors_of_a_callback_are_raised():
     def callback(*_):
         raise RuntimeError("mine")
 
@@ -191,7 +191,7 @@ def test_any_other_error_of_a_callback_is_the_users_to_see():
         _run(_bowl, callback=callback)
 
 
-def test_a_callback_stops_the_fit_with_true_and_with_nothing_else():
+def test_only_true_stops_the_fit():
     fitted, history = _run(_bowl, callback=lambda step, *_: step == 3)
     assert history.loss.shape == (4,)
     assert str(history.stop_reason) == "the callback asked to stop after 3 updates"
@@ -199,7 +199,7 @@ def test_a_callback_stops_the_fit_with_true_and_with_nothing_else():
     assert _run(_bowl, callback=lambda *_: "go on")[1].loss.shape == (11,)
 
 
-def test_the_callback_sees_gradients_by_path_in_physical_units():
+def test_a_callback_receives_gradients_by_path_in_physical_units():
     seen = {}
     _run(_bowl, steps=0, callback=lambda step, state, value, gradients: seen.update(gradients))
     assert set(seen) == {"model.x", "model.y"}
@@ -219,14 +219,14 @@ def test_a_value_moved_out_of_its_bounds_is_refused():
         _run(_bowl, state=state)
 
 
-def test_a_parameter_that_the_loss_does_not_see_is_warned_of_once():
+def test_a_parameter_without_effect_gives_one_warning():
     with pytest.warns(UserWarning, match="the loss does not depend on model.y: nothing to fit there") as caught:
         _run(lambda state: jnp.sum(state.model.x**2))
     assert len(caught) == 1
     assert caught[0].filename == __file__
 
 
-def test_the_progress_bar_can_be_had_or_not(capsys):
+def test_the_progress_bar_is_optional(capsys):
     OptaxOptimizer(_bowl, optax.sgd(0.1)).run(_state(), max_steps=3)
     shown = capsys.readouterr()
     assert "fit: 100%" in shown.err and "3/3" in shown.err and "loss=" in shown.err and shown.out == ""

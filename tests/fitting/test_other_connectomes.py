@@ -1,4 +1,4 @@
-"""A linear fit is as good in TVB as it says, on connectomes of tvb-data whose FC is that of a network that is known."""
+"""A linear fit has the r that it reports in TVB, too: connectomes of tvb-data, target of a known network."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ MINUTE, TRANSIENT = 60_000.0, 30
 
 
 def _simulator(file, strength):
-    """No delays, no self-connections; ``strength``: coupling of a region with a median sum of incoming weights."""
+    """Simulator without delays and self-connections; ``strength``: coupling of a region with median in-strength."""
     white_matter = connectivity.Connectivity.from_file(file)
     white_matter.weights *= ~np.eye(len(white_matter.weights), dtype=bool)
     white_matter.weights = white_matter.scaled_weights(mode="tract")
@@ -31,14 +31,14 @@ def _simulator(file, strength):
 
 
 def _recorded(sim, state, minutes):
-    """FC of a simulation of other noise, with the values and the start of a state."""
+    """FC of a simulation with other noise, from the values and the start of a state."""
     simulate, own = tj.prepare(sim, minutes * MINUTE + 1000.0 * TRANSIENT, noise=jax.random.key(5))
     own.model.w, own.model.I_o, own.coupling.a = state.model.w, state.model.I_o, state.coupling.a
     own.initial_conditions = state.initial_conditions
     return np.asarray(tj.compute_fc(simulate(own).data[0], TRANSIENT))
 
 
-# Directed; one region of the 76 has no input. Strong enough for an FC that a recording of 20 minutes determines.
+# Directed; one of the 76 regions has no input. The coupling is strong enough for 20 minutes to determine FC.
 NETWORKS = {
     "connectivity_66.zip": (0.36, (0.1, 0.3), (0.32, 0.33)),
     "connectivity_76.zip": (0.68, (0.2, 0.3), (0.32, 0.33)),
@@ -72,5 +72,5 @@ def test_tvb_confirms_a_linear_fit(file):
     print(f"{file}: linear response r {result.r[-1]:.3f}, TVB {in_tvb:.3f}; {result.history}")
     assert result.r[-1] - 0.04 <= in_tvb
     assert "do not confirm" not in str(result.history.stop_reason)
-    # Negative control: where the fit began, the FC is another one.
+    # Negative control: at the start of the fit, FC differs.
     assert result.loss[-1] < 0.1 * result.loss[0]

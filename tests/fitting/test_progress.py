@@ -1,4 +1,4 @@
-"""Bars say what is done before the first step, and do not count it where they estimate the time that is left."""
+"""Progress bars name the work before the first step, and leave it out of the estimate of the remaining time."""
 
 import re
 import time
@@ -15,7 +15,7 @@ from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.runtime.progress import bar_status, progress_bar, status_line
 
-# What the loss takes to be traced [s], and the clock of a bar: steps done, and seconds from the first one on.
+# Tracing time of the loss [s]; clock of a bar: steps done, and seconds since the first one.
 SLOW = 2.0
 CLOCK = re.compile(r" (\d+)/\d+ \[(\d+):(\d+)<")
 
@@ -36,17 +36,17 @@ def swept(progress):
 
 
 def shown(capsys):
-    """What stood in the line of the bar, one after the other."""
+    """Texts of the bar, in order."""
     return [line.strip() for line in capsys.readouterr().err.split("\r") if line.strip()]
 
 
 @pytest.mark.parametrize(("run", "name"), [pytest.param(optimised, "fit", marks=pytest.mark.slow), (swept, "explore")])
-def test_compiling_is_said_and_not_counted(run, name, capsys):
+def test_compiling_is_shown_and_not_counted(run, name, capsys):
     run(True)
     lines = shown(capsys)
     said = [line.startswith(f"{name}: compiling") for line in lines]
     assert any(said[:2]), lines
-    # Before the first step, and not any more once steps come.
+    # It is named before the first step, and not after it.
     first = next(index for index, line in enumerate(lines) if not CLOCK.search(line)[0].startswith(" 0/"))
     assert said.index(True) < first and not any(said[first:])
     for line in lines[first:]:
@@ -58,7 +58,7 @@ def test_compiling_is_said_and_not_counted(run, name, capsys):
 
 
 @pytest.mark.slow
-def test_a_fit_and_an_evaluation_speak_before_they_translate(build_small, capsys):
+def test_a_fit_and_an_evaluation_announce_the_translation(build_small, capsys):
     sim = build_small(steps=60, monitors=[monitors.TemporalAverage(period=8.0)])
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
     result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=2, noise=tj.NoiseOptions(resample=False))
@@ -76,7 +76,7 @@ def test_a_fit_and_an_evaluation_speak_before_they_translate(build_small, capsys
 
 
 @pytest.mark.slow
-def test_a_linear_fit_says_what_it_does(build_small, capsys, monkeypatch):
+def test_a_linear_fit_shows_its_stages(build_small, capsys, monkeypatch):
     monkeypatch.setattr(linear_fit, "_POINTS", 4)
     monkeypatch.setattr(linear_fit, "_STARTS", 1)
     monkeypatch.setattr(confirmation, "STEPS", 500)
@@ -99,7 +99,7 @@ def test_a_linear_fit_says_what_it_does(build_small, capsys, monkeypatch):
     assert shown(capsys) == []
 
 
-def test_what_is_done_within_something_else_is_said_and_counted_once(capsys):
+def test_nested_statuses_are_shown_and_counted_once(capsys):
     with progress_bar("bar", "step", 2) as bar:
         began = bar.start_t
         with pytest.raises(ZeroDivisionError), bar_status("one"):
@@ -113,7 +113,7 @@ def test_what_is_done_within_something_else_is_said_and_counted_once(capsys):
     assert told[:5] == ["bar", "bar: one", "bar: another", "bar: one", "bar"]
 
 
-def test_without_a_bar_nothing_is_said(capsys):
+def test_without_a_bar_no_status_is_shown(capsys):
     with (
         bar_status("one"),
         status_line("another", progress=False),

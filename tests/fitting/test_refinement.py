@@ -1,4 +1,4 @@
-"""Steps of the refinement are the same part of a value, on whatever scale it lies and whatever it is bounded by."""
+"""Steps of the refinement are relative to a value's range, for any scale and any bounds."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def test_the_largest_step_is_five_thousandths_of_the_value(kind, value):
     state, largest = optimizer.init(images), 0.0
     update = jax.jit(lambda state: optimizer.update({"x": jnp.ones_like(images["x"])}, state, images))
     for _ in range(n_steps // 2):
-        # As the loop does: Optax mixes dtypes.
+        # As in the loop, since Optax mixes dtypes.
         with jax.numpy_dtype_promotion("standard"):
             updates, state = update(state)
         moved = parameter.from_unconstrained(images["x"] + updates["x"])

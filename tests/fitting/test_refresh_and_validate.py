@@ -1,4 +1,4 @@
-"""What changes from step to step enters a fit, and what it is held against decides which state is the best."""
+"""``refresh`` changes the state at each step; ``validate`` selects the best state."""
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,8 @@ def _run(loss=_distance, optimizer=None, steps=10, state=None, **options):
     return loop.run(_state() if state is None else state, max_steps=steps)
 
 
-def test_each_step_sees_what_refresh_returned_for_it():
-    """Worked out by hand: x <- x - 0.5 (x - target)."""
+def test_each_step_uses_the_result_of_refresh():
+    """Expected values: x <- x - 0.5 (x - target)."""
     fitted, history = _run(refresh=_fresh, steps=5)
     x, losses = np.array([3.0, -1.0]), []
     for step in range(6):
@@ -50,7 +50,7 @@ def test_refresh_is_given_the_plain_start_with_the_current_values():
 
 
 @pytest.mark.parametrize("optimizer", [optax.adam(0.1), optax.lbfgs(), optax.adamaxw(0.1)])
-def test_nothing_is_compiled_anew(optimizer):
+def test_nothing_is_recompiled(optimizer):
     traces, after = {"loss": 0, "validate": 0}, []
 
     def counted(name):
@@ -61,7 +61,7 @@ def test_nothing_is_compiled_anew(optimizer):
         return function
 
     def refresh(step, state):
-        # Weak types and NumPy's arrays are arrays as others are.
+        # Weak types and NumPy arrays are accepted, too.
         return state.replace(target=[np.full(2, 0.5), 0.5 + jnp.zeros(2), jnp.full(2, 0.5)][step % 3])
 
     _run(
@@ -76,13 +76,13 @@ def test_nothing_is_compiled_anew(optimizer):
     assert len(set(after)) == 1 and traces["validate"] == 1
 
 
-def test_a_line_search_sees_the_same_as_the_loss_of_its_step():
-    """It would not come to a minimum that it does not see."""
+def test_a_line_search_uses_the_loss_of_its_step():
+    """A line search that saw another loss would miss the minimum."""
     fitted, _ = _run(optimizer=optax.lbfgs(), steps=8, refresh=lambda step, state: state.replace(target=jnp.ones(2)))
     np.testing.assert_allclose(fitted.x.value, [1.0, 1.0], atol=1e-6)
 
 
-def test_what_refresh_does_to_the_fitted_values_is_not_seen():
+def test_changes_of_fitted_values_by_refresh_have_no_effect():
     _, history = _run(refresh=lambda step, state: state.replace(x=jnp.full(2, 100.0)), steps=2)
     np.testing.assert_array_equal(history.loss, _run(steps=2)[1].loss)
 
@@ -101,11 +101,11 @@ def test_refresh_changes_values_and_nothing_else(refresh, said):
 
 
 def _off(state):
-    """Smallest on the way of sgd from (3, -1) to (0, 0)."""
+    """Distance with its minimum on the path of sgd from (3, -1) to (0, 0)."""
     return jnp.sum((state.x - jnp.array([0.75, -0.25])) ** 2)
 
 
-def test_the_best_is_what_validates_best():
+def test_the_best_state_has_the_smallest_validation():
     fitted, history = _run(validate=_off, validate_every=1, steps=6)
     assert history.best_step == 2 and history.loss.argmin() == 6
     np.testing.assert_allclose(history.best.x.value, [0.75, -0.25], atol=1e-12)
@@ -117,17 +117,17 @@ def test_the_best_is_what_validates_best():
 
 
 @pytest.mark.parametrize("steps,at", [(10, [0, 4, 8, 10]), (8, [0, 4, 8]), (0, [0])])
-def test_the_first_and_the_last_state_are_validated_and_others_as_often_as_asked(steps, at):
+def test_validation_every_n_steps_and_of_the_first_and_last_state(steps, at):
     _, history = _run(validate=_off, validate_every=4, steps=steps)
     assert history.validation.steps.tolist() == at
 
 
-def test_also_a_state_at_which_the_callback_stops_is_validated():
+def test_the_state_at_which_a_callback_stops_is_validated():
     _, history = _run(validate=_off, validate_every=4, callback=lambda step, *_: step == 5)
     assert history.validation.steps.tolist() == [0, 4, 5] and str(history.stop_reason).startswith("the callback asked")
 
 
-def test_validation_sees_the_start_and_not_what_refresh_made_of_it():
+def test_validation_does_not_use_refresh():
     _, history = _run(refresh=_fresh, validate=lambda state: jnp.sum(state.target**2), steps=3)
     np.testing.assert_array_equal(history.validation.values, 0.0)
 
@@ -151,7 +151,7 @@ def test_a_validation_that_is_not_a_number_is_never_the_best():
     assert history.best_step == 0 and "nothing better than step 0" in str(history.stop_reason)
 
 
-def test_patience_needs_something_to_validate_by():
+def test_patience_needs_validate():
     with pytest.raises(ValueError, match=r"patience = 2 counts validations, and there is no validate.*StopOnPlateau"):
         _run(patience=2)
     with pytest.raises(ValueError, match="validate_every = 0; give a whole number of at least 1"):
@@ -170,7 +170,7 @@ def _raises(where):
 
 
 @pytest.mark.parametrize("where,n", [("callback", 5), ("refresh", 4)])
-def test_what_raises_ends_the_fit_and_carries_what_was_reached(where, n):
+def test_an_exception_ends_the_fit_and_holds_what_was_reached(where, n):
     state = State(x=BoundedParameter([3.0, 1.0], 0.0, 9.0), target=jnp.zeros(2))
     with pytest.raises(RuntimeError, match="mine") as caught:
         _run(state=state, **_raises(where))
@@ -183,7 +183,7 @@ def test_what_raises_ends_the_fit_and_carries_what_was_reached(where, n):
     assert "kept in .fitted and .history" in caught.value.__notes__[0]
 
 
-def test_what_raises_before_anything_was_reached_is_as_it_was_raised():
+def test_an_exception_at_the_first_step_is_unchanged():
     with pytest.raises(ZeroDivisionError) as caught:
         _run(lambda state: 1 / 0)
     assert not hasattr(caught.value, "history")

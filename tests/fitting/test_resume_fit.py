@@ -1,4 +1,4 @@
-"""A fit that goes on is the one that it was: what differs is refused by the name that its user gave it."""
+"""A fit is resumed only if it is the same: a difference is refused by the name that its user knows."""
 
 import shutil
 import subprocess
@@ -41,7 +41,7 @@ def fitted(path, steps=STEPS, sim=None, target=None, **options):
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
-    """Checkpoint of a fit that another process has begun."""
+    """Checkpoint of a fit that was started in another process."""
     path = tmp_path_factory.mktemp("begun") / "fit.npz"
     script = f"""
 import jax
@@ -63,7 +63,7 @@ def copied(begun, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_script_in_another_process_goes_on_with_more_steps_to_the_same_end(copied):
+def test_a_fit_resumed_by_another_process_has_the_same_end(copied):
     whole, resumed = fitted(None), fitted(copied, resume=True)
     np.testing.assert_array_equal(resumed.history.loss, whole.history.loss)
     np.testing.assert_array_equal(resumed.fitted.model.w.value, whole.fitted.model.w.value)
@@ -124,7 +124,7 @@ def test_another_fit_is_refused_by_name(copied, name):
 
 
 @pytest.mark.slow
-def test_where_the_default_optimizer_goes_by_the_steps_they_are_part_of_the_fit(tmp_path):
+def test_max_steps_belongs_to_the_fit_if_the_learning_rate_depends_on_it(tmp_path):
     path, options = tmp_path / "fit.npz", {"method": "linear+simulate", "max_evaluations": 3}
     fitted(path, steps=1, **options)
     fitted(path, steps=1, resume=True, **options)

@@ -1,4 +1,4 @@
-"""A step that is far too large for a value, and a value outside its domain, are named with what to give instead."""
+"""A first step that is too large for a value, and a value outside its domain, are named with the remedy."""
 
 import warnings
 
@@ -51,7 +51,7 @@ def prepared():
 
 
 def _root(state):
-    """As the simulation does, it takes the root of the dispersion; the smaller, the better."""
+    """Root of the dispersion, as the simulation takes it."""
     return jnp.sum(jnp.sqrt(state.integrator.noise.nsig))
 
 
@@ -97,7 +97,7 @@ def test_a_first_step_of_many_times_a_value_is_refused_before_anything_is_evalua
     assert all(part in str(caught.value) for part in remedy)
 
 
-def test_all_values_that_would_leap_are_named_at_once(prepared):
+def test_all_values_with_too_large_a_step_are_named_at_once(prepared):
     marked = prepared
     for path, value in {PATH: NSIG, "model.gamma": 1e-4, "model.w": 0.6}.items():
         marked = with_path(marked, path, Parameter(value))
@@ -106,7 +106,7 @@ def test_all_values_that_would_leap_are_named_at_once(prepared):
     assert PATH in str(caught.value) and "model.gamma" in str(caught.value) and "model.w" not in str(caught.value)
 
 
-def test_steps_of_gradients_that_are_collected_are_known_too(prepared):
+def test_accumulated_gradients_are_examined_too(prepared):
     collected = optax.MultiSteps(optax.adam(0.01), 3).gradient_transformation()
     with pytest.raises(ValueError, match="2500 times its value"):
         _run(prepared, Parameter(NSIG), collected)
@@ -117,7 +117,7 @@ def test_steps_of_gradients_that_are_collected_are_known_too(prepared):
     [PositiveParameter(NSIG), ScaledParameter(NSIG), BoundedParameter(NSIG, 0.0), BoundedParameter(NSIG, 0.0, 1.0)],
     ids=lambda parameter: str(parameter),
 )
-def test_the_remedies_fit_without_a_word_and_in_parts_of_the_value(parameter, prepared):
+def test_the_named_remedies_fit_without_a_warning(parameter, prepared):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _, history = _run(prepared, parameter, optax.adam(0.01), steps=3)
@@ -126,7 +126,7 @@ def test_the_remedies_fit_without_a_word_and_in_parts_of_the_value(parameter, pr
     assert np.all(np.isfinite(history.loss)) and history.loss[-1] < history.loss[0]
 
 
-def test_a_step_of_more_than_a_value_is_told_and_goes_on(prepared):
+def test_a_step_of_more_than_a_value_gives_a_warning(prepared):
     with pytest.warns(UserWarning, match=f"{PATH}: the first step of the optimizer moves it by 0.0001, 2.5") as caught:
         _run(prepared, Parameter(4e-5), optax.adam(1e-4), lambda state: jnp.sum(state.integrator.noise.nsig))
     assert caught[0].filename == __file__
@@ -136,7 +136,7 @@ def test_a_step_of_more_than_a_value_is_told_and_goes_on(prepared):
     ("value", "optimizer"),
     [(0.0, optax.adam(0.01)), (1e-6, optax.sgd(0.4)), (1e-6, optax.chain(optax.clip(1.0), optax.sgd(0.4)))],
 )
-def test_a_value_of_0_and_steps_that_follow_the_slope_are_nobodys_mistake(value, optimizer):
+def test_a_value_of_0_and_optimizers_that_follow_the_slope_give_no_warning(value, optimizer):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted, _ = OptaxOptimizer(lambda s: (s.x - 3.0) ** 2, optimizer, progress=False).run(
@@ -145,7 +145,7 @@ def test_a_value_of_0_and_steps_that_follow_the_slope_are_nobodys_mistake(value,
     assert abs(float(fitted.x.value)) > 0.1
 
 
-def test_a_value_that_has_left_its_domain_is_named_and_the_best_state_kept(prepared):
+def test_a_value_outside_its_domain_is_named_and_the_best_state_is_kept(prepared):
     fitted, history = _run(prepared, Parameter(NSIG), optax.adam(3e-6))
     assert f"; {PATH} = -1.89" in str(history.stop_reason) and "lies outside its domain [0, 10]" in str(
         history.stop_reason
@@ -187,7 +187,7 @@ STARTS = {
 
 
 @pytest.mark.parametrize("what", STARTS)
-def test_a_start_from_which_no_slope_leads_is_refused(what):
+def test_a_start_without_a_finite_gradient_is_refused(what):
     nsig, ntau, free, found = STARTS[what]
     with pytest.raises(ValueError) as caught:
         tj.fit(

@@ -1,4 +1,4 @@
-"""A linear fit leaves a value alone that its FC does not depend on, and says so, in place of moving it at random."""
+"""A linear fit keeps a value on which FC does not depend at its start, and warns."""
 
 import numpy as np
 import pytest

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..persistence.atomic import atomic_write, atomic_write_all, recover
+from ..reporting.html import GENERATOR
 from .outcome import Refused
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 _KIND = "summary of a fit"
 CHECKPOINT, SUMMARY, PAGE = "checkpoint.npz", "fit.npz", "report.html"
 _FILES = ("values.json", "values.npz", "fc.npy", "history.csv", SUMMARY, PAGE, CHECKPOINT)
-# Text that is found in every report.
-_PAGE_MARK = b'<p class="quiet">Fit to functional connectivity (FC), '
 # Size of a trial file: on a full disk, an empty file could still be written.
 _TRIAL_SIZE = 65536
 
@@ -123,7 +122,7 @@ def foreign_files(folder) -> list[str]:
         if name == CHECKPOINT:
             return is_checkpoint(folder / name)
         if name == PAGE:
-            return _PAGE_MARK in (folder / name).read_bytes()
+            return GENERATOR.encode() in (folder / name).read_bytes()
         return name in hashes and hashes[name] in (None, _hash((folder / name).read_bytes()))
 
     return [name for name in existing if not (folder / name).is_file() or not is_ours(name)]

@@ -205,7 +205,9 @@ class SavingCallback(Callback):
 
     _transient = ("saved_values",)
 
-    def __init__(self, key: str, save_fun: Callable[..., Any] = lambda step, state, loss, gradients: state, every=1):
+    def __init__(
+        self, key: str, save_fun: Callable[..., Any] = lambda step, state, loss, gradients: state, every: int = 1
+    ):
         check(
             "SavingCallback",
             key=(key, allowed.string),

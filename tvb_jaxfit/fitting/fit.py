@@ -96,6 +96,8 @@ def fit(
         Options of the linear response.
     run : RunOptions, optional
         Callback, progress bar, checkpoint.
+    **unknown
+        Refused; an option that belongs to a group is named with its place.
 
     Returns
     -------
@@ -114,7 +116,7 @@ def fit(
     UnsupportedComponent
         As of `prepare`.
     TypeError
-        Unknown keyword arguments; those of an option that belongs to a group are named with their place.
+        Unknown keyword arguments.
 
     Notes
     -----

@@ -7,6 +7,8 @@ from ..markup import Html, tag
 
 # Scatter plots with more points than this are rasterised: as vector paths they make a page slow.
 _MAX_VECTOR_POINTS = 500
+# Element that identifies a report, so that no other page is replaced by one.
+GENERATOR = tag("meta", name="generator", content="tvb_jaxfit")
 _STYLE = """
 :root { color-scheme: light dark; --page: light-dark(#fff, #17191b); --ink: light-dark(#1a1a1a, #e2e2e2);
         --quiet: light-dark(#555, #a5a5a5); --line: light-dark(#c8c8c8, #4a4a4a); --row: light-dark(#e2e2e2, #343434);
@@ -97,6 +99,7 @@ def page(title: str, *content) -> str:
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
+        GENERATOR,
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", title),
         tag("style", Html(_STYLE)),

@@ -76,7 +76,7 @@ class LinearFitCandidate:
             return f"linear response: r {self.trace[-1, 1]:.3f}; not simulated"
         agrees = "" if self.is_confirmed else ", which they do not confirm"
         return (
-            f"simulations on fresh noise: r {self.r:.3f}, {self.noise_corrected_r:.3f} if they were endless; "
+            f"simulations on fresh noise: r {self.r:.3f}, {self.noise_corrected_r:.3f} without sampling error; "
             f"linear response: {self.trace[-1, 1]:.3f}{agrees} (their FC differ by {self.fc_distance:.3f})"
         )
 
