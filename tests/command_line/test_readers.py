@@ -119,9 +119,9 @@ def test_a_fit_ignores_missing_pairs_on_request(files, tmp_path, capsys, monkeyp
     np.save(tmp_path / "fc.npy", fc)
     seen = {}
 
-    def stand_in(sim, target, free, missing, **options):
-        seen["missing"] = missing
-        match_target(target, LABELS, missing)
+    def stand_in(sim, target, free, fc, **options):
+        seen["missing"] = fc.missing
+        match_target(target, LABELS, fc.missing)
         raise Refused("enough")
 
     monkeypatch.setattr(command, "fit", stand_in)
@@ -232,7 +232,7 @@ def test_a_named_array_is_read_or_refused(tmp_path, name):
     np.save(tmp_path / "one.npy", FC)
     np.savetxt(tmp_path / "one.csv", FC, delimiter=",")
     np.testing.assert_array_equal(load_array(str(file), "fc"), FC)
-    with pytest.raises(Refused, match="no array 'fc'|leave :fc"):
+    with pytest.raises(Refused, match="no array 'fc'|leave out :fc"):
         load_array(f"{file}:fc", "fc")
     if name.endswith((".npz", ".mat")):
         np.testing.assert_array_equal(load_array(f"{file}:x", "fc"), FC)
