@@ -222,7 +222,7 @@ def test_default_batch_sizes():
         state = State(w=GridAxis(0.0, 1.0, n))
         return ParallelExecution(_loss, Space(state), **options).batch_size
 
-    assert size() == 16 and size(batch_size=7) == 7
+    assert size(n_pmap=2) == 16 and size(n_pmap=2, batch_size=7) == 7
     # Every thread has a batch.
     assert size(6, n_pmap=4) == 2
 

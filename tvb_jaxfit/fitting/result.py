@@ -40,7 +40,7 @@ class FitResult(PicklableMixin):
     ----------
     fitted, best : State
         State after the last finite step, and state of the smallest loss (see `History.best`); the fitted values are
-        `Parameter`s in them.
+        `Parameter` objects in them.
     initial : State
         Start of the fit.
     history : History

@@ -37,7 +37,8 @@ def eigenvalues(linearised: Linearised, delays: np.ndarray | None, count: int = 
     """
     matrix = companion_matrix(linearised, delays)
     if matrix.shape[0] <= _DENSE_SIZE or delays is None:
-        values = np.linalg.eigvals(matrix.toarray())
+        # Complex in every version of NumPy, also if all are real.
+        values = np.linalg.eigvals(matrix.toarray()).astype(complex)
         return values[np.argsort(-np.abs(values))]
     n_step = max(10, int(np.max(delays)))
 

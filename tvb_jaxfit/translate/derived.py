@@ -115,7 +115,7 @@ def refusals(sim: Simulator) -> Iterator[str]:
     except Exception as error:
         yield (
             "Simulator: a component changed since configure(), and TVB's configure() fails with the present values: "
-            f"{type(error).__name__}: {error}. Give values with which configure() succeeds."
+            f"{type(error).__name__}: {error}. Give values with which it succeeds, and call sim.configure() again."
         )
         return
     reported = set()

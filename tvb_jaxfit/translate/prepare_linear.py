@@ -60,7 +60,7 @@ def prepare_linear(sim: Simulator) -> tuple[LinearizedSimulator, State]:
     ...     monitors=[monitors.Raw()], simulation_length=100.0)
     >>> linear, state = tj.prepare_linear(sim)
     >>> response = linear(state)
-    >>> print(response.eigenvalues, bool(response.is_stable))
+    >>> print(response.eigenvalues.real, bool(response.is_stable))
     [0.95 0.85] True
     >>> print(response.fc().round(3))
     [[0.   0.48]

@@ -61,7 +61,7 @@ def translate(sim):
     """Translate the coupling of a configured simulator, and compare it with TVB's own on a random history."""
     oracle = coupling_oracle.oracle(sim)
     name, n_node = type(sim.coupling).__name__, sim.connectivity.weights.shape[0]
-    error = np.inf
+    difference = np.inf
     try:
         for functions in candidates(sim):
             regional = [name for name in sorted(functions.global_only) if np.size(getattr(sim.coupling, name)) > 1]
@@ -75,14 +75,14 @@ def translate(sim):
                 channels=functions.channels,
                 pairwise=functions.pairwise,
             )
-            error = oracle.error(translated)
-            if error <= coupling_oracle.TOLERANCE:
+            difference = oracle.error(translated)
+            if difference <= coupling_oracle.TOLERANCE:
                 return translated
     except UnsupportedComponent:
         raise
     except (Untranslatable, ValueError, TypeError) as error:
         raise UnsupportedComponent([f"Simulator.coupling: {name} is not translated: {error}."]) from error
-    raise UnsupportedComponent([coupling_oracle.mismatch(sim, error)])
+    raise UnsupportedComponent([coupling_oracle.mismatch(sim, difference)])
 
 
 _GLOBAL_ONLY = "{} uses it before the sum over regions, where it takes one value for all. Give one."
