@@ -127,7 +127,7 @@ def test_a_fit_ignores_missing_pairs_on_request(files, tmp_path, capsys, monkeyp
     monkeypatch.setattr(command, "fit", stand_in)
     arguments = ["fit", *files.simulator(), "--fc", str(tmp_path / "fc.npy"), "--free", "coupling.a", *FIT]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
-    assert 'missing="ignore" leaves out pairs' in capsys.readouterr().err and seen["missing"] == "refuse"
+    assert 'missing="ignore") leaves out pairs' in capsys.readouterr().err and seen["missing"] == "refuse"
     assert main([*arguments, "--out", str(tmp_path / "out"), "--missing", "ignore"]) == 2
     assert "enough" in capsys.readouterr().err and seen["missing"] == "ignore"
 

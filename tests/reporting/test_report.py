@@ -394,6 +394,7 @@ def test_scalar_values_are_in_the_parameter_table(fitted, unprinted):
     assert [row[0] + row[4] for row in page.table("parameter", "unit")] == [f"{path}0.8", "0.7"]
 
 
+@pytest.mark.slow
 def test_a_common_start_value_of_the_regions_is_drawn(kinds, drawn):
     fit_summary = summary.summarise(kinds["not evaluated"])
     (w,) = [each for each in fit_summary.parameters if each.path == "model.w"]
