@@ -402,7 +402,7 @@ def test_a_common_start_value_of_the_regions_is_drawn(kinds, drawn):
         drawn.clear()
         list(report._parameter_section(replace(fit_summary, parameters=[replace(w, initial=initial, unit="[nA]")])))
         ((caption, figure),) = drawn
-        assert len(figure.axes[0].lines) == n == caption.count("dashed, the one value that all began with")
+        assert len(figure.axes[0].lines) == n == caption.count("dashed: the common initial value")
         assert figure.axes[0].get_ylabel() == "model.w [nA]"
 
 
@@ -425,7 +425,7 @@ def test_listed_values_have_a_title_their_start_and_an_end(kinds, pages, monkeyp
     assert [row[2] for row in rows] == [f"{value:.6g}" for value in initial[initial != 0.0]]
     assert np.all(initial[initial != 0.0] != fitted[initial != 0.0])
     monkeypatch.setattr(report, "_MAX_LISTED", 19)
-    assert "They are 20, too many to be listed" in Page(report.report_html(summary.summarise(result))).text
+    assert "20 values are too many to be listed" in Page(report.report_html(summary.summarise(result))).text
 
 
 def test_other_values_are_listed_by_index():
