@@ -2,8 +2,8 @@
 
 import collections
 import functools
-import subprocess
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
