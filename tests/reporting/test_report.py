@@ -33,6 +33,7 @@ from tvb_jaxfit import (
     Parameter,
     PositiveParameter,
     RunOptions,
+    SavingCallback,
     ScaledParameter,
     certify,
     fc_corr,
@@ -659,6 +660,7 @@ def test_arrays_and_functions_are_code():
     assert reproduction.options_as_code({"loss": rmse}) == {"loss": "tj.rmse"} and reproduction.options_as_code(
         {"loss": mine}
     ) == {"loss": "mine"}
+    assert reproduction.options_as_code({"callback": SavingCallback("state")}) == {"callback": "callback"}
     assert reproduction.options_as_code({"a": np.array([1, 2])}) == {"a": "np.array([1, 2], np.int64)"}
     assert reproduction.options_as_code({"a": np.float32(0.5), "b": jnp.ones(1)}) == {
         "a": "0.5",
