@@ -296,6 +296,7 @@ longer_run = {"fc": tj.FCOptions(skip_t=20, simulation_length=2500.0 * seconds),
 exercises["2.5 times as long"] = tj.fit(sim, fc_target, regional_w, **(on_training_noise | longer_run))
 with jax.enable_x64(False):
     single = tj.fit(sim, fc_target, regional_w, max_steps=steps(20), **on_training_noise)
+    fc_single = np.asarray(single.fc(), float)
 for result in (*exercises.values(), single):
     print(result)
 durations["exercises: nsig, length, precision"], began = time.perf_counter() - began, time.perf_counter()
@@ -395,7 +396,7 @@ for name, line in table.items():
     print(f"{name:28}{line}")
 for name, result in exercises.items():
     print(f"{name:28}{r(result.fc()):8.3f}    after {result.history.loss.size - 1} steps")
-print(f"{'single precision':28}{r(np.asarray(single.fc(), float)):8.3f}    after {single.history.loss.size - 1} steps")
+print(f"{'single precision':28}{r(fc_single):8.3f}    after {single.history.loss.size - 1} steps")
 for section, duration in durations.items():
     print(f"{section:36}{duration:6.0f} s")
 print(f"{'total':36}{sum(durations.values()):6.0f} s; figures in {options.out}")
