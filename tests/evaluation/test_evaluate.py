@@ -136,6 +136,7 @@ def _apart(some, others):
     return np.mean((some.mean(0) - others.mean(0)) ** 2 / error)
 
 
+@pytest.mark.slow
 def test_runs_in_jax_and_in_tvb_are_from_one_distribution(make):
     """All runs differ, and their means differ by no more than chance."""
     evaluation = tj.evaluate(make(), SESSIONS["one"], n_seeds=48, n_tvb=24, fc=FC, progress=False)

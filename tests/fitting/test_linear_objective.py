@@ -80,6 +80,7 @@ def test_a_correlation_of_one_keeps_value_and_gradient_finite(dtype):
         assert np.all(np.abs(value) > 0.9 * np.arctanh(1.0 - np.finfo(dtype).eps) - 1.5)
 
 
+@pytest.mark.slow
 def test_the_objective_is_the_mean_loss_of_recordings_with_an_error_in_z(linear):
     target = jnp.asarray(strong())
     objective = objective_at(linear, 0.0038, fisher, target)

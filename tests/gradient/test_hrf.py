@@ -97,7 +97,7 @@ def test_a_gamma_kernel_of_order_below_one_is_infinite_at_zero_as_in_tvb():
     assert not np.all(np.isfinite(ours))
 
 
-@pytest.mark.parametrize("block", [4, pytest.param(8, marks=pytest.mark.slow), 6])
+@pytest.mark.parametrize("block", [pytest.param(4, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow), 6])
 def test_bold_filtered_by_blocks_has_the_samples_and_gradients_of_one_filter(build_small, monkeypatch, block):
     """For blocks of whole sampling periods, and for others, which are not filtered by blocks."""
     bold = monitors.Bold(period=16.0, hrf_length=200.0)

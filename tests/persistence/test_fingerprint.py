@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import re
 import subprocess
 import sys
 import types
@@ -226,6 +227,11 @@ def test_numbers_that_are_equal_in_python_may_compute_something_else():
     assert len({digest(value) for value in same}) == len(same)
     assert digest(0.0) != digest(-0.0)
     assert digest(np.zeros((2, 3), order="F")) == digest(np.zeros((2, 3)))
+
+
+def test_a_regular_expression_is_its_pattern_and_its_flags():
+    assert digest(re.compile("a+")) == digest(re.compile("a+"))
+    assert len({digest(re.compile(*arguments)) for arguments in (("a+",), ("a*",), ("a+", re.IGNORECASE))}) == 3
 
 
 def test_what_holds_itself_has_a_digest():

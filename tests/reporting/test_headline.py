@@ -105,9 +105,9 @@ def test_the_headline_comes_first_and_numbers_have_at_most_six_digits(fit_summar
 
 def test_hemispheres_are_in_tables_and_captions(fit_summary, unprinted):
     text = reports.report_html(fit_summary)
-    assert text.count("Lines part the hemispheres, by which the regions are ordered.") == 2
+    assert text.count("Lines separate the hemispheres, by which the regions are ordered.") == 2
     assert '<th class="text">side</th>' in text and '<td class="text">left</td>' in text
     unknown = reports.report_html(replace(fit_summary, hemispheres=None))
     assert "hemispheres" not in unknown and ">side<" not in unknown
     blocks = reports.report_html(replace(fit_summary, hemispheres=np.arange(30) >= 15))
-    assert blocks.count("Lines part the hemispheres.") == 2
+    assert blocks.count("Lines separate the hemispheres.") == 2

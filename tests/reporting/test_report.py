@@ -33,6 +33,7 @@ from tvb_jaxfit import (
     Parameter,
     PositiveParameter,
     RunOptions,
+    SavingCallback,
     ScaledParameter,
     certify,
     fc_corr,
@@ -394,6 +395,7 @@ def test_scalar_values_are_in_the_parameter_table(fitted, unprinted):
     assert [row[0] + row[4] for row in page.table("parameter", "unit")] == [f"{path}0.8", "0.7"]
 
 
+@pytest.mark.slow
 def test_a_common_start_value_of_the_regions_is_drawn(kinds, drawn):
     fit_summary = summary.summarise(kinds["not evaluated"])
     (w,) = [each for each in fit_summary.parameters if each.path == "model.w"]
@@ -401,7 +403,7 @@ def test_a_common_start_value_of_the_regions_is_drawn(kinds, drawn):
         drawn.clear()
         list(report._parameter_section(replace(fit_summary, parameters=[replace(w, initial=initial, unit="[nA]")])))
         ((caption, figure),) = drawn
-        assert len(figure.axes[0].lines) == n == caption.count("dashed, the one value that all began with")
+        assert len(figure.axes[0].lines) == n == caption.count("dashed: the common initial value")
         assert figure.axes[0].get_ylabel() == "model.w [nA]"
 
 
@@ -424,7 +426,7 @@ def test_listed_values_have_a_title_their_start_and_an_end(kinds, pages, monkeyp
     assert [row[2] for row in rows] == [f"{value:.6g}" for value in initial[initial != 0.0]]
     assert np.all(initial[initial != 0.0] != fitted[initial != 0.0])
     monkeypatch.setattr(report, "_MAX_LISTED", 19)
-    assert "They are 20, too many to be listed" in Page(report.report_html(summary.summarise(result))).text
+    assert "20 values are too many to be listed" in Page(report.report_html(summary.summarise(result))).text
 
 
 def test_other_values_are_listed_by_index():
@@ -658,6 +660,7 @@ def test_arrays_and_functions_are_code():
     assert reproduction.options_as_code({"loss": rmse}) == {"loss": "tj.rmse"} and reproduction.options_as_code(
         {"loss": mine}
     ) == {"loss": "mine"}
+    assert reproduction.options_as_code({"callback": SavingCallback("state")}) == {"callback": "callback"}
     assert reproduction.options_as_code({"a": np.array([1, 2])}) == {"a": "np.array([1, 2], np.int64)"}
     assert reproduction.options_as_code({"a": np.float32(0.5), "b": jnp.ones(1)}) == {
         "a": "0.5",

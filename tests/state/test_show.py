@@ -68,5 +68,5 @@ def test_without_marked_values_the_text_explains_how_to_mark_one():
 
 
 def test_another_simulators_state_is_refused(prepared):
-    with pytest.raises(ValueError, match="the simulator has no other. Give the one"):
+    with pytest.raises(ValueError, match="the simulator has no other. Give the simulator of this state"):
         show_parameters(State(other=Parameter(1.0)), prepared[0])

@@ -298,7 +298,7 @@ def _property(sim, float64_tvb, snapshot):
     event("runs as TVB" if reasons is None else f"refused: {reasons.splitlines()[-1][:60]}")
 
 
-@settings(max_examples=5, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, suppress_health_check=list(HealthCheck))
 @given(sim=simulators([cls for cls in MODELS if cls not in SLOW_MODELS]))
 def test_a_random_simulator_is_refused_or_runs_as_tvb_and_is_left_as_it_was(sim, float64_tvb, snapshot):
     _property(sim, float64_tvb, snapshot)

@@ -83,7 +83,9 @@ def assert_same_state(one, two):
         np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
 
 
-@pytest.mark.parametrize("standing", ["unconfigured", pytest.param("configured", marks=pytest.mark.slow), "run"])
+@pytest.mark.parametrize(
+    "standing", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("unconfigured", "configured")), "run"]
+)
 @settings(
     max_examples=6, phases=[Phase.explicit, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -123,7 +123,7 @@ def explain_not_finite(sim, simulate, state, monitor, skip_t, loss, target, pena
     values = {"loss": loss(fc, jnp.asarray(target)), "penalty": penalty(state)}
     bad = [f"{name} gives {float(value)}" for name, value in values.items() if not np.isfinite(value)]
     if bad:
-        return f"The run and its FC are finite, and the {' and the '.join(bad)}: let it give finite numbers."
+        return f"The run and its FC are finite, and the {' and the '.join(bad)}: return finite numbers."
     return (
         "The run, its FC and the loss are finite: a derivative is infinite there, or derivatives grow beyond all "
         f"numbers over the {simulate.n_steps} steps. Try other start values, or a shorter simulation_length."
@@ -161,7 +161,10 @@ def _explain_divergence(divergence, dt, is_bold):
     """Sentences on the states of a run whose signal is not finite; ``divergence`` is None if all states are finite."""
     if divergence is None:
         where = "the variables of interest" + (" or the hemodynamic response (hrf_kernel)" if is_bold else "")
-        return f"All state variables stay finite: what is not finite are {where}. See their expressions and values."
+        return (
+            f"All state variables stay finite; the values that are not finite come from {where}. Check their "
+            "expressions and parameters."
+        )
     text = str(divergence)
     return (
         f"{text[0].upper()}{text[1:]}. Try a smaller integrator.dt than {dt:g} ms, a weaker coupling, less noise, or "

@@ -108,15 +108,13 @@ def evaluate(
     with status_line("evaluate: translating the simulator", progress):
         prepare = prepare_runs if fit is None else prepare_runs_of_fit
         runs = prepare(simulator_or_fit, state, fc.monitor, fc.simulation_length)
-    skip_t = _first_sample(runs, fit, fc.skip_t)
-    n_window = samples_per_window(runs, skip_t, window)
     # The connectome before the fit: its weights may have been fitted.
     connectivity = runs.sim.connectivity if fit is None else fit.simulator.connectivity
     target, missing = (fit.target, "ignore") if target is None else (target, fc.missing)
+    skip_t = _first_sample(runs, fit, fc.skip_t)
+    n_window = samples_per_window(runs, skip_t, window)
     targets = named_targets(target, connectivity.region_labels, training_sessions, missing)
-    groups = hemispheres(runs.sim.connectivity) if region_groups is None else region_groups
-    blocks = {} if groups is None else region_blocks(groups, len(connectivity.weights))
-    scoring = Scoring(targets, blocks, skip_t, n_window)
+    scoring = Scoring(targets, _blocks(runs.sim.connectivity, region_groups), skip_t, n_window)
     interrupted = _score_runs(runs, scoring, int(n_seeds), int(n_tvb), int(seed), progress)
     is_best = fit is not None and state is None
     return Evaluation(
@@ -152,6 +150,12 @@ def _first_sample(runs, fit, skip_t):
     if fit is not None and runs.monitor == fit.monitor:
         return int(fit.skip_t)
     return transient_samples(runs.simulate.monitors[0], runs.state.monitors[0])
+
+
+def _blocks(connectivity, region_groups):
+    """Blocks of the FC matrix by group of regions; by default by hemisphere, if it is known."""
+    groups = hemispheres(connectivity) if region_groups is None else region_groups
+    return {} if groups is None else region_blocks(groups, len(connectivity.weights))
 
 
 def _score_runs(runs: Runs, scoring: Scoring, n_seeds, n_tvb, seed, progress):

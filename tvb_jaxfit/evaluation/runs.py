@@ -203,8 +203,8 @@ def _runs(sim, simulate, state, monitor):
     monitor = choose_monitor(simulate.monitors, monitor)
     if not is_noisy(state):
         raise ValueError(
-            "evaluate: the simulator is deterministic (no noise, or nsig is zero), so that all its runs are the same; "
-            "there is no fresh noise to judge it on."
+            "evaluate: the simulator is deterministic (no noise, or nsig is zero), so that all its runs are the same. "
+            "Give it noise (integrator.noise.nsig)."
         )
     if len(simulate.monitors) > 1:
         simulate = simulate.with_monitor(monitor)

@@ -74,7 +74,7 @@ def _wrong_shape(shape, n_node, columns=None):
     if not cause and len(shape) == 2 and shape[0] == shape[1] < n_node:
         cause = (
             "of some of the regions, give it with their labels, pandas.DataFrame(fc, labels, labels), and "
-            'fc=FCOptions(missing="ignore"): the network stays whole, and pairs without data count nothing'
+            'fc=FCOptions(missing="ignore"): all regions are simulated, and pairs without data have no weight'
         )
     return f"target: shape {shape} for {n_node} regions; give ({n_node}, {n_node}){cause and f'; {cause}'}."
 
@@ -117,7 +117,7 @@ def _pair_problems(target):
     if known.size < min(3, pairs.size):
         problems.append(f"{known.size} of {pairs.size} pairs of regions have data; give at least 3")
     elif known.size and np.ptp(known) == 0.0:
-        problems.append("all its off-diagonal values are the same, so it correlates with nothing")
+        problems.append("all its off-diagonal values are the same, so that no correlation with them is defined")
     return problems
 
 
@@ -152,8 +152,8 @@ def _refuse_label_mismatch(rows, labels, missing):
     alternative = ""
     if lacking and not (extra or repeated):
         alternative = (
-            '; or give fc=FCOptions(missing="ignore") (--missing ignore on the command line): the network stays '
-            "whole, and the pairs of these regions count nothing"
+            '; or give fc=FCOptions(missing="ignore") (--missing ignore on the command line): all regions are '
+            "simulated, and the pairs of these regions have no weight"
         )
     raise ValueError(
         f"target: labels do not match connectivity.region_labels ({mismatch}). Rename or select them{alternative}."

@@ -39,7 +39,7 @@ class ParameterTree:
         missing = [path for path in self.parameters if sim is not None and path not in self._traits]
         if missing:
             raise ValueError(
-                f"show_parameters: the simulator has no {', '.join(missing)}. Give the one that the state is of."
+                f"show_parameters: the simulator has no {', '.join(missing)}. Give the simulator of this state."
             )
 
     def __repr__(self):

@@ -128,8 +128,8 @@ def _headline(summary):
     first = headline(summary)
     yield tag("div", tag("strong", first.value), tag("p", first.meaning), class_="headline")
     if first.others:
-        yield tag("p", "All correlations r of this fit with the empirical FC, off the diagonal, and what each is of:")
-        yield table(["r of", "r", "what it is"], first.others)
+        yield tag("p", "All correlations r of this fit with the empirical FC (off-diagonal), and their meaning:")
+        yield table(["r of", "r", "meaning"], first.others)
 
 
 def _connectivity_section(summary):
@@ -158,7 +158,7 @@ def _connectivity_section(summary):
 
     yield _panels(len(matrices), (3.0, 3.3), draw, caption)
     if "Fitted" in matrices:
-        caption = "Fitted against empirical FC, a point for each pair of regions; dashed, where both are equal."
+        caption = "Fitted against empirical FC, one point per pair of regions; dashed: the identity line."
         yield _panels(1, (4.6, 4.6), lambda axes: plot.fc_scatter(matrices["Fitted"], target, ax=axes[0]), caption)
 
 
@@ -168,7 +168,7 @@ def _hemisphere_caption(summary):
     if right is None or np.all(right == right[0]):
         return ""
     is_ordered = np.sum(np.diff(right.astype(int)) != 0) == 1
-    return f" Lines part the hemispheres{'' if is_ordered else ', by which the regions are ordered'}."
+    return f" Lines separate the hemispheres{'' if is_ordered else ', by which the regions are ordered'}."
 
 
 def _r_and_rmse(fc, target):
@@ -180,11 +180,11 @@ def _history_section(summary):
         steps = f"{stage}: {max(0, history.loss.size - 1)} steps, the best of them {history.best_step}, in "
         yield tag("p", f"{steps}{history.wall_time:.1f} s; {history.stop_reason}.")
         if not history.loss.size:
-            yield tag("p", "There is nothing to draw: the first evaluation was not finite, or none was done.")
+            yield tag("p", "There is nothing to draw: the first evaluation was not finite, or there was none.")
             continue
         validation = ", and on noise that no step has seen (validation)" if history.validation.steps.size else ""
         caption = (
-            f"{stage}: loss and correlation with the empirical FC over the steps{validation}; dotted, the best step."
+            f"{stage}: loss and correlation with the empirical FC over the steps{validation}; dotted: the best step."
         )
         n = 1 + ("r" in history.aux)
         yield _panels(n, (4.6, 3.2), lambda axes, history=history: plot.history(history, axes=axes), caption)
@@ -196,7 +196,7 @@ def _parameter_section(summary):
     regional = [parameter for parameter in summary.parameters if parameter.fitted.shape == (n_node,)]
     if regional:
         caption = "Fitted values of the regions against the strength of their incoming connections"
-        caption += "; dashed, the one value that all began with." if any(map(_has_one_start, regional)) else "."
+        caption += "; dashed: the common initial value." if any(map(_has_one_start, regional)) else "."
 
         def draw(axes):
             for parameter, ax in zip(regional, axes, strict=True):
@@ -246,7 +246,7 @@ def _entry_table(parameter, labels):
     """Table of the entries of a parameter: by pair of regions if it has one for each, else by index."""
     free = np.ones(parameter.fitted.shape, bool) if parameter.mask is None else parameter.mask
     if free.sum() > _MAX_LISTED:
-        return [tag("p", f"They are {free.sum()}, too many to be listed; they are in the result.")]
+        return [tag("p", f"{free.sum()} values are too many to be listed; they are in the result.")]
     is_of_pairs = parameter.fitted.shape == (len(labels),) * 2
     rows = []
     for index in np.argwhere(free):
@@ -284,7 +284,7 @@ def _evaluation_section(summary):
 
 def _connectome_section(summary):
     matrices = (summary.weights, summary.lengths)
-    caption = "Connectome: weights[target, source], three decades of them where none is negative, and tract lengths."
+    caption = "Connectome: weights[target, source] over three decades (if none is negative), and tract lengths."
     caption += _hemisphere_caption(summary)
     if not np.any(summary.weights):
         yield tag("p", "There are no connections.")
@@ -304,7 +304,7 @@ def _certificate_section(summary):
             "p",
             "Not made: ",
             tag("code", how),
-            " runs TVB and its translation on the same draws, and shows how far they are apart.",
+            " runs TVB and its translation on the same draws, and shows the differences.",
         )
         return
     if certificate.diverged:
@@ -312,8 +312,8 @@ def _certificate_section(summary):
     n_controls = sum(not isinstance(control, str) for control in certificate.negative_controls.values())
     n = len(certificate.float64_history) + len(certificate.float32_history) + n_controls
     caption = (
-        f"TVB against its translation, {certificate.n_steps} steps on the same draws: differences have to lie left of "
-        "the dashed lines, those of translations that are wrong on purpose (controls) right of them."
+        f"TVB against its translation, {certificate.n_steps} steps on the same draws. Differences must be left of the "
+        "dashed lines, and those of deliberately wrong translations (negative controls) right of them."
     )
     yield _panels(1, (7.2, 1.2 + 0.45 * n), lambda axes: plot.certificate(certificate, axes[0]), caption)
     yield collapsible("In numbers", tag("pre", certificate, class_="columns"))

@@ -48,8 +48,8 @@ def _value_as_code(value, name):
         return f"jax.random.wrap_key_data({_array_as_code(jax.random.key_data(value))})"
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         return _array_as_code(value)
-    own_name = getattr(value, "__name__", name)
-    if str(getattr(value, "__module__", "")).startswith("tvb_jaxfit."):
+    own_name = getattr(value, "__name__", "")
+    if own_name and getattr(value, "__module__", "").startswith("tvb_jaxfit."):
         return f"tj.{own_name}"
     return own_name if own_name.isidentifier() else name
 

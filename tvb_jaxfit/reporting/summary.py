@@ -143,7 +143,9 @@ def summarise(
     """
     sim = result.simulator
     if sim is None:
-        raise ValueError("report: this FitResult holds no simulator, of which there is much to tell. Fit with fit().")
+        raise ValueError(
+            "report: this FitResult holds no simulator, which a report describes. Use the result of tj.fit()."
+        )
     results = [result] if result.linear_stage is None else [result.linear_stage, result]
     stages = {_stage(each).value: each for each in results}
     initial = results[0].initial

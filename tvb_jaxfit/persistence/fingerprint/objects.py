@@ -1,6 +1,7 @@
 """Content of objects: a label, and parts that are objects again. For code, see `code_objects`."""
 
 import contextvars
+import copyreg
 import enum
 import functools
 import hashlib
@@ -199,7 +200,9 @@ def _reduced(value, cls=None):
     """
     try:
         if cls is None:
-            reduced = value.__reduce_ex__(4)
+            # Pickle looks here first, as for regular expressions.
+            registered = copyreg.dispatch_table.get(type(value))
+            reduced = registered(value) if registered else value.__reduce_ex__(4)
         elif "__reduce_ex__" in vars(cls):
             reduced = cls.__reduce_ex__(value, 4)
         else:
