@@ -119,7 +119,7 @@ class Certificate:
     def passed(self) -> bool:
         """True if both comparisons agree and every applicable control is noticed.
 
-        Runs that stop being finite in the same places agree, see `diverged`.
+        Runs that stop being finite in the same places agree, see ``diverged``.
         """
         return (
             all(c.agrees(self.tolerance) for c in self.float64_history)

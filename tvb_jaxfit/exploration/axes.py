@@ -61,7 +61,7 @@ class Axis(PicklableMixin):
 
         Returns
         -------
-        ndarray, shape (n, *shape)
+        ndarray, shape ``(n, *shape)``
         """
         return self._numbers(path).reshape(self.n, *self.shape)
 
