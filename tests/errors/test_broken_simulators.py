@@ -10,6 +10,7 @@ from tvb.simulator.simulator import Simulator
 import tvb_jaxfit as tj
 from tvb_jaxfit.translate.clone import clone
 from tvb_jaxfit.translate.complete import component_objects
+from tvb_jaxfit.translate.components import coupling, integrator, stimulus
 
 WRONG = {
     "none": None,
@@ -86,6 +87,25 @@ def test_a_component_that_is_missing_is_named(complete, snapshot, name):
         with pytest.raises(tj.UnsupportedComponent, match=f"Simulator.{name}: none; give"):
             function(complete)
     assert snapshot(complete) == before
+
+
+def test_an_unforeseen_error_in_a_component_names_the_component(complete, monkeypatch):
+    """All such components are named, and the first error is the cause."""
+
+    def failing(sim):
+        raise ZeroDivisionError("of its own")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(coupling, "translate", failing)
+        patch.setattr(stimulus, "translate", failing)
+        with pytest.raises(tj.UnsupportedComponent) as caught:
+            tj.prepare(complete)
+    assert is_clean(caught.value) and isinstance(caught.value.__cause__, ZeroDivisionError)
+    for name, reason in zip(["coupling", "stimulus"], caught.value.reasons, strict=True):
+        assert reason.startswith(f"Simulator.{name}: its translation fails: ZeroDivisionError: of its own. Give values")
+    monkeypatch.setattr(integrator, "refusals_configured", failing)
+    with pytest.raises(tj.UnsupportedComponent, match="Simulator.integrator: its values cannot be read: ZeroDivision"):
+        tj.prepare(complete)
 
 
 @pytest.mark.parametrize("name", ["temporal", "weight"])

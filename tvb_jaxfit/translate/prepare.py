@@ -129,7 +129,10 @@ def translate_simulator(sim: Simulator) -> TranslatedSimulator:
 def _translate(sim, reference):
     if derived.was_configured(sim):
         _raise_if_any(derived.refusals(reference))
-    _raise_if_any(reason for part in components_of(reference) for reason in part.refusals_configured(reference))
+    parts = components_of(reference)
+    _raise_if_any(
+        reason for part in parts for reason in _guarded(f"Simulator.{part.NAME}", part.refusals_configured, reference)
+    )
     translated = translate_components(reference)
     _raise_if_any(step_refusals(translated))
     return translated

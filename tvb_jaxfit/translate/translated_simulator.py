@@ -43,14 +43,22 @@ def translate_components(reference: Simulator) -> TranslatedSimulator:
     Raises
     ------
     UnsupportedComponent
-        With the reasons of all components.
+        With the reasons of all components. An error that a component does not foresee is a reason, too.
     """
-    components, reasons = {}, []
+    components, reasons, cause = {}, [], None
     for component in components_of(reference):
         try:
             components[component.NAME] = component.translate(reference)
         except UnsupportedComponent as error:
             reasons += error.reasons
+        except Exception as error:
+            cause = cause or error
+            found = f"{type(error).__name__}: {error}".rstrip(".: ")
+            reasons.append(
+                f"Simulator.{component.NAME}: its translation fails: {found}. Give values with which TVB's configure() "
+                "and run() succeed. If they do, the translation of the component is wrong."
+            )
     if reasons:
-        raise UnsupportedComponent(reasons)
+        # The traceback of the first unforeseen error leads to the line that fails.
+        raise UnsupportedComponent(reasons) from cause
     return TranslatedSimulator(reference, components)

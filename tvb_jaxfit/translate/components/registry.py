@@ -1,7 +1,7 @@
 """Registry of the component modules, in the order of the state.
 
-To add a component, write a module that follows `contract.Component`, and add one line here: before the module of the
-same name that handles every other simulator.
+To add a component, write a module that follows `contract.Component`. Import it here, and enter it before the module of
+the same name that handles every other simulator.
 """
 
 from types import ModuleType
