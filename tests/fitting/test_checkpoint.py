@@ -98,7 +98,7 @@ def _assert_same(one, other):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [pytest.param(name, marks=[pytest.mark.slow] * (name == "lbfgs")) for name in OPTIMIZERS]
+    "optimizer", [pytest.param(name, marks=[pytest.mark.slow] * (name != "noisy")) for name in OPTIMIZERS]
 )
 def test_a_fit_killed_at_random_steps_ends_as_one_that_was_not(tmp_path, optimizer):
     whole = _run(optimizer=optimizer)

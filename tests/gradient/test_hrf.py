@@ -72,7 +72,14 @@ def test_gradient_in_every_parameter_equals_central_differences(kernel):
         np.testing.assert_allclose(jacobian[name], numeric, rtol=0, atol=1e-9 * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["volterra", "gamma", "gamma, first order", "double exponential", "mixture of gammas"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "volterra",
+        "gamma, first order",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("gamma", "double exponential", "mixture of gammas")),
+    ],
+)
 def test_reverse_mode_is_forward_mode_at_time_zero(name):
     """In particular of 0 ** exponent. Forward mode is compared with central differences above, also at time zero."""
     equation, function, changed = KERNELS[name]

@@ -221,7 +221,9 @@ def test_every_attribute_that_is_changed_after_configure_acts_as_in_tvb_or_is_re
     assert np.max(np.abs(theirs[0][1][:5] - before[0][1][:5])) > 1e-6
 
 
-@pytest.mark.parametrize("kind", SIMULATORS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "clamped modes")) for kind in SIMULATORS]
+)
 def test_a_simulator_that_only_ran_is_not_refused(connected, float64_tvb, kind):
     sim = SIMULATORS[kind][0](connected).configure()
     sim.run(simulation_length=37.0)
