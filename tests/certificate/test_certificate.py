@@ -318,10 +318,12 @@ class Relaxing(models.Linear):
         return change
 
 
+@pytest.mark.slow
 def test_a_users_own_model_passes(delayed):
     assert tj.certify(delayed(Relaxing, nsig=1e-3))
 
 
+@pytest.mark.slow
 def test_a_stimulus_passes_and_its_removal_is_noticed(delayed, weights_6):
     sim = delayed(models.Generic2dOscillator)
     sim.stimulus = patterns.StimuliRegion(

@@ -109,7 +109,7 @@ def structured():
     return jax.jit(jax.grad(_loss(trajectory), (0, 1, 2, 3)))
 
 
-@pytest.mark.parametrize("kind", ["plain", "pairs and delays"])
+@pytest.mark.parametrize("kind", [pytest.param("plain", marks=pytest.mark.slow), "pairs and delays"])
 def test_states_are_those_of_the_plain_scan(kind):
     step = STEPS[kind]
     arguments, _ = _problem(horizon=step.horizon)
@@ -177,7 +177,8 @@ def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(mos
     _assert_same(got, reference(*arguments, cotangent))
 
 
-@pytest.mark.parametrize("kind", ["plain", pytest.param("channels and delays", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "channels and delays"])
 def test_gradients_of_runs_that_are_kept_piece_by_piece_equal_plain_autodiff(kind, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 2 * N_NODE * N_MODE)
     monkeypatch.setattr(blocks, "MEMORY_LIMIT", 8 * 2 * 8 * N_VAR * N_NODE * N_MODE)

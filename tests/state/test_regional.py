@@ -55,7 +55,9 @@ def test_one_value_is_repeated_where_it_is_put_into_a_state(prepared, kind, valu
     assert placed.model.I_o.shape == (N_NODE,)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [*list(KINDS)[:2], *(pytest.param(kind, marks=pytest.mark.slow) for kind in list(KINDS)[2:])]
+)
 def test_it_is_fitted_region_by_region(prepared, kind):
     simulate, state = prepared
     state.model.w = KINDS[kind](state.model.w)

@@ -314,7 +314,9 @@ def connected_otherwise(make):
     return other
 
 
-@pytest.mark.parametrize("what", EXCHANGED)
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=[pytest.mark.slow] * (what == "another coupling")) for what in EXCHANGED]
+)
 def test_components_that_are_exchanged_after_configure(connected, float64_tvb, snapshot, what):
     path, exchange = EXCHANGED[what]
     sim = oscillators(connected).configure()

@@ -230,6 +230,7 @@ LONG = (
     "ZerlautAdaptationSecondOrder",
     "ReducedSetFitzHughNagumo",
     "ReducedSetHindmarshRose",
+    "EpileptorRestingState",
     "EpileptorCodim3",
     "EpileptorCodim3SlowMod",
 )

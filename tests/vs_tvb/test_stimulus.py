@@ -256,10 +256,10 @@ def test_an_array_of_one_value_is_a_parameter_and_stays_an_array_in_tvb(connecti
     "expression",
     [
         "where(var > onset, 1, 0)",
-        "var > onset",
-        "(var // T) % 2",
+        pytest.param("var > onset", marks=pytest.mark.slow),
+        pytest.param("(var // T) % 2", marks=pytest.mark.slow),
         "where(fmod(var, T) < onset, 0.5, -1)",
-        "sin(2 * 3.14159 * var / T) ** 2 + 7 // 2",
+        pytest.param("sin(2 * 3.14159 * var / T) ** 2 + 7 // 2", marks=pytest.mark.slow),
         "arctan2(var - onset, T)",
     ],
 )

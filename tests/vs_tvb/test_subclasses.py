@@ -91,7 +91,7 @@ def everything(kind, scheme="HeunStochastic", function=None, of_noise=noise.Addi
     "scheme, function, of_noise",
     [
         ("HeunStochastic", coupling.Linear, noise.Additive),
-        ("EulerStochastic", coupling.Difference, noise.Multiplicative),
+        pytest.param("EulerStochastic", coupling.Difference, noise.Multiplicative, marks=pytest.mark.slow),
         ("HeunDeterministic", coupling.Kuramoto, None),
         pytest.param("EulerDeterministic", coupling.Sigmoidal, None, marks=pytest.mark.slow),
         pytest.param("RungeKutta4thOrderDeterministic", coupling.HyperbolicTangent, None, marks=pytest.mark.slow),

@@ -435,7 +435,7 @@ def of_joined(self, x, c, local_coupling=0.0):
     return np.r_[c, c] - self.k * np.r_[x[:1], np.choose((u > 0.5).astype(int), [u, spread])[np.newaxis]]
 
 
-@pytest.mark.parametrize("dfun", [of_lists, of_joined])
+@pytest.mark.parametrize("dfun", [pytest.param(of_lists, marks=pytest.mark.slow), of_joined])
 def test_numpy_functions_accept_lists(of_model, same_as_tvb, dfun):
     same_as_tvb(of_model(own_model("u", "v", dfun=dfun)()), slope=dfun is of_lists)
 
