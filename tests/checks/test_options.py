@@ -14,6 +14,7 @@ import tvb_jaxfit as tj
 from tvb_jaxfit.checks import options
 from tvb_jaxfit.command.outcome import is_refusal
 from tvb_jaxfit.evaluation import baselines
+from tvb_jaxfit.fitting.options import GROUPS, with_single_options
 
 
 class Odd:
@@ -188,7 +189,9 @@ TABLE = {
     "run": (dict(state="@small", max_steps=1, resume=False), dict(max_steps=WHOLE, resume=FLAG)),
 }
 # Arguments with tests of their own elsewhere: targets, sessions and groups.
-ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "region_groups")} | {("fit", "unknown")}
+ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "region_groups")} | {
+    ("fit", "single_options")
+}
 # Classes that users do not construct, and names with tests of their own.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
 OTHERS = {
@@ -263,13 +266,22 @@ def test_all_options_of_a_wrong_kind_are_in_one_message(made):
         tj.RunOptions(progress="no")
 
 
-def test_options_that_belong_to_a_group_are_named_with_their_place(made):
+def test_names_that_no_group_of_options_has_are_named_with_what_is_meant(made):
     with pytest.raises(TypeError) as caught:
         tj.fit(made["sim"], FC, made["free"], progress=False, fresh=True, skip_t=3, max_step=4)
     assert str(caught.value) == (
-        "fit: progress: give run=RunOptions(progress=False). fresh: give noise=NoiseOptions(resample=True). "
-        "skip_t: give fc=FCOptions(skip_t=3). max_step: there is no such argument. Did you mean 'max_steps'?"
+        "fit: fresh: give noise=NoiseOptions(resample=True). "
+        "max_step: there is no such argument. Did you mean 'max_steps'?"
     )
+
+
+def test_single_options_of_a_group_replace_those_of_the_object(made):
+    with pytest.raises(ValueError, match="RunOptions: progress = 'no'; give True or False."):
+        tj.fit(made["sim"], FC, made["free"], progress="no")
+    groups = {name: kind() for name, kind in GROUPS.items()} | {"run": tj.RunOptions(resume=False, progress=True)}
+    changed = with_single_options(groups, {"progress": False, "skip_t": 3, "n_realisations": 2})
+    assert changed["run"] == tj.RunOptions(progress=False) and changed["fc"] == tj.FCOptions(skip_t=3)
+    assert changed["noise"] == tj.NoiseOptions(n_realisations=2) and changed["linear"] is groups["linear"]
 
 
 def test_numbers_of_numpy_and_jax_are_numbers():

@@ -34,7 +34,7 @@ from .options import (
     LinearOptions,
     NoiseOptions,
     RunOptions,
-    refuse_unknown,
+    with_single_options,
 )
 from .problem import FitProblem, FitRequest, prepare_problem
 from .result import FitResult
@@ -60,7 +60,7 @@ def fit(
     noise: NoiseOptions = NoiseOptions(),  # noqa: B008
     linear: LinearOptions = LinearOptions(),  # noqa: B008
     run: RunOptions = RunOptions(),  # noqa: B008
-    **unknown,
+    **single_options,
 ) -> FitResult:
     """Fit parameters of a TVB simulator to an empirical FC, by gradients.
 
@@ -96,8 +96,9 @@ def fit(
         Options of the linear response.
     run : RunOptions, optional
         Callback, progress bar, checkpoint.
-    **unknown
-        Refused; an option that belongs to a group is named with its place.
+    **single_options
+        Options of these four groups by their own names: ``progress=False`` stands for
+        ``run=RunOptions(progress=False)``.
 
     Returns
     -------
@@ -129,8 +130,8 @@ def fit(
     lower_bound=0.0)}`` and ``penalty=lambda state: jnp.mean((state.connectivity.weights - measured) ** 2)``.
     """
     refuse_forked("fit")
-    refuse_unknown(unknown)
-    request = FitRequest(sim, target, free, method, loss, penalty, optimizer, max_steps, fc, noise, linear, run)
+    groups = with_single_options({"fc": fc, "noise": noise, "linear": linear, "run": run}, single_options)
+    request = FitRequest(sim, target, free, method, loss, penalty, optimizer, max_steps, **groups)
     problem = prepare_problem(request, fit.__kwdefaults__)
     if request.method is Method.SIMULATE:
         return _fit_by_simulation(problem)

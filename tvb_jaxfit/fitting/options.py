@@ -133,33 +133,58 @@ _ARGUMENTS = ("method", "loss", "penalty", "optimizer", "max_steps", *GROUPS)
 _SYNONYMS = {"fresh": "resample", "n_noise": "n_realisations"}
 
 
-def refuse_unknown(keywords):
-    """Raise TypeError for keyword arguments that `fit` does not have; name the group in which each option is found.
+def with_single_options(groups: dict, keywords: dict) -> dict:
+    """Groups of options, with single options replaced.
 
     Parameters
     ----------
+    groups : dict of str to object
+        Options objects, by the names of ``GROUPS``.
     keywords : dict of str to object
+        Options of any group, by their own names.
+
+    Returns
+    -------
+    dict of str to object
+
+    Raises
+    ------
+    TypeError
+        Names that no group has; the message has the name that is meant.
+    ValueError
+        Invalid values.
 
     Examples
     --------
-    >>> from tvb_jaxfit.fitting.options import refuse_unknown
-    >>> refuse_unknown({"progress": False})
+    >>> from tvb_jaxfit.fitting.options import GROUPS, with_single_options
+    >>> defaults = {name: kind() for name, kind in GROUPS.items()}
+    >>> with_single_options(defaults, {"progress": False, "skip_t": 5})
+    {'fc': FCOptions(skip_t=5), 'noise': NoiseOptions(), 'linear': LinearOptions(), 'run': RunOptions(progress=False)}
+    >>> with_single_options(defaults, {"fresh": False})
     Traceback (most recent call last):
         ...
-    TypeError: fit: progress: give run=RunOptions(progress=False).
+    TypeError: fit: fresh: give noise=NoiseOptions(resample=False).
     """
-    if not keywords:
-        return
     places = {each.name: (group, kind) for group, kind in GROUPS.items() for each in dataclasses.fields(kind)}
-    problems = []
+    problems, single = [], {}
     for name, value in keywords.items():
         option = _SYNONYMS.get(name, name)
-        if option in places:
+        if name in places:
+            single.setdefault(places[name][0], {})[name] = value
+        elif option in places:
             group, kind = places[option]
             problems.append(f"{name}: give {group}={kind.__name__}({option}={short_repr(value)}).")
         else:
             problems.append(f"{name}: there is no such argument.{did_you_mean(name, [*_ARGUMENTS, *places])}")
-    raise TypeError(f"fit: {' '.join(problems)}")
+    if problems:
+        raise TypeError(f"fit: {' '.join(problems)}")
+    # An object of another kind is refused with the other arguments.
+    changed = {
+        group: replace(groups[group], **values)
+        for group, values in single.items()
+        if isinstance(groups[group], GROUPS[group])
+    }
+    return groups | changed
 
 
 @dataclass(frozen=True)
