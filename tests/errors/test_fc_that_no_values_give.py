@@ -6,7 +6,6 @@ import pytest
 from tvb.simulator.lab import models, monitors, noise
 
 import tvb_jaxfit as tj
-from tests.fit_options import grouped
 from tvb_jaxfit.evaluation.fc_monitor import refuse_no_fc
 
 N_NODE = 6
@@ -130,7 +129,7 @@ def test_a_fit_and_an_evaluation_are_refused_with_numbers_and_the_remedy(build_s
     parts, steps, options, said = CASES[case]
     sim = _of(build_small, steps, **parts)
     with pytest.raises(ValueError) as fitted:
-        tj.fit(sim, _target(), {"coupling.a": tj.Parameter()}, **grouped(progress=False, **options))
+        tj.fit(sim, _target(), {"coupling.a": tj.Parameter()}, progress=False, **options)
     assert said in str(fitted.value) and not isinstance(fitted.value, tj.FitFailed)
     if case in ("two variables of Bold", "no time, by name", "no regions"):
         with pytest.raises(ValueError) as evaluated:

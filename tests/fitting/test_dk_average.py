@@ -5,7 +5,6 @@ import pytest
 from tvb.simulator.lab import coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
-from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter
 
 MINUTE = 60_000.0
@@ -34,7 +33,7 @@ def test_tvb_confirms_the_linear_fit_and_its_refinement():
     }
     target = tj.load_functional_connectivity("dk_average")
     options = {"simulation_length": 10 * MINUTE, "max_steps": 200, "progress": False}
-    result = tj.fit(sim, target, free, method="linear+simulate", **grouped(**options))
+    result = tj.fit(sim, target, free, method="linear+simulate", **options)
     judged = {
         "n_seeds": 1,
         "n_tvb": 1,

@@ -16,7 +16,6 @@ from tvb.datatypes import equations, patterns
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
-from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, PositiveParameter, ScaledParameter
 from tvb_jaxfit.command import fit as command
 from tvb_jaxfit.command.folder import read_summary
@@ -193,8 +192,8 @@ def _all_the_way(sim, free, folder, resample=None):
         "resample": resample,
         "checkpoint": folder / "checkpoint.npz",
     }
-    tj.fit(sim, _target(), free, **grouped(max_steps=1, **options))
-    result = tj.fit(sim, _target(), free, **grouped(max_steps=2, resume=True, **options))
+    tj.fit(sim, _target(), free, max_steps=1, **options)
+    result = tj.fit(sim, _target(), free, max_steps=2, resume=True, **options)
     assert str(result.history.stop_reason) == "all 2 steps done" and result.loss.shape == (3,)
     assert result.evaluate(n_seeds=1, n_tvb=1, progress=False).rows
     assert set(_assert_written_back(result, sim)) == set(free)

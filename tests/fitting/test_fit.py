@@ -12,7 +12,6 @@ import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
 import tvb_jaxfit as tj
-from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter, History, OptaxOptimizer, Parameter, fit, resample
 from tvb_jaxfit.fitting.options import VALIDATION_KEY
 from tvb_jaxfit.fitting.stopping import StopKind, StopReason
@@ -59,7 +58,7 @@ FREE = {"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0.0, 
 def _fit(sim=None, target=None, free=FREE, **options):
     options = {"max_steps": 8, "progress": False, "optimizer": optax.adam(0.02), "resample": False} | options
     target = _target() if target is None else target
-    return fit(_simulator() if sim is None else sim, target, free, **grouped(**options))
+    return fit(_simulator() if sim is None else sim, target, free, **options)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from tvb.simulator.lab import models, monitors
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator
-from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter
 from tvb_jaxfit.fitting import fit as fit_module
 from tvb_jaxfit.fitting.linear import confirmation
@@ -94,7 +93,7 @@ def test_a_linear_fit_recovers_an_fc_of_the_network(sim, target, monkeypatch):
 @pytest.mark.slow
 def test_the_simulation_continues_from_the_linear_fit(sim, target):
     options = {"max_evaluations": 100, "max_steps": 3, "optimizer": optax.adam(1e-4), "progress": False}
-    result = tj.fit(sim, target, _free(), method="linear+simulate", **grouped(**options))
+    result = tj.fit(sim, target, _free(), method="linear+simulate", **options)
     assert result.linear_stage is not None and result.linear_stage.linear_stage is None
     began = parameters_of(result.initial)["model.w"].value
     np.testing.assert_array_equal(began, parameters_of(result.linear_stage.best)["model.w"].value)
@@ -103,17 +102,17 @@ def test_the_simulation_continues_from_the_linear_fit(sim, target):
 
 def test_each_step_has_its_own_noise_unless_resampling_is_off(sim, target):
     options = {"optimizer": optax.sgd(0.0), "max_steps": 3, "progress": False}
-    fresh = tj.fit(sim, target, {"model.w": Parameter()}, **grouped(**options)).loss
-    fixed = tj.fit(sim, target, {"model.w": Parameter()}, **grouped(resample=False, **options)).loss
+    fresh = tj.fit(sim, target, {"model.w": Parameter()}, **options).loss
+    fixed = tj.fit(sim, target, {"model.w": Parameter()}, resample=False, **options).loss
     assert len(set(fresh)) == 4 and len(set(fixed)) == 1
-    again = tj.fit(sim, target, {"model.w": Parameter()}, **grouped(**options)).loss
+    again = tj.fit(sim, target, {"model.w": Parameter()}, **options).loss
     np.testing.assert_array_equal(fresh, again)
 
 
 @pytest.mark.slow
 def test_gradients_are_averaged_over_realisations(sim, target):
     options = {"optimizer": optax.sgd(0.01), "max_steps": 1, "progress": False}
-    result = tj.fit(sim, target, {"model.w": Parameter()}, **grouped(n_realisations=2, **options))
+    result = tj.fit(sim, target, {"model.w": Parameter()}, n_realisations=2, **options)
     w = [float(parameters_of(state)["model.w"]) for state in (result.initial, result.fitted)]
     simulate, state = tj.prepare(sim)
 
@@ -215,9 +214,9 @@ def test_an_interrupt_at_the_start_of_a_minimisation_keeps_the_former_result(sim
     options = {"method": "linear", "max_evaluations": 20, "progress": False}
     if not before:
         with pytest.raises(KeyboardInterrupt):
-            tj.fit(sim, target, _free(), **grouped(**options))
+            tj.fit(sim, target, _free(), **options)
         return
-    result = tj.fit(sim, target, _free(), **grouped(**options))
+    result = tj.fit(sim, target, _free(), **options)
     reason = str(result.history.stop_reason)
     assert reason.startswith("interrupted; 1 starts followed; simulations on fresh noise: r")
     assert np.isfinite(result.loss).all()
@@ -251,11 +250,11 @@ def test_a_linear_fit_is_confirmed_by_noise_corrected_scores():
 def test_the_confirmation_uses_the_precision_of_the_calling_thread(sim, target):
     free = {"model.w": Parameter()}
     options = {"method": "linear", "max_evaluations": 4, "progress": False}
-    double = tj.fit(sim, target, free, **grouped(**options))
+    double = tj.fit(sim, target, free, **options)
     jax.config.update("jax_enable_x64", False)
     try:
         with jax.enable_x64(True):
-            alone = tj.fit(sim, target, free, **grouped(**options))
+            alone = tj.fit(sim, target, free, **options)
     finally:
         jax.config.update("jax_enable_x64", True)
     assert alone.history.stop_reason == double.history.stop_reason
@@ -297,7 +296,7 @@ def test_options_of_fit_reach_the_linear_fit(sim, target, monkeypatch, steps, le
     sim.monitors = [monitors.Raw(), monitors.TemporalAverage(period=400.0)]
     limits = {"max_evaluations": 7, "penalty": lambda _: 1.0, "callback": lambda *_: None, "progress": steps == 2000}
     options = {"simulation_length": steps * 4.0, "skip_t": 7, "monitor": 1, "loss": tj.rmse}
-    result = tj.fit(sim, target, _free(), method="linear", **grouped(**options, **limits))
+    result = tj.fit(sim, target, _free(), method="linear", **options, **limits)
     assert given == {"fit": (tj.rmse, 1, length, "confirmed"), "limits": limits, "confirmation": (tj.rmse, 1)}
     assert (result.monitor, result.skip_t, result.settings.codes["loss"]) == (1, 7, "tj.rmse")
 
@@ -342,7 +341,7 @@ def _went_on(monkeypatch, sim, target, **options):
     monkeypatch.setattr(fit_module, "fit_linear", found)
     monkeypatch.setattr(tj.OptaxOptimizer, "run", run)
     with pytest.raises(KeyboardInterrupt):
-        tj.fit(sim, target, _free(), method="linear+simulate", **grouped(progress=False, **{"max_steps": 11} | options))
+        tj.fit(sim, target, _free(), method="linear+simulate", progress=False, **{"max_steps": 11} | options)
     return seen
 
 
@@ -404,7 +403,7 @@ def test_a_penalty_keeps_connectome_weights_near_the_measured_ones(sim, target, 
             {"connectivity.weights": MaskedParameter(lower_bound=0.0)},
             method=method,
             penalty=lambda state, dear=dear: dear * jnp.mean((state.connectivity.weights - weights) ** 2),
-            **grouped(**options),
+            **options,
         )
         fitted = np.asarray(parameters_of(result.fitted)["connectivity.weights"].value)
         assert np.all(fitted[weights == 0.0] == 0.0) and fitted.min() >= 0.0

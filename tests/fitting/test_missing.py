@@ -9,7 +9,6 @@ import pytest
 from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
-from tests.fit_options import grouped
 from tvb_jaxfit import plot
 from tvb_jaxfit.evaluation import baselines
 from tvb_jaxfit.evaluation.sessions import named_targets
@@ -195,7 +194,7 @@ FIT = {"max_steps": 2, "optimizer": optax.adam(0.02), "progress": False}
 def fitted(sim, shared):
     """Fit of a masked target."""
     if "fit" not in shared:
-        shared["fit"] = tj.fit(sim, FORMS["masked"], FREE, **grouped(missing="ignore", **FIT))
+        shared["fit"] = tj.fit(sim, FORMS["masked"], FREE, missing="ignore", **FIT)
     return shared["fit"]
 
 
@@ -208,7 +207,7 @@ def test_a_fit_descends_the_loss_of_the_pairs_with_data(sim, fitted):
     np.testing.assert_allclose(fitted.history.validation.values[0], _by_hand("rmse", np.asarray(unseen)), rtol=1e-9)
     assert fitted.loss.size == 3 and np.all(np.isfinite(fitted.r))
     # Negative control: the values in the gaps of a complete target have an effect.
-    whole = tj.fit(sim, _fc(), FREE, **grouped(**FIT))
+    whole = tj.fit(sim, _fc(), FREE, **FIT)
     assert not np.allclose(whole.loss, fitted.loss, rtol=1e-3)
     fc = np.asarray(fitted.fc())
     np.testing.assert_allclose(fitted.score(), _by_hand("fc_corr", fc), rtol=1e-12)
@@ -218,7 +217,7 @@ def test_a_users_loss_with_an_argument_missing_gives_the_same_fit(sim, fitted):
     def mine(fc, target, missing):
         return tj.rmse(fc, target, missing)
 
-    again = tj.fit(sim, GAPPY, FREE, loss=mine, **grouped(missing="ignore", **FIT))
+    again = tj.fit(sim, GAPPY, FREE, loss=mine, missing="ignore", **FIT)
     np.testing.assert_array_equal(again.loss, fitted.loss)
 
 

@@ -10,7 +10,6 @@ import pytest
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
-from tests.fit_options import grouped
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.runtime.progress import bar_status, progress_bar, status_line
@@ -85,7 +84,7 @@ def test_a_linear_fit_shows_its_stages(build_small, capsys, monkeypatch):
 
     def run(progress):
         options = {"method": "linear", "max_evaluations": 2, "progress": progress}
-        return tj.fit(sim, target, {"coupling.a": tj.Parameter()}, **grouped(**options))
+        return tj.fit(sim, target, {"coupling.a": tj.Parameter()}, **options)
 
     run(True)
     told = [re.split(r":? +\d+%", line)[0] for line in shown(capsys)]

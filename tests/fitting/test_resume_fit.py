@@ -14,7 +14,6 @@ from tvb.simulator.lab import coupling, monitors
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator
-from tests.fit_options import grouped
 
 N_NODE, STEPS = 4, 6
 
@@ -36,7 +35,7 @@ def fitted(path, steps=STEPS, sim=None, target=None, **options):
     """A fit with a checkpoint."""
     free = {"coupling.a": tj.Parameter(), "model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=2.0)}
     options = {"free": free, "max_steps": steps, "progress": False, "checkpoint": path} | options
-    return tj.fit(_sim() if sim is None else sim, _target() if target is None else target, **grouped(**options))
+    return tj.fit(_sim() if sim is None else sim, _target() if target is None else target, **options)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
-from tests.fit_options import grouped
 
 N_NODE = 6
 
@@ -81,7 +80,7 @@ def test_a_linear_response(sim, before):
 def test_a_fit_and_its_result(sim, before, tmp_path):
     path = tmp_path / "fit.npz"
     with jax.enable_x64(before):
-        result = tj.fit(sim, _target(), {"coupling.a": tj.Parameter()}, **grouped(checkpoint=path, **FIT))
+        result = tj.fit(sim, _target(), {"coupling.a": tj.Parameter()}, checkpoint=path, **FIT)
         simulate, state = tj.prepare(sim)
         state.coupling.a = tj.Parameter(state.coupling.a)
         loop = tj.OptaxOptimizer(
@@ -97,6 +96,6 @@ def test_a_fit_and_its_result(sim, before, tmp_path):
             with pytest.raises(RuntimeError, match=_message(before)):
                 call()
         with pytest.raises(ValueError, match="of another fit .differences: precision .64-bit mode"):
-            tj.fit(sim, _target(), {"coupling.a": tj.Parameter()}, **grouped(checkpoint=path, resume=True, **FIT))
+            tj.fit(sim, _target(), {"coupling.a": tj.Parameter()}, checkpoint=path, resume=True, **FIT)
     with jax.enable_x64(before):
         assert np.all(np.isfinite(result.evaluate(n_seeds=1, progress=False).r))

@@ -7,7 +7,6 @@ import optax
 import pytest
 from tvb.simulator.lab import connectivity, coupling, integrators, models, monitors, noise, simulator
 
-from tests.fit_options import grouped
 from tvb_jaxfit import BoundedParameter, Certificate, MaskedParameter, Parameter, fit
 from tvb_jaxfit.certificate.result import Comparison
 from tvb_jaxfit.evaluation.scores import Evaluation
@@ -57,7 +56,7 @@ FREE = {"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0.0, 
 def fit_of(sim=None, free=FREE, **options):
     """Fit of a few steps."""
     options = {"max_steps": 3, "progress": False, "optimizer": optax.adam(0.02)} | options
-    return fit(simulator_of() if sim is None else sim, target_of(), free, **grouped(**options))
+    return fit(simulator_of() if sim is None else sim, target_of(), free, **options)
 
 
 @pytest.fixture(scope="session")

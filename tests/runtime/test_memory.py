@@ -10,7 +10,6 @@ import pytest
 from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
-from tests.fit_options import grouped
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 
@@ -60,7 +59,7 @@ def fitted(sim):
 def fitted_linearly(sim):
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
     options = {"method": "linear", "max_evaluations": 2, "progress": False}
-    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, **grouped(**options))
+    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, **options)
     return result, result.simulate
 
 

@@ -15,7 +15,6 @@ import pytest
 from tvb.simulator import coupling, monitors
 
 import tvb_jaxfit as tj
-from tests.fit_options import grouped
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.parameters import strip_parameters
@@ -71,9 +70,7 @@ def target(seed=0):
 
 def fit(sim, seed=0, a=None, monitor=None, **options):
     defaults = {"max_steps": 2, "progress": False}
-    return tj.fit(
-        sim, target(seed), {"coupling.a": tj.Parameter(a), "model.w": tj.Parameter()}, **grouped(**(defaults | options))
-    )
+    return tj.fit(sim, target(seed), {"coupling.a": tj.Parameter(a), "model.w": tj.Parameter()}, **(defaults | options))
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 from tvb.simulator import coupling
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.translate.tracing.method import Untranslatable, trace
+from tvb_jaxfit.translate.tracing.method import trace
+from tvb_jaxfit.translate.tracing.untranslatable import Untranslatable
 
 X = np.random.RandomState(0).uniform(-1.0, 1.0, (2, 5, 1))
 

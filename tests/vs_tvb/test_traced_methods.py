@@ -11,7 +11,8 @@ import pytest
 from numba import jit
 from scipy import special
 
-from tvb_jaxfit.translate.tracing.method import Untranslatable, trace
+from tvb_jaxfit.translate.tracing.method import trace
+from tvb_jaxfit.translate.tracing.untranslatable import Untranslatable
 
 
 def helper(x, k):

@@ -9,7 +9,7 @@ from .axes import COLOURS, make_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..certificate.certify import Certificate
+    from ..certificate.result import Certificate
 
 # Differences of exactly zero are drawn at this value: zero has no logarithm.
 _SMALLEST = 1e-17

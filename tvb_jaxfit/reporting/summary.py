@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from .. import __version__
-from ..certificate.certify import Certificate, certify
+from ..certificate.certify import certify
+from ..certificate.result import Certificate
 from ..constraints import MaskedParameter
 from ..evaluation.baselines import hemispheres
 from ..evaluation.fc_monitor import is_noisy

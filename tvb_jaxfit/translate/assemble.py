@@ -23,7 +23,7 @@ from .origin import origin_with_domains
 from .parameter_map import parameter_map
 from .random_stream import GlobalStreamGuard
 from .shapes import Shapes
-from .tracing.method import Untranslatable
+from .tracing.untranslatable import Untranslatable
 from .translated_simulator import TranslatedSimulator, translate_components
 
 

@@ -18,7 +18,7 @@ from .components.registry import components_of
 from .random_stream import GlobalStreamGuard
 from .step_check import step_refusals
 from .subclasses import supported_base, unsupported_reason
-from .tracing.method import Untranslatable
+from .tracing.untranslatable import Untranslatable
 from .translated_simulator import TranslatedSimulator, translate_components
 
 

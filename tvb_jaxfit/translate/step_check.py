@@ -9,7 +9,7 @@ from .assemble import assemble_unchecked
 from .clone import clone
 from .components import coupling_oracle, history, model, vector_field_oracle
 from .double_precision import in_double, max_row_error
-from .tracing.method import Untranslatable
+from .tracing.untranslatable import Untranslatable
 from .translated_simulator import TranslatedSimulator
 from .tvb_run import run_tvb
 

@@ -5,7 +5,7 @@ import numpy as np
 from ...errors import UnsupportedComponent
 from .. import traits
 from ..mapped_parameter import MappedParameter, global_or_regional, node_column
-from ..tracing.method import Untranslatable
+from ..tracing.untranslatable import Untranslatable
 from . import contract, coupling_oracle
 from .coupling_functions import candidates, has_own_call, is_dense
 

@@ -12,7 +12,8 @@ from ...errors import FrozenWarning, caller_stacklevel
 from ...state import State
 from ..double_precision import in_double, max_row_error
 from ..mapped_parameter import MappedParameter
-from ..tracing.method import Untranslatable, trace
+from ..tracing.method import trace
+from ..tracing.untranslatable import Untranslatable
 
 _TOLERANCE = 1e-12
 # numpy's message where a `MutableArray` is given to a function that is not translated to JAX, and its replacement.

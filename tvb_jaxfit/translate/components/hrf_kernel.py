@@ -10,7 +10,7 @@ from ..clone import clone
 from ..double_precision import in_double
 from ..mapped_parameter import MappedParameter
 from ..subclasses import supported_base
-from ..tracing.method import Untranslatable
+from ..tracing.untranslatable import Untranslatable
 from . import equation
 
 # TVB's Bold._stock_sample_rate [ms].

@@ -12,7 +12,9 @@ from ...state import State
 from ..mapped_parameter import MappedParameter
 from ..shapes import shape_problems
 from ..subclasses import supported_base, unsupported_reason
-from ..tracing.method import StepAttributes, Untranslatable, trace_in_place
+from ..tracing.method import trace_in_place
+from ..tracing.step_attributes import StepAttributes
+from ..tracing.untranslatable import Untranslatable
 from . import contract, noise
 
 NAME, POSITION = "integrator", rf"integrator\.{noise.POSITION}"

@@ -9,7 +9,8 @@ from .. import traits
 from ..clone import configured_clone
 from ..double_precision import in_double, max_row_error
 from ..mapped_parameter import MappedParameter, global_or_regional
-from ..tracing.method import Untranslatable, trace
+from ..tracing.method import trace
+from ..tracing.untranslatable import Untranslatable
 from . import contract, vector_field
 from . import vector_field_oracle as oracle
 from .derived_attributes import derives_attributes

@@ -14,7 +14,8 @@ from .. import traits
 from ..double_precision import in_double, max_row_error
 from ..mapped_parameter import MappedParameter
 from ..subclasses import nearest_base, overridden_attributes, supported_base, unsupported_reason
-from ..tracing.method import Untranslatable, trace
+from ..tracing.method import trace
+from ..tracing.untranslatable import Untranslatable
 from . import equation
 
 POSITION = r"noise\.(draws|eta)"

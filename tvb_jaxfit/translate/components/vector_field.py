@@ -16,8 +16,10 @@ from ...state import State
 from .. import traits
 from ..double_precision import DoublePrecision
 from ..mapped_parameter import node_column
-from ..tracing.method import StepAttributes, Untranslatable, trace, trace_in_place
+from ..tracing.method import trace, trace_in_place
 from ..tracing.mutable_array import has_jax_array
+from ..tracing.step_attributes import StepAttributes
+from ..tracing.untranslatable import Untranslatable
 from .derived_attributes import derivation_method
 from .vector_field_oracle import VectorFieldOracle, broadcast_regional, in_regional_layout
 

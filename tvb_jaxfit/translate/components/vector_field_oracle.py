@@ -11,7 +11,7 @@ from tvb.simulator.models.base import Model
 from .. import traits
 from ..clone import clone
 from ..double_precision import max_row_error
-from ..tracing.method import Untranslatable
+from ..tracing.untranslatable import Untranslatable
 from .derived_attributes import derives_attributes
 
 _TOLERANCE = 1e-11
