@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import spherical_jn
 
 from .linearise import Linearised, apply_left, apply_right, block_diagonal, solve_each
-from .modal import autocorrelation, polynomial
+from .filters import autocorrelation, polynomial
 
 # From this angular frequency on, the panels double in width [rad/ms]. It is below all resting-state rhythms.
 _LOWEST_FREQUENCY = 1e-4
@@ -127,7 +127,7 @@ def filter_weights(grid: FrequencyGrid, taps, n_mean: int) -> jax.Array:
     ----------
     grid : FrequencyGrid
     taps : Array, shape (n_lag,)
-        Filter: see `modal.lagged_filter`.
+        Filter: see `modal.covariance_coordinates`.
     n_mean : int
 
     Returns
@@ -303,7 +303,7 @@ def power(linearised: Linearised, delays: np.ndarray | None, observed, theta, re
 
 
 def squared_gain(taps, n_mean: int, theta) -> jax.Array:
-    """Squared gain of a filter (see `modal.lagged_filter`) at the frequencies ``theta`` [rad per step]."""
+    """Squared gain of a filter (see `modal.covariance_coordinates`) at the frequencies ``theta`` [rad per step]."""
     phase = jnp.exp(-1j * n_mean * theta)
     # sin(m a) / (m sin(a)), also at a = 0.
     of_mean = jnp.sinc(n_mean * theta / (2.0 * np.pi)) / jnp.sinc(theta / (2.0 * np.pi))
