@@ -162,7 +162,7 @@ def _coordinates(n_means, M_hat, Q_hat, taps, modes):
     """`Coordinates` from M and the covariance of the noise in real coordinates."""
     states = _sum_of_powers(Q_hat, modes.values)
     of_values = (autocorrelation_of_eigenvalue(modes.values, *each) for each in zip(taps, n_means, strict=True))
-    return Coordinates(states, tuple(_scaled(states, modes.values, p[:, None] + p) for p in of_values))
+    return Coordinates(states, tuple(_scaled(states, modes.values, p[:, None] + p[None, :]) for p in of_values))
 
 
 @_coordinates.defjvp
@@ -177,8 +177,8 @@ def _coordinates_jvp(n_means, primals, tangents):
             lambda values: autocorrelation_of_eigenvalue(values, each, n_mean), (values,), (jnp.ones_like(values),)
         )
         of_matrix = _of_operator(dM, values, _difference_quotients(values, p, slope)) @ results.states
-        by_taps = _scaled(results.states, values, dp[:, None] + dp)
-        dfiltered.append(_scaled(dstates, values, p[:, None] + p) + of_matrix + of_matrix.T + by_taps)
+        by_taps = _scaled(results.states, values, dp[:, None] + dp[None, :])
+        dfiltered.append(_scaled(dstates, values, p[:, None] + p[None, :]) + of_matrix + of_matrix.T + by_taps)
     return results, Coordinates(dstates, tuple(dfiltered))
 
 
