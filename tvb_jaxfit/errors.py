@@ -38,6 +38,14 @@ class FitFailed(ValueError):
     linear_stage = None
 
 
+class NoStableFixedPoint(ValueError):
+    """No stable fixed point at any of the values that were tried: there is no linear response to fit."""
+
+
+class NoEffect(ValueError):
+    """FC of the linear response depends on no free value: there is nothing to fit."""
+
+
 class PeriodWarning(UserWarning):
     """A monitor's period is not a multiple of dt. TVB rounds it, and so does the translation."""
 

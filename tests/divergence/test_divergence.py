@@ -132,7 +132,7 @@ def test_a_linear_fit_whose_simulations_diverge_is_marked(monkeypatch):
         _target(),
         FREE,
         method="linear",
-        linear=tj.LinearOptions(max_evaluations=10),
+        search=tj.SearchOptions(max_evaluations=10),
         run=tj.RunOptions(progress=False),
     )
     assert "simulations from the fitted values have no finite FC" in result.diverged

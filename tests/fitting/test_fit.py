@@ -13,7 +13,7 @@ from tvb.simulator.lab import connectivity, coupling, integrators, models, monit
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, History, OptaxOptimizer, Parameter, fit, resample
-from tvb_jaxfit.fitting.options import VALIDATION_KEY
+from tvb_jaxfit.fitting.keys import Purpose, noise_key
 from tvb_jaxfit.fitting.stopping import StopKind, StopReason
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
 from tvb_jaxfit.translate.clone import clone
@@ -364,9 +364,9 @@ def test_patience_of_the_validation_ends_the_fit():
     still = {"resample": None, "optimizer": optax.sgd(0.0), "free": {"coupling.a": Parameter()}}
     result = _fit(max_steps=30, patience=1, **still)
     assert result.loss.size == 11 and len(set(result.loss)) == 11
-    unseen = tj.rmse(result.fc(key=jax.random.key(VALIDATION_KEY)), result.target)
+    unseen = tj.rmse(result.fc(key=noise_key(0, Purpose.VALIDATION)), result.target)
     np.testing.assert_allclose(result.history.validation.values, [unseen] * 2, rtol=1e-9)
-    r = result.score(key=jax.random.key(VALIDATION_KEY))
+    r = result.score(key=noise_key(0, Purpose.VALIDATION))
     np.testing.assert_allclose(result.history.validation.aux["r"], [r] * 2, rtol=1e-9)
 
 

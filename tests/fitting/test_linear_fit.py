@@ -11,11 +11,12 @@ import tvb_jaxfit as tj
 from tests.conftest import simulator
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter
 from tvb_jaxfit.fitting import fit as fit_module
+from tvb_jaxfit.fitting.keys import Purpose, noise_key
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.fitting.linear.lbfgs import descend
 from tvb_jaxfit.fitting.linear.objective import Objective
-from tvb_jaxfit.fitting.options import TRAINING_KEY
+from tvb_jaxfit.fitting.options import SearchOptions
 from tvb_jaxfit.fitting.stopping import StopKind, StopReason
 from tvb_jaxfit.linear_response.response import LinearResponse
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
@@ -71,7 +72,7 @@ def test_a_linear_fit_recovers_an_fc_of_the_network(sim, target, monkeypatch):
         target,
         _free(),
         method="linear",
-        linear=tj.LinearOptions(max_evaluations=300),
+        search=tj.SearchOptions(max_evaluations=300),
         run=tj.RunOptions(progress=False),
     )
     assert result.loss[-1] < 0.05 * result.loss[0] and result.r[-1] > 0.999
@@ -118,7 +119,7 @@ def test_gradients_are_averaged_over_realisations(sim, target):
 
     def loss(w, step):
         at = state.replace(model=state.model.replace(w=w))
-        at = tj.resample(at, jax.random.fold_in(jax.random.key(TRAINING_KEY), step))
+        at = tj.resample(at, jax.random.fold_in(noise_key(0, Purpose.TRAINING), step))
         return tj.rmse(tj.compute_fc(simulate(at).data[0]), target)
 
     slopes = [float(jax.grad(loss)(jnp.array([0.3]), step)[0]) for step in (0, 1)]
@@ -140,7 +141,7 @@ def test_a_callback_receives_each_improvement_and_can_end_the_linear_fit(sim, ta
         _free(),
         method="linear",
         run=tj.RunOptions(callback=callback, progress=False),
-        linear=tj.LinearOptions(max_evaluations=60),
+        search=tj.SearchOptions(max_evaluations=60),
     )
     # The start is step 0. No second start is followed.
     assert [step for step, *_ in seen] == [1, 2, 3] and str(result.history.stop_reason).startswith("1 starts followed")
@@ -188,7 +189,7 @@ def test_an_interrupt_keeps_the_best_so_far(sim, target, monkeypatch, simulated,
         target,
         _free(),
         method="linear",
-        linear=tj.LinearOptions(max_evaluations=60),
+        search=tj.SearchOptions(max_evaluations=60),
         run=tj.RunOptions(progress=False),
     )
     stop_reason = result.history.stop_reason
@@ -294,7 +295,8 @@ def test_options_of_fit_reach_the_linear_fit(sim, target, monkeypatch, steps, le
     monkeypatch.setattr(fit_module, "fit_linear", fitted)
     monkeypatch.setattr(fit_module, "confirmation", confirmed)
     sim.monitors = [monitors.Raw(), monitors.TemporalAverage(period=400.0)]
-    limits = {"max_evaluations": 7, "penalty": lambda _: 1.0, "callback": lambda *_: None, "progress": steps == 2000}
+    search = SearchOptions(max_evaluations=7)
+    limits = {"search": search, "penalty": lambda _: 1.0, "callback": lambda *_: None, "progress": steps == 2000}
     options = {"simulation_length": steps * 4.0, "skip_t": 7, "monitor": 1, "loss": tj.rmse}
     result = tj.fit(sim, target, _free(), method="linear", **options, **limits)
     assert given == {"fit": (tj.rmse, 1, length, "confirmed"), "limits": limits, "confirmation": (tj.rmse, 1)}
@@ -317,7 +319,7 @@ def test_a_linear_fit_can_start_from_unstable_values(sim, monkeypatch):
         target,
         free,
         method="linear",
-        linear=tj.LinearOptions(max_evaluations=60),
+        search=tj.SearchOptions(max_evaluations=60),
         run=tj.RunOptions(progress=False),
     )
     start, best = linear(result.initial), linear(result.best)

@@ -12,7 +12,7 @@ from ..errors import FitFailed
 from ..fitting.checkpoint import CheckpointPath, NewCheckpointPath
 from ..fitting.fit import fit
 from ..fitting.method import Method
-from ..fitting.options import FCOptions, LinearOptions, NoiseOptions, RunOptions
+from ..fitting.options import FCOptions, NoiseOptions, RunOptions, SearchOptions
 from ..parameters import BoundedParameter, Parameter
 from ..reporting.report import write_report
 from ..reporting.summary import certify_fit, summarise
@@ -81,7 +81,7 @@ def _fit(options, folder):
             max_steps=options.steps,
             fc=FCOptions(monitor=options.monitor, skip_t=options.skip, missing=options.missing),
             noise=NoiseOptions(patience=options.patience),
-            linear=LinearOptions(max_evaluations=options.max_evaluations),
+            search=SearchOptions(max_evaluations=options.max_evaluations),
             run=RunOptions(checkpoint=_checkpoint(options, folder), resume=options.resume, progress=not options.quiet),
         )
     except FitFailed as error:

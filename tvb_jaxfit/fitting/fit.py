@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from ..dynamics.noise import resample
-from ..errors import FitFailed
+from ..errors import FitFailed, NoEffect, NoStableFixedPoint, UnsupportedComponent
 from ..evaluation.diagnosis import explain_no_fc, explain_not_finite
 from ..loss import fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
@@ -21,21 +21,14 @@ from ..parameters import Parameter, parameters_of
 from ..runtime.processes import refuse_forked
 from ..runtime.progress import status_line
 from ..translate.prepare_linear import prepare_linear
+from .keys import Purpose, key_as_code, noise_key
 from .linear import refinement
 from .linear.confirmation import confirmation
 from .linear.fit import fit_linear
 from .losses import checked_loss
 from .method import Method
 from .optimizer import OptaxOptimizer
-from .options import (
-    TRAINING_KEY,
-    VALIDATION_KEY,
-    FCOptions,
-    LinearOptions,
-    NoiseOptions,
-    RunOptions,
-    with_single_options,
-)
+from .options import FCOptions, NoiseOptions, RunOptions, SearchOptions, with_single_options
 from .problem import FitProblem, FitRequest, prepare_problem
 from .result import FitResult
 
@@ -58,7 +51,7 @@ def fit(
     max_steps: int = 100,
     fc: FCOptions = FCOptions(),  # noqa: B008
     noise: NoiseOptions = NoiseOptions(),  # noqa: B008
-    linear: LinearOptions = LinearOptions(),  # noqa: B008
+    search: SearchOptions = SearchOptions(),  # noqa: B008
     run: RunOptions = RunOptions(),  # noqa: B008
     **single_options,
 ) -> FitResult:
@@ -74,10 +67,11 @@ def fit(
     free : dict of str to Parameter
         Parameters to fit, by attribute path: ``{"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0,
         upper_bound=1, regional=True)}``. Without a value (None), a parameter starts from the simulator's value.
-    method : {"simulate", "linear", "linear+simulate"}, optional
+    method : {"simulate", "linear", "linear+simulate", "auto"}, optional
         "simulate": gradients through the simulation. "linear": gradients through the linear response, without noise and
         about a hundred times faster; simulations confirm the result (see `prepare_linear`). "linear+simulate": the
-        linear response first, then the simulation from its result.
+        linear response first, then the simulation from its result. "auto": the linear response where it applies, else
+        the simulation.
     loss : callable, optional
         (fc, target) to a scalar. Default: `rmse`; for the linear response `rmse_corr`; for a simulation that continues
         from it 1 - `fc_corr`.
@@ -92,8 +86,8 @@ def fit(
         Computation of FC: monitor, samples left out, length, missing data.
     noise : NoiseOptions, optional
         Source of the noise; resampling, realisations per step, validation.
-    linear : LinearOptions, optional
-        Options of the linear response.
+    search : SearchOptions, optional
+        Seed, number of starts, evaluations of the linear response.
     run : RunOptions, optional
         Callback, progress bar, checkpoint.
     **single_options
@@ -130,13 +124,18 @@ def fit(
     lower_bound=0.0)}`` and ``penalty=lambda state: jnp.mean((state.connectivity.weights - measured) ** 2)``.
     """
     refuse_forked("fit")
-    groups = with_single_options({"fc": fc, "noise": noise, "linear": linear, "run": run}, single_options)
+    groups = with_single_options({"fc": fc, "noise": noise, "search": search, "run": run}, single_options)
     request = FitRequest(sim, target, free, method, loss, penalty, optimizer, max_steps, **groups)
     problem = prepare_problem(request, fit.__kwdefaults__)
     if request.method is Method.SIMULATE:
         return _fit_by_simulation(problem)
-    linear_stage = _fit_by_linear_response(problem)
-    if request.method is Method.LINEAR or linear_stage.history.stop_reason.interrupted:
+    try:
+        linear_stage = _fit_by_linear_response(problem)
+    except (NoStableFixedPoint, NoEffect, UnsupportedComponent):
+        if request.method is not Method.AUTO:
+            raise
+        return _fit_by_simulation(problem)
+    if request.method in (Method.AUTO, Method.LINEAR) or linear_stage.history.stop_reason.interrupted:
         return linear_stage
     return _fit_by_simulation(problem, linear_stage)
 
@@ -160,10 +159,10 @@ def _result(problem, fitted, initial, history, resolved, linear_stage=None):
 
 def _resolved(problem):
     """Meaning of the options that were left out, whatever the method."""
-    keys = (
-        f"noise of its own for each step, jax.random.fold_in(jax.random.key({TRAINING_KEY}), step); held out: "
-        f"jax.random.key({VALIDATION_KEY})"
+    training, validation = (
+        key_as_code(problem.request.search.seed, purpose) for purpose in (Purpose.TRAINING, Purpose.VALIDATION)
     )
+    keys = f"noise of its own for each step, jax.random.fold_in({training}, step); held out: {validation}"
     return {
         "penalty": "none",
         "fc.skip_t": str(problem.skip_t),
@@ -182,7 +181,7 @@ def _fit_by_linear_response(problem: FitProblem) -> FitResult:
     loss = checked_loss(rmse_corr if request.loss is None else request.loss, problem.target)
     with status_line("linear fit: translating the simulator", request.run.progress):
         linear, _ = prepare_linear(request.sim)
-    key = jax.random.key(VALIDATION_KEY)
+    key = noise_key(request.search.seed, Purpose.CONFIRMATION)
     fitted, history, _ = fit_linear(
         linear,
         problem.state,
@@ -191,7 +190,7 @@ def _fit_by_linear_response(problem: FitProblem) -> FitResult:
         monitor,
         _expected_length(problem),
         confirmation(problem.simulator, simulate, loss, problem.target, monitor, key),
-        max_evaluations=request.linear.max_evaluations,
+        search=request.search,
         penalty=problem.penalty,
         callback=request.run.callback,
         progress=request.run.progress,
@@ -242,7 +241,7 @@ def _fit_by_simulation(problem: FitProblem, linear_stage: FitResult | None = Non
         has_aux=True,
         progress=request.run.progress,
         checkpoint=request.run.checkpoint,
-        **(_resampling(objective, request.noise) if problem.resamples else {}),
+        **(_resampling(objective, request) if problem.resamples else {}),
     )
     loop.checkpoint.identity = identity
     loop.explain = explain
@@ -266,12 +265,15 @@ def _loss_and_optimizer(request, state, linear_stage):
     return loss, optimizer if request.optimizer is None else request.optimizer, resolved
 
 
-def _resampling(objective, noise):
+def _resampling(objective, request):
     """Options of `OptaxOptimizer` for new noise at each step, and validation on noise that no step uses."""
+    training, validation = (
+        noise_key(request.search.seed, purpose) for purpose in (Purpose.TRAINING, Purpose.VALIDATION)
+    )
     return {
-        "refresh": lambda step, state: resample(state, jax.random.fold_in(jax.random.key(TRAINING_KEY), step)),
-        "validate": lambda state: objective(resample(state, jax.random.key(VALIDATION_KEY))),
-        "patience": noise.patience,
+        "refresh": lambda step, state: resample(state, jax.random.fold_in(training, step)),
+        "validate": lambda state: objective(resample(state, validation)),
+        "patience": request.noise.patience,
     }
 
 
@@ -285,6 +287,7 @@ def _identity(problem, loss, optimizer):
         "skip_t": problem.skip_t,
         "monitor": problem.monitor,
         "resample": problem.resamples,
+        "seed": request.search.seed,
         "n_realisations": request.noise.n_realisations,
         "simulator": problem.simulator,
         "simulate": problem.simulate,

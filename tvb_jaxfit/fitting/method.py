@@ -8,6 +8,9 @@ class Method(StrEnum):
 
     Members
     -------
+    AUTO
+        Through the linear response, confirmed and, where that helps, refined by the simulation; through the simulation
+        where the linear response does not apply.
     SIMULATE
         Through the simulation.
     LINEAR
@@ -16,6 +19,7 @@ class Method(StrEnum):
         Through the linear response first; the simulation refines its result.
     """
 
+    AUTO = "auto"
     SIMULATE = "simulate"
     LINEAR = "linear"
     LINEAR_THEN_SIMULATE = "linear+simulate"

@@ -25,7 +25,7 @@ from .linear.objective import no_penalty
 from .losses import checked_penalty
 from .method import Method
 from .optimizer import gradient_transformation
-from .options import FCOptions, FitSettings, LinearOptions, NoiseOptions, RunOptions
+from .options import FCOptions, FitSettings, NoiseOptions, RunOptions, SearchOptions
 
 if TYPE_CHECKING:
     from tvb.simulator.simulator import Simulator
@@ -51,7 +51,7 @@ class FitRequest:
     max_steps: int
     fc: FCOptions
     noise: NoiseOptions
-    linear: LinearOptions
+    search: SearchOptions
     run: RunOptions
 
     def __post_init__(self):
@@ -63,7 +63,7 @@ class FitRequest:
             "max_steps": allowed.integer(0),
             "fc": allowed.instance(FCOptions, "such as tj.FCOptions(skip_t=10)"),
             "noise": allowed.instance(NoiseOptions, "such as tj.NoiseOptions(resample=False)"),
-            "linear": allowed.instance(LinearOptions, "such as tj.LinearOptions(max_evaluations=200)"),
+            "search": allowed.instance(SearchOptions, "such as tj.SearchOptions(seed=1)"),
             "run": allowed.instance(RunOptions, "such as tj.RunOptions(progress=False)"),
             "free": allowed.instance(dict, 'of paths and parameters, e.g. {"coupling.a": Parameter()}'),
         }

@@ -37,13 +37,13 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
     target : ndarray, shape (n_node, n_node)
     monitor : int
     key : jax.Array
-        JAX key of the noise.
+        JAX key of the noise, unless another one is given.
 
     Returns
     -------
     callable
-        Of a state at its fixed point. Returns the mean loss, the mean r, and the FC of each simulation, shape
-        (n, n_node, n_node).
+        Of a state at its fixed point and, optionally, a key. Returns the mean loss, the mean r, and the FC of each
+        simulation, shape (n, n_node, n_node).
     """
 
     @cache
@@ -57,7 +57,7 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
 
         return longer, start, Program(scores, shares_constants=True)
 
-    def confirm(fitted):
+    def confirm(fitted, key=key):
         with bar_status("compiling"):
             longer, start, scores = simulation()
         values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}

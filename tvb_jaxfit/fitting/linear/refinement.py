@@ -6,7 +6,7 @@ import optax
 from ...loss import fc_corr
 from ...parameters import BoundedParameter
 from ...reporting.parameter_table import free_values
-from .objective import parameter_scale
+from ..starts import parameter_scale
 
 # Steps of Adam relative to a parameter's range: maximum, and the first and the last relative to it; number of steps of
 # the increase. The first steps are short, since Adam takes them at full length whatever the slopes are; and the last
