@@ -285,6 +285,7 @@ durations["evaluation"], began = time.perf_counter() - began, time.perf_counter(
 tj.write_back(history.best, sim)
 regional_w = {"model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0, regional=True)}
 on_training_noise = {
+    "method": "simulate",
     "optimizer": optax.adam(0.01),
     "noise": tj.NoiseOptions(resample=False),
     "fc": tj.FCOptions(skip_t=20),

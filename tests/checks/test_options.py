@@ -167,7 +167,14 @@ TABLE = {
         dict(sim="@sim", free="@free", method="simulate", loss=None, penalty=None, optimizer=None, max_steps=0)
         | dict(fc=tj.FCOptions(), noise=tj.NoiseOptions(), search=tj.SearchOptions(), target=FC)
         | dict(run=tj.RunOptions(progress=False)),
-        dict(loss={"None"}, penalty={"None"}, optimizer={"None"}, max_steps=WHOLE, target=set(WRONG), free={"dict"}),
+        dict(
+            loss={"None"},
+            penalty={"None"},
+            optimizer={"None"},
+            max_steps=WHOLE | {"None"},
+            target=set(WRONG),
+            free={"dict"},
+        ),
     ),
     "FCOptions": (
         dict(skip_t=None, monitor=0, simulation_length=None, missing="refuse"),
@@ -255,7 +262,7 @@ def test_all_options_of_a_wrong_kind_are_in_one_message(made):
         tj.fit(made["sim"], FC, [], max_steps=-1, optimizer=optax.adam, method="best", run=None)
     for said in (
         "method = 'best'; give one of 'auto', 'simulate', 'linear', 'linear+simulate'.",
-        "max_steps = -1; give a whole number of at least 0.",
+        "max_steps = -1; give a whole number of at least 0, or None.",
         "give an optimiser that is made, such as optax.adam(0.01), or None.",
         "run = None; give a RunOptions such as tj.RunOptions(progress=False).",
         'free = []; give a dict of paths and parameters, e.g. {"coupling.a": Parameter()}.',

@@ -187,7 +187,7 @@ def sim(build_small):
 
 
 FREE = {"coupling.a": tj.Parameter(), "model.w": tj.BoundedParameter(None, 0.0, 1.0, regional=True)}
-FIT = {"max_steps": 2, "optimizer": optax.adam(0.02), "progress": False}
+FIT = {"method": "simulate", "max_steps": 2, "optimizer": optax.adam(0.02), "progress": False}
 
 
 @pytest.fixture

@@ -60,7 +60,14 @@ def test_compiling_is_shown_and_not_counted(run, name, capsys):
 def test_a_fit_and_an_evaluation_announce_the_translation(build_small, capsys):
     sim = build_small(steps=60, monitors=[monitors.TemporalAverage(period=8.0)])
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
-    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=2, noise=tj.NoiseOptions(resample=False))
+    result = tj.fit(
+        sim,
+        target,
+        {"coupling.a": tj.Parameter()},
+        method="simulate",
+        max_steps=2,
+        noise=tj.NoiseOptions(resample=False),
+    )
     lines = shown(capsys)
     assert lines[0] == "fit: translating the simulator"
     assert any(line.startswith("fit: compiling") for line in lines) and "loss=" in lines[-1]
@@ -68,9 +75,9 @@ def test_a_fit_and_an_evaluation_announce_the_translation(build_small, capsys):
     lines = shown(capsys)
     assert lines[0] == "evaluate: translating the simulator"
     assert any(line.startswith("JAX: compiling") for line in lines) and lines[-1].startswith("JAX: 100%")
-    tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=0, run=tj.RunOptions(progress=False)).evaluate(
-        n_seeds=1, progress=False
-    )
+    tj.fit(
+        sim, target, {"coupling.a": tj.Parameter()}, method="simulate", max_steps=0, run=tj.RunOptions(progress=False)
+    ).evaluate(n_seeds=1, progress=False)
     assert shown(capsys) == []
 
 

@@ -99,6 +99,7 @@ class SearchOptions(OptionGroup):
             n_starts=allowed.optional(allowed.integer(1)),
             max_evaluations=allowed.integer(1),
         )
+        object.__setattr__(self, "n_starts", None if self.n_starts is None else int(self.n_starts))
 
 
 @dataclass(frozen=True, repr=False)

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 import numpy as np
 
-from ..parameters import BoundedParameter, Parameter
+from ..parameters import BoundedParameter, Parameter, parameters_of
+from ..state import State
 from .keys import Purpose, generator
 
 # Part of a range that is left out at each of its ends.
 _MARGIN = 0.02
+# Minimum distance between two starts, in the largest of their unconstrained values, relative to its scale.
+_START_DISTANCE = 0.1
 
 
 def latin_hypercube(parameters: dict[str, Parameter], n: int, seed: int) -> Iterator[dict[str, Parameter]]:
@@ -59,3 +62,28 @@ def _at_fraction(parameter, fraction):
         inside = _MARGIN + (1.0 - 2.0 * _MARGIN) * fraction
         return parameter.with_value(jnp.full_like(parameter.value, low + inside * (high - low)))
     return parameter.with_value(parameter.value * 4.0 ** (2.0 * fraction - 1.0))
+
+
+def apart(states: list[State], n: int) -> list[State]:
+    """First states of a list that are apart from each other: neighbours lead to the same end.
+
+    Parameters
+    ----------
+    states : list of State
+        With `Parameter`s; the best first.
+    n : int
+        Maximum number of states.
+    """
+    chosen, points = [], []
+    for state in states:
+        point = _point(state)
+        if len(chosen) < n and all(np.max(np.abs(point - other)) > _START_DISTANCE for other in points):
+            chosen.append(state)
+            points.append(point)
+    return chosen
+
+
+def _point(state):
+    """Unconstrained values of a state, relative to their scales, as one vector."""
+    parameters = parameters_of(state).values()
+    return np.concatenate([np.ravel(each.to_unconstrained()) / parameter_scale(each) for each in parameters])

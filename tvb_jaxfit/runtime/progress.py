@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import sys
 import time
 from collections.abc import Iterator
 
@@ -55,6 +56,21 @@ def bar_status(text: str) -> Iterator[None]:
             elapsed = time.perf_counter() - began
             bar.start_t, bar.last_print_t = bar.start_t + elapsed, bar.last_print_t + elapsed
         bar.set_description_str(description)
+
+
+def announce(text: str, progress: bool = True) -> None:
+    """Write a line that stays, above an open bar if there is one.
+
+    Parameters
+    ----------
+    text : str
+    progress : bool, optional
+        False writes nothing.
+    """
+    from tqdm.auto import tqdm
+
+    if progress:
+        tqdm.write(text, file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +22,24 @@ from ...translate.prepare import prepare
 # Minimum number of steps of a simulation, and number of simulations: noise drives a network out of a stable state only
 # now and then.
 STEPS, _N_SIMULATIONS = 300_000, 3
+
+
+class LongRuns(NamedTuple):
+    """Results of simulations from a fitted state.
+
+    Attributes
+    ----------
+    loss, r : float
+        Means over the simulations.
+    fc : ndarray, shape (n, n_node, n_node)
+    length : float
+        Of each simulation [ms].
+    """
+
+    loss: float
+    r: float
+    fc: np.ndarray
+    length: float
 
 
 def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
@@ -42,8 +61,7 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
     Returns
     -------
     callable
-        Of a state at its fixed point and, optionally, a key. Returns the mean loss, the mean r, and the FC of each
-        simulation, shape (n, n_node, n_node).
+        Of a state at its fixed point and, optionally, a key. Returns `LongRuns`.
     """
 
     @cache
@@ -68,6 +86,6 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
         with ThreadPoolExecutor(min(_N_SIMULATIONS, os.cpu_count())) as pool:
             results = list(pool.map(lambda key: compiled(state, key), keys))
         losses, r, fc = zip(*results, strict=True)
-        return float(np.mean(losses)), float(np.mean(r)), np.stack(fc)
+        return LongRuns(float(np.mean(losses)), float(np.mean(r)), np.stack(fc), longer.n_steps * longer.dt)
 
     return confirm

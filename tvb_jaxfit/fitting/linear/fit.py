@@ -217,7 +217,7 @@ class _Search:
     def _simulate(self, fitted, end, scores):
         """Add the results of simulations to ``scores``, as far as an interrupt lets them come."""
         with bar_status("simulating"):
-            scores["loss"], scores["r"], fc = self.confirm(fitted)
+            scores["loss"], scores["r"], fc, *_ = self.confirm(fitted)
         scores["loss"] += float(self.objective.penalty(strip_parameters(fitted)))
         scores["noise_corrected_r"], scores["fc_distance"] = noise_corrected(fc, end.fc, self.target)
 
@@ -295,8 +295,8 @@ def _starts(objective, n_starts, bar):
         stable = [value for value in stable if value.is_stable]
     if not stable:
         raise NoStableFixedPoint(
-            f"fit: no stable fixed point at the start values, nor at any of {_POINTS} points around; there is no "
-            'linear response to fit. Use method="simulate", or other bounds.'
+            f"no stable fixed point at the start values, nor at any of {_POINTS} points around",
+            'There is no linear response to fit: use method="simulate", or other bounds.',
         )
     stable.sort(key=lambda value: value.value)
     # Neighbours lead to the same end.
@@ -313,11 +313,12 @@ def _fix_values_without_effect(objective, value):
     if not idle:
         return False
     subject = f"{' and '.join(idle)} {'is' if len(idle) == 1 else 'are'}"
-    message = f"fit: the FC of the linear response is the same whatever {subject}"
+    message = f"the FC of the linear response is the same whatever {subject}"
     if len(idle) == len(objective.parameters):
-        raise NoEffect(f'{message}, so that there is nothing to fit. Fit through the simulation: method="simulate".')
+        raise NoEffect(f"{message}, so that there is nothing to fit", 'Fit through the simulation: method="simulate".')
     objective.fix(idle)
     warnings.warn(
-        f"{message}: kept at the start. Leave it out, or fit it through the simulation.", stacklevel=caller_stacklevel()
+        f"fit: {message}: kept at the start. Leave it out, or fit it through the simulation.",
+        stacklevel=caller_stacklevel(),
     )
     return True
