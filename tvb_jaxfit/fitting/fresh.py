@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..dynamics.noise import resample
@@ -13,6 +14,7 @@ from ..loss import fc_corr
 from ..observation import compute_fc
 from ..parameters import strip_parameters
 from ..persistence import serialisable
+from ..runtime.programs import Program
 from ..state import State
 
 # Number of simulations of a result.
@@ -66,9 +68,29 @@ def fc_or_nan(simulate: Simulate, state: State, monitor: int, skip_t: int) -> np
         return np.full((n_node, n_node), np.nan)
 
 
+def score_of(loss: Callable, target: np.ndarray) -> Callable:
+    """Function of an FC to its loss and its correlation with a target; not finite for an FC that has none.
+
+    Parameters
+    ----------
+    loss : callable
+        (fc, target) to a scalar.
+    target : ndarray, shape (n_node, n_node)
+    """
+    # In a program, values that have no correlation give NaN, and no error.
+    scores = Program(lambda fc: (loss(fc, target), fc_corr(fc, target, missing="ignore")), shares_constants=True)
+
+    def score(fc):
+        value, r = scores(jnp.asarray(fc))
+        return float(value), float(r)
+
+    return score
+
+
 def r_with(target: np.ndarray, fcs) -> np.ndarray:
-    """Correlation of several FC with a target; NaN for one that is not finite."""
-    return np.array([float(fc_corr(fc, target, missing="ignore")) if np.isfinite(fc).all() else np.nan for fc in fcs])
+    """Correlation of several FC with a target; NaN for one that has none."""
+    r = Program(lambda fc: fc_corr(fc, target, missing="ignore"), shares_constants=True)
+    return np.array([float(r(jnp.asarray(fc))) for fc in fcs])
 
 
 def short_runs(simulate: Simulate, monitor: int, skip_t: int) -> Callable:

@@ -15,7 +15,7 @@ from ..observation import compute_fc
 from ..parameters import parameters_of, strip_parameters, with_values
 from ..runtime.progress import progress_bar
 from ..state import State
-from .fresh import fc_or_nan
+from .fresh import fc_or_nan, score_of
 from .history import History
 from .keys import Purpose, noise_key
 from .linear import refinement
@@ -80,14 +80,14 @@ def _number_of_starts(request):
 def _sweep(problem):
     """(scores of the start values and of a Latin hypercube around them, the start values first; interrupted)."""
     request, parameters = problem.request, parameters_of(problem.state)
-    loss = checked_loss(_loss_and_resolved(request, None)[0], problem.target)
+    score = score_of(checked_loss(_loss_and_resolved(request, None)[0], problem.target), problem.target)
     key, scored = noise_key(request.search.seed, Purpose.SWEEP), []
     points = [parameters, *latin_hypercube(parameters, _POINTS, request.search.seed)]
     try:
         with progress_bar("fit: starts", "simulation", len(points), request.run.progress) as bar:
             for point in points:
                 state = with_values(problem.state, {path: each.value for path, each in point.items()})
-                scored.append(_score(problem, state, loss, key))
+                scored.append(_score(problem, state, score, key))
                 bar.update()
     except KeyboardInterrupt:
         if not any(np.isfinite(each.loss) for each in scored):
@@ -96,17 +96,11 @@ def _sweep(problem):
     return scored, False
 
 
-def _score(problem, state, loss, key):
+def _score(problem, state, score, key):
     noisy = resample(state, key) if problem.resamples else state
-    fc = fc_or_nan(problem.simulate, noisy, problem.monitor, problem.skip_t)
-    if not np.isfinite(fc).all():
-        return _Score(state, np.inf, np.nan)
-    value = float(loss(fc, problem.target)) + float(problem.penalty(strip_parameters(state)))
-    return _Score(state, value if np.isfinite(value) else np.inf, _r(fc, problem.target))
-
-
-def _r(fc, target):
-    return float(fc_corr(fc, target, missing="ignore"))
+    loss, r = score(fc_or_nan(problem.simulate, noisy, problem.monitor, problem.skip_t))
+    loss += float(problem.penalty(strip_parameters(state)))
+    return _Score(state, loss if np.isfinite(loss) else np.inf, r)
 
 
 def _chosen(problem, scored, n_starts):

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import FitFailed, NoLinearFit, UnsupportedComponent
 from ..parameters import strip_parameters
 from ..runtime.progress import announce, status_line
-from .fresh import FreshNoise, r_with, short_runs
+from .fresh import FreshNoise, r_with, score_of, short_runs
 from .keys import Purpose, key_as_code, noise_key
 from .linear.refinement import one_minus_fc_corr
 from .linear_stage import fit_by_linear_response
@@ -66,10 +66,12 @@ def _auto(problem):
         subject = f"{', '.join(chosen)} {'is an option' if one else 'are options'}"
         return _simulated(problem, f"{subject} of a fit through the simulation")
     _announce(problem, "the linear response, confirmed by simulations", "it needs no noise")
+    stage, reason = None, ""
     try:
         stage = fit_by_linear_response(problem)
     except (UnsupportedComponent, NoLinearFit) as error:
         reason = error.reason if isinstance(error, NoLinearFit) else "; ".join(error.reasons)
+    if stage is None:
         return _simulated(problem, f"the linear response does not apply: {reason}")
     if _is_interrupted(stage.result):
         return _finished(problem, stage.result, Method.LINEAR, "interrupted in the linear response", stage)
@@ -112,11 +114,12 @@ def _compared(problem, stage, refined):
     if refined.history.best_step == 0:
         return False, "no step of the refinement was better"
     loss = one_minus_fc_corr if problem.request.loss is None else problem.request.loss
-    loss, key = checked_loss(loss, problem.target), noise_key(problem.request.search.seed, Purpose.COMPARISON)
+    score = score_of(checked_loss(loss, problem.target), problem.target)
+    key = noise_key(problem.request.search.seed, Purpose.COMPARISON)
 
     def mean_loss(state):
-        losses = [float(loss(fc, problem.target)) for fc in stage.simulate_fc(state, key)[0] if np.isfinite(fc).all()]
-        return np.mean(losses or [np.inf]) + float(problem.penalty(strip_parameters(state)))
+        mean = np.mean([score(fc)[0] for fc in stage.simulate_fc(state, key)[0]])
+        return np.nan_to_num(mean, nan=np.inf) + float(problem.penalty(strip_parameters(state)))
 
     with (
         problem.costs.of("comparison"),

@@ -43,7 +43,12 @@ def headline(summary: FitSummary) -> Headline:
     Headline
     """
     evaluation, history = summary.evaluation, list(summary.stages.values())[-1]
-    rows = [*_fresh_noise_rows(evaluation), *_own_rows(summary.fresh), *_fit_rows(history, summary.is_noisy), *_figure_rows(summary)]
+    rows = [
+        *_fresh_noise_rows(evaluation),
+        *_own_rows(summary.fresh),
+        *_fit_rows(history, summary.is_noisy),
+        *_figure_rows(summary),
+    ]
     if evaluation is not None and np.isfinite(evaluation.r).any():
         name, value, meaning = rows[0]
         return Headline(f"r = {value}", f"on {name}: {meaning}.", rows)
