@@ -3,6 +3,7 @@
 import pickle
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -93,7 +94,11 @@ def test_the_default_is_a_linear_fit_that_simulations_confirm(sim, target, monke
 
 @pytest.mark.parametrize(
     ("scores", "better"),
-    [({"noise_corrected_r": -0.04}, True), ({"noise_corrected_r": -0.04}, False), ({"noise_corrected_r": -0.2}, True)],
+    [
+        pytest.param({"noise_corrected_r": -0.04}, True, marks=pytest.mark.slow),
+        ({"noise_corrected_r": -0.04}, False),
+        pytest.param({"noise_corrected_r": -0.2}, True, marks=pytest.mark.slow),
+    ],
 )
 def test_a_refinement_is_kept_if_it_is_better_on_noise_that_neither_stage_used(
     sim, target, monkeypatch, scores, better
@@ -135,6 +140,7 @@ def _with_best_step(fit_by_simulation):
     return fitted
 
 
+@pytest.mark.slow
 def test_a_refinement_without_a_better_step_is_dropped(sim, target, monkeypatch):
     _candidate(monkeypatch, noise_corrected_r=-0.2)
     result = tj.fit(sim, target, FREE, max_evaluations=20, max_steps=0, **QUIET)
@@ -165,7 +171,10 @@ def _oscillating(weights_6):
 
 @pytest.mark.parametrize(
     ("make", "said"),
-    [(_with_stimulus, "Simulator.stimulus"), (_oscillating, "no stable fixed point at the start values")],
+    [
+        (_with_stimulus, "Simulator.stimulus"),
+        pytest.param(_oscillating, "no stable fixed point at the start values", marks=pytest.mark.slow),
+    ],
 )
 def test_without_a_linear_response_the_fit_goes_through_the_simulation_from_several_starts(
     weights_6, target, make, said
@@ -182,6 +191,7 @@ def test_without_a_linear_response_the_fit_goes_through_the_simulation_from_seve
         tj.fit(make(weights_6), target, FREE, method="linear", **QUIET)
 
 
+@pytest.mark.slow
 def test_an_fc_without_effect_of_the_values_is_fitted_through_the_simulation(sim, target):
     """The linear response does not depend on the amplitude of the noise."""
     free = {"integrator.noise.nsig": tj.PositiveParameter()}
@@ -237,8 +247,6 @@ def test_without_noise_there_is_no_fresh_noise(weights_6, target):
 
 def test_r_on_fresh_noise_is_that_of_the_best_state(sim, target):
     result = tj.fit(sim, target, FREE, method="simulate", max_steps=1, **QUIET)
-    import jax
-
     keys = jax.random.split(noise_key(0, Purpose.FRESH), 3)
     np.testing.assert_allclose(result.fresh.r, [result.score(key=key) for key in keys], rtol=1e-12)
     assert result.fresh.length == 8000.0 and result.why == 'method="simulate" asks for it'
@@ -322,6 +330,7 @@ def test_starts_that_are_not_finite_are_left_out(weights_6, target, monkeypatch)
         tj.fit(sim, target, free, method="simulate", max_steps=1, **QUIET)
 
 
+@pytest.mark.slow
 def test_a_start_on_a_bound_is_fitted(sim, target):
     free = {"coupling.a": BoundedParameter(0.0, lower_bound=0.0, upper_bound=0.5)}
     for options in ({"max_evaluations": 10}, {"method": "simulate", "max_steps": 1}):
@@ -338,6 +347,7 @@ def test_a_fit_says_its_way_before_it_takes_it(sim, target, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_users_loss_selects_the_refinement(sim, target, monkeypatch):
     """Values are compared by the loss of the fit."""
     _candidate(monkeypatch, noise_corrected_r=-0.2)
