@@ -1,6 +1,7 @@
 """method="auto": the way that a fit takes, the reason, the costs, and r on noise that it never saw; interrupts."""
 
 import pickle
+import re
 from dataclasses import replace
 
 import jax
@@ -342,7 +343,10 @@ def test_a_start_on_a_bound_is_fitted(sim, target):
 
 def test_a_fit_says_its_way_before_it_takes_it(sim, target, capsys):
     tj.fit(sim, target, FREE, method="simulate", max_steps=1)
-    assert 'fit: through the simulation (method="simulate" asks for it)\n' in capsys.readouterr().err
+    lines = re.split("[\r\n]", capsys.readouterr().err)
+    assert 'fit: through the simulation (method="simulate" asks for it)' in lines
+    said = next(line for line in lines if "per step" in line)
+    assert re.fullmatch(r"fit: [0-9.e-]+ s per step, at most 1 steps", said.strip())
     tj.fit(sim, target, FREE, method="simulate", max_steps=1, **QUIET)
     assert capsys.readouterr().err == ""
 

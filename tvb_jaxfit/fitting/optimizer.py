@@ -178,7 +178,7 @@ class OptaxOptimizer:
         # The loss of the last stored step is computed again.
         with status_line("fit: reading the checkpoint", self.progress and resume):
             self.checkpoint.begin(loop, resume)
-        with progress_bar(self.name, "step", max_steps, self.progress, initial=loop.step) as bar:
+        with progress_bar(self.name, "step", max_steps, self.progress, True, initial=loop.step) as bar:
             try:
                 while loop.is_running(max_steps):
                     loop.advance()

@@ -144,7 +144,7 @@ def fit_linear(
     n_starts = _STARTS if search.n_starts is None else search.n_starts
     running = _Search(objective, target, confirm, callback)
     n_evaluations = _POINTS + 1 + n_starts * search.max_evaluations
-    with progress_bar("linear fit", "evaluation", n_evaluations, progress) as bar:
+    with progress_bar("linear fit", "evaluation", n_evaluations, progress, True) as bar:
         running.run(n_starts, search.max_evaluations, bar)
     best = min(running.candidates, key=lambda candidate: np.nan_to_num(candidate.loss, nan=np.inf))
     history = History(
