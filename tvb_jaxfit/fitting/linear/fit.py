@@ -154,6 +154,7 @@ def fit_linear(
         best_step=len(best.trace) - 1,
         stop_reason=StopReason(running.stop_kind, len(running.candidates), str(best)),
         wall_time=time.perf_counter() - start_time,
+        saved=callback.saved,
         diverged="simulations from the fitted values have no finite FC." if best.is_diverged else "",
     )
     return best.fitted, history, running.candidates
