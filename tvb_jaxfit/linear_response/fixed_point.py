@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from .linearise import by_node, by_variable, linearise, solve_dc, steady_step
 
 # Maximum numbers of steps: along the flow; and then regardless of it, towards any fixed point.
-_MAX_FLOW_STEPS, _MAX_STEPS = 150, 250
+_MAX_FLOW_STEPS, _MAX_STEPS = 250, 350
 # Pseudo-time of the first step [steps] for a relative residual of 1 %; longer for smaller residuals.
 _FIRST_PSEUDO_TIME = 20.0
 # Error of a step along the flow that is aimed at, and the largest one that is accepted, in units of the state
 # variables' ranges. Larger errors end in other attractors, or on saddles between them.
-_FLOW_ERROR, _MAX_FLOW_ERROR = 0.03, 0.1
+_FLOW_ERROR, _MAX_FLOW_ERROR = 0.01, 0.03
 # Bounds of the growth of the pseudo-time from one step to the next: along the flow; and regardless of it, where the
 # lower bound is above 1: on a limit cycle the residual does not fall, and only longer steps leave the cycle.
 _FLOW_GROWTH, _GROWTH = (0.2, 10.0), (1.2, 10.0)
