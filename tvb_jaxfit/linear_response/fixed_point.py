@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from .linearise import by_node, by_variable, linearise, solve_dc, steady_step
 
 # Maximum numbers of steps: along the flow; and then regardless of it, towards any fixed point.
-_MAX_FLOW_STEPS, _MAX_STEPS = 250, 350
+_MAX_FLOW_STEPS, _MAX_STEPS = 200, 300
 # Pseudo-time of the first step [steps] for a relative residual of 1 %; longer for smaller residuals.
 _FIRST_PSEUDO_TIME = 20.0
 # Error of a step along the flow that is aimed at, and the largest one that is accepted, in units of the state
@@ -18,8 +18,8 @@ _FLOW_ERROR, _MAX_FLOW_ERROR = 0.01, 0.03
 # lower bound is above 1: on a limit cycle the residual does not fall, and only longer steps leave the cycle.
 _FLOW_GROWTH, _GROWTH = (0.2, 10.0), (1.2, 10.0)
 # Residuals are relative to the values of a variable, from _SMALLEST to _LARGEST times the largest one of its range: a
-# phase or a potential that runs away has no fixed point far out.
-_SMALLEST, _LARGEST = 1e-3, 100.0
+# phase or a potential that runs away has no fixed point far out. The search ends beyond _RUNAWAY times the largest.
+_SMALLEST, _LARGEST, _RUNAWAY = 1e-3, 100.0, 1e4
 # Residual of a fixed point, relative to the one at which the search ends.
 _ACCEPTED = 1e4
 
@@ -94,8 +94,9 @@ def _search(step, theta, weights, inputs, start, state_range):
         return jnp.max(jnp.max(jnp.abs(d), axis=(1, 2)) / scale)
 
     def not_converged(carry):
-        _, _, residual, _, count = carry
-        return (residual > tolerance) & (count < _MAX_STEPS)
+        x, _, residual, _, count = carry
+        runs_away = jnp.any(jnp.max(jnp.abs(x), axis=(1, 2)) > _RUNAWAY * largest)
+        return (residual > tolerance) & ~runs_away & (count < _MAX_STEPS)
 
     def pseudo_transient_step(carry):
         x, d, residual, pseudo_time, count = carry
