@@ -317,7 +317,7 @@ class LinearizedSimulator(PicklableMixin):
         step, dt = self.simulate.step, self.simulate.dt
         theta, weights = self.simulate.constants(state), state.connectivity.weights
         noise, inputs = state.integrator.noise, self._without_noise(state)
-        rest = fixed_point(step, theta, weights, inputs, start)
+        rest = fixed_point(step, theta, weights, inputs, start, self.state_range)
         linearised = linearise(step, theta, weights, inputs, rest.x)
         filters = [monitor.fir_filter(node) for monitor, node in self._recording(state)]
         covariances = stationary_covariances(step, weights, linearised, self._observed(rest.x), noise, filters, dt, way)
