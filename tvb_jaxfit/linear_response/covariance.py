@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from . import modal, spectral
+from . import modal, quadrature, spectral
 from .linearise import Linearised, delays_of, step_matrix
 
 
@@ -56,9 +56,9 @@ def stationary_covariances(step, weights, linearised: Linearised, observed, nois
 
     def by_frequency(linearised, observed, taps):
         has_rhythms = delays is not None or linearised.A.shape[1] > 1
-        grid = spectral.frequency_grid(dt, delays, rhythms=has_rhythms)
+        grid = quadrature.frequency_grid(dt, delays, rhythms=has_rhythms)
         density = noise_density(noise, dt, jnp.asarray(grid.theta, dtype))
-        filter_weights = [spectral.filter_weights(grid, *one) for one in zip(taps, n_means, strict=True)]
+        filter_weights = [quadrature.filter_weights(grid, *one) for one in zip(taps, n_means, strict=True)]
         return spectral.integrate_spectra(linearised, delays, observed, grid, density, filter_weights)
 
     def by_modes(linearised, observed, taps):
