@@ -55,11 +55,13 @@ def stationary_covariances(step, weights, linearised: Linearised, observed, nois
     n_means, taps = [n_mean for n_mean, _ in filters], [taps.astype(dtype) for _, taps in filters]
 
     def by_frequency(linearised, observed, taps):
-        has_rhythms = delays is not None or linearised.A.shape[1] > 1
-        grid = quadrature.frequency_grid(dt, delays, rhythms=has_rhythms)
-        density = noise_density(noise, dt, jnp.asarray(grid.theta, dtype))
-        filter_weights = [quadrature.filter_weights(grid, *one) for one in zip(taps, n_means, strict=True)]
-        return spectral.integrate_spectra(linearised, delays, observed, grid, density, filter_weights)
+        def points(grid):
+            density = noise_density(noise, dt, jnp.asarray(grid.theta, dtype))
+            of_filters = [quadrature.filter_weights(grid, *one) for one in zip(taps, n_means, strict=True)]
+            return spectral.weighted_points(grid, density, of_filters)
+
+        levels = [points(grid) for grid in quadrature.frequency_grids(dt, delays)]
+        return spectral.integrate_spectra(linearised, delays, observed, levels)
 
     def by_modes(linearised, observed, taps):
         return _by_modes(linearised, weights, observed, list(zip(n_means, taps, strict=True)))

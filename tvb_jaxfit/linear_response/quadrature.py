@@ -11,15 +11,16 @@ from scipy.special import spherical_jn
 
 from .modal import autocorrelation
 
-# Frequencies of the slowest relaxation and of the lowest octave of the panels [rad/ms].
+# Frequency of the slowest relaxation, and of the lowest octave of the panels [rad/ms].
 _LOWEST_FREQUENCY = 1e-4
-# Number of relaxation rates, in geometric progression, for which the quadrature is exact.
-_N_RATE = 56
+# Number of relaxation rates, in geometric progression, for which the quadrature is exact: coarse and fine rule.
+_N_RATE = 44, 60
 # Band of rhythms, 1 to 100 Hz [rad/ms], number of them in geometric progression, and the ratio of decay rate to
-# frequency for which the quadrature is exact: a 10 Hz rhythm with a decay time of 300 ms is integrated to 1e-6.
-_RHYTHM_BAND, _N_RHYTHM, _RHYTHM_DAMPING = (0.006, 0.6), 160, 0.08
-# Lags that are integrated exactly: a number of steps, and a multiple of the longest delay.
-_MIN_LAG, _LAG_PER_DELAY = 24, 1.5
+# frequency for which the fine rule is exact: a 10 Hz rhythm with a decay time of 300 ms is integrated to 1e-8.
+_RHYTHM_BAND, _N_RHYTHM, _RHYTHM_DAMPING = (0.006, 0.6), 240, 0.06
+# Lags that are integrated exactly: a number of steps, and a multiple of the longest delay: coarse and fine rule. The
+# effect of delays fades above a frequency [rad/ms].
+_MIN_LAG, _LAG_PER_DELAY, _HIGHEST_OF_DELAYS = 24, (1.0, 2.0), 1.0
 # Panels for long filters: width in turns of the longest delay's phase, up to a frequency [rad/ms].
 _MAX_TURNS, _HIGHEST_OF_FILTERS = 1.0, 0.3
 
@@ -166,8 +167,8 @@ class FrequencyGrid:
         return matrix
 
 
-def frequency_grid(dt: float, delays: np.ndarray | None = None, rhythms: bool = True) -> FrequencyGrid:
-    """Frequencies at which spectra are evaluated.
+def frequency_grids(dt: float, delays: np.ndarray | None = None) -> list[FrequencyGrid]:
+    """Frequencies at which spectra are evaluated: a coarse grid for relaxations, and a fine one for rhythms.
 
     Parameters
     ----------
@@ -175,25 +176,27 @@ def frequency_grid(dt: float, delays: np.ndarray | None = None, rhythms: bool = 
         [ms]
     delays : ndarray of int, optional
         [steps]
-    rhythms : bool
-        True if modes may oscillate many times before they decay.
 
     Returns
     -------
-    FrequencyGrid
+    list of FrequencyGrid
     """
-    rates = np.geomspace(_LOWEST_FREQUENCY * dt, 2.0, _N_RATE)
     longest = 0 if delays is None else int(np.max(delays))
-    lags = np.zeros(int(_MIN_LAG + _LAG_PER_DELAY * longest))
-    poles = [np.exp(-rates), lags]
-    if rhythms:
-        frequencies = np.geomspace(*(np.asarray(_RHYTHM_BAND) * dt), _N_RHYTHM // 2)
-        decaying = np.exp(frequencies[frequencies < np.pi] * (1j - _RHYTHM_DAMPING))
-        poles += [decaying, decaying.conj()]
-    # An even number, for the rule of every second node.
-    poles = np.concatenate(poles)
-    poles = np.append(poles, 0.0) if poles.size % 2 else poles
-    return FrequencyGrid(tuple(poles.tolist()), octave_panels(dt, longest))
+    panels = octave_panels(dt, longest)
+    frequencies = np.geomspace(*(np.asarray(_RHYTHM_BAND) * dt), _N_RHYTHM // 2)
+    decaying = np.exp(frequencies[frequencies < np.pi] * (1j - _RHYTHM_DAMPING))
+    grids = []
+    for n_rate, lag_per_delay, rhythms in zip(_N_RATE, _LAG_PER_DELAY, ([], [decaying, decaying.conj()]), strict=True):
+        rates = np.geomspace(_LOWEST_FREQUENCY * dt, 2.0, n_rate)
+        # Lags up to L need the density L at low frequencies: L poles at 0, or fewer at a positive radius.
+        width = np.tanh(0.5 * _HIGHEST_OF_DELAYS * dt)
+        n_delayed = int(np.ceil(lag_per_delay * longest * width))
+        at_zero, delayed = np.zeros(_MIN_LAG), np.full(n_delayed, (1.0 - width) / (1.0 + width))
+        poles = np.concatenate([np.exp(-rates), at_zero, delayed, *rhythms])
+        # An even number, for the rule of every second node.
+        poles = np.append(poles, 0.0) if poles.size % 2 else poles
+        grids.append(FrequencyGrid(tuple(poles.tolist()), panels))
+    return grids
 
 
 def octave_panels(dt: float, longest_delay: int = 0) -> Panels:

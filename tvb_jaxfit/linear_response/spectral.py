@@ -22,15 +22,71 @@ from .quadrature import FrequencyGrid
 
 # Tolerance for a number of turns to count as an integer.
 _INTEGER_TOLERANCE = 0.05
+# Relative error of the rule of every second frequency: at most this, and no finer rule is used; at least that, and a
+# mode counts as unresolved. The whole rule's error is about the square.
+_TOLERANCE, _UNRESOLVED = 1e-5, 3e-2
 # Number of frequencies that are evaluated together.
 _CHUNK = 16
 # Name of the arrays that are kept for the derivative.
 _KEPT = "inverse"
 
 
-def integrate_spectra(
-    linearised: Linearised, delays: np.ndarray | None, observed, grid: FrequencyGrid, density, filters
-) -> tuple:
+class Points(NamedTuple):
+    """Frequencies [rad per step] and their weights, each of shape (n,), with a last axis for ``filters``.
+
+    Attributes
+    ----------
+    theta : Array
+    turns : Array
+        Weights of an integral over (0, pi), divided by pi.
+    own : Array
+        The same, times the spectral density of the noise.
+    half : Array
+        As ``own``, for the rule of every second frequency.
+    filters : Array, shape (n, n_filter)
+        Weights of each filter, times the spectral density of the noise.
+    """
+
+    theta: jax.Array
+    turns: jax.Array
+    own: jax.Array
+    half: jax.Array
+    filters: jax.Array
+
+
+def weighted_points(grid: FrequencyGrid, density, filters) -> Points:
+    """Frequencies of a grid and their weights.
+
+    Parameters
+    ----------
+    grid : FrequencyGrid
+    density : Array, shape (n,)
+        Spectral density of the noise, 1 for white noise.
+    filters : list of Array, each of shape (n,)
+        Weights of each filter: see `quadrature.filter_weights`.
+
+    Returns
+    -------
+    Points
+    """
+    dtype = density.dtype
+    density = density / np.pi
+    turns, half = jnp.asarray(grid.weight / np.pi, dtype), jnp.asarray(grid.half_weight, dtype)
+    of_filters = jnp.reshape(jnp.asarray(filters, dtype), (len(filters), density.size)).T
+    own = jnp.asarray(grid.weight, dtype) * density
+    return Points(jnp.asarray(grid.theta, dtype), turns, own, half * density, density[:, None] * of_filters)
+
+
+class _Totals(NamedTuple):
+    """Sums over frequencies: see `Points`."""
+
+    observed: jax.Array
+    local: jax.Array
+    half: jax.Array
+    turns: jax.Array
+
+
+def integrate_spectra(linearised: Linearised, delays: np.ndarray | None, observed, levels: list[Points]) -> tuple:
     """Covariances of the stationary process.
 
     Parameters
@@ -40,11 +96,8 @@ def integrate_spectra(
         [steps]
     observed : Array, shape (n_group, n_out, n_state)
         Derivative of the observed variables by the state.
-    grid : FrequencyGrid
-    density : Array, shape (n,)
-        Spectral density of the noise, 1 for white noise.
-    filters : list of Array, each of shape (n,)
-        Weights of each filter: see `filter_weights`.
+    levels : list of Points
+        Quadrature rules, the coarsest first. A finer one is used if the error of all before it is too large.
 
     Returns
     -------
@@ -54,30 +107,54 @@ def integrate_spectra(
     dtype = linearised.A.dtype
     n_group, n_state, _ = linearised.A.shape
     n_local, n_out = n_state + linearised.D.shape[-1], n_group * observed.shape[1]
-    zeros = jnp.zeros((len(filters), n_out, n_out), dtype), jnp.zeros((n_group, n_local, n_local), dtype)
+    n_filter, local = levels[0].filters.shape[1], jnp.zeros((n_group, n_local, n_local), dtype)
+    zeros = _Totals(jnp.zeros((n_filter, n_out, n_out), dtype), local, local, jnp.zeros((), dtype))
 
     # Of each frequency only the inverse matrices are kept for the derivative; all else is computed again.
     @partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(_KEPT))
     def add(totals, points):
-        theta, weight, filter_weights = points
-        transfers = jax.vmap(partial(_transfers, linearised, delays))(theta)
-        sums = _observed_covariance(transfers, observed, filter_weights)
-        local = jnp.einsum("f,fgab->gab", weight, jax.vmap(_local_density)(transfers))
-        rates = jax.vmap(partial(_phase_rate, linearised, delays))(*jax.lax.stop_gradient((theta, transfers)))
-        return (totals[0] + sums, totals[1] + local), rates
+        transfers = jax.vmap(partial(_transfers, linearised, delays))(points.theta)
+        density, constant = jax.vmap(_local_density)(transfers), jax.lax.stop_gradient((points.theta, transfers))
+        rates = jax.vmap(partial(_phase_rate, linearised, delays))(*constant)
+        return _Totals(
+            totals.observed + _observed_covariance(transfers, observed, points.filters),
+            totals.local + jnp.einsum("f,fgab->gab", points.own, density),
+            totals.half + jnp.einsum("f,fgab->gab", points.half, density),
+            totals.turns + jnp.sum(rates * points.turns),
+        )
 
-    weight = jnp.asarray(grid.weight / np.pi, dtype)
-    filter_weights = jnp.reshape(jnp.asarray(filters, dtype), (len(filters), weight.size)).T
-    points = jnp.asarray(grid.theta, dtype), density * weight, (density / np.pi)[:, None] * filter_weights
-    points = jax.tree.map(_in_chunks, points)
-    (sums, local), phase_rate = jax.lax.scan(add, zeros, points)
+    def add_if_needed(carry, chunk):
+        (totals, is_needed), (points, is_first) = carry, chunk
+        is_needed = jnp.where(is_first, ~(_error(totals) < _tolerance(dtype)), is_needed)
+        totals = jax.tree.map(lambda total: jnp.where(is_first & is_needed, 0.0, total), totals)
+        return (jax.lax.cond(is_needed, add, lambda totals, _: totals, totals, points), is_needed), None
+
+    chunks = [jax.tree.map(_in_chunks, points) for points in levels]
+    is_first = np.concatenate([np.arange(points.theta.shape[0]) == 0 for points in chunks])
+    chunks = jax.tree.map(lambda *parts: jnp.concatenate(parts), *chunks)
+    (totals, _), _ = jax.lax.scan(add_if_needed, (zeros, jnp.array(True)), (chunks, jnp.asarray(is_first)))
+    return tuple(totals.observed), totals.local, _number_of_unstable_modes(totals)
+
+
+def _error(totals):
+    """Relative error of the rule of every second frequency; the error of the whole rule is about its square."""
+    local, half = jax.lax.stop_gradient((totals.local, totals.half))
+    return jnp.max(jnp.abs(local - half)) / jnp.max(jnp.abs(local))
+
+
+def _number_of_unstable_modes(totals):
     # Argument principle: the determinant of 1 - M / z turns once around 0 for each unstable mode.
-    turns = jnp.abs(jnp.sum(phase_rate.ravel()[: weight.size] * weight))
+    turns = jnp.abs(jax.lax.stop_gradient(totals.turns))
     n_unstable = jnp.round(turns)
-    # A number of turns that is not an integer: a mode is too close to instability for these frequencies to resolve.
-    is_integer = jnp.abs(turns - n_unstable) < _INTEGER_TOLERANCE
-    n_unstable = jnp.where(is_integer, n_unstable, jnp.maximum(n_unstable, 1.0))
-    return tuple(sums), local, n_unstable
+    # A mode is too close to instability to be resolved if the number of turns is not an integer or the error is large.
+    # Without noise there is no error.
+    is_resolved = (jnp.abs(turns - n_unstable) < _INTEGER_TOLERANCE) & ~(_error(totals) > _UNRESOLVED)
+    return jnp.where(is_resolved, n_unstable, jnp.maximum(n_unstable, 1.0))
+
+
+def _tolerance(dtype):
+    """Relative error of the rule of every second frequency at which no finer rule is needed."""
+    return max(_TOLERANCE, float(jnp.finfo(dtype).eps) ** 0.5)
 
 
 def _in_chunks(values):
