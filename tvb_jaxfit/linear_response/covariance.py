@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import filters as monitor_filters
-from . import modal, spectral
+from . import modal, quadrature, spectral
 from .linearise import Linearised, apply_left, block_diagonal, delays_of, step_matrix
 
 # Size of the step matrix, relative to that of the network's coupling input, up to which its eigenmodes take less time
@@ -114,11 +114,13 @@ def stationary_covariances(
     n_means, taps = [n_mean for n_mean, _ in filters], [taps.astype(dtype) for _, taps in filters]
 
     def by_frequencies(linearised, observed, noise, taps):
-        has_rhythms = delays is not None or linearised.A.shape[1] > 1
-        grid = spectral.frequency_grid(dt, delays, rhythms=has_rhythms)
-        density = noise_density(noise, dt, jnp.asarray(grid.theta, dtype))
-        filter_weights = [spectral.filter_weights(grid, *one) for one in zip(taps, n_means, strict=True)]
-        found = spectral.integrate_spectra(linearised, delays, observed, grid, density, filter_weights)
+        def points(grid):
+            density = noise_density(noise, dt, jnp.asarray(grid.theta, dtype))
+            of_filters = [quadrature.filter_weights(grid, *one) for one in zip(taps, n_means, strict=True)]
+            return spectral.weighted_points(grid, density, of_filters)
+
+        levels = [points(grid) for grid in quadrature.frequency_grids(dt, delays)]
+        found = spectral.integrate_spectra(linearised, delays, observed, levels)
         return Covariances(*found, jnp.zeros((), dtype))
 
     def by_modes(linearised, observed, noise, taps):
