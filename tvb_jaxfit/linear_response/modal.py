@@ -172,10 +172,9 @@ def _coordinates_jvp(n_means, primals, tangents):
     half = dM @ _block_diagonal_product(values, results.states).T
     dstates, dfiltered = _sum_of_powers(half + half.T + dQ, values), []
     for n_mean, each, change in zip(n_means, taps, dtaps, strict=True):
-        p, dp = jax.jvp(lambda taps: autocorrelation_of_eigenvalue(values, taps, n_mean), (each,), (change,))
-        _, slope = jax.jvp(
-            lambda values: autocorrelation_of_eigenvalue(values, each, n_mean), (values,), (jnp.ones_like(values),)
-        )
+        of_value = partial(autocorrelation_of_eigenvalue, n_mean=n_mean)
+        p, dp = jax.jvp(partial(of_value, values), (each,), (change,))
+        _, slope = jax.jvp(partial(of_value, taps=each), (values,), (jnp.ones_like(values),))
         of_matrix = _of_operator(dM, values, _difference_quotients(values, p, slope)) @ results.states
         by_taps = _scaled(results.states, values, dp[:, None] + dp[None, :])
         dfiltered.append(_scaled(dstates, values, p[:, None] + p[None, :]) + of_matrix + of_matrix.T + by_taps)

@@ -16,8 +16,8 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
-from .linearise import Linearised, apply_left, apply_right, block_diagonal
 from .filters import polynomial
+from .linearise import Linearised, apply_left, apply_right, block_diagonal
 from .quadrature import FrequencyGrid
 
 # Tolerance for a number of turns to count as an integer.
