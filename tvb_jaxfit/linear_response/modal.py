@@ -1,8 +1,8 @@
 r"""Covariances from the eigenmodes of a step without delays.
 
-The step matrix is M = R J R^{-1}, with J block-diagonal: a block of size 1 for a real eigenvalue, of size 2 for a pair of
-conjugate ones. R and J are real, so that all matrix products are. Sums over time are functions of the eigenvalues: with
-the noise covariance Q,
+The step matrix is M = R J R^{-1}, with J block-diagonal: a block of size 1 for a real eigenvalue, of size 2 for a pair
+of conjugate ones. R and J are real, so that all matrix products are. Sums over time are functions of the eigenvalues:
+with the noise covariance Q,
 
 .. math:: P = \sum_k M^k Q M^{kT}, \qquad \hat P_{ij} = \hat Q_{ij} / (1 - \lambda_i \lambda_j),
 
@@ -110,8 +110,8 @@ def covariance_coordinates(M, B, filters, modes: Modes) -> Coordinates:
     M : Array, shape (n, n)
     B : Array, shape (n, n_noise)
     filters : list of (int, Array)
-        Filter of each monitor, as ``(n_mean, taps)``: output = sum over d of taps[d] times the mean of ``n_mean`` steps,
-        d such means ago.
+        Filter of each monitor, as ``(n_mean, taps)``: output = sum over d of taps[d] times the mean of ``n_mean``
+        steps, d such means ago.
     modes : Modes
         Eigenmodes of M.
 

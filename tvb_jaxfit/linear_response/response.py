@@ -83,6 +83,11 @@ class LinearResponse(PicklableMixin):
         return self.fixed_point.converged & (self.n_unstable == 0)
 
     @property
+    def is_accurate(self) -> jax.Array:
+        """True if rounding in the eigenmodes is negligible."""
+        return self.error <= tolerance(self.error.dtype)
+
+    @property
     def nonlinearity(self) -> jax.Array:
         r"""Ratio of `mean_shift` to `std`, shape (n_var, n_node, n_mode): size of the neglected terms.
 
@@ -270,11 +275,11 @@ class LinearizedSimulator(PicklableMixin):
         start = state.initial_conditions[-1] if start is None else start
         with self.simulate.precision(state):
             for way in self.ways(state):
-                results = self._program(way)(state, start)
-                error = results[-1]
-                if isinstance(error, jax.core.Tracer) or error <= tolerance(error.dtype):
+                response = LinearResponse(*self._program(way)(state, start), state, self)
+                is_traced = isinstance(response.error, jax.core.Tracer)
+                if is_traced or response.is_accurate or not response.is_stable:
                     break
-        return LinearResponse(*results, state, self)
+        return response
 
     def ways(self, state: State) -> tuple[Way, ...]:
         """Ways to compute the covariances of a state, in the order in which they are tried."""

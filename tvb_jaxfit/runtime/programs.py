@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import jax
 
+from .blas import single_blas_thread
 from .progress import bar_status
 
 # Number of programs that the store keeps, the most recently used ones.
@@ -107,20 +108,33 @@ def _executable(lowered, types, placement):
     if "callback" in text or n_inputs != len(placement):
         # The text does not identify the program: it does not contain the Python function of a callback, or the values
         # of constants that a setting of JAX turns into inputs.
-        return lowered.compile()
+        return _compiled(lowered, text)
     # The key holds also what the text lacks: settings, devices, and the weak types of arguments and results.
     types = [(aval.shape, str(aval.dtype), getattr(aval, "weak_type", False)) for aval in types]
     settings = sorted(jax.config.values.items()), jax.config.jax_default_device, jax.default_backend()
     key = hashlib.blake2b(text.encode(), digest_size=32).digest(), repr((types, settings)), placement
     with _lock:
         executable = _store.get(key)
-    executable = lowered.compile() if executable is None else executable
+    executable = _compiled(lowered, text) if executable is None else executable
     with _lock:
         _store[key] = executable
         _store.move_to_end(key)
         while len(_store) > _MAX_PROGRAMS:
             _store.popitem(last=False)
     return executable
+
+
+def _compiled(lowered, text):
+    """Compiled program; one that calls LAPACK runs with a single BLAS thread."""
+    executable = lowered.compile()
+    if "lapack_" not in text:
+        return executable
+
+    def with_single_blas_thread(*arguments):
+        with single_blas_thread():
+            return jax.block_until_ready(executable(*arguments))
+
+    return with_single_blas_thread
 
 
 def _placement(leaves):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -109,9 +109,10 @@ class Objective:
         self._is_fixed, self._multistability_weight = np.zeros(self.start.size, bool), _MULTISTABILITY_WEIGHT
         self.x = state.initial_conditions[-1]
         self._plain_state = strip_parameters(state)
+        self._ways = list(linear.ways(self._plain_state))
         expected_loss = _expected_loss(loss, target, monitor, length, self.start.dtype, seed)
 
-        def of_values(values, plain_state, x, multistability_weight):
+        def of_values(linear, values, plain_state, x, multistability_weight):
             state = with_values(plain_state, values)
             response = linear(state, x)
             multistability = jnp.mean(response.relaxation_residual**4)
@@ -126,23 +127,37 @@ class Objective:
                 response.fixed_point.x,
                 fc,
             )
-            return value, scores
+            return value, (scores, response.is_stable & ~response.is_accurate)
 
         def inhomogeneity(point):
             """Mean square of the differences between regional values."""
             changes = self._unravel(point - self.start / self._scales)
             return sum(jnp.mean((values - jnp.mean(values)) ** 2) for values in changes.values())
 
-        def evaluate(point, plain_state, x, homogeneity_weight, multistability_weight):
+        def evaluate(linear, point, plain_state, x, homogeneity_weight, multistability_weight):
             values, vjp = jax.vjp(self._values, point)
-            (value, scores), gradients = jax.value_and_grad(of_values, has_aux=True)(
+            (value, (scores, is_inaccurate)), gradients = jax.value_and_grad(partial(of_values, linear), has_aux=True)(
                 values, plain_state, x, multistability_weight
             )
             variance, slope = jax.value_and_grad(inhomogeneity)(point)
             value = value + homogeneity_weight * variance
-            return (value, *scores), gradients, vjp(gradients)[0] + homogeneity_weight * slope
+            return is_inaccurate, (value, *scores), gradients, vjp(gradients)[0] + homogeneity_weight * slope
 
-        self._evaluate = Program(evaluate, shares_constants=True)
+        def program(linear):
+            def evaluate_by_way(*arguments):
+                return evaluate(linear, *arguments)
+
+            return Program(evaluate_by_way, shares_constants=True)
+
+        self._programs = {way: program(replace(linear, way=way)) for way in self._ways}
+
+    def _evaluate(self, *arguments):
+        """Results of the first way that is accurate; ways that are not are left out from then on."""
+        while True:
+            is_inaccurate, *results = self._programs[self._ways[0]](*arguments)
+            if len(self._ways) == 1 or not is_inaccurate:
+                return results
+            del self._ways[0]
 
     def _values(self, point):
         unconstrained = self._unravel(point * self._scales)

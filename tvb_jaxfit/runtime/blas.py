@@ -1,0 +1,47 @@
+"""Threads of the BLAS libraries.
+
+A compiled program calls LAPACK from threads of its own. If the BLAS library below starts further threads, they compete
+for the same cores: an eigendecomposition of 100 regions then takes several times longer.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from functools import cache
+
+_lock, _n_users, _limits = threading.Lock(), 0, None
+
+
+@contextlib.contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """Context in which the BLAS libraries of this process use one thread each.
+
+    The number of threads of before is restored when the last thread leaves the context.
+
+    Examples
+    --------
+    >>> from tvb_jaxfit.runtime.blas import single_blas_thread
+    >>> with single_blas_thread():
+    ...     pass
+    """
+    global _n_users, _limits
+    with _lock:
+        _n_users += 1
+        if _n_users == 1:
+            _limits = _controller().limit(limits=1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _lock:
+            _n_users -= 1
+            if _n_users == 0:
+                _limits.restore_original_limits()
+
+
+@cache
+def _controller():
+    """Handles of the loaded libraries: SciPy's, which compiled programs use, is among them."""
+    import scipy.linalg.cython_lapack  # noqa: F401
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
