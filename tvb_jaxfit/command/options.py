@@ -31,6 +31,7 @@ EXAMPLES = {
     --set coupling.a=0.15 --set model.w=0.3 --free coupling.a --free model.w:regional:0:1 \
     --steps 50 --evaluate 4 --tvb --out fit_of_dk""",
     "certify": "tvb-jaxfit certify --connectivity 76 --speed 3 --simulation-length 3000",
+    "parameters": "tvb-jaxfit parameters --connectivity 76 --model Epileptor2D --integrator HeunDeterministic",
     "report": "tvb-jaxfit report fit_of_dk --force",
 }
 # Minimum of each whole number.
@@ -74,8 +75,7 @@ def parser() -> argparse.ArgumentParser:
     _add_fit_options(_command(commands, "fit", "fit parameters of a simulator to an empirical FC"))
     _add_simulator_options(_command(commands, "certify", "run TVB and its translation on the same draws, and compare"))
     summary = "list the parameters of a simulator that can be fitted: paths, shapes, values, units and domains"
-    example = "tvb-jaxfit parameters --connectivity 76 --model Epileptor2D"
-    _add_simulator_options(_command(commands, "parameters", summary, example))
+    _add_simulator_options(_command(commands, "parameters", summary))
     report = _command(commands, "report", "write the report of a fit again, from the files that the fit has written")
     report.add_argument("folder", metavar="DIR", help="folder of a fit")
     report.add_argument("--to", metavar="FILE", help="file of the report (default DIR/report.html)")
@@ -102,12 +102,12 @@ class _Parser(argparse.ArgumentParser):
         return [command for each in choices for command in each.values()]
 
 
-def _command(commands, name, summary, example=None):
+def _command(commands, name, summary):
     return commands.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example:\n  {example or EXAMPLES[name]}",
+        epilog=f"example:\n  {EXAMPLES[name]}",
         # The lines of the example stay as they are, so that it can be pasted.
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

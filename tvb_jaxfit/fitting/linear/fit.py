@@ -279,11 +279,14 @@ def _starts(objective, n_starts, bar):
         for point in [objective.start_point, *objective.latin_hypercube(_POINTS)]:
             value, *_ = objective(point, HOMOGENEITY_WEIGHTS[0], objective.x)
             bar.update()
+            is_start = point is objective.start_point
+            if is_start and value.is_stable and objective.accept_other_attractors(value):
+                value, *_ = objective(point, HOMOGENEITY_WEIGHTS[0], value.x)
             if value.is_stable:
                 stable.append(value)
                 best = min(stable, key=lambda each: each.value)
                 bar.set_postfix(loss=f"{best.loss:.5g}", r=f"{best.r:.3f}", refresh=False)
-                if point is objective.start_point:
+                if is_start:
                     at_start.append(value)
     except KeyboardInterrupt:
         if not stable:
