@@ -134,7 +134,9 @@ def test_the_error_of_an_fc_of_a_diverging_state_names_the_place(stopped):
 @pytest.mark.slow
 def test_a_linear_fit_whose_simulations_diverge_is_marked(monkeypatch):
     not_finite = np.full((3, N_NODE, N_NODE), np.nan)
-    monkeypatch.setattr("tvb_jaxfit.fitting.fit.confirmation", lambda *_: lambda fitted: (np.nan, np.nan, not_finite))
+    monkeypatch.setattr(
+        "tvb_jaxfit.fitting.linear_stage.confirmation", lambda *_: lambda fitted: (np.nan, np.nan, not_finite)
+    )
     result = tj.fit(
         _sim(),
         _target(),
@@ -145,6 +147,10 @@ def test_a_linear_fit_whose_simulations_diverge_is_marked(monkeypatch):
     )
     assert "simulations from the fitted values have no finite FC" in result.diverged
     assert "simulations on fresh noise are not finite" in repr(result) and "DIVERGED" in repr(result)
+    # Then "auto" goes through the simulation.
+    result = tj.fit(_sim(), _target(), FREE, max_evaluations=10, max_steps=1, n_starts=1, progress=False)
+    assert result.way == "simulate" and not result.diverged
+    assert result.why.startswith("the linear response does not apply: simulations from the fitted values have no")
 
 
 def test_finite_fits_are_not_marked(stopped):

@@ -402,7 +402,8 @@ def test_a_penalty_keeps_connectome_weights_near_the_measured_ones(sim, target, 
     sim.connectivity.weights = weights
     gone = {}
     for dear in (0.0, 1e3):
-        options = {"max_evaluations": 30, "max_steps": 5, "optimizer": optax.adam(0.02), "progress": False}
+        by_method = {"simulate": {"max_steps": 5, "optimizer": optax.adam(0.02)}, "linear": {"max_evaluations": 30}}
+        options = by_method[method] | {"progress": False}
         result = tj.fit(
             sim,
             target,

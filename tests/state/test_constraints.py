@@ -167,6 +167,7 @@ def test_a_simulators_own_values_are_the_start_of_each_kind(build_small):
             "coupling.a": ScaledParameter(),
             "model.w": ScaledParameter(regional=True),
         },
+        method="simulate",
         max_steps=3,
         run=RunOptions(progress=False),
         optimizer=optax.adam(0.02),
