@@ -103,6 +103,24 @@ def test_the_objective_is_the_mean_loss_of_recordings_with_an_error_in_z(linear)
         np.testing.assert_allclose(slope, (ahead - behind) / (2.0 * h * point), rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_other_attractors_are_penalised_unless_the_start_values_have_them(build_small, weights_6):
+    """Reduced Wong-Wang regions with a high state beside the low one, and without."""
+    penalised = {}
+    for name, w in (("bistable", 1.1), ("monostable", 0.6)):
+        sim = build_small(weights_6 + weights_6.T, model={"w": np.array([w]), "I_o": np.array([0.31])}, steps=100)
+        sim.initial_conditions = np.full((1, 1, N_NODE, 1), 0.05)
+        sim.coupling.a = np.array([0.01])
+        objective = objective_at(tj.prepare_linear(sim), 0.01, fisher, jnp.asarray(strong()))
+        before, *_ = objective(objective.start_point, 0.0, objective.x)
+        penalised[name] = _MULTISTABILITY_WEIGHT * before.multistability
+        assert before.is_stable and objective.accept_other_attractors(before) == (name == "bistable")
+        after, *_ = objective(objective.start_point, 0.0, objective.x)
+        expected = before.value - (penalised[name] if name == "bistable" else 0.0)
+        np.testing.assert_allclose(after.value, expected, rtol=1e-9)
+    assert penalised["bistable"] > 1.0 and penalised["monostable"] < 1e-6
+
+
 def test_an_error_in_fc_itself_would_leave_the_correlations(linear):
     """Negative control: at the strongest coupling, FC plus its sampling error is above 1."""
     state = linear[1].replace(coupling=linear[1].coupling.replace(a=jnp.array([0.00399])))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import spherical_jn
 
-from .modal import autocorrelation
+from .filters import autocorrelation
 
 # Frequency of the slowest relaxation, and of the lowest octave of the panels [rad/ms].
 _LOWEST_FREQUENCY = 1e-4
@@ -218,7 +218,7 @@ def filter_weights(grid: FrequencyGrid, taps, n_mean: int) -> jax.Array:
     ----------
     grid : FrequencyGrid
     taps : Array, shape (n_lag,)
-        Filter: see `modal.lagged_filter`.
+        Filter: see `modal.covariance_coordinates`.
     n_mean : int
 
     Returns

@@ -16,8 +16,8 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
+from .filters import polynomial
 from .linearise import Linearised, apply_left, apply_right, block_diagonal
-from .modal import polynomial
 from .quadrature import FrequencyGrid
 
 # Tolerance for a number of turns to count as an integer.
@@ -316,7 +316,7 @@ def power(linearised: Linearised, delays: np.ndarray | None, observed, theta, re
 
 
 def squared_gain(taps, n_mean: int, theta) -> jax.Array:
-    """Squared gain of a filter (see `modal.lagged_filter`) at the frequencies ``theta`` [rad per step]."""
+    """Squared gain of a filter (see `modal.covariance_coordinates`) at the frequencies ``theta`` [rad per step]."""
     phase = jnp.exp(-1j * n_mean * theta)
     # sin(m a) / (m sin(a)), also at a = 0.
     of_mean = jnp.sinc(n_mean * theta / (2.0 * np.pi)) / jnp.sinc(theta / (2.0 * np.pi))

@@ -9,8 +9,9 @@ from .linearise import by_node, by_variable, steady_coupling_input, steady_step
 # Displacement of second differences, in units of the fluctuations. It is small, so that the differences measure the
 # curvature at the fixed point, and not a nearby bound of the state, which only clips the fluctuations.
 _DIFFERENCE_STEP = 0.2
-# Relaxation: number of pseudo-time steps, and step length in units of each isolated node's time constant.
-_N_RELAXATION_STEPS, _RELAXATION_STEP = 250, 0.2
+# Relaxation: number of pseudo-time steps, step length in units of each isolated node's time constant at the fixed
+# point, and its maximum in units of the shortest time constant on the way.
+_N_RELAXATION_STEPS, _RELAXATION_STEP, _LONGEST_STEP = 250, 0.2, 0.5
 
 
 def noise_induced_drift(step, theta, weights, inputs, x, linearised, covariance) -> jax.Array:
@@ -103,7 +104,7 @@ def relaxation_residual(step, theta, weights, inputs, linearised, x, state_range
     Returns
     -------
     Array, shape (2, n_var, n_node, n_mode)
-        Distance in units of the ranges, after fifty time constants of the isolated nodes at the fixed point.
+        Distance in units of the ranges, after up to fifty time constants of the isolated nodes at the fixed point.
 
     Notes
     -----
@@ -117,14 +118,28 @@ def relaxation_residual(step, theta, weights, inputs, linearised, x, state_range
     decay = jnp.eye(linearised.A.shape[1], dtype=x.dtype) - linearised.A
     # One rate per node: the maximum over nodes would have a kink where another node becomes the fastest.
     rate = jnp.sqrt(jnp.sum(decay**2, axis=(1, 2)))[None, :, None]
-    step_length = jnp.maximum(_RELAXATION_STEP / rate, 1.0)
 
-    def relax(state, _):
-        state = state + step_length * (steady_step(step, theta, weights, inputs, state) - state)
-        return jnp.clip(state, low, high), None
+    def flow(state):
+        return steady_step(step, theta, weights, inputs, state) - state
+
+    def squared_norm(change):
+        return jnp.sum((change / size) ** 2, axis=(0, 2))[None, :, None]
+
+    def relax(carry, _):
+        state, drift, former, former_drift = carry
+        # Far from the fixed point the rates are others: that of the last step is a difference quotient.
+        moved, changed = squared_norm(state - former), squared_norm(drift - former_drift)
+        known = (moved > 0.0) & (changed > 0.0)
+        last_rate = jnp.where(known, jnp.sqrt(jnp.where(known, changed, 1.0) / jnp.where(known, moved, 1.0)), 0.0)
+        fastest = jnp.maximum(rate / _RELAXATION_STEP, last_rate / _LONGEST_STEP)
+        new = jnp.clip(state + jnp.maximum(1.0 / fastest, 1.0) * drift, low, high)
+        return (new, flow(new), state, drift), None
 
     def residual(end):
         start = jnp.broadcast_to(end[:, None, None], x.shape)
-        return (jax.lax.scan(relax, start, length=_N_RELAXATION_STEPS)[0] - x) / size
+        drift = flow(start)
+        first = jnp.clip(start + drift, low, high)
+        carry = first, flow(first), start, drift
+        return (jax.lax.scan(relax, carry, length=_N_RELAXATION_STEPS)[0][0] - x) / size
 
     return jax.lax.map(residual, state_range)

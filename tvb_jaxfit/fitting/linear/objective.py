@@ -12,14 +12,17 @@ from jax.flatten_util import ravel_pytree
 from ...dynamics.resting_state import resting_state
 from ...linear_response.response import LinearizedSimulator
 from ...loss import fc_corr
-from ...parameters import BoundedParameter, Parameter, parameters_of, strip_parameters, with_values
+from ...parameters import parameters_of, strip_parameters, with_values
 from ...runtime.programs import Program
 from ...state import State
+from ..keys import Purpose, generator
+from ..starts import latin_hypercube, parameter_scale
 
 # Penalty weights: _NONLINEARITY_WEIGHT * mean((nonlinearity / _NONLINEARITY_SCALE)**4), and
-# _MULTISTABILITY_WEIGHT * mean(relaxation_residual**4), which is not 0 if there are other attractors.
+# _MULTISTABILITY_WEIGHT * mean(relaxation_residual**4), which is not 0 if there are other attractors. A simulator that
+# has them at its start values already, with a penalty above _MULTISTABLE, has none for them.
 _NONLINEARITY_WEIGHT, _NONLINEARITY_SCALE = 0.01, 0.4
-_MULTISTABILITY_WEIGHT = 30.0
+_MULTISTABILITY_WEIGHT, _MULTISTABLE = 30.0, 0.01
 # Standard deviation by which a value is perturbed to find out if FC depends on it.
 _PERTURBATION = 0.1
 
@@ -37,6 +40,8 @@ class ObjectiveValue:
         Loss and correlation with the target of FC itself.
     nonlinearity : float
         Maximum over states of `LinearResponse.nonlinearity`.
+    multistability : float
+        Mean of the fourth power of `LinearResponse.relaxation_residual`.
     x : Array
         Fixed point.
     fc : Array, shape (n_node, n_node)
@@ -47,6 +52,7 @@ class ObjectiveValue:
     loss: float
     r: float
     nonlinearity: float
+    multistability: float
     x: jax.Array = field(repr=False)
     fc: jax.Array = field(repr=False)
 
@@ -77,6 +83,8 @@ class Objective:
         Length of the recording whose loss is expected [ms].
     penalty : callable, optional
         State (plain) to a scalar, added to the loss.
+    seed : int, optional
+        Seed of all that is drawn.
     """
 
     def __init__(
@@ -88,8 +96,9 @@ class Objective:
         monitor: int,
         length: float,
         penalty: Callable = no_penalty,
+        seed: int = 0,
     ):
-        self.penalty = penalty
+        self.penalty, self._seed = penalty, seed
         self.state, self.parameters, self._linear = state, parameters_of(state), linear
         unconstrained = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
         scales = {
@@ -97,20 +106,23 @@ class Objective:
         }
         self.start, self._unravel = ravel_pytree(unconstrained)
         self._scales = ravel_pytree(scales)[0]
-        self._is_fixed = np.zeros(self.start.size, bool)
+        self._is_fixed, self._multistability_weight = np.zeros(self.start.size, bool), _MULTISTABILITY_WEIGHT
         self.x = state.initial_conditions[-1]
         self._plain_state = strip_parameters(state)
-        expected_loss = _expected_loss(loss, target, monitor, length, self.start.dtype)
+        expected_loss = _expected_loss(loss, target, monitor, length, self.start.dtype, seed)
 
-        def of_values(values, plain_state, x):
+        def of_values(values, plain_state, x, multistability_weight):
             state = with_values(plain_state, values)
             response = linear(state, x)
-            value = jnp.where(response.is_stable, expected_loss(response) + penalty(state), jnp.inf)
+            multistability = jnp.mean(response.relaxation_residual**4)
+            value = expected_loss(response) + multistability_weight * multistability + penalty(state)
+            value = jnp.where(response.is_stable, value, jnp.inf)
             fc = _clipped(response.fc(monitor))
             scores = (
                 loss(fc, target),
                 fc_corr(fc, target, missing="ignore"),
                 jnp.max(response.nonlinearity),
+                multistability,
                 response.fixed_point.x,
                 fc,
             )
@@ -121,9 +133,11 @@ class Objective:
             changes = self._unravel(point - self.start / self._scales)
             return sum(jnp.mean((values - jnp.mean(values)) ** 2) for values in changes.values())
 
-        def evaluate(point, plain_state, x, homogeneity_weight):
+        def evaluate(point, plain_state, x, homogeneity_weight, multistability_weight):
             values, vjp = jax.vjp(self._values, point)
-            (value, scores), gradients = jax.value_and_grad(of_values, has_aux=True)(values, plain_state, x)
+            (value, scores), gradients = jax.value_and_grad(of_values, has_aux=True)(
+                values, plain_state, x, multistability_weight
+            )
             variance, slope = jax.value_and_grad(inhomogeneity)(point)
             value = value + homogeneity_weight * variance
             return (value, *scores), gradients, vjp(gradients)[0] + homogeneity_weight * slope
@@ -156,7 +170,9 @@ class Objective:
         slope : ndarray
             Gradient of the objective in the point.
         """
-        result, gradients, slope = self._evaluate(self._array(point), self._plain_state, x, homogeneity_weight)
+        result, gradients, slope = self._evaluate(
+            self._array(point), self._plain_state, x, homogeneity_weight, self._multistability_weight
+        )
         value, slope = _objective_value(point, *result), np.where(self._is_fixed, 0.0, np.asarray(slope, float))
         return (value if np.all(np.isfinite(slope)) else replace(value, value=np.inf)), gradients, slope
 
@@ -164,6 +180,23 @@ class Objective:
     def start_point(self) -> np.ndarray:
         """Point of the start values."""
         return np.asarray(self.start / self._scales, float)
+
+    def accept_other_attractors(self, at_start: ObjectiveValue) -> bool:
+        """Stop penalising other attractors if the start values have them already: the simulator is meant to have them.
+
+        Parameters
+        ----------
+        at_start : ObjectiveValue
+            With a stable fixed point.
+
+        Returns
+        -------
+        bool
+            True if the objective has changed.
+        """
+        if _MULTISTABILITY_WEIGHT * at_start.multistability > _MULTISTABLE:
+            self._multistability_weight = 0.0
+        return self._multistability_weight == 0.0
 
     def without_effect(self, value: ObjectiveValue) -> list[str]:
         """Paths of the values on which FC does not depend: each is perturbed alone, and FC stays the same.
@@ -173,7 +206,7 @@ class Objective:
         value : ObjectiveValue
             With a stable fixed point.
         """
-        random, paths = np.random.default_rng(0), []
+        random, paths = generator(self._seed, Purpose.PERTURBATION), []
         for path, entries in self._entries().items():
             point = np.array(value.point)
             point[entries] += _PERTURBATION * random.normal(size=entries.size)
@@ -207,35 +240,26 @@ class Objective:
         state = with_values(self.state, self._values(self._array(value.point)))
         return resting_state(self._linear.simulate, state, value.x)
 
-    def latin_hypercube(self, n: int, seed: int = 0) -> Iterator[np.ndarray]:
-        """Points of a Latin hypercube over the values that are equal in all regions; see `_at_fraction`."""
-        from scipy.stats import qmc
-
-        swept = [path for path, parameter in self.parameters.items() if _is_uniform(parameter)]
-        if not swept:
-            return
-        for row in qmc.LatinHypercube(len(swept), seed=seed).random(n):
-            parameters = dict(self.parameters)
-            for path, fraction in zip(swept, row, strict=True):
-                parameters[path] = _at_fraction(parameters[path], fraction)
+    def latin_hypercube(self, n: int) -> Iterator[np.ndarray]:
+        """Points of a Latin hypercube over the values that are equal in all regions; see `latin_hypercube`."""
+        for parameters in latin_hypercube(self.parameters, n, self._seed):
             unconstrained = {path: parameter.to_unconstrained() for path, parameter in parameters.items()}
             yield np.asarray(ravel_pytree(unconstrained)[0] / self._scales, float)
 
 
-def _expected_loss(loss, target, monitor, length, dtype):
-    """Function of a linear response: the loss that is expected of a recording, with penalties for its validity.
+def _expected_loss(loss, target, monitor, length, dtype, seed):
+    """Function of a linear response: the loss that is expected of a recording, with a penalty for its nonlinearity.
 
     The sampling error of FC is represented by one draw and its opposite, so that no pair of regions is favoured, and
     the gradient along the draw vanishes.
     """
-    draw = np.triu(np.random.default_rng(0).normal(size=np.shape(target)), 1)
+    draw = np.triu(generator(seed, Purpose.SAMPLING).normal(size=np.shape(target)), 1)
     draw = jnp.asarray(draw + draw.T, dtype)
 
     def expected_loss(response):
         fc, error = _clipped(response.fc(monitor)), response.z_standard_error(length, monitor) * draw
         recorded = 0.5 * (loss(add_fisher_z(fc, error), target) + loss(add_fisher_z(fc, -error), target))
-        nonlinear = _NONLINEARITY_WEIGHT * jnp.mean((response.nonlinearity / _NONLINEARITY_SCALE) ** 4)
-        return recorded + nonlinear + _MULTISTABILITY_WEIGHT * jnp.mean(response.relaxation_residual**4)
+        return recorded + _NONLINEARITY_WEIGHT * jnp.mean((response.nonlinearity / _NONLINEARITY_SCALE) ** 4)
 
     return expected_loss
 
@@ -278,28 +302,7 @@ def _clipped(fc):
     return jnp.clip(fc, -largest, largest)
 
 
-def _objective_value(point, value, loss, r, nonlinearity, *arrays):
+def _objective_value(point, value, loss, r, nonlinearity, multistability, *arrays):
     value = float(value) if np.isfinite(value) else np.inf
-    return ObjectiveValue(np.array(point), value, float(loss), float(r), float(nonlinearity), *arrays)
-
-
-def parameter_scale(parameter: Parameter) -> float:
-    """Scale of an unconstrained value: the range of the values, or their mean absolute value."""
-    if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
-        return parameter.upper_bound - parameter.lower_bound
-    if type(parameter) is Parameter or isinstance(parameter, BoundedParameter):
-        return float(np.mean(np.abs(parameter.value))) or 1.0
-    return 1.0
-
-
-def _is_uniform(parameter):
-    value = np.asarray(parameter.value)
-    return bool(np.all(value == value.ravel()[0]))
-
-
-def _at_fraction(parameter, fraction):
-    """Parameter at a fraction of its range; without a finite range, between a quarter and four times its value."""
-    if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
-        low, high = parameter.lower_bound, parameter.upper_bound
-        return parameter.with_value(jnp.full_like(parameter.value, low + (0.02 + 0.96 * fraction) * (high - low)))
-    return parameter.with_value(parameter.value * 4.0 ** (2.0 * fraction - 1.0))
+    scores = (float(score) for score in (loss, r, nonlinearity, multistability))
+    return ObjectiveValue(np.array(point), value, *scores, *arrays)

@@ -1,0 +1,383 @@
+"""Any model: values come back from an FC that was made with them, or the fit says why it does not apply."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+from tvb.datatypes.connectivity import Connectivity
+from tvb.datatypes.projections import ProjectionSurfaceEEG
+from tvb.datatypes.region_mapping import RegionMapping
+from tvb.datatypes.sensors import SensorsEEG
+from tvb.simulator import coupling, integrators, models, monitors, noise
+from tvb.simulator.simulator import Simulator
+
+import tvb_jaxfit as tj
+from tvb_jaxfit import BoundedParameter
+from tvb_jaxfit.state import get_path, with_path
+
+N_NODE = 8
+PAIRS = np.triu_indices(N_NODE, 1)
+# Differences between regions, with mean 0.09.
+PATTERN = np.array([0.9, -0.4, 0.3, -1.0, 0.6, -0.8, 1.0, 0.1])
+# Angular frequencies of 0.04 to 0.07 Hz, in units of a time step in seconds.
+FREQUENCIES = 2.0 * np.pi * np.array([0.052, 0.047, 0.061, 0.044, 0.056, 0.05, 0.066, 0.041])
+
+
+def connectome(delayed):
+    """Eight regions of the left hemisphere, with weights that differ less; the largest sum of a row is 1."""
+    weights, lengths, labels = tj.load_structural_connectivity("dk_average")
+    picked = np.arange(0, 32, 4)
+    weights = weights[np.ix_(picked, picked)] ** 0.3
+    return Connectivity(
+        weights=weights / weights.sum(1).max(),
+        tract_lengths=lengths[np.ix_(picked, picked)],
+        centres=np.zeros((N_NODE, 3)),
+        region_labels=np.array([labels[i] for i in picked]),
+        speed=np.array([4.0 if delayed else np.inf]),
+        cortical=np.ones(N_NODE, bool),
+        orientations=np.zeros((N_NODE, 3)),
+    )
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model at rest, with the value of each region that a fit is to find.
+
+    Attributes
+    ----------
+    model : type
+    path : str
+        Attribute path of the regional value.
+    start, spread : float
+        Value of all regions at the start; of the target: start + spread * PATTERN.
+    bounds : (float, float)
+    coupling : str
+        Class of the coupling, ...
+    a : float
+        ... and its strength.
+    dt, nsig, period : float
+        Noise is weak enough for a linear response; the period is that of the samples [ms].
+    at_rest : tuple of float
+        Initial state of each region.
+    delayed : bool
+    values : dict
+        Other values of the model.
+    """
+
+    model: Callable
+    path: str
+    start: float
+    spread: float
+    bounds: tuple
+    coupling: str
+    a: float
+    dt: float
+    nsig: float
+    period: float
+    at_rest: tuple
+    delayed: bool = False
+    values: dict = field(default_factory=dict)
+
+    def simulator(self, monitor=None, length=None, **values):
+        values = {self.path.split(".")[1]: np.array([self.start])} | self.values | values
+        at_rest = np.reshape(self.at_rest, (1, -1, 1, 1))
+        return Simulator(
+            model=self.model(**values),
+            connectivity=connectome(self.delayed),
+            coupling=getattr(coupling, self.coupling)(a=np.array([self.a])),
+            integrator=integrators.HeunStochastic(
+                dt=self.dt, noise=noise.Additive(nsig=np.array([self.nsig]), noise_seed=3)
+            ),
+            monitors=[monitor or monitors.TemporalAverage(period=self.period)],
+            initial_conditions=np.broadcast_to(at_rest, (100 if self.delayed else 1, at_rest.size, N_NODE, 1)).copy(),
+            simulation_length=length or max(200.0 * self.period, 4000.0),
+        )
+
+    @property
+    def truth(self):
+        return self.start + self.spread * PATTERN
+
+    @property
+    def free(self):
+        low, high = self.bounds
+        return {self.path: BoundedParameter(lower_bound=low, upper_bound=high, regional=True)}
+
+
+def one(value):
+    return np.array([value])
+
+
+NETWORKS = {
+    "ReducedWongWang": Network(
+        models.ReducedWongWang,
+        *("model.I_o", 0.33, 0.01, (0.28, 0.36), "Linear", 0.4, 4.0, 4e-6, 200.0, (0.1,)),
+        values={"w": one(0.5)},
+    ),
+    "ReducedWongWangExcInh": Network(
+        models.ReducedWongWangExcInh,
+        *("model.J_i", 1.0, 0.1, (0.7, 1.4), "Linear", 0.15, 1.0, 1e-6, 100.0, (0.16, 0.05)),
+        values={"variables_of_interest": ("S_e",)},
+    ),
+    "Generic2dOscillator": Network(
+        models.Generic2dOscillator, *("model.a", -2.0, 0.4, (-4.0, 0.0), "Linear", 2.0, 0.5, 1e-4, 20.0, (0.0, 0.0))
+    ),
+    "SupHopf": Network(
+        models.SupHopf,
+        *("model.a", -0.1, 0.04, (-0.5, -0.01), "Difference", 0.3, 0.1, 1e-5, 2.0, (0.0, 0.0)),
+        values={"omega": FREQUENCIES},
+    ),
+    "WilsonCowan": Network(
+        models.WilsonCowan,
+        *("model.P", 0.3, 0.1, (-0.5, 0.6), "Linear", 3.0, 0.5, 1e-6, 50.0, (0.03, 0.02)),
+        values={"c_ee": one(7.0)},
+    ),
+    "MontbrioPazoRoxin": Network(
+        models.MontbrioPazoRoxin,
+        *("model.eta", -3.0, 0.4, (-4.0, -2.0), "Linear", 200.0, 0.2, 2.5e-7, 40.0, (0.05, -0.2)),
+        values={"variables_of_interest": ("r",), "tau": one(20.0), "J": one(8.0)},
+    ),
+    "JansenRit": Network(
+        models.JansenRit,
+        *("model.mu", 0.07, 0.015, (0.02, 0.1), "SigmoidalJansenRit", 80.0, 1.0, 1e-9, 20.0),
+        (0.01, 5.0, 5.0, 0.0, 0.0, 0.0),
+        delayed=True,
+        values={"variables_of_interest": ("y1",)},
+    ),
+    "LarterBreakspear": Network(
+        models.LarterBreakspear,
+        *("model.VT", 0.0, 0.03, (-0.1, 0.1), "HyperbolicTangent", 4.0, 0.5, 1e-8, 50.0, (-0.18, 0.22, 0.1)),
+        values={"C": one(1.0), "d_V": one(0.5)},
+    ),
+}
+# JansenRit is the one with delays, and the others have none.
+SLOW = [pytest.param(name, marks=pytest.mark.slow) if name != "Generic2dOscillator" else name for name in NETWORKS]
+
+
+def fc_function(network, linear, state):
+    """FC of the pairs, and its Jacobian, as functions of the regional values."""
+
+    def fc(values):
+        response = linear(with_path(state, network.path, values))
+        found = response.fc()
+        return found[np.triu_indices(found.shape[0], 1)], response.is_stable
+
+    jacobian = jax.jit(jax.jacfwd(lambda values: fc(values)[0]))
+    return jax.jit(fc), jacobian
+
+
+@dataclass
+class Recovered:
+    """End of a least-squares fit of the linear response alone, from the start values."""
+
+    values: np.ndarray
+    fc: np.ndarray
+    target: np.ndarray
+    at_start: np.ndarray
+    singular_values: np.ndarray
+
+
+def recover(network, truths, monitor=None):
+    """`Recovered` of the FC of each of some regional values."""
+    linear, state = tj.prepare_linear(network.simulator(monitor))
+    fc, jacobian = fc_function(network, linear, state)
+    (low, high), start = network.bounds, np.full(N_NODE, network.start)
+
+    def to(truth):
+        target, is_stable = fc(jnp.asarray(truth))
+        assert is_stable
+
+        def residual(values):
+            found, is_stable = fc(jnp.asarray(values))
+            return np.asarray(found - target) if is_stable else np.full(len(target), 1.0)
+
+        def slope(values):
+            return np.asarray(jacobian(jnp.asarray(values)))
+
+        tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
+        values = scipy.optimize.least_squares(
+            residual, start, slope, bounds=network.bounds, x_scale=high - low, **tight
+        ).x
+        found, at_start = (np.asarray(fc(jnp.asarray(each))[0]) for each in (values, start))
+        sizes = np.linalg.svd(slope(truth) * (high - low), compute_uv=False)
+        return Recovered(values, found, np.asarray(target), at_start, sizes)
+
+    return [to(truth) for truth in truths]
+
+
+def assert_recovered(network, one, least, tolerance):
+    """The start is off by more than ``least``, and the end has the FC and the values of the target."""
+    assert np.max(np.abs(one.at_start - one.target)) > least
+    np.testing.assert_allclose(one.fc, one.target, atol=1e-9)
+    # FC determines all eight values.
+    assert one.singular_values[-1] > 1e-3 * one.singular_values[0]
+    np.testing.assert_allclose(one.values, network.truth, atol=tolerance * network.spread)
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_values_come_back_from_the_fc_of_the_linear_response(name):
+    network = NETWORKS[name]
+    here, mirrored = recover(network, [network.truth, network.start - 0.5 * network.spread * PATTERN])
+    assert np.max(here.target) > 0.1
+    assert_recovered(network, here, 0.01, 1e-6)
+    # Another target has other values.
+    assert np.corrcoef(mirrored.values, network.truth)[0, 1] < -0.9
+
+
+def eeg(n_sensor):
+    """EEG of more sensors than regions, with signals above the noise of the sensors."""
+    projection = 1e3 * np.random.RandomState(5).normal(size=(n_sensor, 2 * N_NODE))
+    return monitors.EEG(
+        period=20.0,
+        sensors=SensorsEEG(locations=np.ones((n_sensor, 3)), labels=np.array([f"s{i}" for i in range(n_sensor)])),
+        region_mapping=RegionMapping(array_data=np.arange(2 * N_NODE) % N_NODE),
+        projection=ProjectionSurfaceEEG(projection_data=projection),
+    )
+
+
+WATCHED = {
+    "Generic2dOscillator, Bold": lambda: monitors.Bold(period=1000.0),
+    "SupHopf, Bold": lambda: monitors.Bold(period=2000.0),
+    "ReducedWongWangExcInh, Bold": lambda: monitors.Bold(period=1000.0),
+    "MontbrioPazoRoxin, Bold": lambda: monitors.Bold(period=1000.0),
+    "JansenRit, EEG": lambda: eeg(12),
+    "WilsonCowan, EEG": lambda: eeg(12),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", WATCHED)
+def test_values_come_back_from_the_fc_of_other_monitors(case):
+    network = NETWORKS[case.split(",")[0]]
+    if case == "SupHopf, Bold":
+        # In units of ms.
+        values = {"omega": FREQUENCIES / 1000.0}
+        network = replace(
+            network, start=-1e-4, spread=4e-5, bounds=(-5e-4, -1e-5), a=3e-4, dt=4.0, nsig=1e-8, values=values
+        )
+    (here,) = recover(network, [network.truth], WATCHED[case]())
+    assert_recovered(network, here, 1e-3, 1e-5)
+
+
+# Correlation of the values found with those of the target: FC of a long simulation determines them to this degree.
+R_OF_VALUES = {
+    "ReducedWongWang": 0.8,
+    "ReducedWongWangExcInh": 0.8,
+    "Generic2dOscillator": 0.7,
+    "SupHopf": 0.8,
+    "WilsonCowan": 0.8,
+    "MontbrioPazoRoxin": 0.8,
+    "JansenRit": 0.5,
+    "LarterBreakspear": 0.5,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_linear_fit_finds_the_values_behind_the_fc_of_a_simulation(name):
+    """An hour of ReducedWongWang, and 3 million steps of the others, on noise that the fit does not know."""
+    network = NETWORKS[name]
+    length = network.dt * (900_000 if name == "ReducedWongWang" else 3_000_000)
+    sim = network.simulator()
+    linear, state = tj.prepare_linear(sim)
+    exact = linear(with_path(state, network.path, jnp.asarray(network.truth)))
+    simulate, start = tj.prepare(sim, length, jax.random.key(7))
+    start = with_path(start, network.path, jnp.asarray(network.truth))
+    rest = jnp.broadcast_to(exact.fixed_point.x, start.initial_conditions.shape)
+    signal = simulate(with_path(start, "initial_conditions", rest)).data[0]
+    fc, pairs = np.asarray(tj.compute_fc(signal, 20)), PAIRS
+    error = np.asarray(exact.fc_standard_error(length))[pairs]
+    # The simulation agrees with the linear response; Bartlett's formula is approximate for rhythms.
+    assert np.sqrt(np.mean(((fc - exact.fc())[pairs] / error) ** 2)) < 2.0
+    result = tj.fit(sim, fc, network.free, method="linear", simulation_length=length, progress=False)
+    values = np.asarray(get_path(result.best, network.path).value)
+    found = linear(with_path(state, network.path, jnp.asarray(values)))
+    r_of_fc = np.corrcoef(found.fc()[pairs], exact.fc()[pairs])[0, 1]
+    r_of_values = np.corrcoef(values, network.truth)[0, 1]
+    rms = (
+        np.sqrt(np.mean((found.fc() - exact.fc())[pairs] ** 2)),
+        np.sqrt(np.mean((linear(state).fc() - exact.fc())[pairs] ** 2)),
+    )
+    print(f"{name}: r of FC {r_of_fc:.4f}, r of values {r_of_values:.3f}, RMS {rms}, error {np.mean(error):.4f}")
+    print(result.history.stop_reason)
+    assert r_of_fc > 0.99 and r_of_values > R_OF_VALUES[name]
+    assert "do not confirm" not in str(result.history.stop_reason)
+
+
+def refused_and_simulated(sim, path, low, high):
+    """The fit by the linear response is refused with the remedy, and the remedy gives a fit."""
+    free = {path: BoundedParameter(lower_bound=low, upper_bound=high, regional=True)}
+    signals = np.random.RandomState(0).normal(size=(N_NODE, 20)) + np.random.RandomState(1).normal(size=20)
+    target = np.corrcoef(signals)
+    with pytest.raises(ValueError, match="no stable fixed point.*method=.simulate."):
+        tj.fit(sim, target, free, method="linear", progress=False)
+    result = tj.fit(sim, target, free, method="simulate", max_steps=3, progress=False)
+    assert np.isfinite(result.loss).all() and not np.array_equal(
+        get_path(result.best, path).value, sim_value(sim, path)
+    )
+
+
+def sim_value(sim, path):
+    return np.broadcast_to(getattr(sim.model, path.split(".")[1]), N_NODE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Kuramoto", "SupHopf", "JansenRit"])
+def test_a_model_without_a_resting_fixed_point_is_fitted_through_the_simulation(name):
+    """Phases that rotate, and limit cycles."""
+    if name == "Kuramoto":
+        network = Network(
+            models.Kuramoto, *("model.omega", 0.06, 0.0, (0.03, 0.1), "Kuramoto", 0.05, 1.0, 1e-3, 10.0, (0.0,))
+        )
+    elif name == "SupHopf":
+        network = replace(NETWORKS[name], start=0.3, bounds=(0.05, 0.5))
+    else:
+        network = replace(NETWORKS[name], start=0.22, a=10.0, nsig=1e-6, bounds=(0.15, 0.28))
+    sim = network.simulator()
+    linear, state = tj.prepare_linear(sim)
+    response = linear(state)
+    assert not response.is_stable and bool(response.fixed_point.converged) == (name != "Kuramoto")
+    refused_and_simulated(sim, network.path, *network.bounds)
+
+
+def test_a_phase_that_runs_away_has_no_fixed_point():
+    """Far out, the residual is small relative to the phase itself, which is no fixed point."""
+    sim = Network(
+        models.Kuramoto, *("model.omega", 0.06, 0.0, (0.03, 0.1), "Kuramoto", 0.05, 1.0, 1e-3, 10.0, (0.0,))
+    ).simulator()
+    linear, state = tj.prepare_linear(sim)
+    assert not linear(state).fixed_point.converged
+    # Without rotation the phases are at rest, where they begin.
+    at_rest = linear(with_path(state, "model.omega", jnp.array([0.0])))
+    assert at_rest.fixed_point.converged and np.max(np.abs(at_rest.fixed_point.x)) < 1e-9
+
+
+@pytest.mark.slow
+def test_a_start_from_which_the_step_diverges_has_the_fixed_point_of_the_others():
+    """dt = 0.1 is too long for SupHopf at the ends of its range, and not near its fixed point."""
+    sim = NETWORKS["SupHopf"].simulator()
+    linear, state = tj.prepare_linear(sim)
+    x = np.random.RandomState(0).uniform(-5.0, 5.0, (2, N_NODE, 1))
+    diverged = with_path(state, "initial_conditions", jnp.asarray(x)[None])
+    assert not np.isfinite(linear.simulate(diverged).data[0]).all()
+    response = linear(diverged)
+    assert response.is_stable and np.max(np.abs(response.fixed_point.x)) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("name", "monitor", "words"),
+    [
+        ("ReducedWongWangExcInh", monitors.Bold(period=1000.0), "n_voi.*S_e.*S_i"),
+        ("MontbrioPazoRoxin", monitors.Bold(period=1000.0), "n_voi.*r.*V"),
+        ("WilsonCowan", eeg(12), "12 signals are not those of the 8 regions"),
+    ],
+)
+def test_a_monitor_without_an_fc_of_regions_is_refused(name, monitor, words):
+    network = NETWORKS[name]
+    values = {} if name == "WilsonCowan" else {"variables_of_interest": network.model.variables_of_interest.default}
+    sim = network.simulator(monitor, length=10_000.0, **values)
+    with pytest.raises(ValueError, match=words):
+        tj.fit(sim, np.eye(N_NODE), network.free, method="linear", progress=False)
