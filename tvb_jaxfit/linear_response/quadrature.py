@@ -20,7 +20,7 @@ _N_RATE = 44, 60
 _RHYTHM_BAND, _N_RHYTHM, _RHYTHM_DAMPING = (0.006, 0.6), 240, 0.06
 # Lags that are integrated exactly: a number of steps, and a multiple of the longest delay: coarse and fine rule. The
 # effect of delays fades above a frequency [rad/ms].
-_MIN_LAG, _LAG_PER_DELAY, _HIGHEST_OF_DELAYS = 24, (1.0, 2.0), 1.0
+_MIN_LAG, _LAG_PER_DELAY, _HIGHEST_OF_DELAYS = 24, (1.0, 1.5), 15.0
 # Panels for long filters: width in turns of the longest delay's phase, up to a frequency [rad/ms].
 _MAX_TURNS, _HIGHEST_OF_FILTERS = 1.0, 0.3
 

@@ -24,7 +24,7 @@ from .quadrature import FrequencyGrid
 _INTEGER_TOLERANCE = 0.05
 # Relative error of the rule of every second frequency: at most this, and no finer rule is used; at least that, and a
 # mode counts as unresolved. The whole rule's error is about the square.
-_TOLERANCE, _UNRESOLVED = 1e-5, 3e-2
+_TOLERANCE, _UNRESOLVED = 1e-6, 3e-2
 # Number of frequencies that are evaluated together.
 _CHUNK = 16
 # Name of the arrays that are kept for the derivative.
