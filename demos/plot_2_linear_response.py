@@ -83,7 +83,7 @@ free = {
     "model.I_o": tj.BoundedParameter(lower_bound=0.2, upper_bound=0.4, regional=True),
     "coupling.a": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0),
 }
-result = tj.fit(sim, fc_target, free, method="linear", linear=tj.LinearOptions(max_evaluations=options.evaluations))
+result = tj.fit(sim, fc_target, free, method="linear", search=tj.SearchOptions(max_evaluations=options.evaluations))
 print(result)
 
 # %% [markdown]

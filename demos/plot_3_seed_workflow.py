@@ -285,6 +285,7 @@ durations["evaluation"], began = time.perf_counter() - began, time.perf_counter(
 tj.write_back(history.best, sim)
 regional_w = {"model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0, regional=True)}
 on_training_noise = {
+    "method": "simulate",
     "optimizer": optax.adam(0.01),
     "noise": tj.NoiseOptions(resample=False),
     "fc": tj.FCOptions(skip_t=20),
@@ -378,7 +379,7 @@ free = {
     "model.I_o": tj.BoundedParameter(lower_bound=0.2, upper_bound=0.4, regional=True),
     "coupling.a": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0),
 }
-linear_fit = tj.fit(sim, fc_target, free, method="linear", linear=tj.LinearOptions(max_evaluations=steps(300)))
+linear_fit = tj.fit(sim, fc_target, free, method="linear", search=tj.SearchOptions(max_evaluations=steps(300)))
 print(linear_fit)
 table["linear response"] = score_line(sim, linear_fit.best, linear_fit.fc())
 tj.plot.fc_scatter(linear_fit.fc(key=jax.random.key(0)), fc_target, "linear response")

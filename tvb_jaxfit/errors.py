@@ -38,6 +38,34 @@ class FitFailed(ValueError):
     linear_stage = None
 
 
+class NoLinearFit(ValueError):
+    """A simulator that cannot be fitted by its linear response.
+
+    Parameters
+    ----------
+    reason, remedy : str
+
+    Attributes
+    ----------
+    reason : str
+    """
+
+    def __init__(self, reason: str, remedy: str):
+        self.reason, self.remedy = reason, remedy
+        super().__init__(f"fit: {reason}. {remedy}")
+
+    def __reduce__(self):
+        return type(self), (self.reason, self.remedy), vars(self)
+
+
+class NoStableFixedPoint(NoLinearFit):
+    """No stable fixed point at any of the values that were tried: there is no linear response to fit."""
+
+
+class NoEffect(NoLinearFit):
+    """FC of the linear response depends on no free value: there is nothing to fit."""
+
+
 class PeriodWarning(UserWarning):
     """A monitor's period is not a multiple of dt. TVB rounds it, and so does the translation."""
 

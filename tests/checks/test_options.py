@@ -165,9 +165,16 @@ TABLE = {
     ),
     "fit": (
         dict(sim="@sim", free="@free", method="simulate", loss=None, penalty=None, optimizer=None, max_steps=0)
-        | dict(fc=tj.FCOptions(), noise=tj.NoiseOptions(), linear=tj.LinearOptions(), target=FC)
+        | dict(fc=tj.FCOptions(), noise=tj.NoiseOptions(), search=tj.SearchOptions(), target=FC)
         | dict(run=tj.RunOptions(progress=False)),
-        dict(loss={"None"}, penalty={"None"}, optimizer={"None"}, max_steps=WHOLE, target=set(WRONG), free={"dict"}),
+        dict(
+            loss={"None"},
+            penalty={"None"},
+            optimizer={"None"},
+            max_steps=WHOLE | {"None"},
+            target=set(WRONG),
+            free={"dict"},
+        ),
     ),
     "FCOptions": (
         dict(skip_t=None, monitor=0, simulation_length=None, missing="refuse"),
@@ -177,7 +184,10 @@ TABLE = {
         dict(source="tvb", resample=None, n_realisations=1, patience=None),
         dict(resample=FLAG | {"None"}, n_realisations={"whole"}, patience={"whole", "None"}),
     ),
-    "LinearOptions": (dict(max_evaluations=1), dict(max_evaluations={"whole"})),
+    "SearchOptions": (
+        dict(seed=0, n_starts=None, max_evaluations=1),
+        dict(seed=WHOLE, n_starts={"whole", "None"}, max_evaluations={"whole"}),
+    ),
     "RunOptions": (
         dict(callback=None, progress=False, checkpoint=None, resume=False),
         dict(callback={"None"}, progress=FLAG, checkpoint={"text", "None"}, resume=FLAG),
@@ -200,6 +210,8 @@ OTHERS = {
     "write_back",
     "UnsupportedComponent",
     "FitFailed",
+    "NoStableFixedPoint",
+    "NoEffect",
     "PeriodWarning",
     "DomainWarning",
     "HistoryWarning",
@@ -249,8 +261,8 @@ def test_all_options_of_a_wrong_kind_are_in_one_message(made):
     with pytest.raises(ValueError) as caught:
         tj.fit(made["sim"], FC, [], max_steps=-1, optimizer=optax.adam, method="best", run=None)
     for said in (
-        "method = 'best'; give one of 'simulate', 'linear', 'linear+simulate'.",
-        "max_steps = -1; give a whole number of at least 0.",
+        "method = 'best'; give one of 'auto', 'simulate', 'linear', 'linear+simulate'.",
+        "max_steps = -1; give a whole number of at least 0, or None.",
         "give an optimiser that is made, such as optax.adam(0.01), or None.",
         "run = None; give a RunOptions such as tj.RunOptions(progress=False).",
         'free = []; give a dict of paths and parameters, e.g. {"coupling.a": Parameter()}.',
@@ -281,7 +293,7 @@ def test_single_options_of_a_group_replace_those_of_the_object(made):
     groups = {name: kind() for name, kind in GROUPS.items()} | {"run": tj.RunOptions(resume=False, progress=True)}
     changed = with_single_options(groups, {"progress": False, "skip_t": 3, "n_realisations": 2})
     assert changed["run"] == tj.RunOptions(progress=False) and changed["fc"] == tj.FCOptions(skip_t=3)
-    assert changed["noise"] == tj.NoiseOptions(n_realisations=2) and changed["linear"] is groups["linear"]
+    assert changed["noise"] == tj.NoiseOptions(n_realisations=2) and changed["search"] is groups["search"]
 
 
 def test_numbers_of_numpy_and_jax_are_numbers():

@@ -18,7 +18,7 @@ SIMULATOR = (
     *("--simulation-length", "26000"),
 )
 FREE = ("--free", "coupling.a", "--free", "model.w:regional:0:1")
-FIT = ("--steps", "3", "--learning-rate", "0.02", "--quiet")
+FIT = ("--method", "simulate", "--steps", "3", "--learning-rate", "0.02", "--quiet")
 
 
 @dataclass

@@ -38,6 +38,7 @@ def test_the_example_of_each_help_is_a_valid_command_line(command, capsys):
     assert program == "tvb-jaxfit" and parsed.command == command
     if command != "report":
         assert option_problems(parsed) == []
+        assert simulator.make_simulator(parsed).connectivity.weights.shape[0] in (76, 84)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["fit", "--help"], ["fit", "--free", "a"]])

@@ -19,6 +19,7 @@ BEGUN = {
     "free": ["coupling.a", "model.w:regional:0:1"],
     "set": ["model.I_o=0.3", "model.J_N=@j.npy"],
     "dt": "4",
+    "method": "simulate",
     "out": "out",
     "learning-rate": "0.02",
 }
@@ -69,7 +70,6 @@ SAME = {
     "another order": {"free": ["model.w:regional:0:1", "coupling.a"]},
     "a default": {"seed": "42", "method": "simulate", "simulation-length": "120000"},
     "the file by another name": {"fc": "copy.csv"},
-    "of the linear response alone": {"max-evaluations": "7"},
 }
 CHANGED = {
     "learning rate": ({"learning-rate": "0.5"}, ["--learning-rate: 0.02 before, 0.5 now"]),

@@ -30,7 +30,7 @@ FREE = ("--free", "coupling.a", "--free", "model.w:regional:0:1")
 
 def _arguments(files, out, *more):
     made = ("--connectivity", files.connectome, *SIMULATOR, "--fc", files.fc, *FREE, "--quiet", "--out", str(out))
-    return ["fit", *made, *more]
+    return ["fit", *made, "--method", "simulate", *more]
 
 
 def _values(folder):

@@ -70,7 +70,14 @@ def test_a_fit_whose_first_loss_is_not_finite_raises_an_error_that_names_the_pla
     sim = _sim(gamma=1e6, steps=120)
     theirs = _divergence_of_tvb(sim)
     with np.errstate(all="ignore"), pytest.raises(tj.FitFailed) as failed:
-        tj.fit(sim, _target(), FREE, noise=tj.NoiseOptions(resample=False), run=tj.RunOptions(progress=False))
+        tj.fit(
+            sim,
+            _target(),
+            FREE,
+            method="simulate",
+            noise=tj.NoiseOptions(resample=False),
+            run=tj.RunOptions(progress=False),
+        )
     message = str(failed.value)
     first = -(-theirs.step // 4)
     for part in (
@@ -91,6 +98,7 @@ def stopped():
         _sim(steps=800),
         _target(),
         FREE,
+        method="simulate",
         optimizer=optax.chain(optax.scale_by_sign(), optax.scale_by_schedule(lambda n: jnp.where(n == 0, 1e-3, 1e3))),
         max_steps=5,
         run=tj.RunOptions(progress=False, callback=lambda step, state, *_: seen.append(state)),
@@ -132,7 +140,7 @@ def test_a_linear_fit_whose_simulations_diverge_is_marked(monkeypatch):
         _target(),
         FREE,
         method="linear",
-        linear=tj.LinearOptions(max_evaluations=10),
+        search=tj.SearchOptions(max_evaluations=10),
         run=tj.RunOptions(progress=False),
     )
     assert "simulations from the fitted values have no finite FC" in result.diverged
@@ -160,7 +168,7 @@ def test_without_noise_a_run_without_fc_is_refused_before_its_gradient_is_compil
     sim = _sim(nsig=0.0, steps=400)
     sim.initial_conditions = np.zeros((1, 1, N_NODE, 1))
     with pytest.raises(tj.FitFailed, match=r"the signal of region 'region 0' \(and 4 others\) is constant \(0, to rou"):
-        tj.fit(sim, _target(), FREE, run=tj.RunOptions(progress=False))
+        tj.fit(sim, _target(), FREE, method="simulate", run=tj.RunOptions(progress=False))
 
 
 def test_a_region_that_no_noise_reaches_is_named_before_the_gradient_is_compiled(monkeypatch):
@@ -172,7 +180,7 @@ def test_a_region_that_no_noise_reaches_is_named_before_the_gradient_is_compiled
     with pytest.raises(
         tj.FitFailed, match=r"the signal of region 'region 1' is constant \(0, to rounding\) over the 100"
     ):
-        tj.fit(sim, _target(), FREE, run=tj.RunOptions(progress=False))
+        tj.fit(sim, _target(), FREE, method="simulate", run=tj.RunOptions(progress=False))
 
 
 def test_an_evaluation_names_the_place_for_each_run_in_jax_and_in_tvb():
@@ -212,6 +220,7 @@ def test_a_gradient_that_is_not_finite_beside_a_finite_loss_is_named():
             _sim(steps=120),
             _target(),
             FREE,
+            method="simulate",
             loss=lambda fc, target: jnp.sqrt(jnp.sum(jax.lax.stop_gradient(fc) * 0.0 + fc * 0.0)) + tj.rmse(fc, target),
             run=tj.RunOptions(progress=False),
         )

@@ -129,7 +129,7 @@ def test_a_fit_and_an_evaluation_are_refused_with_numbers_and_the_remedy(build_s
     parts, steps, options, said = CASES[case]
     sim = _of(build_small, steps, **parts)
     with pytest.raises(ValueError) as fitted:
-        tj.fit(sim, _target(), {"coupling.a": tj.Parameter()}, progress=False, **options)
+        tj.fit(sim, _target(), {"coupling.a": tj.Parameter()}, progress=False, method="simulate", **options)
     assert said in str(fitted.value) and not isinstance(fitted.value, tj.FitFailed)
     if case in ("two variables of Bold", "no time, by name", "no regions"):
         with pytest.raises(ValueError) as evaluated:
@@ -149,7 +149,11 @@ def test_two_regions_are_too_few(build_small):
     sim = build_small(weights=np.array([[0.0, 1.0], [0.5, 0.0]]), steps=20)
     with pytest.raises(ValueError, match="connectivity: 2 regions; the correlation of two FC needs at least 3"):
         tj.fit(
-            sim, np.array([[0.0, 0.3], [0.3, 0.0]]), {"coupling.a": tj.Parameter()}, run=tj.RunOptions(progress=False)
+            sim,
+            np.array([[0.0, 0.3], [0.3, 0.0]]),
+            {"coupling.a": tj.Parameter()},
+            method="simulate",
+            run=tj.RunOptions(progress=False),
         )
 
 

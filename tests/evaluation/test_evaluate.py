@@ -327,6 +327,7 @@ def fitted(make, shared):
             shared["fit_of"],
             SESSIONS["one"],
             free,
+            method="simulate",
             max_steps=3,
             noise=tj.NoiseOptions(resample=False),
             run=tj.RunOptions(progress=False),
@@ -336,7 +337,7 @@ def fitted(make, shared):
 
 def test_a_fit_is_scored_on_fresh_noise_beside_its_training(fitted):
     fitted.evaluation = None
-    assert "fresh noise" not in repr(fitted)
+    assert "evaluated" not in repr(fitted)
     other = fitted.evaluate(state=fitted.initial, n_seeds=1, progress=False)
     assert fitted.evaluation is None, "of another state than the best"
     evaluation = fitted.evaluate(n_seeds=3, progress=False)
@@ -356,7 +357,13 @@ def test_a_fit_is_scored_on_fresh_noise_beside_its_training(fitted):
 def test_a_fit_that_chose_its_best_step_by_validation_reports_that(make):
     free = {"coupling.a": tj.Parameter()}
     result = tj.fit(
-        make(), SESSIONS["one"], free, optimizer=optax.adam(0.02), max_steps=2, run=tj.RunOptions(progress=False)
+        make(),
+        SESSIONS["one"],
+        free,
+        method="simulate",
+        optimizer=optax.adam(0.02),
+        max_steps=2,
+        run=tj.RunOptions(progress=False),
     )
     evaluation = result.evaluate(n_seeds=1, progress=False)
     steps, values = result.history.validation

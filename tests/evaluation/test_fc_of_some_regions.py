@@ -79,6 +79,7 @@ def test_a_fit_to_some_regions_is_a_fit_to_the_matrix_with_gaps(build_small):
         sim,
         _part(),
         free,
+        method="simulate",
         fc=tj.FCOptions(missing="ignore"),
         max_steps=1,
         optimizer=optax.sgd(1.0),

@@ -187,6 +187,7 @@ def said():
 def _all_the_way(sim, free, folder, resample=None):
     """Fit, resume, evaluate, write back and report."""
     options = {
+        "method": "simulate",
         "optimizer": optax.adam(RATE),
         "progress": False,
         "resample": resample,

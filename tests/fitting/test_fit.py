@@ -1,6 +1,7 @@
 """fit(): a simulator and a target in one call, its options, and its result."""
 
 import copy
+import re
 from dataclasses import replace
 
 import jax
@@ -13,7 +14,7 @@ from tvb.simulator.lab import connectivity, coupling, integrators, models, monit
 
 import tvb_jaxfit as tj
 from tvb_jaxfit import BoundedParameter, History, OptaxOptimizer, Parameter, fit, resample
-from tvb_jaxfit.fitting.options import VALIDATION_KEY
+from tvb_jaxfit.fitting.keys import Purpose, noise_key
 from tvb_jaxfit.fitting.stopping import StopKind, StopReason
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
 from tvb_jaxfit.translate.clone import clone
@@ -56,7 +57,8 @@ FREE = {"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0.0, 
 
 
 def _fit(sim=None, target=None, free=FREE, **options):
-    options = {"max_steps": 8, "progress": False, "optimizer": optax.adam(0.02), "resample": False} | options
+    defaults = {"method": "simulate", "max_steps": 8, "optimizer": optax.adam(0.02), "resample": False}
+    options = defaults | {"progress": False} | options
     target = _target() if target is None else target
     return fit(_simulator() if sim is None else sim, target, free, **options)
 
@@ -170,9 +172,15 @@ def test_repr_is_of_the_best_step(fitted):
     lines = repr(replace(result, history=history, fitted=result.initial)).splitlines()
     (loss, *_, best), r = result.loss[[0, 3]], result.r
     assert lines[1] == f"  loss {loss:.5f} -> {best:.5f}, r {r[0]:.4f} -> {r[3]:.4f}"
-    assert lines[2] == "  8 steps, best at 3, 12.3 s; all 8 steps done"
+    fresh = result.fresh
+    assert lines[2] == (
+        f"  r {r[3]:.4f} in training, {np.mean(fresh.r):.4f} on noise that the fit never saw (3 runs of 6 s)"
+    )
+    assert lines[3] == "  8 steps, best at 3, 12.3 s; all 8 steps done"
+    assert lines[4] == '  way: simulate; method="simulate" asks for it'
+    assert re.match(r"  cost: [0-9.]+ s \(translation [0-9.]+, simulation [0-9.]+, fresh noise [0-9.]+\)", lines[5])
     began, ended = (parameters_of(state)["coupling.a"] for state in (result.initial, result.best))
-    assert f"  coupling.a: {began} -> {ended}" in lines[3:] and str(began) != str(ended)
+    assert f"  coupling.a: {began} -> {ended}" in lines[6:] and str(began) != str(ended)
     nothing = replace(history, loss=np.array([]), aux={}, best_step=0)
     assert "\n  0 steps, best at 0" in repr(replace(result, history=nothing))
 
@@ -364,9 +372,9 @@ def test_patience_of_the_validation_ends_the_fit():
     still = {"resample": None, "optimizer": optax.sgd(0.0), "free": {"coupling.a": Parameter()}}
     result = _fit(max_steps=30, patience=1, **still)
     assert result.loss.size == 11 and len(set(result.loss)) == 11
-    unseen = tj.rmse(result.fc(key=jax.random.key(VALIDATION_KEY)), result.target)
+    unseen = tj.rmse(result.fc(key=noise_key(0, Purpose.VALIDATION)), result.target)
     np.testing.assert_allclose(result.history.validation.values, [unseen] * 2, rtol=1e-9)
-    r = result.score(key=jax.random.key(VALIDATION_KEY))
+    r = result.score(key=noise_key(0, Purpose.VALIDATION))
     np.testing.assert_allclose(result.history.validation.aux["r"], [r] * 2, rtol=1e-9)
 
 

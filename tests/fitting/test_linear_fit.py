@@ -10,12 +10,13 @@ from tvb.simulator.lab import models, monitors
 import tvb_jaxfit as tj
 from tests.conftest import simulator
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter
-from tvb_jaxfit.fitting import fit as fit_module
+from tvb_jaxfit.fitting import linear_stage, ways
+from tvb_jaxfit.fitting.keys import Purpose, noise_key
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.fitting.linear.lbfgs import descend
 from tvb_jaxfit.fitting.linear.objective import Objective
-from tvb_jaxfit.fitting.options import TRAINING_KEY
+from tvb_jaxfit.fitting.options import SearchOptions
 from tvb_jaxfit.fitting.stopping import StopKind, StopReason
 from tvb_jaxfit.linear_response.response import LinearResponse
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
@@ -71,7 +72,7 @@ def test_a_linear_fit_recovers_an_fc_of_the_network(sim, target, monkeypatch):
         target,
         _free(),
         method="linear",
-        linear=tj.LinearOptions(max_evaluations=300),
+        search=tj.SearchOptions(max_evaluations=300),
         run=tj.RunOptions(progress=False),
     )
     assert result.loss[-1] < 0.05 * result.loss[0] and result.r[-1] > 0.999
@@ -101,7 +102,7 @@ def test_the_simulation_continues_from_the_linear_fit(sim, target):
 
 
 def test_each_step_has_its_own_noise_unless_resampling_is_off(sim, target):
-    options = {"optimizer": optax.sgd(0.0), "max_steps": 3, "progress": False}
+    options = {"method": "simulate", "optimizer": optax.sgd(0.0), "max_steps": 3, "progress": False}
     fresh = tj.fit(sim, target, {"model.w": Parameter()}, **options).loss
     fixed = tj.fit(sim, target, {"model.w": Parameter()}, resample=False, **options).loss
     assert len(set(fresh)) == 4 and len(set(fixed)) == 1
@@ -111,14 +112,14 @@ def test_each_step_has_its_own_noise_unless_resampling_is_off(sim, target):
 
 @pytest.mark.slow
 def test_gradients_are_averaged_over_realisations(sim, target):
-    options = {"optimizer": optax.sgd(0.01), "max_steps": 1, "progress": False}
+    options = {"method": "simulate", "optimizer": optax.sgd(0.01), "max_steps": 1, "progress": False}
     result = tj.fit(sim, target, {"model.w": Parameter()}, n_realisations=2, **options)
     w = [float(parameters_of(state)["model.w"]) for state in (result.initial, result.fitted)]
     simulate, state = tj.prepare(sim)
 
     def loss(w, step):
         at = state.replace(model=state.model.replace(w=w))
-        at = tj.resample(at, jax.random.fold_in(jax.random.key(TRAINING_KEY), step))
+        at = tj.resample(at, jax.random.fold_in(noise_key(0, Purpose.TRAINING), step))
         return tj.rmse(tj.compute_fc(simulate(at).data[0]), target)
 
     slopes = [float(jax.grad(loss)(jnp.array([0.3]), step)[0]) for step in (0, 1)]
@@ -140,7 +141,7 @@ def test_a_callback_receives_each_improvement_and_can_end_the_linear_fit(sim, ta
         _free(),
         method="linear",
         run=tj.RunOptions(callback=callback, progress=False),
-        linear=tj.LinearOptions(max_evaluations=60),
+        search=tj.SearchOptions(max_evaluations=60),
     )
     # The start is step 0. No second start is followed.
     assert [step for step, *_ in seen] == [1, 2, 3] and str(result.history.stop_reason).startswith("1 starts followed")
@@ -169,7 +170,7 @@ def test_differences_between_regions_add_to_the_objective(sim, target):
 @pytest.mark.slow
 @pytest.mark.parametrize(("simulated", "said"), [(1, "simulations on fresh noise: r"), (0, "not simulated")])
 def test_an_interrupt_keeps_the_best_so_far(sim, target, monkeypatch, simulated, said):
-    confirm = fit_module.confirmation
+    confirm = linear_stage.confirmation
 
     def until(*arguments):
         scores, calls = confirm(*arguments), []
@@ -182,13 +183,13 @@ def test_an_interrupt_keeps_the_best_so_far(sim, target, monkeypatch, simulated,
 
         return confirmed
 
-    monkeypatch.setattr(fit_module, "confirmation", until)
+    monkeypatch.setattr(linear_stage, "confirmation", until)
     result = tj.fit(
         sim,
         target,
         _free(),
         method="linear",
-        linear=tj.LinearOptions(max_evaluations=60),
+        search=tj.SearchOptions(max_evaluations=60),
         run=tj.RunOptions(progress=False),
     )
     stop_reason = result.history.stop_reason
@@ -271,33 +272,35 @@ def test_an_interrupted_linear_fit_is_not_refined(sim, target, monkeypatch):
     def interrupted(linear, state, *_, **__):
         return _ended(state, StopReason(StopKind.LINEAR_INTERRUPTED, 1))
 
-    monkeypatch.setattr(fit_module, "fit_linear", interrupted)
+    monkeypatch.setattr(linear_stage, "fit_linear", interrupted)
     monkeypatch.setattr(tj.OptaxOptimizer, "run", lambda *_: pytest.fail("went on"))
     result = tj.fit(sim, target, _free(), method="linear+simulate", run=tj.RunOptions(progress=False))
     assert result.history.stop_reason.interrupted and result.linear_stage is None
 
 
-@pytest.mark.parametrize("steps,length", [(2000, 25_000 * 4.0), (60_000, (600 - 7) * 100 * 4.0)])
+@pytest.mark.parametrize("steps,length", [(2000, 100 * 400.0), (60_000, (600 - 7) * 100 * 4.0)])
 def test_options_of_fit_reach_the_linear_fit(sim, target, monkeypatch, steps, length):
     """The length is that of the samples that FC is computed from, with a minimum."""
     given = {}
 
     def fitted(linear, state, loss, target, monitor, length, confirm, **limits):
-        given["fit"] = (loss, monitor, length, confirm)
+        given["fit"] = (loss, monitor, length)
         given["limits"] = limits
         return _ended(state, StopReason(StopKind.LINEAR_DONE, 1))
 
     def confirmed(sim, simulate, loss, target, monitor, key):
         given["confirmation"] = (loss, monitor)
-        return "confirmed"
+        return lambda state, key=None: pytest.fail("simulated")
 
-    monkeypatch.setattr(fit_module, "fit_linear", fitted)
-    monkeypatch.setattr(fit_module, "confirmation", confirmed)
+    monkeypatch.setattr(linear_stage, "fit_linear", fitted)
+    monkeypatch.setattr(linear_stage, "confirmation", confirmed)
+    monkeypatch.setattr(ways, "_on_fresh_noise", lambda *_: None)
     sim.monitors = [monitors.Raw(), monitors.TemporalAverage(period=400.0)]
-    limits = {"max_evaluations": 7, "penalty": lambda _: 1.0, "callback": lambda *_: None, "progress": steps == 2000}
+    search = SearchOptions(max_evaluations=7)
+    limits = {"search": search, "penalty": lambda _: 1.0, "callback": lambda *_: None, "progress": steps == 2000}
     options = {"simulation_length": steps * 4.0, "skip_t": 7, "monitor": 1, "loss": tj.rmse}
     result = tj.fit(sim, target, _free(), method="linear", **options, **limits)
-    assert given == {"fit": (tj.rmse, 1, length, "confirmed"), "limits": limits, "confirmation": (tj.rmse, 1)}
+    assert given == {"fit": (tj.rmse, 1, length), "limits": limits, "confirmation": (tj.rmse, 1)}
     assert (result.monitor, result.skip_t, result.settings.codes["loss"]) == (1, 7, "tj.rmse")
 
 
@@ -317,7 +320,7 @@ def test_a_linear_fit_can_start_from_unstable_values(sim, monkeypatch):
         target,
         free,
         method="linear",
-        linear=tj.LinearOptions(max_evaluations=60),
+        search=tj.SearchOptions(max_evaluations=60),
         run=tj.RunOptions(progress=False),
     )
     start, best = linear(result.initial), linear(result.best)
@@ -334,13 +337,16 @@ def _went_on(monkeypatch, sim, target, **options):
         seen.append((loss, length))
         return _ended(state, StopReason(StopKind.LINEAR_DONE, 2))
 
+    class Seen(Exception):
+        pass
+
     def run(loop, state, *_):
         seen.extend((loop, state))
-        raise KeyboardInterrupt
+        raise Seen
 
-    monkeypatch.setattr(fit_module, "fit_linear", found)
+    monkeypatch.setattr(linear_stage, "fit_linear", found)
     monkeypatch.setattr(tj.OptaxOptimizer, "run", run)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Seen):
         tj.fit(sim, target, _free(), method="linear+simulate", progress=False, **{"max_steps": 11} | options)
     return seen
 
@@ -382,9 +388,9 @@ def test_unknown_methods_and_conflicting_options_are_refused(sim, target):
     with pytest.raises(ValueError, match="'linear', 'linear\\+simulate'"):
         tj.fit(sim, target, _free(), method="lineer")
     with pytest.raises(ValueError, match="n_realisations"):
-        tj.fit(sim, target, _free(), noise=tj.NoiseOptions(n_realisations=2, resample=False))
+        tj.fit(sim, target, _free(), method="simulate", noise=tj.NoiseOptions(n_realisations=2, resample=False))
     with pytest.raises(ValueError, match="patience"):
-        tj.fit(sim, target, _free(), noise=tj.NoiseOptions(patience=2, resample=False))
+        tj.fit(sim, target, _free(), method="simulate", noise=tj.NoiseOptions(patience=2, resample=False))
 
 
 @pytest.mark.slow

@@ -13,10 +13,10 @@ from tvb_jaxfit import plot
 from tvb_jaxfit.evaluation import baselines
 from tvb_jaxfit.evaluation.sessions import named_targets
 from tvb_jaxfit.evaluation.target import match_target
+from tvb_jaxfit.fitting.keys import Purpose, noise_key
 from tvb_jaxfit.fitting.linear.fit import noise_corrected
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.fitting.losses import checked_loss
-from tvb_jaxfit.fitting.options import TRAINING_KEY, VALIDATION_KEY
 
 N_NODE = 6
 LABELS = np.array([f"region {i}" for i in range(N_NODE)])
@@ -187,7 +187,7 @@ def sim(build_small):
 
 
 FREE = {"coupling.a": tj.Parameter(), "model.w": tj.BoundedParameter(None, 0.0, 1.0, regional=True)}
-FIT = {"max_steps": 2, "optimizer": optax.adam(0.02), "progress": False}
+FIT = {"method": "simulate", "max_steps": 2, "optimizer": optax.adam(0.02), "progress": False}
 
 
 @pytest.fixture
@@ -200,10 +200,10 @@ def fitted(sim, shared):
 
 def test_a_fit_descends_the_loss_of_the_pairs_with_data(sim, fitted):
     np.testing.assert_array_equal(fitted.target, GAPPY)
-    seen = fitted.fc(fitted.initial, jax.random.fold_in(jax.random.key(TRAINING_KEY), 0))
+    seen = fitted.fc(fitted.initial, jax.random.fold_in(noise_key(0, Purpose.TRAINING), 0))
     np.testing.assert_allclose(fitted.loss[0], _by_hand("rmse", np.asarray(seen)), rtol=1e-9)
     np.testing.assert_allclose(fitted.r[0], _by_hand("fc_corr", np.asarray(seen)), rtol=1e-9)
-    unseen = fitted.fc(fitted.initial, jax.random.key(VALIDATION_KEY))
+    unseen = fitted.fc(fitted.initial, noise_key(0, Purpose.VALIDATION))
     np.testing.assert_allclose(fitted.history.validation.values[0], _by_hand("rmse", np.asarray(unseen)), rtol=1e-9)
     assert fitted.loss.size == 3 and np.all(np.isfinite(fitted.r))
     # Negative control: the values in the gaps of a complete target have an effect.

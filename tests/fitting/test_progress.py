@@ -36,13 +36,17 @@ def swept(progress):
 
 def shown(capsys):
     """Texts of the bar, in order."""
-    return [line.strip() for line in capsys.readouterr().err.split("\r") if line.strip()]
+    return [line.strip() for line in re.split("[\r\n]", capsys.readouterr().err) if line.strip()]
 
 
 @pytest.mark.parametrize(("run", "name"), [pytest.param(optimised, "fit", marks=pytest.mark.slow), (swept, "explore")])
 def test_compiling_is_shown_and_not_counted(run, name, capsys):
     run(True)
     lines = shown(capsys)
+    # A line on the duration of a step is written above the bar.
+    (announced,) = [line for line in lines if "per step" in line] or [None]
+    assert (announced is not None) == (name == "fit")
+    lines = [line for line in lines if line != announced]
     said = [line.startswith(f"{name}: compiling") for line in lines]
     assert any(said[:2]), lines
     # It is named before the first step, and not after it.
@@ -60,17 +64,26 @@ def test_compiling_is_shown_and_not_counted(run, name, capsys):
 def test_a_fit_and_an_evaluation_announce_the_translation(build_small, capsys):
     sim = build_small(steps=60, monitors=[monitors.TemporalAverage(period=8.0)])
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
-    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=2, noise=tj.NoiseOptions(resample=False))
+    result = tj.fit(
+        sim,
+        target,
+        {"coupling.a": tj.Parameter()},
+        method="simulate",
+        max_steps=2,
+        noise=tj.NoiseOptions(resample=False),
+    )
     lines = shown(capsys)
     assert lines[0] == "fit: translating the simulator"
-    assert any(line.startswith("fit: compiling") for line in lines) and "loss=" in lines[-1]
+    assert [line for line in lines if "loss=" in line] and "fit: simulating the result on fresh noise" in lines
+    assert any(line.startswith("fit: compiling") for line in lines)
     result.evaluate(n_seeds=2)
     lines = shown(capsys)
     assert lines[0] == "evaluate: translating the simulator"
-    assert any(line.startswith("JAX: compiling") for line in lines) and lines[-1].startswith("JAX: 100%")
-    tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=0, run=tj.RunOptions(progress=False)).evaluate(
-        n_seeds=1, progress=False
-    )
+    # The fit has compiled the simulation already.
+    assert not any(line.startswith("JAX: compiling") for line in lines) and lines[-1].startswith("JAX: 100%")
+    tj.fit(
+        sim, target, {"coupling.a": tj.Parameter()}, method="simulate", max_steps=0, run=tj.RunOptions(progress=False)
+    ).evaluate(n_seeds=1, progress=False)
     assert shown(capsys) == []
 
 
@@ -90,8 +103,12 @@ def test_a_linear_fit_shows_its_stages(build_small, capsys, monkeypatch):
     told = [re.split(r":? +\d+%", line)[0] for line in shown(capsys)]
     assert told[0] == "fit: translating the simulator"
     order = list(dict.fromkeys(told))
+    duration = order.pop(5)
+    assert re.fullmatch(r"linear fit: [0-9.e-]+ s per evaluation, at most 7 evaluations", duration)
     assert order[1:] == [
+        'fit: through the linear response (method="linear" asks for it)',
         *("linear fit: translating the simulator", "linear fit", "linear fit: compiling", "linear fit: simulating"),
+        "fit: simulating the result on fresh noise",
     ]
     assert told.count("linear fit: compiling") >= 2
     run(False)

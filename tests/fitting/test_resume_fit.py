@@ -34,7 +34,7 @@ def _target(seed=1, shift=0.0):
 def fitted(path, steps=STEPS, sim=None, target=None, **options):
     """A fit with a checkpoint."""
     free = {"coupling.a": tj.Parameter(), "model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=2.0)}
-    options = {"free": free, "max_steps": steps, "progress": False, "checkpoint": path} | options
+    options = {"method": "simulate", "free": free, "max_steps": steps, "progress": False, "checkpoint": path} | options
     return tj.fit(_sim() if sim is None else sim, _target() if target is None else target, **options)
 
 

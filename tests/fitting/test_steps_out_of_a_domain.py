@@ -194,6 +194,7 @@ def test_a_start_without_a_finite_gradient_is_refused(what):
             _simulator(nsig, ntau),
             np.corrcoef(np.random.default_rng(1).normal(size=(N_NODE, 9))),
             free,
+            method="simulate",
             run=tj.RunOptions(progress=False),
         )
     (path,) = free

@@ -9,8 +9,8 @@ from tvb.datatypes import equations
 from tvb.simulator import monitors, noise
 
 import tvb_jaxfit as tj
+from tvb_jaxfit.linear_response import quadrature
 from tvb_jaxfit.linear_response import response as linear_response
-from tvb_jaxfit.linear_response import spectral
 from tvb_jaxfit.state import with_path
 from tvb_jaxfit.translate.clone import configured_clone
 
@@ -205,7 +205,7 @@ def test_power_of_one_node_is_a_lorentzian(ou, white):
 
 
 def test_filon_weights_integrate_fast_oscillations():
-    grid = spectral.frequency_grid(1.0)
+    grid = quadrature.octave_panels(1.0)
     theta = np.asarray(grid.theta)
     lags = np.array([0, 1, 7, 500, 20000])
     smooth = 1.0 / (theta**2 + 0.01)

@@ -1,5 +1,6 @@
 """Equal digests for what computes the same, in every process; different ones for what may compute something else."""
 
+import builtins
 import collections
 import functools
 import re
@@ -123,6 +124,59 @@ def test_what_a_function_imports_and_does_not_use_is_not(monkeypatch):
     before = digest(function)
     module.other = None
     assert digest(function) == before
+
+
+def _users_substitute(monkeypatch, scale):
+    class Substitute:
+        computed = property(lambda self: scale * 2.0)
+
+    module = Substitute()
+    # As in `tvb.simulator.models`: the namespace of a module, with Python's own names in it.
+    module.__dict__ = vars(types.ModuleType("users_module")) | {"__builtins__": vars(builtins), "scale": scale}
+    monkeypatch.setitem(sys.modules, "users_module", module)
+    return module
+
+
+@pytest.mark.parametrize("attribute", ["scale", "computed"])
+def test_what_is_used_of_an_object_in_the_place_of_a_users_module_is_content(attribute, monkeypatch):
+    function = _function(f"def function(x):\n    return mine.{attribute} * x\n")
+    function.__globals__["mine"] = _users_substitute(monkeypatch, 2.0)
+    before = digest(function)
+    vars(function.__globals__["mine"])["other"] = (i for i in "abc")
+    assert digest(function) == before
+    function.__globals__["mine"] = _users_substitute(monkeypatch, 3.0)
+    assert digest(function) != before
+
+
+def test_an_object_in_the_place_of_a_module_is_compared_by_its_names_and_its_class(monkeypatch):
+    digests = {digest(_users_substitute(monkeypatch, scale)) for scale in (2.0, 3.0, 2.0)}
+    assert len(digests) == 2
+    module = _users_substitute(monkeypatch, 2.0)
+    del vars(module)["scale"]
+    without = digest(module)
+    module = _users_substitute(monkeypatch, 3.0)
+    del vars(module)["scale"]
+    assert digest(module) != without
+
+
+def test_which_models_of_tvb_are_loaded_is_not_content(monkeypatch):
+    """``tvb.simulator.models`` loads each model when it is first read, and then holds its module."""
+
+    def function():
+        return models.ReducedWongWang().dfun(1.0, 2.0)
+
+    before = digest(function), digest(models)
+    monkeypatch.setitem(vars(models), "of_a_test", types.ModuleType("tvb.simulator.models.of_a_test"))
+    assert (digest(function), digest(models)) == before
+
+
+def test_pythons_own_names_are_compared_by_version_whatever_libraries_put_among_them(monkeypatch):
+    """Old pybind11 puts an object without content there."""
+    namespace = _function(BASE).__globals__
+    before = digest(namespace)
+    monkeypatch.setattr(builtins, "__of_a_test__", (i for i in "abc"), raising=False)
+    assert namespace["__builtins__"]["__of_a_test__"] is not None
+    assert digest(namespace) == before
 
 
 PACKAGE = """

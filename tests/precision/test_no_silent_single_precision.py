@@ -22,7 +22,7 @@ def _target():
     return np.corrcoef(np.random.default_rng(0).normal(size=(N_NODE, 40)))
 
 
-FIT = {"max_steps": 1, "optimizer": optax.adam(0.01), "progress": False}
+FIT = {"method": "simulate", "max_steps": 1, "optimizer": optax.adam(0.01), "progress": False}
 SWITCHED = "prepared in {} precision, and 64-bit mode was switched {} since. Call prepare"
 
 

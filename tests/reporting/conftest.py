@@ -55,14 +55,14 @@ FREE = {"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0.0, 
 
 def fit_of(sim=None, free=FREE, **options):
     """Fit of a few steps."""
-    options = {"max_steps": 3, "progress": False, "optimizer": optax.adam(0.02)} | options
+    options = {"method": "simulate", "max_steps": 3, "progress": False, "optimizer": optax.adam(0.02)} | options
     return fit(simulator_of() if sim is None else sim, target_of(), free, **options)
 
 
 @pytest.fixture(scope="session")
 def fitted():
     """Fit through the simulation, evaluated in JAX and in TVB."""
-    result = fit_of()
+    result = replace(fit_of(), fresh=None)
     result.evaluate(n_seeds=2, n_tvb=1, progress=False)
     return result
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tvb_jaxfit.evaluation.sessions import Targets
+from tvb_jaxfit.fitting.fresh import FreshNoise
 from tvb_jaxfit.fitting.history import History, Validation
 from tvb_jaxfit.markup import tag
 from tvb_jaxfit.reporting import report as reports
@@ -111,3 +112,17 @@ def test_hemispheres_are_in_tables_and_captions(fit_summary, unprinted):
     assert "hemispheres" not in unknown and ">side<" not in unknown
     blocks = reports.report_html(replace(fit_summary, hemispheres=np.arange(30) >= 15))
     assert blocks.count("Lines separate the hemispheres.") == 2
+
+
+def test_without_an_evaluation_the_headline_is_the_r_that_the_fit_has_simulated(fit_summary):
+    fresh = FreshNoise(np.array([0.5, 0.6]), 40_000.0, "jax.random.key(0)")
+    first = headline(replace(fit_summary, evaluation=None, fresh=fresh))
+    assert first.value == "r = 0.5500 ± 0.0707"
+    assert first.meaning == (
+        "on fresh noise: mean ± standard deviation over 2 runs of 40 s from the best state on noise that the fit never "
+        "saw."
+    )
+    assert str(fresh) == "r 0.5500 on noise that the fit never saw (2 runs of 40 s)"
+    # An evaluation has more runs.
+    both = headline(replace(fit_summary, fresh=fresh))
+    assert both.value == "r = 0.5000 ± 0.1000" and "end of the fit, fresh noise" in [name for name, *_ in both.others]

@@ -45,7 +45,8 @@ from tvb_jaxfit import (
 )
 from tvb_jaxfit.certificate.result import Comparison
 from tvb_jaxfit.fitting.free import mark
-from tvb_jaxfit.fitting.options import TRAINING_KEY, VALIDATION_KEY, FitSettings
+from tvb_jaxfit.fitting.keys import Purpose, key_as_code
+from tvb_jaxfit.fitting.options import FitSettings
 from tvb_jaxfit.fitting.result import FitResult
 from tvb_jaxfit.markup import key_value_table, table, tag
 from tvb_jaxfit.parameters import parameters_of, strip_parameters, with_values
@@ -575,7 +576,8 @@ def test_options_that_were_left_out_are_listed_by_their_meaning(kinds):
 
     simulated, still = (details_of(kind, optimizer="None") for kind in ("evaluated", "deterministic"))
     assert simulated["loss"] == "rmse" and simulated["optimizer"] == "optax.adam(0.01)"
-    seen, unseen = f"jax.random.fold_in(jax.random.key({TRAINING_KEY}), step)", f"jax.random.key({VALIDATION_KEY})"
+    training, unseen = (key_as_code(0, purpose) for purpose in (Purpose.TRAINING, Purpose.VALIDATION))
+    seen = f"jax.random.fold_in({training}, step)"
     assert simulated["noise.resample"] == f"noise of its own for each step, {seen}; held out: {unseen}"
     assert still["noise.resample"] == "no: there is no noise"
     assert details_of("evaluated", loss="loss")["loss"] == "given by the script"

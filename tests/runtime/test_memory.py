@@ -51,7 +51,9 @@ def optimised(sim):
 
 def fitted(sim):
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
-    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=1, run=tj.RunOptions(progress=False))
+    result = tj.fit(
+        sim, target, {"coupling.a": tj.Parameter()}, method="simulate", max_steps=1, run=tj.RunOptions(progress=False)
+    )
     result.evaluate(n_seeds=1, progress=False)
     return result, result.simulate
 

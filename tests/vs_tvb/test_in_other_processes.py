@@ -85,7 +85,9 @@ def test_a_simulate_that_was_changed_by_hand_is_not_picklable(sims):
 def test_an_unpickled_fit_keeps_its_methods(build_small):
     sim = build_small(steps=60)
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
-    result = tj.fit(sim, target, {"coupling.a": tj.Parameter()}, max_steps=1, run=tj.RunOptions(progress=False))
+    result = tj.fit(
+        sim, target, {"coupling.a": tj.Parameter()}, method="simulate", max_steps=1, run=tj.RunOptions(progress=False)
+    )
     copies = pickle.loads(pickle.dumps(result)), copy.deepcopy(result)
     scores = result.evaluate(n_seeds=1, progress=False).rows
     for again in copies:

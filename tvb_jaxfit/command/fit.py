@@ -11,13 +11,13 @@ from ..constraints import MaskedParameter, PositiveParameter, ScaledParameter
 from ..errors import FitFailed
 from ..fitting.checkpoint import CheckpointPath, NewCheckpointPath
 from ..fitting.fit import fit
-from ..fitting.method import Method
-from ..fitting.options import FCOptions, LinearOptions, NoiseOptions, RunOptions
+from ..fitting.options import FCOptions, NoiseOptions, RunOptions, SearchOptions
 from ..parameters import BoundedParameter, Parameter
 from ..reporting.report import write_report
 from ..reporting.summary import certify_fit, summarise
 from .folder import CHECKPOINT, PAGE, file_identity, write_results
 from .matrices import load_fc
+from .options import has_checkpoint
 from .outcome import ExitCode, Refused, is_refusal
 from .path_options import FreeOption, ParameterKind, parse_free
 from .resume import determining_options
@@ -81,7 +81,7 @@ def _fit(options, folder):
             max_steps=options.steps,
             fc=FCOptions(monitor=options.monitor, skip_t=options.skip, missing=options.missing),
             noise=NoiseOptions(patience=options.patience),
-            linear=LinearOptions(max_evaluations=options.max_evaluations),
+            search=_search(options),
             run=RunOptions(checkpoint=_checkpoint(options, folder), resume=options.resume, progress=not options.quiet),
         )
     except FitFailed as error:
@@ -93,8 +93,13 @@ def _fit(options, folder):
     return result, problem
 
 
+def _search(options):
+    given = {"seed": options.fit_seed, "n_starts": options.starts, "max_evaluations": options.max_evaluations}
+    return SearchOptions(**{name: value for name, value in given.items() if value is not None})
+
+
 def _checkpoint(options, folder):
-    if options.method == Method.LINEAR:
+    if not has_checkpoint(options):
         return None
     checkpoint = (NewCheckpointPath if options.force else CheckpointPath)(folder / CHECKPOINT)
     checkpoint.notes = determining_options(options)

@@ -6,7 +6,7 @@ import re
 
 from .. import __version__
 from ..checks.suggestions import did_you_mean
-from ..fitting.method import Method
+from ..fitting.method import Method, choosing_simulation, conflicts
 from .path_options import FREE, parse_free, parse_settings
 
 # Default options of a simulator; where they are None or empty, TVB's own defaults hold.
@@ -31,10 +31,21 @@ EXAMPLES = {
     --set coupling.a=0.15 --set model.w=0.3 --free coupling.a --free model.w:regional:0:1 \
     --steps 50 --evaluate 4 --tvb --out fit_of_dk""",
     "certify": "tvb-jaxfit certify --connectivity 76 --speed 3 --simulation-length 3000",
+    "parameters": "tvb-jaxfit parameters --connectivity 76 --model Epileptor2D --integrator HeunDeterministic",
     "report": "tvb-jaxfit report fit_of_dk --force",
 }
 # Minimum of each whole number.
-_MINIMA = {"steps": 0, "patience": 1, "max_evaluations": 1, "skip": 0, "monitor": 0, "evaluate": 1, "tvb": 0}
+_MINIMA = {"steps": 0, "patience": 1, "max_evaluations": 1, "starts": 1, "fit_seed": 0, "skip": 0, "monitor": 0} | {
+    "evaluate": 1,
+    "tvb": 0,
+}
+# Options of the command by their names in `fit`: those that some methods do not have.
+_BY_METHOD = {
+    "optimizer": "learning_rate",
+    "max_steps": "steps",
+    "patience": "patience",
+    "max_evaluations": "max_evaluations",
+}
 
 # Texts of argparse about unknown words.
 _NO_CHOICE, _UNKNOWN = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)"), "unrecognized arguments: "
@@ -64,8 +75,7 @@ def parser() -> argparse.ArgumentParser:
     _add_fit_options(_command(commands, "fit", "fit parameters of a simulator to an empirical FC"))
     _add_simulator_options(_command(commands, "certify", "run TVB and its translation on the same draws, and compare"))
     summary = "list the parameters of a simulator that can be fitted: paths, shapes, values, units and domains"
-    example = "tvb-jaxfit parameters --connectivity 76 --model Epileptor2D"
-    _add_simulator_options(_command(commands, "parameters", summary, example))
+    _add_simulator_options(_command(commands, "parameters", summary))
     report = _command(commands, "report", "write the report of a fit again, from the files that the fit has written")
     report.add_argument("folder", metavar="DIR", help="folder of a fit")
     report.add_argument("--to", metavar="FILE", help="file of the report (default DIR/report.html)")
@@ -92,12 +102,12 @@ class _Parser(argparse.ArgumentParser):
         return [command for each in choices for command in each.values()]
 
 
-def _command(commands, name, summary, example=None):
+def _command(commands, name, summary):
     return commands.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example:\n  {example or EXAMPLES[name]}",
+        epilog=f"example:\n  {EXAMPLES[name]}",
         # The lines of the example stay as they are, so that it can be pasted.
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -164,13 +174,16 @@ def _add_fit_options(command):
     add(
         "--method",
         choices=[str(method) for method in Method],
-        default=str(Method.SIMULATE),
-        help="gradients through the simulation (default), the linear response, or both in turn",
+        default=str(Method.AUTO),
+        help="gradients through the simulation, the linear response, or both in turn (default auto: the linear "
+        "response where it applies, refined by the simulation where that helps)",
     )
-    add("--steps", type=int, default=100, metavar="N", help="number of optimizer steps (default 100)")
+    add("--steps", type=int, metavar="N", help="number of optimizer steps through the simulation (default 100)")
     add("--learning-rate", type=float, metavar="X", help="of Adam (default 0.01; after a linear fit, see fit())")
     add("--patience", type=int, metavar="N", help="validations in a row without a better one after which the fit ends")
-    add("--max-evaluations", type=int, default=600, metavar="N", help="of the linear response (default 600)")
+    add("--max-evaluations", type=int, metavar="N", help="of the linear response (default 600)")
+    add("--starts", type=int, metavar="N", help="starts that are followed (default: that of the method)")
+    add("--fit-seed", type=int, metavar="N", help="seed of all that the fit draws (default 0)")
     add(
         "--missing",
         choices=("refuse", "ignore"),
@@ -198,6 +211,30 @@ def option_problems(options: argparse.Namespace) -> list[str]:
     """
     problems = _simulator_problems(options)
     return problems + _fit_problems(options) if options.command == "fit" else problems
+
+
+def given_options(options: argparse.Namespace) -> dict[str, str]:
+    """Options that some methods do not have: names in `fit`, and names in the command, of those that were given.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    """
+    given = {name: own for name, own in _BY_METHOD.items() if getattr(options, own) is not None}
+    return {name: f"--{own.replace('_', '-')}" for name, own in given.items()}
+
+
+def has_checkpoint(options: argparse.Namespace) -> bool:
+    """True if a fit writes a checkpoint: one that goes through the simulation from one start.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    """
+    method = Method(options.method)
+    if method is Method.AUTO:
+        return options.resume or (options.starts == 1 and bool(choosing_simulation(given_options(options))))
+    return method is Method.LINEAR_THEN_SIMULATE or (method is Method.SIMULATE and (options.starts or 1) == 1)
 
 
 def _simulator_problems(options):
@@ -233,6 +270,9 @@ def _fit_problems(options):
         problems.append("--certify compares to rounding, in double precision: leave out --float32, or --certify")
     if options.resume and options.method == Method.LINEAR:
         problems.append("--resume: a linear fit has no checkpoint; leave it, and give --force to fit again")
+    problems += conflicts(Method(options.method), given_options(options), options.starts)
+    if options.resume and (options.starts or 1) > 1:
+        problems.append("--resume: a fit from several --starts has no checkpoint; leave out one of them")
     if options.resume and options.force:
         problems.append("--resume continues from the files that --force would replace: leave out one of them")
     return problems

@@ -12,8 +12,8 @@ from .path_options import parse_free, parse_settings
 
 # Options that may change: where results go, the number of steps, and what follows the fit.
 _MAY_CHANGE = ("command", "out", "force", "resume", "quiet", "steps", "evaluate", "tvb", "certify")
-_DEFAULTS = DEFAULTS | {"simulation_length": LENGTH}
-_LEARNING_RATE = 0.01
+_DEFAULTS = DEFAULTS | {"simulation_length": LENGTH, "max_evaluations": 600, "fit_seed": 0}
+_LEARNING_RATE, _STEPS = 0.01, 100
 # Files are compared by content, but for a script: the checkpoint itself compares its simulator.
 _SCRIPT = "--simulator"
 # Options that can be given several times: their parser, and the character that ends their path.
@@ -33,9 +33,9 @@ def determining_options(options: argparse.Namespace) -> dict:
         "options": values by name; "files": digests of the input files, by option.
     """
     given = {name: value for name, value in vars(options).items() if name not in _MAY_CHANGE}
-    if options.method == Method.LINEAR_THEN_SIMULATE and options.learning_rate is None:
+    if options.method != Method.SIMULATE and options.learning_rate is None:
         # The default learning rate decreases over all steps.
-        given["steps"] = options.steps
+        given["steps"] = _STEPS if options.steps is None else options.steps
     if options.method == Method.SIMULATE:
         # This option belongs to the linear response.
         del given["max_evaluations"]

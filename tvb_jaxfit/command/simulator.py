@@ -82,7 +82,10 @@ def _from_options(given, wanted):
 
     def additive():
         if given["nsig"] is None and wanted["model"] != DEFAULTS["model"]:
-            raise Refused(f"--nsig: there is no usual noise for {wanted['model']}; give its dispersion")
+            raise Refused(
+                f"--nsig: there is no usual noise for {wanted['model']}; give its dispersion, or choose a "
+                "deterministic integrator such as --integrator HeunDeterministic"
+            )
         return noise.Additive(nsig=np.array([wanted["nsig"]]), noise_seed=wanted["seed"])
 
     def integrator():

@@ -1,49 +1,24 @@
 """fit: a simulator, a target and the parameters to fit, in one call.
 
-A call is checked (`FitRequest`), translated (`FitProblem`), fitted by the linear response, by the simulation, or by
-both in this order, and becomes a `FitResult`.
+A call is checked (`FitRequest`), translated (`FitProblem`), fitted in the way of its method (`fit_problem`), and
+becomes a `FitResult`.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import jax
-import numpy as np
 import optax
 
-from ..dynamics.noise import resample
-from ..errors import FitFailed
-from ..evaluation.diagnosis import explain_no_fc, explain_not_finite
-from ..loss import fc_corr, rmse, rmse_corr
-from ..observation import compute_fc
-from ..parameters import Parameter, parameters_of
+from ..parameters import Parameter
 from ..runtime.processes import refuse_forked
-from ..runtime.progress import status_line
-from ..translate.prepare_linear import prepare_linear
-from .linear import refinement
-from .linear.confirmation import confirmation
-from .linear.fit import fit_linear
-from .losses import checked_loss
-from .method import Method
-from .optimizer import OptaxOptimizer
-from .options import (
-    TRAINING_KEY,
-    VALIDATION_KEY,
-    FCOptions,
-    LinearOptions,
-    NoiseOptions,
-    RunOptions,
-    with_single_options,
-)
-from .problem import FitProblem, FitRequest, prepare_problem
+from .options import FCOptions, NoiseOptions, RunOptions, SearchOptions, with_single_options
+from .problem import FitRequest, prepare_problem
 from .result import FitResult
+from .ways import fit_problem
 
 if TYPE_CHECKING:
     from tvb.simulator.simulator import Simulator
-
-# Shortest recording that the linear response is fitted for [steps]: FC of a shorter one is mostly sampling error.
-_SHORTEST = 25_000
 
 
 def fit(
@@ -51,14 +26,14 @@ def fit(
     target: Any,
     free: dict[str, Parameter],
     *,
-    method: str = "simulate",
+    method: str = "auto",
     loss: Callable | None = None,
     penalty: Callable | None = None,
     optimizer: optax.GradientTransformation | None = None,
-    max_steps: int = 100,
+    max_steps: int | None = None,
     fc: FCOptions = FCOptions(),  # noqa: B008
     noise: NoiseOptions = NoiseOptions(),  # noqa: B008
-    linear: LinearOptions = LinearOptions(),  # noqa: B008
+    search: SearchOptions = SearchOptions(),  # noqa: B008
     run: RunOptions = RunOptions(),  # noqa: B008
     **single_options,
 ) -> FitResult:
@@ -74,26 +49,28 @@ def fit(
     free : dict of str to Parameter
         Parameters to fit, by attribute path: ``{"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0,
         upper_bound=1, regional=True)}``. Without a value (None), a parameter starts from the simulator's value.
-    method : {"simulate", "linear", "linear+simulate"}, optional
-        "simulate": gradients through the simulation. "linear": gradients through the linear response, without noise and
-        about a hundred times faster; simulations confirm the result (see `prepare_linear`). "linear+simulate": the
-        linear response first, then the simulation from its result.
+    method : {"auto", "simulate", "linear", "linear+simulate"}, optional
+        "auto": the linear response where it applies, confirmed by simulations, and refined by the simulation where that
+        is better on noise that neither has used; else the simulation, from several starts. "simulate": gradients
+        through the simulation. "linear": gradients through the linear response, without noise and about a hundred times
+        faster; simulations confirm the result (see `prepare_linear`). "linear+simulate": the linear response first,
+        then the simulation from its result. `FitResult.way` and ``why`` say which way was taken, and why.
     loss : callable, optional
-        (fc, target) to a scalar. Default: `rmse`; for the linear response `rmse_corr`; for a simulation that continues
-        from it 1 - `fc_corr`.
+        (fc, target) to a scalar. Default: `rmse_corr`; of "simulate" `rmse`; of a simulation that continues from the
+        linear response 1 - `fc_corr`.
     penalty : callable, optional
         State (plain arrays) to a scalar that is added to the loss.
     optimizer : optax.GradientTransformation, optional
-        Optimizer of the fit through the simulation. Default: Adam with a learning rate of 0.01; after a linear fit,
-        Adam in steps of up to 0.005 of each parameter's range, which decrease to a tenth of that.
+        Optimizer of the fit through the simulation. Default of "simulate": Adam with a learning rate of 0.01; else Adam
+        in steps of up to 0.02 of each parameter's range (0.005 after a linear fit), which decrease to a tenth of that.
     max_steps : int, optional
-        Number of optimizer steps.
+        Number of optimizer steps of a fit through the simulation, from each start. Default: 100.
     fc : FCOptions, optional
         Computation of FC: monitor, samples left out, length, missing data.
     noise : NoiseOptions, optional
         Source of the noise; resampling, realisations per step, validation.
-    linear : LinearOptions, optional
-        Options of the linear response.
+    search : SearchOptions, optional
+        Seed, number of starts, evaluations of the linear response.
     run : RunOptions, optional
         Callback, progress bar, checkpoint.
     **single_options
@@ -107,10 +84,11 @@ def fit(
     Raises
     ------
     ValueError
-        An unknown method; options that exclude each other; a target that does not match the regions; a path that the
-        simulator does not have; bounds that exclude the start; a dispersion or correlation time that is not positive; a
-        first step of many times a parameter's size; a monitor whose samples have no FC; for a linear fit, no stable
-        fixed point, or an FC that depends on no free parameter.
+        An unknown method; options that exclude each other, all in one message; a target that does not match the
+        regions; a path that the simulator does not have; bounds that exclude the start; a dispersion or correlation
+        time that is not positive; a first step of many times a parameter's size; a monitor whose samples have no FC.
+    NoStableFixedPoint, NoEffect
+        Of "linear" and "linear+simulate": no stable fixed point, or an FC that depends on no free parameter.
     FitFailed
         Loss or gradient are not finite at the start: the message names the sample, state variable, region and time. Its
         attribute ``linear_stage`` holds the linear fit that the simulation continued from, if any.
@@ -121,178 +99,41 @@ def fit(
 
     Notes
     -----
-    The linear response yields the loss that is expected of a simulation of the given length (at least 25,000 steps),
+    "auto" takes the simulation if an option is given that only the simulation has: ``optimizer``, ``source``,
+    ``resample``, ``n_realisations``, ``patience``, ``checkpoint``, ``resume``. The linear response does not apply to a
+    simulator without noise, with a stimulus, or without a stable fixed point at any point of the sweep.
+
+    The best state is simulated on noise that the fit never saw (`FitResult.fresh`); its r is the one to report. All
+    that is drawn is decided by ``seed``.
+
+    The linear response yields the loss that is expected of a simulation of the given length (at least 100 samples),
     without running it. A short recording determines slow fluctuations badly, so that the fit relies on them less. For
-    "linear+simulate", the expected loss is that of the simulator's own length, so that
+    "auto" and "linear+simulate", the expected loss is that of the simulator's own length, so that
     ``FCOptions(simulation_length=...)`` may be longer: ten minutes have half the sampling error of two and a half.
 
     Connectome weights are fitted near their measured values by ``{"connectivity.weights": MaskedParameter(
     lower_bound=0.0)}`` and ``penalty=lambda state: jnp.mean((state.connectivity.weights - measured) ** 2)``.
     """
     refuse_forked("fit")
-    groups = with_single_options({"fc": fc, "noise": noise, "linear": linear, "run": run}, single_options)
-    request = FitRequest(sim, target, free, method, loss, penalty, optimizer, max_steps, **groups)
+    groups = with_single_options({"fc": fc, "noise": noise, "search": search, "run": run}, single_options)
+    return fit_request(FitRequest(sim, target, free, method, loss, penalty, optimizer, max_steps, **groups))
+
+
+def fit_request(request: FitRequest) -> FitResult:
+    """Fit what a request asks for.
+
+    Parameters
+    ----------
+    request : FitRequest
+
+    Returns
+    -------
+    FitResult
+        It holds the request, so that the fit can be repeated.
+    """
     problem = prepare_problem(request, fit.__kwdefaults__)
-    if request.method is Method.SIMULATE:
-        return _fit_by_simulation(problem)
-    linear_stage = _fit_by_linear_response(problem)
-    if request.method is Method.LINEAR or linear_stage.history.stop_reason.interrupted:
-        return linear_stage
-    return _fit_by_simulation(problem, linear_stage)
-
-
-def _result(problem, fitted, initial, history, resolved, linear_stage=None):
-    return FitResult(
-        fitted=fitted,
-        best=history.best,
-        initial=initial,
-        history=history,
-        target=problem.target,
-        simulate=problem.simulate,
-        skip_t=problem.skip_t,
-        monitor=problem.monitor,
-        simulator=problem.simulator,
-        linear_stage=linear_stage,
-        settings=problem.settings.with_resolved(_resolved(problem) | resolved),
-        data=problem.data,
-    )
-
-
-def _resolved(problem):
-    """Meaning of the options that were left out, whatever the method."""
-    keys = (
-        f"noise of its own for each step, jax.random.fold_in(jax.random.key({TRAINING_KEY}), step); held out: "
-        f"jax.random.key({VALIDATION_KEY})"
-    )
-    return {
-        "penalty": "none",
-        "fc.skip_t": str(problem.skip_t),
-        "fc.monitor": str(problem.monitor),
-        "fc.simulation_length": "the simulator's own",
-        "noise.resample": keys if "noise" in problem.state.integrator else "no: there is no noise",
-        "noise.patience": "none",
-        "run.callback": "none",
-        "run.checkpoint": "none",
-    }
-
-
-def _fit_by_linear_response(problem: FitProblem) -> FitResult:
-    """Fit by the linear response, confirmed by simulations."""
-    request, simulate, monitor = problem.request, problem.simulate, problem.monitor
-    loss = checked_loss(rmse_corr if request.loss is None else request.loss, problem.target)
-    with status_line("linear fit: translating the simulator", request.run.progress):
-        linear, _ = prepare_linear(request.sim)
-    key = jax.random.key(VALIDATION_KEY)
-    fitted, history, _ = fit_linear(
-        linear,
-        problem.state,
-        loss,
-        problem.target,
-        monitor,
-        _expected_length(problem),
-        confirmation(problem.simulator, simulate, loss, problem.target, monitor, key),
-        max_evaluations=request.linear.max_evaluations,
-        penalty=problem.penalty,
-        callback=request.run.callback,
-        progress=request.run.progress,
-    )
-    if history.diverged:
-        why = explain_no_fc(request.sim, simulate, resample(history.best, key), monitor, problem.skip_t)
-        history = replace(history, diverged=f"{history.diverged} {why}".rstrip())
-    resolved = {"loss": "rmse_corr", "optimizer": "none: L-BFGS on the linear response"}
-    return _result(problem, fitted, problem.state, history, resolved)
-
-
-def _expected_length(problem):
-    """Length [ms] of the recording that the linear response predicts the loss of."""
-    request, simulate = problem.request, problem.simulate
-    monitor = simulate.monitors[problem.monitor]
-    n_steps = simulate.n_steps
-    if request.method is Method.LINEAR_THEN_SIMULATE:
-        # A long simulation serves a smoother refinement; the start of it is that of the simulator's own length.
-        n_steps = int(np.ceil(request.sim.simulation_length / simulate.dt))
-    n_samples = monitor.steps(0, n_steps).size - problem.skip_t
-    return max(n_samples * monitor.istep, _SHORTEST) * simulate.dt
-
-
-def _fit_by_simulation(problem: FitProblem, linear_stage: FitResult | None = None) -> FitResult:
-    """Fit through the simulation, from the start values or from the result of a linear fit."""
-    request, state = problem.request, problem.state if linear_stage is None else linear_stage.fitted
-    loss, optimizer, resolved = _loss_and_optimizer(request, state, linear_stage)
-    loss = checked_loss(loss, problem.target)
-    identity = _identity(problem, loss, optimizer)
-    max_steps, n_realisations = request.max_steps, request.noise.n_realisations
-    if n_realisations > 1:
-        optimizer = optax.MultiSteps(optimizer, n_realisations).gradient_transformation()
-        max_steps = n_realisations * max_steps
-
-    def objective(state):
-        fc = compute_fc(problem.simulate(state).data[problem.monitor], problem.skip_t)
-        value = loss(fc, problem.target) + problem.penalty(state)
-        return value, {"r": fc_corr(fc, problem.target, missing="ignore")}
-
-    def explain(state):
-        arguments = (request.sim, problem.simulate, state, problem.monitor, problem.skip_t)
-        return explain_not_finite(*arguments, loss, problem.target, problem.penalty)
-
-    loop = OptaxOptimizer(
-        objective,
-        optimizer,
-        callback=request.run.callback,
-        has_aux=True,
-        progress=request.run.progress,
-        checkpoint=request.run.checkpoint,
-        **(_resampling(objective, request.noise) if problem.resamples else {}),
-    )
-    loop.checkpoint.identity = identity
-    loop.explain = explain
-    try:
-        fitted, history = loop.run(state, max_steps, request.run.resume)
-    except FitFailed as error:
-        error.linear_stage = linear_stage
-        raise
-    return _result(problem, fitted, state, history, resolved, linear_stage)
-
-
-def _loss_and_optimizer(request, state, linear_stage):
-    """(loss, optimizer, their meaning where they were left out)."""
-    if linear_stage is None:
-        loss, optimizer = rmse, optax.adam(0.01)
-        resolved = {"loss": "rmse", "optimizer": "optax.adam(0.01)"}
-    else:
-        loss, optimizer = refinement.one_minus_fc_corr, refinement.adam(parameters_of(state), request.max_steps)
-        resolved = {"loss": "rmse_corr, then 1 - fc_corr", "optimizer": refinement.DESCRIPTION}
-    loss = loss if request.loss is None else request.loss
-    return loss, optimizer if request.optimizer is None else request.optimizer, resolved
-
-
-def _resampling(objective, noise):
-    """Options of `OptaxOptimizer` for new noise at each step, and validation on noise that no step uses."""
-    return {
-        "refresh": lambda step, state: resample(state, jax.random.fold_in(jax.random.key(TRAINING_KEY), step)),
-        "validate": lambda state: objective(resample(state, jax.random.key(VALIDATION_KEY))),
-        "patience": noise.patience,
-    }
-
-
-def _identity(problem, loss, optimizer):
-    """All that determines the fit through the simulation, by the names that a checkpoint reports."""
-    request = problem.request
-    identity = {
-        "method": str(request.method),
-        "target": problem.target,
-        "penalty": problem.penalty,
-        "skip_t": problem.skip_t,
-        "monitor": problem.monitor,
-        "resample": problem.resamples,
-        "n_realisations": request.noise.n_realisations,
-        "simulator": problem.simulator,
-        "simulate": problem.simulate,
-        "simulation_length": problem.simulate.n_steps * problem.simulate.dt,
-        "loss": loss,
-        "optimizer": optimizer,
-    }
-    if request.method is Method.LINEAR_THEN_SIMULATE and request.optimizer is None:
-        # The default learning rate decreases over all steps.
-        identity["max_steps"] = request.max_steps
-    return identity
+    result = fit_problem(problem)
+    # The simulator as it was, and the target as it was read: both may change after the fit.
+    result.request = replace(request, sim=None, target=problem.target)
+    result.refit = fit_request
+    return result

@@ -113,6 +113,8 @@ class OptaxOptimizer:
         self.checkpoint = Checkpoint(checkpoint, checkpoint_every)
         # Explains a plain state whose loss is not finite. None: the message of the loss itself, outside of any trace.
         self.explain = None
+        # Name of the progress bar.
+        self.name = "fit"
 
     def run(self, state: State, max_steps: int = 100, resume: bool = False) -> tuple[State, History]:
         """Run the fit.
@@ -176,7 +178,7 @@ class OptaxOptimizer:
         # The loss of the last stored step is computed again.
         with status_line("fit: reading the checkpoint", self.progress and resume):
             self.checkpoint.begin(loop, resume)
-        with progress_bar("fit", "step", max_steps, self.progress, initial=loop.step) as bar:
+        with progress_bar(self.name, "step", max_steps, self.progress, True, initial=loop.step) as bar:
             try:
                 while loop.is_running(max_steps):
                     loop.advance()

@@ -17,9 +17,6 @@ from .method import Method
 if TYPE_CHECKING:
     import jax
 
-# Seeds of the JAX keys of the noise that the steps of a fit use, and of the noise that validates it.
-TRAINING_KEY, VALIDATION_KEY = 1, 2
-
 
 @dataclass(frozen=True, repr=False)
 class NoiseOptions(OptionGroup):
@@ -65,24 +62,44 @@ class NoiseOptions(OptionGroup):
 
 
 @dataclass(frozen=True, repr=False)
-class LinearOptions(OptionGroup):
-    """Options of a fit by the linear response.
+class SearchOptions(OptionGroup):
+    """Search of the best values: what is drawn, and how many starts are followed.
 
     Parameters
     ----------
+    seed : int, optional
+        Seed of all that a fit draws: the starts, and the noise of training, validation, confirmation and of the r that
+        is reported. The same seed gives the same result, bit for bit on the same machine.
+    n_starts : int, optional
+        Number of starts that are followed. Default: 1 through the simulation, the values of the simulator or of the
+        parameters; 2 by the linear response; 3 where ``method="auto"`` fits through the simulation (1 with a
+        checkpoint). Further starts are the best of a Latin hypercube over the values that are equal in all regions.
     max_evaluations : int, optional
         Maximum number of evaluations of the linear response, from each start.
 
     Raises
     ------
     ValueError
-        Invalid options.
+        Invalid options, all in one message.
+
+    Examples
+    --------
+    >>> from tvb_jaxfit import SearchOptions
+    >>> SearchOptions(seed=3)
+    SearchOptions(seed=3)
     """
 
+    seed: int = 0
+    n_starts: int | None = None
     max_evaluations: int = 600
 
     def __post_init__(self):
-        self._check(max_evaluations=allowed.integer(1))
+        self._check(
+            seed=allowed.integer(0),
+            n_starts=allowed.optional(allowed.integer(1)),
+            max_evaluations=allowed.integer(1),
+        )
+        object.__setattr__(self, "n_starts", None if self.n_starts is None else int(self.n_starts))
 
 
 @dataclass(frozen=True, repr=False)
@@ -127,7 +144,7 @@ class RunOptions(OptionGroup):
 
 
 # Groups by the argument of `fit` that they are given as.
-GROUPS = {"fc": FCOptions, "noise": NoiseOptions, "linear": LinearOptions, "run": RunOptions}
+GROUPS = {"fc": FCOptions, "noise": NoiseOptions, "search": SearchOptions, "run": RunOptions}
 _ARGUMENTS = ("method", "loss", "penalty", "optimizer", "max_steps", *GROUPS)
 # Other names that are understood in a message: those of options before they were grouped.
 _SYNONYMS = {"fresh": "resample", "n_noise": "n_realisations"}
@@ -159,7 +176,7 @@ def with_single_options(groups: dict, keywords: dict) -> dict:
     >>> from tvb_jaxfit.fitting.options import GROUPS, with_single_options
     >>> defaults = {name: kind() for name, kind in GROUPS.items()}
     >>> with_single_options(defaults, {"progress": False, "skip_t": 5})
-    {'fc': FCOptions(skip_t=5), 'noise': NoiseOptions(), 'linear': LinearOptions(), 'run': RunOptions(progress=False)}
+    {'fc': FCOptions(skip_t=5), 'noise': NoiseOptions(), 'search': SearchOptions(), 'run': RunOptions(progress=False)}
     >>> with_single_options(defaults, {"fresh": False})
     Traceback (most recent call last):
         ...
@@ -201,16 +218,15 @@ class FitSettings:
         Names of the options that differ from their defaults.
     resolved : dict of str to str
         Meaning of the options that were left out (None), by name.
-    training_key, validation_key : int
-        Seeds of the JAX keys of the noise that the steps used, and of the noise that validated them.
+    seed : int
+        Seed of all that the fit drew; see `noise_key`.
     """
 
     method: Method
     codes: dict = field(repr=False)
     changed: frozenset = frozenset()
     resolved: dict = field(default_factory=dict, repr=False)
-    training_key: int = TRAINING_KEY
-    validation_key: int = VALIDATION_KEY
+    seed: int = 0
 
     @classmethod
     def of(cls, arguments, defaults) -> "FitSettings":
@@ -230,7 +246,7 @@ class FitSettings:
             else:
                 codes[argument] = options_as_code({argument: value})[argument]
                 changed |= set() if codes[argument] == repr(defaults[argument]) else {argument}
-        return cls(Method(arguments["method"]), codes, frozenset(changed))
+        return cls(Method(arguments["method"]), codes, frozenset(changed), seed=arguments["search"].seed)
 
     def items(self) -> list[tuple[str, str, bool]]:
         """(name, code, whether it differs from the default) of each option."""

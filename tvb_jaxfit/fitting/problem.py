@@ -1,7 +1,8 @@
 """A fit before its first step: the request of a user, checked; and the translated, marked problem."""
 
+import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,16 +20,36 @@ from ..state import State
 from ..translate.clone import configured_clone
 from ..translate.parameter_map import parameter_map
 from ..translate.prepare import prepare
+from .costs import Costs
 from .domains import refuse_starts
 from .free import mark
 from .linear.objective import no_penalty
 from .losses import checked_penalty
-from .method import Method
+from .method import Method, conflicts
 from .optimizer import gradient_transformation
-from .options import FCOptions, FitSettings, LinearOptions, NoiseOptions, RunOptions
+from .options import FCOptions, FitSettings, NoiseOptions, RunOptions, SearchOptions
 
 if TYPE_CHECKING:
     from tvb.simulator.simulator import Simulator
+
+
+class Lost:
+    """Place of an option that did not pickle; it accepts any call that only checks it."""
+
+    def __call__(self, *_):
+        """Not available."""
+        raise ValueError("this function was lost when its fit was pickled.")
+
+    init = update = __call__
+
+
+def _or_lost(name, value):
+    try:
+        pickle.dumps(value)
+    # Pickling fails with various errors.
+    except Exception:
+        return Lost()
+    return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +69,10 @@ class FitRequest:
     loss: Callable | None
     penalty: Callable | None
     optimizer: Any
-    max_steps: int
+    max_steps: int | None
     fc: FCOptions
     noise: NoiseOptions
-    linear: LinearOptions
+    search: SearchOptions
     run: RunOptions
 
     def __post_init__(self):
@@ -60,16 +81,56 @@ class FitRequest:
             "loss": allowed.optional(allowed.function),
             "penalty": allowed.optional(allowed.function),
             "optimizer": allowed.optional(gradient_transformation),
-            "max_steps": allowed.integer(0),
+            "max_steps": allowed.optional(allowed.integer(0)),
             "fc": allowed.instance(FCOptions, "such as tj.FCOptions(skip_t=10)"),
             "noise": allowed.instance(NoiseOptions, "such as tj.NoiseOptions(resample=False)"),
-            "linear": allowed.instance(LinearOptions, "such as tj.LinearOptions(max_evaluations=200)"),
+            "search": allowed.instance(SearchOptions, "such as tj.SearchOptions(seed=1)"),
             "run": allowed.instance(RunOptions, "such as tj.RunOptions(progress=False)"),
             "free": allowed.instance(dict, 'of paths and parameters, e.g. {"coupling.a": Parameter()}'),
         }
         check("fit", **{name: (getattr(self, name), rule) for name, rule in rules.items()})
         object.__setattr__(self, "method", Method(self.method))
-        object.__setattr__(self, "max_steps", int(self.max_steps))
+        object.__setattr__(self, "max_steps", None if self.max_steps is None else int(self.max_steps))
+        problems = conflicts(self.method, {name: name for name in self.given()}, self.search.n_starts)
+        if problems:
+            raise ValueError(f"fit: {'; '.join(problems)}.")
+
+    def picklable(self) -> "FitRequest":
+        """The same request, with `Lost` in place of functions that do not pickle, such as those of a script."""
+        kept = {name: _or_lost(name, getattr(self, name)) for name in ("loss", "penalty", "optimizer")}
+        run = replace(self.run, callback=_or_lost("callback", self.run.callback), checkpoint=None, resume=False)
+        return replace(self, **kept, run=run)
+
+    def with_functions(self, functions: dict) -> "FitRequest":
+        """The same request, with functions in place of those that were lost.
+
+        Parameters
+        ----------
+        functions : dict of str to object
+            By name: "loss", "penalty", "optimizer", "callback".
+
+        Raises
+        ------
+        ValueError
+            Functions that are still missing, or names of other options.
+        """
+        names = {name: getattr(self, name) for name in ("loss", "penalty", "optimizer")}
+        names["callback"] = self.run.callback
+        unknown = [name for name in functions if name not in names]
+        lost = [name for name, value in names.items() if isinstance(value, Lost) and name not in functions]
+        problems = [f"{name}: no function of a fit; give {', '.join(names)}" for name in unknown]
+        problems += [f"{name}: lost when the result was pickled; give it again, {name}=..." for name in lost]
+        if problems:
+            raise ValueError(f"spread: {'; '.join(problems)}.")
+        names |= functions
+        run = replace(self.run, callback=names.pop("callback"))
+        return replace(self, **names, run=run)
+
+    def given(self) -> list[str]:
+        """Names of the options that differ from their defaults, those of groups by their own names."""
+        single = [name for name in ("loss", "penalty", "optimizer", "max_steps") if getattr(self, name) is not None]
+        groups = (self.fc, self.noise, self.search, self.run)
+        return single + [name for group in groups for name, _, is_default in group.entries() if not is_default]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +157,8 @@ class FitProblem:
         Configured copy of the TVB simulator.
     resamples : bool
         Each step uses new noise.
+    costs : Costs
+        Seconds of the stages so far.
     """
 
     request: FitRequest
@@ -109,6 +172,7 @@ class FitProblem:
     penalty: Callable
     simulator: "Simulator"
     resamples: bool
+    costs: Costs
 
 
 def prepare_problem(request: FitRequest, defaults: dict) -> FitProblem:
@@ -125,11 +189,11 @@ def prepare_problem(request: FitRequest, defaults: dict) -> FitProblem:
     ValueError, UnsupportedComponent
         As of `fit`.
     """
-    sim, fc = request.sim, request.fc
+    sim, fc, costs = request.sim, request.fc, Costs()
     arguments = {name: getattr(request, name) for name in defaults} | {"method": str(request.method)}
     settings = FitSettings.of(arguments, defaults)
     given = read_target(request.target)
-    with status_line("fit: translating the simulator", request.run.progress):
+    with status_line("fit: translating the simulator", request.run.progress), costs.of("translation"):
         simulate, state = prepare(sim, fc.simulation_length, request.noise.source)
     labels = sim.connectivity.region_labels
     monitor = choose_monitor(simulate.monitors, fc.monitor)
@@ -157,6 +221,7 @@ def prepare_problem(request: FitRequest, defaults: dict) -> FitProblem:
         penalty=penalty,
         simulator=configured_clone(sim),
         resamples=resamples,
+        costs=costs,
     )
 
 

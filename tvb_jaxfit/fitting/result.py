@@ -1,7 +1,8 @@
 """Result of a fit."""
 
 import copy
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,13 @@ from ..runtime.processes import PicklableMixin
 from ..state import State
 from ..translate.clone import PackedSimulator, clone
 from ..writeback import WriteBackReport, write_back
+from .costs import format_costs
+from .fresh import FreshNoise
 from .history import History
+from .method import Method
 from .options import FitSettings
+from .problem import FitRequest
+from .spread import Spread, spread
 
 if TYPE_CHECKING:
     from tvb.simulator.simulator import Simulator
@@ -42,7 +48,7 @@ class FitResult(PicklableMixin):
         State after the last finite step, and state of the smallest loss (see `History.best`); the fitted values are
         `Parameter` objects in them.
     initial : State
-        Start of the fit.
+        Start of the fit; of several starts, that of the best end.
     history : History
         Loss and, as ``history.aux["r"]``, correlation with the target after each step; stop reason; wall time.
     target : ndarray, shape (n_node, n_node)
@@ -63,6 +69,20 @@ class FitResult(PicklableMixin):
         Options of `fit`.
     data : dict of str to str
         Sources of empirical FC and connectome: files, shapes and SHA-256 hashes.
+    way : Method or None
+        Way that the fit has taken; for ``method="auto"``, the one that was chosen.
+    why : str
+        Reason for that way.
+    costs : dict of str to float
+        Seconds of each stage.
+    fresh : FreshNoise or None
+        r of the best state on noise that the fit never saw. None for a simulator without noise, and after an interrupt.
+    candidates : list of Candidate
+        Ends of the fits from each start; the best one is the result.
+    request : FitRequest or None
+        Arguments of the fit, without the simulator; see `spread`.
+    refit : callable or None
+        `FitRequest` to `FitResult`.
     """
 
     fitted: State
@@ -78,6 +98,13 @@ class FitResult(PicklableMixin):
     linear_stage: "FitResult | None" = field(default=None, repr=False)
     settings: FitSettings | None = field(default=None, repr=False)
     data: dict = field(default_factory=dict, repr=False)
+    way: Method | None = None
+    why: str = ""
+    costs: dict = field(default_factory=dict, repr=False)
+    fresh: FreshNoise | None = None
+    candidates: list = field(default_factory=list, repr=False)
+    request: FitRequest | None = field(default=None, repr=False)
+    refit: Callable | None = field(default=None, repr=False)
 
     @property
     def diverged(self) -> str:
@@ -101,7 +128,7 @@ class FitResult(PicklableMixin):
 
     def __getstate__(self):
         packed = None if self.simulator is None else PackedSimulator(self.simulator)
-        return super().__getstate__() | {"simulator": packed}
+        return super().__getstate__() | {"simulator": packed, "request": self.request and self.request.picklable()}
 
     def __setstate__(self, state):
         super().__setstate__(state | {"simulator": state["simulator"] and state["simulator"].unpack()})
@@ -154,6 +181,37 @@ class FitResult(PicklableMixin):
         if options.get("state") is None and (target is None or evaluation.targets.sessions):
             self.evaluation = evaluation
         return evaluation
+
+    def spread(self, n_seeds: int = 3, progress: bool = True, **options) -> Spread:
+        """Spread of the fitted values over seeds and starts: what the data determine, and what the start does.
+
+        Parameters
+        ----------
+        n_seeds : int, optional
+            Number of fits, with consecutive seeds; this one is the first, and the others are made now.
+        progress : bool, optional
+            Show progress bars.
+        **options
+            Functions of the fit that were lost when the result was pickled: ``loss``, ``penalty``, ``optimizer``,
+            ``callback``.
+
+        Returns
+        -------
+        Spread
+            Printable. After an interrupt (Ctrl-C) it has the fits that were completed.
+
+        Raises
+        ------
+        ValueError
+            An option of another kind; a result of `OptaxOptimizer`, or one whose functions were lost.
+        """
+        check("spread", n_seeds=(n_seeds, allowed.integer(1)), progress=(progress, allowed.boolean))
+        if self.request is None:
+            raise ValueError(
+                "spread: this FitResult does not hold the arguments of its fit. Use the result of tj.fit()."
+            )
+        request = replace(self.request.with_functions(options), sim=self.simulator)
+        return spread(self, self.refit, request, int(n_seeds), bool(progress))
 
     def write_back(self, sim: "Simulator", state: State | None = None) -> WriteBackReport:
         """Write the values of the best state, or of another one, into a simulator; see `tvb_jaxfit.write_back`."""
@@ -212,9 +270,15 @@ class FitResult(PicklableMixin):
             )
         if self.diverged:
             lines.append(f"  DIVERGED: {self.diverged}")
+        if self.fresh is not None:
+            training = f"r {self.r[h.best_step]:.4f} in training, " if self.r.size else ""
+            lines.append(f"  {training}{str(self.fresh).removeprefix('r ')}")
         if self.evaluation is not None:
             lines.append(f"  {self.evaluation.summary()}")
         lines.append(f"  {max(0, h.loss.size - 1)} steps, best at {h.best_step}, {h.wall_time:.1f} s; {h.stop_reason}")
+        if self.way is not None:
+            lines.append(f"  way: {self.way}; {self.why}")
+            lines.append(f"  cost: {format_costs(self.costs)}")
         initial = parameters_of(self.initial)
         for path, parameter in parameters_of(self.best).items():
             lines.append(f"  {path}: {initial[path]} -> {parameter}")

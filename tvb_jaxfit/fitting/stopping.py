@@ -19,9 +19,12 @@ class StopKind(Enum):
     LINEAR_DONE = "linear_done"
     LINEAR_INTERRUPTED = "linear_interrupted"
     SWEEP_INTERRUPTED = "sweep_interrupted"
+    FRESH_INTERRUPTED = "fresh_interrupted"
 
 
-_INTERRUPTS = {StopKind.INTERRUPTED, StopKind.LINEAR_INTERRUPTED, StopKind.SWEEP_INTERRUPTED}
+_INTERRUPTS = {
+    *(StopKind.INTERRUPTED, StopKind.LINEAR_INTERRUPTED, StopKind.SWEEP_INTERRUPTED, StopKind.FRESH_INTERRUPTED)
+}
 _TEXTS = {
     StopKind.MAX_STEPS: "all {count} steps done",
     StopKind.CALLBACK: "{detail} after {count} updates",
@@ -32,6 +35,7 @@ _TEXTS = {
     StopKind.LINEAR_DONE: "{count} starts followed; {detail}",
     StopKind.LINEAR_INTERRUPTED: "interrupted; {count} starts followed; {detail}",
     StopKind.SWEEP_INTERRUPTED: "interrupted in the sweep of starts; {detail}",
+    StopKind.FRESH_INTERRUPTED: "{detail}; interrupted before a stage after it",
 }
 
 

@@ -1,12 +1,40 @@
-"""Stationary covariances of a linearised step: choice between the eigenmodes and the spectral integral."""
+"""Stationary covariances of a linearised step: by eigenmodes, or by an integral over frequencies."""
 
+from enum import StrEnum
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from . import modal, spectral
-from .linearise import Linearised, delays_of, step_matrix
+from . import filters as monitor_filters
+from . import modal, quadrature, spectral
+from .linearise import Linearised, apply_left, block_diagonal, delays_of, step_matrix
+
+# Size of the step matrix, relative to that of the network's coupling input, up to which its eigenmodes take less time
+# than the integral over frequencies.
+_MODAL_SIZE = 12
+
+
+class Way(StrEnum):
+    """Way to compute covariances.
+
+    Members
+    -------
+    SYMMETRIC
+        By eigenmodes of a step matrix that is similar to a symmetric one.
+    MODES
+        By eigenmodes of any step matrix without delays.
+    FREQUENCIES
+        By an integral of spectra.
+    EITHER
+        SYMMETRIC where it applies, otherwise MODES, chosen at run time: for functions that JAX transforms.
+    """
+
+    SYMMETRIC = "symmetric modes"
+    MODES = "modes"
+    FREQUENCIES = "frequencies"
+    EITHER = "symmetric modes or modes"
 
 
 class Covariances(NamedTuple):
@@ -20,18 +48,48 @@ class Covariances(NamedTuple):
         Covariance of states and coupling inputs in each group.
     n_unstable : Array, shape ()
         Number of unstable modes, including those too close to the stability boundary to be resolved.
+    error : Array, shape ()
+        Largest error of a variance by rounding in the eigenmodes, relative to it; infinite if the way does not apply.
     """
 
     observed: tuple
     local: jax.Array
     n_unstable: jax.Array
+    error: jax.Array
 
 
-def stationary_covariances(step, weights, linearised: Linearised, observed, noise, filters, dt: float) -> Covariances:
+def tolerance(dtype) -> float:
+    """Largest `Covariances.error` with which a result is used."""
+    return float(np.sqrt(jnp.finfo(dtype).eps))
+
+
+def ways(step, noise, weights, x_shape, n_coupling: int) -> tuple[Way, ...]:
+    """Ways that may apply to a step, in the order in which they are tried.
+
+    Parameters
+    ----------
+    step : Step
+    noise : State
+        Noise node of the state.
+    weights : Array, shape (n_node, n_node)
+    x_shape : tuple of int
+        Shape (n_var, n_node, n_mode) of the state.
+    n_coupling : int
+        Number of source outputs of the whole network.
+    """
+    if step.delays is not None or np.prod(x_shape) > _MODAL_SIZE * n_coupling:
+        return (Way.FREQUENCIES,)
+    is_scalar = step.is_local and "eta" not in noise and np.prod(x_shape) == n_coupling == weights.shape[0]
+    if isinstance(weights, jax.core.Tracer):
+        return (Way.EITHER if is_scalar else Way.MODES,)
+    symmetric = (Way.SYMMETRIC,) if is_scalar and np.array_equal(weights, np.transpose(weights)) else ()
+    return (*symmetric, Way.MODES, Way.FREQUENCIES)
+
+
+def stationary_covariances(
+    step, weights, linearised: Linearised, observed, noise, filters, dt: float, way: Way
+) -> Covariances:
     """Covariances through each filter.
-
-    Eigenmodes are used if the step matrix is similar to a symmetric one, which depends on the weights at run time; the
-    spectral integral is used otherwise.
 
     Parameters
     ----------
@@ -43,9 +101,10 @@ def stationary_covariances(step, weights, linearised: Linearised, observed, nois
     noise : State
         Noise node of the state.
     filters : list of (int, Array)
-        Filter of each monitor, as ``(n_mean, taps)``: see `modal.lagged_filter`.
+        Filter of each monitor, as ``(n_mean, taps)``: see `modal.covariance_coordinates`.
     dt : float
         [ms]
+    way : Way
 
     Returns
     -------
@@ -54,40 +113,66 @@ def stationary_covariances(step, weights, linearised: Linearised, observed, nois
     dtype, delays = linearised.A.dtype, delays_of(step, linearised)
     n_means, taps = [n_mean for n_mean, _ in filters], [taps.astype(dtype) for _, taps in filters]
 
-    def by_frequency(linearised, observed, taps):
-        has_rhythms = delays is not None or linearised.A.shape[1] > 1
-        grid = spectral.frequency_grid(dt, delays, rhythms=has_rhythms)
-        density = noise_density(noise, dt, jnp.asarray(grid.theta, dtype))
-        filter_weights = [spectral.filter_weights(grid, *one) for one in zip(taps, n_means, strict=True)]
-        return spectral.integrate_spectra(linearised, delays, observed, grid, density, filter_weights)
+    def by_frequencies(linearised, observed, noise, taps):
+        def points(grid):
+            density = noise_density(noise, dt, jnp.asarray(grid.theta, dtype))
+            of_filters = [quadrature.filter_weights(grid, *one) for one in zip(taps, n_means, strict=True)]
+            return spectral.weighted_points(grid, density, of_filters)
 
-    def by_modes(linearised, observed, taps):
-        return _by_modes(linearised, weights, observed, list(zip(n_means, taps, strict=True)))
+        levels = [points(grid) for grid in quadrature.frequency_grids(dt, delays)]
+        found = spectral.integrate_spectra(linearised, delays, observed, levels)
+        return Covariances(*found, jnp.zeros((), dtype))
 
-    is_scalar = linearised.A.shape[1:] == linearised.D.shape[1:] == linearised.Y.shape[1:] == (1, 1)
-    if not is_scalar or step.is_nonlocal or step.pairwise is not None or delays is not None or "eta" in noise:
-        return Covariances(*by_frequency(linearised, observed, taps))
-    usable = modal.is_symmetrisable(weights, linearised.D[:, 0, 0], linearised.Y[:, 0, 0])
-    return Covariances(*jax.lax.cond(usable, by_modes, by_frequency, linearised, observed, taps))
+    def by_modes(linearised, observed, noise, taps):
+        M, B = _process(linearised, noise, dt)
+        return _by_modes(linearised, observed, M, B, modal.general_modes(M), list(zip(n_means, taps, strict=True)))
+
+    def by_symmetric_modes(linearised, observed, noise, taps):
+        a, d, y = (block[:, 0, 0] for block in (linearised.A, linearised.D, linearised.Y))
+        M, B = _process(linearised, noise, dt)
+        modes, filters = modal.symmetric_modes(a, d, weights, y), list(zip(n_means, taps, strict=True))
+        usable = modal.is_symmetrisable(weights, d, y)
+        found = _by_modes(linearised, observed, M, B, modes, filters)
+        return found._replace(error=jnp.where(usable, 0.0, jnp.inf).astype(dtype))
+
+    functions = {Way.FREQUENCIES: by_frequencies, Way.MODES: by_modes, Way.SYMMETRIC: by_symmetric_modes}
+    arguments = linearised, observed, noise, taps
+    if way is Way.EITHER:
+        usable = modal.is_symmetrisable(weights, linearised.D[:, 0, 0], linearised.Y[:, 0, 0])
+        return jax.lax.cond(usable, by_symmetric_modes, by_modes, *arguments)
+    return functions[way](*arguments)
 
 
-def _by_modes(linearised, weights, observed, filters):
-    A, D, Y, B, _ = linearised
-    a, d, y = (block[:, 0, 0] for block in (A, D, Y))
-    M, modes = step_matrix(linearised), modal.eigenmodes(a, d, weights, y)
-    P = modal.discrete_lyapunov(M, jnp.diag(jnp.sum(B[:, 0] ** 2, axis=-1)), modes)
-    of_observed = []
-    for n_mean, taps in filters:
-        half = modal.lagged_filter(M, taps, modes, n_mean) @ P
-        full = half + half.T
-        products = observed[:, :, None, None, 0] * observed[None, None, :, :, 0] * full[:, None, :, None]
-        of_observed.append(products.reshape(observed.shape[0] * observed.shape[1], -1))
-    to_input = weights * y
-    input_by_state = to_input @ P
-    cross, of_inputs = jnp.diagonal(input_by_state), jnp.sum(input_by_state * to_input, axis=1)
-    local = jnp.stack([jnp.stack([jnp.diagonal(P), cross], -1), jnp.stack([cross, of_inputs], -1)], -2)
-    n_unstable = jnp.sum(jnp.abs(modes.values) >= 1.0).astype(M.dtype)
-    return tuple(of_observed), local, n_unstable
+def _process(linearised, noise, dt):
+    """Matrices M, B of the process x' = M x + B z, with white noise z of unit variance.
+
+    Coloured noise is a first-order process itself: its values are further states, after those of the network.
+    """
+    M, B = step_matrix(linearised), block_diagonal(linearised.B)
+    if "eta" not in noise:
+        return M, B
+    ntau = jnp.reshape(noise.ntau, ())
+    E = jnp.exp(-dt / ntau)
+    unit, to_states = jnp.eye(B.shape[1], dtype=M.dtype), dt / jnp.sqrt(ntau) * B
+    M = jnp.block([[M, E * to_states], [jnp.zeros((unit.shape[0], M.shape[0]), M.dtype), E * unit]])
+    return M, jnp.sqrt(-jnp.expm1(-2.0 * dt / ntau)) * jnp.concatenate([to_states, unit])
+
+
+def _by_modes(linearised, observed, M, B, modes, filters):
+    _, D, Y, _, N = linearised
+    n_group, n_state, n_input = D.shape
+    found = modal.covariance_coordinates(M, B, filters, modes)
+    of_states = modes.R[: n_group * n_state]
+    of_inputs = N @ apply_left(Y, of_states)
+    rows = jnp.concatenate([each.reshape(n_group, -1, M.shape[0]) for each in (of_states, of_inputs)], axis=1)
+    local = jnp.einsum("gan,gbn->gab", rows @ found.states, rows)
+    rows = apply_left(observed, of_states)
+    return Covariances(
+        tuple(rows @ filtered @ rows.T for filtered in found.filtered),
+        0.5 * (local + jnp.swapaxes(local, 1, 2)),
+        jnp.sum(jnp.abs(modes.values) >= 1.0).astype(M.dtype),
+        modal.relative_error(M, B, modes, found.states),
+    )
 
 
 def noise_density(noise, dt: float, theta) -> jax.Array:
@@ -115,7 +200,7 @@ def noise_density(noise, dt: float, theta) -> jax.Array:
 def filter_correlation_time(taps, n_mean: int) -> jax.Array:
     """Sum over all lags of a filter's squared autocorrelation [steps]."""
     if taps.size > 1:
-        lags, steps_per_lag = modal.autocorrelation(taps), n_mean
+        lags, steps_per_lag = monitor_filters.autocorrelation(taps), n_mean
     else:
         lags, steps_per_lag = 1.0 - jnp.arange(n_mean, dtype=taps.dtype) / n_mean, 1
     return (2.0 * jnp.sum((lags / lags[0]) ** 2) - 1.0) * steps_per_lag

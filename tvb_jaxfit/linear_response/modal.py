@@ -1,9 +1,13 @@
-r"""Covariances from the eigenmodes of a step whose matrix is similar to a symmetric one.
+r"""Covariances from the eigenmodes of a step without delays.
 
-M = diag(a) + diag(d) W diag(y), with W symmetric and d y > 0, has the eigenvectors R = T V, where
-:math:`T = \sqrt{d / y}` and V are the eigenvectors of the symmetric matrix :math:`T^{-1} M T`. Sums over time are
-functions of the eigenvalues. Derivatives are taken with respect to the full matrix M, not through the eigenvectors,
-which are not differentiable where eigenvalues coincide.
+The step matrix is M = R J R^{-1}, with J block-diagonal: a block of size 1 for a real eigenvalue, of size 2 for a pair of
+conjugate ones. R and J are real, so that all matrix products are. Sums over time are functions of the eigenvalues: with
+the noise covariance Q,
+
+.. math:: P = \sum_k M^k Q M^{kT}, \qquad \hat P_{ij} = \hat Q_{ij} / (1 - \lambda_i \lambda_j),
+
+where a hat marks coordinates in the basis of the complex eigenvectors. Derivatives are taken with respect to the full
+matrix M, not through the eigenvectors, which are not differentiable where eigenvalues coincide.
 """
 
 from functools import partial
@@ -11,7 +15,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from .filters import autocorrelation_of_eigenvalue
 
 # Eigenvalues closer than this use the derivative in place of the difference quotient; at this distance both have an
 # error of 1e-11.
@@ -19,18 +24,34 @@ _CLOSE = 1e-8
 
 
 class Modes(NamedTuple):
-    """Eigendecomposition M = R diag(values) L, with L the inverse of R.
+    """Eigenmodes of a matrix, in real coordinates.
 
     Attributes
     ----------
     values : Array, shape (n,)
-        Eigenvalues, in ascending order.
+        Eigenvalues; complex ones are pairs of neighbours, the one with the positive imaginary part first. Real if the
+        matrix is similar to a symmetric one.
     R, L : Array, shape (n, n)
+        Real basis, and its inverse. The columns of a pair are the real and imaginary parts of the first eigenvector.
     """
 
     values: jax.Array
     R: jax.Array
     L: jax.Array
+
+
+class Coordinates(NamedTuple):
+    """Covariances in the real coordinates of the modes: the covariance is R C R^T.
+
+    Attributes
+    ----------
+    states : Array, shape (n, n)
+    filtered : tuple of Array, each (n, n)
+        Of the states through each filter.
+    """
+
+    states: jax.Array
+    filtered: tuple
 
 
 def is_symmetrisable(weights, d, y) -> jax.Array:
@@ -39,8 +60,8 @@ def is_symmetrisable(weights, d, y) -> jax.Array:
     return jnp.all(weights == weights.T) & (jnp.min(products) > 1e-9 * jnp.max(products))
 
 
-def eigenmodes(a, d, weights, y) -> Modes:
-    """Eigenmodes of diag(a) + diag(d) W diag(y) that satisfies `is_symmetrisable`; constant under differentiation.
+def symmetric_modes(a, d, weights, y) -> Modes:
+    r"""Eigenmodes of diag(a) + diag(d) W diag(y) that satisfies `is_symmetrisable`; constant under differentiation.
 
     Parameters
     ----------
@@ -50,6 +71,11 @@ def eigenmodes(a, d, weights, y) -> Modes:
     Returns
     -------
     Modes
+
+    Notes
+    -----
+    With W symmetric and d y > 0, R = T V, where :math:`T = \sqrt{d / y}` and V are the eigenvectors of the symmetric
+    matrix :math:`T^{-1} M T`.
     """
     a, d, weights, y = jax.lax.stop_gradient((a, d, weights, y))
     products = d * y
@@ -60,129 +86,177 @@ def eigenmodes(a, d, weights, y) -> Modes:
     return Modes(values, scale[:, None] * vectors, vectors.T / scale)
 
 
-@jax.custom_jvp
-def discrete_lyapunov(M, Q, modes) -> jax.Array:
-    """Solution P of the discrete Lyapunov equation P = M P M^T + Q.
-
-    P is the stationary covariance of x' = M x + noise with covariance Q per step.
-
-    Parameters
-    ----------
-    M, Q : Array, shape (n, n)
-    modes : Modes
-        Eigenmodes of M.
-
-    Returns
-    -------
-    Array, shape (n, n)
-        Without meaning if an eigenvalue reaches 1.
-    """
-    return _sum_of_powers(Q, modes)
-
-
-@discrete_lyapunov.defjvp
-def _discrete_lyapunov_jvp(primals, tangents):
-    (M, Q, modes), (dM, dQ, _) = primals, tangents
-    P = discrete_lyapunov(M, Q, modes)
-    half = dM @ (P @ M.T)
-    return P, _sum_of_powers(half + half.T + dQ, modes)
-
-
-def _sum_of_powers(Q, modes):
-    """Sum over k of M^k Q M^kT."""
-    return modes.R @ ((modes.L @ Q @ modes.L.T) / _one_minus_products(modes.values)) @ modes.R.T
-
-
-def _one_minus_products(values):
-    """1 - a b for all pairs (a, b) of eigenvalues; never 0."""
-    gap = 1.0 - values[:, None] * values[None, :]
-    tiny = jnp.finfo(values.dtype).eps
-    return jnp.where(jnp.abs(gap) < tiny, tiny, gap)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(3,))
-def lagged_filter(M, taps, modes, n_mean) -> jax.Array:
-    """Matrix K of a filter such that the filtered signal has the covariance K P + P K^T.
+def general_modes(M) -> Modes:
+    """Eigenmodes of any real matrix (n, n); constant under differentiation.
 
     Parameters
     ----------
     M : Array, shape (n, n)
-    taps : Array, shape (n_lag,)
-        Filter: output = sum over d of taps[d] times the mean of ``n_mean`` steps, d such means ago.
-    modes : Modes
-        Eigenmodes of M.
-    n_mean : int
 
     Returns
     -------
-    Array, shape (n, n)
+    Modes
     """
-    return (modes.R * _of_eigenvalue(modes.values, taps, n_mean)[None, :]) @ modes.L
+    values, vectors = jnp.linalg.eig(jax.lax.stop_gradient(M))
+    R = jnp.where(jnp.imag(values) < 0.0, -jnp.imag(vectors), jnp.real(vectors))
+    return Modes(values, R, jnp.linalg.inv(R))
 
 
-@lagged_filter.defjvp
-def _lagged_filter_jvp(n_mean, primals, tangents):
-    # Derivative of a matrix function: difference quotients of the scalar function in the eigenbasis.
-    (_, taps, modes), (dM, dtaps, _) = primals, tangents
-    p, dp = jax.jvp(lambda taps: _of_eigenvalue(modes.values, taps, n_mean), (taps,), (dtaps,))
-    _, slope = jax.jvp(lambda values: _of_eigenvalue(values, taps, n_mean), (modes.values,), (jnp.ones_like(p),))
-    difference = modes.values[:, None] - modes.values[None, :]
+def covariance_coordinates(M, B, filters, modes: Modes) -> Coordinates:
+    """Covariances of the stationary process x' = M x + B z, with z of unit variance.
+
+    Parameters
+    ----------
+    M : Array, shape (n, n)
+    B : Array, shape (n, n_noise)
+    filters : list of (int, Array)
+        Filter of each monitor, as ``(n_mean, taps)``: output = sum over d of taps[d] times the mean of ``n_mean`` steps,
+        d such means ago.
+    modes : Modes
+        Eigenmodes of M.
+
+    Returns
+    -------
+    Coordinates
+        Without meaning if an eigenvalue reaches 1.
+    """
+    n_means, taps = tuple(n_mean for n_mean, _ in filters), tuple(taps for _, taps in filters)
+    by_noise = modes.L @ B
+    return _coordinates(n_means, modes.L @ M @ modes.R, by_noise @ by_noise.T, taps, modes)
+
+
+def relative_error(M, B, modes: Modes, states) -> jax.Array:
+    r"""Relative error of variances that is due to rounding in the eigenmodes.
+
+    Parameters
+    ----------
+    M, B
+        As for `covariance_coordinates`.
+    modes : Modes
+    states : Array, shape (n, n)
+        `Coordinates.states`.
+
+    Returns
+    -------
+    Array, shape ()
+        Largest error of a variance, relative to it.
+
+    Notes
+    -----
+    The modes are exact for another matrix, :math:`R J R^{-1}`, and L is another matrix than :math:`R^{-1}`. The first
+    derivative of the covariance in the direction of these two differences is its error. It grows with the square of the
+    condition number of the eigenvectors.
+    """
+    M, B, modes, states = jax.lax.stop_gradient((M, B, modes, states))
+    R, L = modes.R, modes.L
+    change = L @ M @ R - _block_diagonal_product(modes.values, jnp.eye(R.shape[0], dtype=R.dtype))
+    of_noise = L @ (B - R @ (L @ B))
+    half = change @ _block_diagonal_product(modes.values, states).T + of_noise @ (L @ B).T
+    error = _sum_of_powers(half + half.T, modes.values)
+    of_states, variance = (jnp.sum((R @ each) * R, axis=1) for each in (error, states))
+    return jnp.max(jnp.abs(of_states) / jnp.where(variance > 0.0, variance, jnp.inf))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _coordinates(n_means, M_hat, Q_hat, taps, modes):
+    """`Coordinates` from M and the covariance of the noise in real coordinates."""
+    states = _sum_of_powers(Q_hat, modes.values)
+    of_values = (autocorrelation_of_eigenvalue(modes.values, *each) for each in zip(taps, n_means, strict=True))
+    return Coordinates(states, tuple(_scaled(states, modes.values, p[:, None] + p[None, :]) for p in of_values))
+
+
+@_coordinates.defjvp
+def _coordinates_jvp(n_means, primals, tangents):
+    (M_hat, Q_hat, taps, modes), (dM, dQ, dtaps, _) = primals, tangents
+    values, results = modes.values, _coordinates(n_means, M_hat, Q_hat, taps, modes)
+    half = dM @ _block_diagonal_product(values, results.states).T
+    dstates, dfiltered = _sum_of_powers(half + half.T + dQ, values), []
+    for n_mean, each, change in zip(n_means, taps, dtaps, strict=True):
+        of_value = partial(autocorrelation_of_eigenvalue, n_mean=n_mean)
+        p, dp = jax.jvp(partial(of_value, values), (each,), (change,))
+        _, slope = jax.jvp(partial(of_value, taps=each), (values,), (jnp.ones_like(values),))
+        of_matrix = _of_operator(dM, values, _difference_quotients(values, p, slope)) @ results.states
+        by_taps = _scaled(results.states, values, dp[:, None] + dp[None, :])
+        dfiltered.append(_scaled(dstates, values, p[:, None] + p[None, :]) + of_matrix + of_matrix.T + by_taps)
+    return results, Coordinates(dstates, tuple(dfiltered))
+
+
+def _difference_quotients(values, p, slope):
+    """Difference quotients of a function of eigenvalues: they are its derivative as a function of a matrix."""
+    difference = values[:, None] - values[None, :]
     close = jnp.abs(difference) < _CLOSE
     quotient = (p[:, None] - p[None, :]) / jnp.where(close, 1.0, difference)
-    quotient = jnp.where(close, 0.5 * (slope[:, None] + slope[None, :]), quotient)
-    tangent = modes.R @ ((modes.L @ dM @ modes.R) * quotient + jnp.diag(dp)) @ modes.L
-    return (modes.R * p[None, :]) @ modes.L, tangent
+    return jnp.where(close, 0.5 * (slope[:, None] + slope[None, :]), quotient)
 
 
-def _of_eigenvalue(values, taps, n_mean):
-    r"""K of `lagged_filter` as a function of an eigenvalue.
-
-    Half the filter's autocorrelation at lag 0, plus its autocorrelation at each positive lag times
-    :math:`\lambda^{lag}`. The filter's autocorrelation is that of the taps, convolved with a triangle, the
-    autocorrelation of a mean.
-    """
-    m = n_mean
-    of_taps = autocorrelation(taps)
-    triangle = jnp.asarray((m - np.abs(np.arange(-m + 1, m))) / m**2, values.dtype)
-    powers = _powers(values, m)
-    positive_lags = powers @ triangle[m - 1 :]
-    # The triangle of a tap begins before the tap's own lag. Its powers of the inverse eigenvalue are combined with
-    # those of the lag, so that no power exceeds 1.
-    first = of_taps[0] * (positive_lags - 0.5 * triangle[m - 1])
-    if taps.size == 1:
-        return first
-    all_lags = _powers(values, 2 * m - 1) @ triangle
-    step = values if m == 1 else powers[:, m - 1] * values
-    # The triangle of tap k begins at lag k m - (m - 1).
-    return first + all_lags * values * polynomial(step, of_taps[1:])
+def _sum_of_powers(Q_hat, values):
+    """Sum over k of M^k Q M^kT, in real coordinates."""
+    gap = 1.0 - values[:, None] * values[None, :]
+    tiny = jnp.asarray(jnp.finfo(values.dtype).eps, values.dtype)
+    return _scaled(Q_hat, values, 1.0 / jnp.where(jnp.abs(gap) < jnp.real(tiny), tiny, gap))
 
 
-def autocorrelation(taps) -> jax.Array:
-    """Sum over d of taps[d] taps[d + k], for each lag k."""
-    n = 1 << (2 * taps.size - 1).bit_length()
-    spectrum = jnp.fft.rfft(taps, n)
-    return jnp.fft.irfft(jnp.real(spectrum * jnp.conj(spectrum)), n)[: taps.size].astype(taps.dtype)
+def _block_diagonal_product(values, X):
+    """Product J X of the block-diagonal matrix of eigenvalues and a matrix."""
+    if not jnp.iscomplexobj(values):
+        return values[:, None] * X
+    return jnp.real(values)[:, None] * X + jnp.imag(values)[:, None] * X[_partner(values)]
 
 
-def _powers(values, n):
-    """Powers 0 to n - 1 of each value, shape (n_value, n)."""
-    powers = jnp.ones((values.size, 1), values.dtype)
-    square = values[:, None]
-    while powers.shape[1] < n:
-        powers = jnp.concatenate([powers, powers * square], axis=1)
-        square = square * square
-    return powers[:, :n]
+def _scaled(X, values, factors):
+    """Covariance X in real coordinates, with each entry of its complex coordinates multiplied by a factor."""
+    if not jnp.iscomplexobj(values):
+        return X * factors
+    to_complex, to_real, X = _to_complex(values), _to_real(values), X.astype(values.dtype)
+    return jnp.real(_times(to_real, _times(to_real, factors * _times(to_complex, _times(to_complex, X).T).T).T).T)
 
 
-def polynomial(x, coefficients) -> jax.Array:
-    """Sum over k of coefficients[k] x^k.
+def _of_operator(X, values, factors):
+    """Operator X in real coordinates, with each entry of its complex coordinates multiplied by a factor."""
+    if not jnp.iscomplexobj(values):
+        return X * factors
+    to_complex, to_real, X = _to_complex(values), _to_real(values), X.astype(values.dtype)
+    in_complex = _times(to_complex, _times(_transposed(to_real), X.T).T)
+    return jnp.real(_times(to_real, _times(_transposed(to_complex), (factors * in_complex).T).T))
 
-    The sum is split into pieces of about the square root of its length: a small matrix product takes the place of
-    thousands of sequential steps.
-    """
-    size = max(1, int(np.sqrt(coefficients.size)))
-    count = -(-coefficients.size // size)
-    pieces = jnp.pad(coefficients, (0, count * size - coefficients.size)).reshape(count, size)
-    low = _powers(x, size)
-    high = _powers(low[:, -1] * x, count)
-    return jnp.sum((low @ pieces.T) * high, axis=1)
+
+class _BasisChange(NamedTuple):
+    """Matrix that combines the two coordinates of a pair: own * x + other * x[partner]."""
+
+    own: jax.Array
+    other: jax.Array
+    partner: jax.Array
+
+
+def _partner(values):
+    """Index of the conjugate of each eigenvalue."""
+    return jnp.arange(values.size) + jnp.sign(jnp.imag(values)).astype(int)
+
+
+def _to_complex(values):
+    """From the coordinates of (real part, imaginary part) to those of (eigenvector, its conjugate)."""
+    return _basis_change(values, (0.5, -0.5j), (0.5j, 0.5))
+
+
+def _to_real(values):
+    """Inverse of `_to_complex`."""
+    return _basis_change(values, (1.0, 1.0), (-1.0j, 1.0j))
+
+
+def _basis_change(values, first, second):
+    """Coefficients (own, other) of the first and of the second coordinate of a pair."""
+    imaginary = jnp.imag(values)
+    own, other = (
+        jnp.select([imaginary > 0.0, imaginary < 0.0], [first[k], second[k]], (1.0, 0.0)[k]).astype(values.dtype)
+        for k in (0, 1)
+    )
+    return _BasisChange(own, other, _partner(values))
+
+
+def _times(change, X):
+    """Product of a basis change and a matrix."""
+    return change.own[:, None] * X + change.other[:, None] * X[change.partner]
+
+
+def _transposed(change):
+    return change._replace(other=change.other[change.partner])

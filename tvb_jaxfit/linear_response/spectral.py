@@ -7,161 +7,86 @@ coupling input, is factorised per frequency, for any number of state variables.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import pairwise
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import spherical_jn
+from jax.ad_checkpoint import checkpoint_name
+from jax.custom_derivatives import SymbolicZero
 
-from .linearise import Linearised, apply_left, apply_right, block_diagonal, solve_each
-from .modal import autocorrelation, polynomial
+from .filters import polynomial
+from .linearise import Linearised, apply_left, apply_right, block_diagonal
+from .quadrature import FrequencyGrid
 
-# From this angular frequency on, the panels double in width [rad/ms]. It is below all resting-state rhythms.
-_LOWEST_FREQUENCY = 1e-4
-# Band of rhythms, 1 to 100 Hz [rad/ms], and the number of parts that each of its panels is split into: a 10 Hz rhythm
-# with a decay time of 300 ms is then integrated to 1e-5.
-_RHYTHM_BAND, _PARTS_IN_BAND = (0.006, 0.6), 4
-# Maximum number of turns of the longest delay's phase within a panel.
-_MAX_TURNS = 1.0
 # Tolerance for a number of turns to count as an integer.
 _INTEGER_TOLERANCE = 0.05
+# Relative error of the rule of every second frequency: at most this, and no finer rule is used; at least that, and a
+# mode counts as unresolved. The whole rule's error is about the square.
+_TOLERANCE, _UNRESOLVED = 1e-5, 3e-2
+# Number of frequencies that are evaluated together.
+_CHUNK = 16
+# Name of the arrays that are kept for the derivative.
+_KEPT = "inverse"
 
 
-@dataclass(frozen=True)
-class FrequencyGrid:
-    """Gauss-Legendre quadrature over (0, pi) in panels that double in width, up to a width that resolves the delays.
+class Points(NamedTuple):
+    """Frequencies [rad per step] and their weights, each of shape (n,), with a last axis for ``filters``.
 
     Attributes
     ----------
-    edges : tuple of float
-        Edges of the panels [rad per step].
-    order : int
-        Number of nodes per panel.
+    theta : Array
+    turns : Array
+        Weights of an integral over (0, pi), divided by pi.
+    own : Array
+        The same, times the spectral density of the noise.
+    half : Array
+        As ``own``, for the rule of every second frequency.
+    filters : Array, shape (n, n_filter)
+        Weights of each filter, times the spectral density of the noise.
     """
 
-    edges: tuple[float, ...]
-    order: int = 12
-
-    @cached_property
-    def _rule(self):
-        return np.polynomial.legendre.leggauss(self.order)
-
-    @cached_property
-    def _panels(self):
-        """Centres and half widths."""
-        edges = np.asarray(self.edges)
-        return (edges[1:] + edges[:-1]) / 2.0, np.diff(edges) / 2.0
-
-    @property
-    def theta(self) -> np.ndarray:
-        """Nodes, shape (n,) [rad per step]."""
-        centre, half_width = self._panels
-        return (centre[:, None] + half_width[:, None] * self._rule[0]).ravel()
-
-    @property
-    def weight(self) -> np.ndarray:
-        """Weights, shape (n,), with the sum pi."""
-        return (self._panels[1][:, None] * self._rule[1]).ravel()
-
-    def filon_weights(self, lags) -> np.ndarray:
-        r"""Weights of integrals of cos(lag theta) f(theta), for any lag and an f that is smooth in each panel.
-
-        Parameters
-        ----------
-        lags : ndarray of int, shape (n_lag,)
-
-        Returns
-        -------
-        ndarray, shape (n_lag, n)
-
-        Notes
-        -----
-        Filon quadrature: the interpolating polynomial of f is integrated exactly, with
-        :math:`\int_{-1}^1 e^{i k u} P_j(u) du = 2 i^j j_j(k)`.
-        """
-        centre, half_width = self._panels
-        at, weight = self._rule
-        order = np.arange(self.order)
-        to_legendre = weight[:, None] * (order + 0.5) * np.polynomial.legendre.legvander(at, self.order - 1)
-        bessel = spherical_jn(order, np.multiply.outer(lags, half_width)[..., None])
-        phase = np.exp(1j * np.multiply.outer(lags, centre))[..., None] * 1j**order
-        weights = 2.0 * half_width[:, None] * (np.real(phase * bessel) @ to_legendre.T)
-        return weights.reshape(len(lags), -1)
+    theta: jax.Array
+    turns: jax.Array
+    own: jax.Array
+    half: jax.Array
+    filters: jax.Array
 
 
-def frequency_grid(dt: float, delays: np.ndarray | None = None, rhythms: bool = True) -> FrequencyGrid:
-    """Frequencies at which spectra are evaluated.
-
-    Parameters
-    ----------
-    dt : float
-        [ms]
-    delays : ndarray of int, optional
-        [steps]
-    rhythms : bool
-        True if modes may oscillate many times before they decay.
-
-    Returns
-    -------
-    FrequencyGrid
-    """
-    n_panel = max(1, int(np.ceil(np.log2(np.pi / (_LOWEST_FREQUENCY * dt)))))
-    edges = np.concatenate([[0.0], np.pi * 2.0 ** np.arange(-n_panel, 1)])
-    max_width = np.pi if delays is None else _MAX_TURNS * 2.0 * np.pi / max(1, int(np.max(delays)))
-    parts = []
-    for low, high in pairwise(edges):
-        in_band = rhythms and high > _RHYTHM_BAND[0] * dt and low < _RHYTHM_BAND[1] * dt
-        count = max(_PARTS_IN_BAND if in_band else 1, int(np.ceil((high - low) / max_width)))
-        parts.append(np.linspace(low, high, 1 + count)[1:])
-    return FrequencyGrid((0.0, *np.concatenate(parts).tolist()))
-
-
-def filter_weights(grid: FrequencyGrid, taps, n_mean: int) -> jax.Array:
-    """Weights of integrals over (0, pi) of a filter's squared gain times a smooth function.
+def weighted_points(grid: FrequencyGrid, density, filters) -> Points:
+    """Frequencies of a grid and their weights.
 
     Parameters
     ----------
     grid : FrequencyGrid
-    taps : Array, shape (n_lag,)
-        Filter: see `modal.lagged_filter`.
-    n_mean : int
+    density : Array, shape (n,)
+        Spectral density of the noise, 1 for white noise.
+    filters : list of Array, each of shape (n,)
+        Weights of each filter: see `quadrature.filter_weights`.
 
     Returns
     -------
-    Array, shape (n,)
-
-    Notes
-    -----
-    The squared gain of a truncated response oscillates faster in frequency than the spectra change. It is therefore
-    expanded as a sum of cosines, each of which is integrated with its own Filon weights.
+    Points
     """
-    of_lags, of_mean = _filon_weights_of_filter(grid, taps.size, n_mean)
-    if taps.size == 1:
-        return taps[0] ** 2 * jnp.asarray(of_mean, taps.dtype)
-    return autocorrelation(taps) @ jnp.asarray(of_lags, taps.dtype)
+    dtype = density.dtype
+    density = density / np.pi
+    turns, half = jnp.asarray(grid.weight / np.pi, dtype), jnp.asarray(grid.half_weight, dtype)
+    of_filters = jnp.reshape(jnp.asarray(filters, dtype), (len(filters), density.size)).T
+    own = jnp.asarray(grid.weight, dtype) * density
+    return Points(jnp.asarray(grid.theta, dtype), turns, own, half * density, density[:, None] * of_filters)
 
 
-@lru_cache(maxsize=16)
-def _filon_weights_of_filter(grid, n_lag, n_mean):
-    """(of_lags, of_mean): weights of each lag of the taps' autocorrelation, or of a single mean; the other is None."""
-    if n_lag == 1:
-        lags = np.arange(n_mean)
-        triangle = np.where(lags == 0, 1.0, 2.0) * (n_mean - lags) / n_mean**2
-        pieces = np.array_split(lags, -(-n_mean // 1000))
-        return None, sum(triangle[piece] @ grid.filon_weights(piece) for piece in pieces)
-    weights = grid.filon_weights(n_mean * np.arange(n_lag))
-    weights[1:] *= 2.0
-    half = 0.5 * grid.theta
-    return weights * (np.sin(n_mean * half) / (n_mean * np.sin(half))) ** 2, None
+class _Totals(NamedTuple):
+    """Sums over frequencies: see `Points`."""
+
+    observed: jax.Array
+    local: jax.Array
+    half: jax.Array
+    turns: jax.Array
 
 
-def integrate_spectra(
-    linearised: Linearised, delays: np.ndarray | None, observed, grid: FrequencyGrid, density, filters
-) -> tuple:
+def integrate_spectra(linearised: Linearised, delays: np.ndarray | None, observed, levels: list[Points]) -> tuple:
     """Covariances of the stationary process.
 
     Parameters
@@ -171,11 +96,8 @@ def integrate_spectra(
         [steps]
     observed : Array, shape (n_group, n_out, n_state)
         Derivative of the observed variables by the state.
-    grid : FrequencyGrid
-    density : Array, shape (n,)
-        Spectral density of the noise, 1 for white noise.
-    filters : list of Array, each of shape (n,)
-        Weights of each filter: see `filter_weights`.
+    levels : list of Points
+        Quadrature rules, the coarsest first. A finer one is used if the error of all before it is too large.
 
     Returns
     -------
@@ -185,87 +107,178 @@ def integrate_spectra(
     dtype = linearised.A.dtype
     n_group, n_state, _ = linearised.A.shape
     n_local, n_out = n_state + linearised.D.shape[-1], n_group * observed.shape[1]
-    zeros = [jnp.zeros((n_out, n_out), dtype) for _ in filters], jnp.zeros((n_group, n_local, n_local), dtype)
+    n_filter, local = levels[0].filters.shape[1], jnp.zeros((n_group, n_local, n_local), dtype)
+    zeros = _Totals(jnp.zeros((n_filter, n_out, n_out), dtype), local, local, jnp.zeros((), dtype))
 
-    @jax.checkpoint
-    def add(totals, point):
-        theta, weight, density, filter_weight = point
-        transfers = _transfers(linearised, delays, jnp.exp(1j * theta))
-        of_observed, of_local = _densities(transfers, observed)
-        sums, local = totals
-        sums = [total + density * share * of_observed for total, share in zip(sums, filter_weight, strict=True)]
-        return (sums, local + density * weight * of_local), transfers.phase_rate
+    # Of each frequency only the inverse matrices are kept for the derivative; all else is computed again.
+    @partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(_KEPT))
+    def add(totals, points):
+        transfers = jax.vmap(partial(_transfers, linearised, delays))(points.theta)
+        density, constant = jax.vmap(_local_density)(transfers), jax.lax.stop_gradient((points.theta, transfers))
+        rates = jax.vmap(partial(_phase_rate, linearised, delays))(*constant)
+        return _Totals(
+            totals.observed + _observed_covariance(transfers, observed, points.filters),
+            totals.local + jnp.einsum("f,fgab->gab", points.own, density),
+            totals.half + jnp.einsum("f,fgab->gab", points.half, density),
+            totals.turns + jnp.sum(rates * points.turns),
+        )
 
-    weights = [weight / np.pi for weight in (grid.weight, *filters)]
-    points = jnp.asarray(grid.theta, dtype), jnp.asarray(weights[0], dtype), density, weights[1:]
-    (sums, local), phase_rate = jax.lax.scan(add, zeros, points)
+    def add_if_needed(carry, chunk):
+        (totals, is_needed), (points, is_first) = carry, chunk
+        is_needed = jnp.where(is_first, ~(_error(totals) < _tolerance(dtype)), is_needed)
+        totals = jax.tree.map(lambda total: jnp.where(is_first & is_needed, 0.0, total), totals)
+        return (jax.lax.cond(is_needed, add, lambda totals, _: totals, totals, points), is_needed), None
+
+    chunks = [jax.tree.map(_in_chunks, points) for points in levels]
+    is_first = np.concatenate([np.arange(points.theta.shape[0]) == 0 for points in chunks])
+    chunks = jax.tree.map(lambda *parts: jnp.concatenate(parts), *chunks)
+    (totals, _), _ = jax.lax.scan(add_if_needed, (zeros, jnp.array(True)), (chunks, jnp.asarray(is_first)))
+    return tuple(totals.observed), totals.local, _number_of_unstable_modes(totals)
+
+
+def _error(totals):
+    """Relative error of the rule of every second frequency; the error of the whole rule is about its square."""
+    local, half = jax.lax.stop_gradient((totals.local, totals.half))
+    return jnp.max(jnp.abs(local - half)) / jnp.max(jnp.abs(local))
+
+
+def _number_of_unstable_modes(totals):
     # Argument principle: the determinant of 1 - M / z turns once around 0 for each unstable mode.
-    turns = jnp.abs(jnp.sum(phase_rate * points[1]))
+    turns = jnp.abs(jax.lax.stop_gradient(totals.turns))
     n_unstable = jnp.round(turns)
-    # A number of turns that is not an integer: a mode is too close to instability for these frequencies to resolve.
-    is_integer = jnp.abs(turns - n_unstable) < _INTEGER_TOLERANCE
-    n_unstable = jnp.where(is_integer, n_unstable, jnp.maximum(n_unstable, 1.0))
-    return tuple(sums), local, n_unstable
+    # A mode is too close to instability to be resolved if the number of turns is not an integer or the error is large.
+    # Without noise there is no error.
+    is_resolved = (jnp.abs(turns - n_unstable) < _INTEGER_TOLERANCE) & ~(_error(totals) > _UNRESOLVED)
+    return jnp.where(is_resolved, n_unstable, jnp.maximum(n_unstable, 1.0))
+
+
+def _tolerance(dtype):
+    """Relative error of the rule of every second frequency at which no finer rule is needed."""
+    return max(_TOLERANCE, float(jnp.finfo(dtype).eps) ** 0.5)
+
+
+def _in_chunks(values):
+    """Rows in chunks, shape (n_chunk, _CHUNK, ...); zeros fill up the last one: frequency 0, without weight."""
+    n_chunk = -(-values.shape[0] // _CHUNK)
+    fill = jnp.zeros((n_chunk * _CHUNK - values.shape[0], *values.shape[1:]), values.dtype)
+    return jnp.concatenate([values, fill]).reshape(n_chunk, _CHUNK, *values.shape[1:])
 
 
 class _Transfers(NamedTuple):
-    """Transfer functions from the noise at one frequency: s = X T_B noise, x = G_D s + G_B noise."""
+    """Transfer functions at one frequency: s = X T_B noise, x = G_D s + G_B noise, source output T_D s + T_B noise.
+
+    The other entries act in each group separately; ``resolvent`` is (z - A)^-1, and N has the phases of the delays.
+    """
 
     X: jax.Array
-    T_B: jax.Array
+    N: jax.Array
+    resolvent: jax.Array
     G_D: jax.Array
     G_B: jax.Array
-    phase_rate: jax.Array
+    T_D: jax.Array
+    T_B: jax.Array
 
 
-def _transfers(linearised, delays, z):
+def _transfers(linearised, delays, theta):
     A, D, Y, B, N = linearised
-    n_group, n_state, n_input = D.shape
-    resolvent = z * jnp.eye(n_state, dtype=A.dtype) - A
-    G = solve_each(resolvent, jnp.concatenate([D, B], axis=-1).astype(resolvent.dtype))
-    G_D, G_B = G[..., :n_input], G[..., n_input:]
-    N = N.astype(G.dtype) if delays is None else N * z ** (-jnp.asarray(delays, A.dtype))
-    X = jnp.linalg.solve(jnp.eye(N.shape[0], dtype=A.dtype) - apply_right(N, Y @ G_D), N)
-    transfers = _Transfers(X, Y @ G_B, G_D, G_B, None)
-    return transfers._replace(phase_rate=jax.lax.stop_gradient(_phase_rate(linearised, delays, z, N, transfers)))
+    z = jnp.exp(1j * theta)
+    resolvent = _inverse(z * jnp.eye(A.shape[1], dtype=A.dtype) - A)
+    G_D, G_B = resolvent @ D.astype(z.dtype), resolvent @ B.astype(z.dtype)
+    T_D, T_B = Y.astype(z.dtype) @ G_D, Y.astype(z.dtype) @ G_B
+    N = N.astype(z.dtype) if delays is None else N * _phases(theta, delays)
+    return _Transfers(_closed_loop(N, T_D), N, resolvent, G_D, G_B, T_D, T_B)
 
 
-def _phase_rate(linearised, delays, z, N, transfers):
+def _phases(theta, delays):
+    """exp(-i theta delay) of each delay, from a table of the delays that occur."""
+    lags, index = np.unique(delays, return_inverse=True)
+    phase = theta * lags.astype(theta.dtype)
+    return jax.lax.complex(jnp.cos(phase), -jnp.sin(phase))[index.reshape(delays.shape)]
+
+
+def _keep(values):
+    """The same complex values, kept for the derivative."""
+    return jax.lax.complex(*(checkpoint_name(part, _KEPT) for part in (jnp.real(values), jnp.imag(values))))
+
+
+@jax.custom_jvp
+def _inverse(matrices):
+    """Inverse of small matrices; its derivative consists of products."""
+    return _keep(1.0 / matrices if matrices.shape[-1] == 1 else jnp.linalg.inv(matrices))
+
+
+@_inverse.defjvp
+def _inverse_jvp(primals, tangents):
+    inverse = _inverse(*primals)
+    return inverse, -inverse @ tangents[0] @ inverse
+
+
+@jax.custom_jvp
+def _closed_loop(N, T):
+    """X = (1 - N T)^-1 N of a network N and blocks T; its derivative consists of products."""
+    return _keep(jnp.linalg.solve(jnp.eye(N.shape[0], dtype=N.dtype) - apply_right(N, T), N))
+
+
+@partial(_closed_loop.defjvp, symbolic_zeros=True)
+def _closed_loop_jvp(primals, tangents):
+    (_, T), (dN, dT) = primals, tangents
+    X = _closed_loop(*primals)
+    tangent = jnp.zeros_like(X)
+    if not isinstance(dT, SymbolicZero):
+        tangent = tangent + apply_right(X, dT) @ X
+    if not isinstance(dN, SymbolicZero):
+        through = dN + apply_right(dN, T) @ X
+        tangent = tangent + through + apply_right(X, T) @ through
+    return X, tangent
+
+
+def _phase_rate(linearised, delays, theta, transfers):
     """Derivative by frequency of the phase of det(1 - M / z): imaginary part of its logarithmic derivative."""
-    A, D, Y, _, _ = linearised
+    A, _, Y, _, _ = linearised
     n_group, n_state, _ = A.shape
-    resolvent = solve_each(
-        z * jnp.eye(n_state, dtype=A.dtype) - A, jnp.broadcast_to(jnp.eye(n_state, dtype=z.dtype), A.shape)
-    )
+    z, T, resolvent = jnp.exp(1j * theta), transfers.T_D, transfers.resolvent
     of_groups = jnp.imag(1j * z * jnp.sum(jnp.trace(resolvent, axis1=1, axis2=2))) - n_group * n_state
     derivative = -1j * z * (Y @ resolvent) @ transfers.G_D
     of_network = jnp.sum(_diagonal_blocks(transfers.X, n_group) * jnp.swapaxes(derivative, -1, -2))
     if delays is not None:
         # (1 - N T)^-1 = 1 + X T
-        T = Y @ transfers.G_D
-        inverse = jnp.eye(N.shape[0], dtype=A.dtype) + apply_right(transfers.X, T)
-        of_network = of_network + jnp.sum(inverse.T * apply_right(N * (-1j * jnp.asarray(delays, A.dtype)), T))
+        inverse = jnp.eye(transfers.N.shape[0], dtype=A.dtype) + apply_right(transfers.X, T)
+        of_delays = transfers.N * (-1j * jnp.asarray(delays, A.dtype))
+        of_network = of_network + jnp.sum(inverse.T * apply_right(of_delays, T))
     return of_groups - jnp.imag(of_network)
 
 
-def _densities(transfers, observed):
-    """Real parts of spectral densities: of the observed variables (n, n); of states and inputs in each group."""
-    X, T_B, G_D, G_B, _ = transfers
-    n_group, n_state, n_input = G_D.shape
-    X_T = apply_right(X, T_B)
-    to_observed = observed @ G_D, observed @ G_B
-    by_noise = apply_left(to_observed[0], X_T) + block_diagonal(to_observed[1])
-    rows = X_T.reshape(n_group, n_input, -1)
-    of_inputs, input_by_local_noise = rows @ _adjoint(rows), _diagonal_blocks(X_T, n_group)
-    cross = input_by_local_noise @ _adjoint(G_B)
+def _observed_covariance(transfers, observed, weights):
+    """Sum over frequencies of weights (n, n_filter) times the densities of the observed variables.
+
+    With K = O G_D X, the density is K T_B T_B^H K^H + K T_B G_B^H O^H + its adjoint + O G_B G_B^H O^H. The noise
+    variables are summed in each group first, and the frequencies are part of the sums of one matrix product.
+    """
+    by_input, by_noise = observed @ transfers.G_D, observed @ transfers.G_B
+    K = jax.vmap(apply_left)(by_input, transfers.X)
+    power, cross = transfers.T_B @ _adjoint(transfers.T_B), transfers.T_B @ _adjoint(by_noise)
+    own = jnp.real(jnp.einsum("fp,fgab->pgab", weights.astype(K.dtype), by_noise @ _adjoint(by_noise)))
+    # Half of the density: the other half is its transpose.
+    right = 0.5 * jax.vmap(apply_right)(K, power).conj() + jax.vmap(block_diagonal)(jnp.swapaxes(cross, -1, -2))
+    weighted = weights.T[:, :, None, None] * K
+    half = jnp.einsum("pfij,fkj->pik", jnp.real(weighted), jnp.real(right))
+    half = half - jnp.einsum("pfij,fkj->pik", jnp.imag(weighted), jnp.imag(right))
+    return half + jnp.swapaxes(half, -1, -2) + jax.vmap(block_diagonal)(own)
+
+
+def _local_density(transfers):
+    """Real part of the spectral density of states and inputs in each group."""
+    X, G_D, G_B, T_B = transfers.X, transfers.G_D, transfers.G_B, transfers.T_B
+    n_group, _, n_input = G_D.shape
+    rows = apply_right(X, T_B @ _adjoint(T_B)).reshape(n_group, n_input, -1)
+    of_inputs = jnp.einsum("gan,gbn->gab", rows, X.conj().reshape(n_group, n_input, -1))
+    cross = _diagonal_blocks(X, n_group) @ (T_B @ _adjoint(G_B))
     of_states = G_D @ of_inputs @ _adjoint(G_D) + G_B @ _adjoint(G_B)
     of_states = of_states + G_D @ cross + _adjoint(G_D @ cross)
     state_input = G_D @ of_inputs + _adjoint(cross)
     upper = jnp.concatenate([of_states, state_input], axis=-1)
     lower = jnp.concatenate([_adjoint(state_input), of_inputs], axis=-1)
-    real, imaginary = jnp.real(by_noise), jnp.imag(by_noise)
-    of_observed = real @ real.T + imaginary @ imaginary.T
-    return of_observed, jnp.real(jnp.concatenate([upper, lower], axis=-2))
+    return jnp.real(jnp.concatenate([upper, lower], axis=-2))
 
 
 def _adjoint(matrix):
@@ -296,14 +309,14 @@ def power(linearised: Linearised, delays: np.ndarray | None, observed, theta, re
     """
 
     def at(theta):
-        of_observed, _ = _densities(_transfers(linearised, delays, jnp.exp(1j * theta)), observed)
-        return reduce(of_observed)
+        transfers = jax.vmap(partial(_transfers, linearised, delays))(theta[None])
+        return reduce(_observed_covariance(transfers, observed, jnp.ones((1, 1), theta.dtype))[0])
 
     return jax.lax.map(at, theta)
 
 
 def squared_gain(taps, n_mean: int, theta) -> jax.Array:
-    """Squared gain of a filter (see `modal.lagged_filter`) at the frequencies ``theta`` [rad per step]."""
+    """Squared gain of a filter (see `modal.covariance_coordinates`) at the frequencies ``theta`` [rad per step]."""
     phase = jnp.exp(-1j * n_mean * theta)
     # sin(m a) / (m sin(a)), also at a = 0.
     of_mean = jnp.sinc(n_mean * theta / (2.0 * np.pi)) / jnp.sinc(theta / (2.0 * np.pi))

@@ -8,6 +8,9 @@ from ..evaluation.scores import format_length, format_mean_std, format_runs
 from ..loss import fc_corr
 from .summary import FitSummary
 
+# Name of the simulations on fresh noise with which a fit has ended.
+_OWN = "end of the fit, fresh noise"
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -29,7 +32,7 @@ class Headline:
 
 
 def headline(summary: FitSummary) -> Headline:
-    """Headline of a fit: r on fresh noise; without an evaluation r of the training, named as such.
+    """Headline of a fit: r on fresh noise, of an evaluation or else of the fit itself; else of the training.
 
     Parameters
     ----------
@@ -40,10 +43,18 @@ def headline(summary: FitSummary) -> Headline:
     Headline
     """
     evaluation, history = summary.evaluation, list(summary.stages.values())[-1]
-    rows = [*_fresh_noise_rows(evaluation), *_fit_rows(history, summary.is_noisy), *_figure_rows(summary)]
+    rows = [
+        *_fresh_noise_rows(evaluation),
+        *_own_rows(summary.fresh),
+        *_fit_rows(history, summary.is_noisy),
+        *_figure_rows(summary),
+    ]
     if evaluation is not None and np.isfinite(evaluation.r).any():
         name, value, meaning = rows[0]
         return Headline(f"r = {value}", f"on {name}: {meaning}.", rows)
+    if summary.fresh is not None and np.isfinite(summary.fresh.r).any():
+        value, meaning = next((value, meaning) for name, value, meaning in rows if name == _OWN)
+        return Headline(f"r = {value}", f"on fresh noise: {meaning}.", rows)
     training = [(value, meaning) for name, value, meaning in rows if name == "training"]
     if not training:
         return Headline("no r", f"The fit has no result: {history.stop_reason}.", rows)
@@ -82,6 +93,15 @@ def _fresh_noise_rows(evaluation):
             name = "windows" if simulator == "JAX" else f"{simulator}, windows"
             meaning = f"the same runs, FC of windows of {format_length(evaluation.window)}, averaged"
             yield name, format_mean_std(values), meaning
+
+
+def _own_rows(fresh):
+    """Row of the simulations on fresh noise with which the fit has ended."""
+    if fresh is not None:
+        runs = f"{format_runs(len(fresh.r))} of {format_length(fresh.length)}"
+        average = "mean ± standard deviation over" if np.isfinite(fresh.r).sum() > 1 else "of"
+        meaning = f"{average} {runs} from the best state on noise that the fit never saw"
+        yield _OWN, format_mean_std(fresh.r), meaning
 
 
 def _fit_rows(history, is_noisy):

@@ -23,6 +23,8 @@ def fit_html(result) -> str:
         scores.append(("loss", history.loss[0], history.loss[best]))
         if result.r.size:
             scores.append(("r, training", result.r[0], result.r[best]))
+    if result.fresh is not None:
+        scores.append(("r, noise that the fit never saw", "", format_mean_std(result.fresh.r)))
     if result.evaluation is not None:
         scores.append(("r, fresh noise", "", format_mean_std(result.evaluation.r)))
     values = [
@@ -34,4 +36,5 @@ def fit_html(result) -> str:
         *([table(["", "initial", "best"], scores)] if scores else []),
         table(["parameter", "initial", "best", "kept"], values),
         f"{max(0, history.loss.size - 1)} steps, best at {best}, {history.wall_time:.1f} s; {history.stop_reason}",
+        *([f"way: {result.way}; {result.why}"] if result.way is not None else []),
     )

@@ -263,12 +263,9 @@ def _evaluation_section(summary):
             yield tag("p", "The simulator is deterministic: there is no fresh noise to evaluate the fit on.")
             return
         how = tag("code", "--evaluate 8 --tvb" if COMMAND in summary.code else "result.evaluate(n_seeds=8, n_tvb=1)")
-        yield tag(
-            "p",
-            "The fit has not been evaluated on noise that it never saw: ",
-            how,
-            " does that, and a later report shows it.",
-        )
+        if summary.fresh is not None:
+            yield tag("p", f"Simulations of the best state at the end of the fit: {summary.fresh}.")
+        yield tag("p", "An evaluation has more runs, and TVB's own: ", how, " does that, and a later report shows it.")
         return
     caption = f"Runs of {evaluation.length / 1000.0:g} s from the best state, on noise that the fit never saw: "
     yield tag(

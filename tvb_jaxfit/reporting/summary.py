@@ -4,6 +4,7 @@ import platform
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 import jax
 import numpy as np
@@ -100,6 +101,8 @@ class FitSummary:
         Code or command, by title.
     hemispheres : ndarray of bool or None, shape (n_node,)
         True for right; None if it is not known.
+    fresh : FreshNoise or None
+        r of the best state on noise that the fit never saw, as the fit itself has simulated it.
     """
 
     description: str
@@ -117,6 +120,8 @@ class FitSummary:
     details: dict
     code: dict
     hemispheres: np.ndarray | None = None
+    # Of a class of `fitting`, which stands above this package.
+    fresh: Any = None
 
 
 def summarise(
@@ -169,11 +174,12 @@ def summarise(
         details={
             "The run": _run_details(result),
             "Data": result.data,
-            "The fit": _setting_details(result.settings),
+            "The fit": _way_details(result) | _setting_details(result.settings),
             "Versions": versions(),
         },
         code=repeat | {VALUES: tvb_values(result.best, sim)},
         hemispheres=None if right is None else right == "right",
+        fresh=result.fresh,
     )
 
 
@@ -260,6 +266,14 @@ def _format_noise(noise):
     nsig = np.unique(np.asarray(noise.nsig))
     sizes = f"{nsig[0]:g}" if nsig.size == 1 else f"{nsig[0]:g} to {nsig[-1]:g}"
     return f"{type(noise).__name__}, nsig {sizes}, noise_seed {noise.noise_seed}"
+
+
+def _way_details(result):
+    """Names and values of the way that a fit has taken, and of its costs."""
+    if result.way is None:
+        return {}
+    costs = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.costs.items())
+    return {"way": f"{result.way}: {result.why}", "cost": costs}
 
 
 def _setting_details(settings):

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import sys
 import time
 from collections.abc import Iterator
 
@@ -10,7 +11,9 @@ _open = contextvars.ContextVar("open", default=(None, "", False))
 
 
 @contextlib.contextmanager
-def progress_bar(name: str, unit: str, total: int, progress: bool = True, **options) -> Iterator:
+def progress_bar(
+    name: str, unit: str, total: int, progress: bool = True, announces: bool = False, **options
+) -> Iterator:
     """Progress bar of tqdm. While it is open, `bar_status` writes on it.
 
     Parameters
@@ -19,17 +22,35 @@ def progress_bar(name: str, unit: str, total: int, progress: bool = True, **opti
     total : int
     progress : bool, optional
         False shows nothing.
+    announces : bool, optional
+        After its first update, the bar writes a line on the time that a unit takes.
     **options
         Options of tqdm.
     """
     from tqdm.auto import tqdm
 
-    with tqdm(desc=name, unit=unit, total=total, disable=not progress, **options) as bar:
+    kind = _announcing(tqdm) if announces and progress else tqdm
+    with kind(desc=name, unit=unit, total=total, disable=not progress, **options) as bar:
         token = _open.set((bar, name, False))
         try:
             yield bar
         finally:
             _open.reset(token)
+
+
+def _announcing(tqdm):
+    """Class of bars that write a line on the time that a unit takes, after their first update."""
+
+    class Bar(tqdm):
+        is_announced = False
+
+        def update(self, n=1):
+            if n and not self.is_announced:
+                self.is_announced, seconds = True, (time.time() - self.start_t) / n
+                announce(f"{_open.get()[1]}: {seconds:.2g} s per {self.unit}, at most {self.total} {self.unit}s")
+            return super().update(n)
+
+    return Bar
 
 
 @contextlib.contextmanager
@@ -55,6 +76,21 @@ def bar_status(text: str) -> Iterator[None]:
             elapsed = time.perf_counter() - began
             bar.start_t, bar.last_print_t = bar.start_t + elapsed, bar.last_print_t + elapsed
         bar.set_description_str(description)
+
+
+def announce(text: str, progress: bool = True) -> None:
+    """Write a line that stays, above an open bar if there is one.
+
+    Parameters
+    ----------
+    text : str
+    progress : bool, optional
+        False writes nothing.
+    """
+    from tqdm.auto import tqdm
+
+    if progress:
+        tqdm.write(text, file=sys.stderr)
 
 
 @contextlib.contextmanager

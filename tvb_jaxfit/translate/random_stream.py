@@ -59,7 +59,7 @@ class GlobalStreamGuard:
 
 
 def _stream_lock():
-    """Lock that numpy takes for each draw; a null context if it is not re-entrant."""
+    """Lock that numpy takes for each draw; a null context if it is not re-entrant, as in a foreign bit generator."""
     lock = np.random.get_bit_generator().lock
     return lock if isinstance(lock, type(threading.RLock())) else contextlib.nullcontext()
 

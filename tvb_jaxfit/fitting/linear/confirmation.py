@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +24,24 @@ from ...translate.prepare import prepare
 STEPS, _N_SIMULATIONS = 300_000, 3
 
 
+class LongRuns(NamedTuple):
+    """Results of simulations from a fitted state.
+
+    Attributes
+    ----------
+    loss, r : float
+        Means over the simulations.
+    fc : ndarray, shape (n, n_node, n_node)
+    length : float
+        Of each simulation [ms].
+    """
+
+    loss: float
+    r: float
+    fc: np.ndarray
+    length: float
+
+
 def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
     """Function from a fitted state to the results of simulations from there, each on noise of its own.
 
@@ -37,13 +56,12 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
     target : ndarray, shape (n_node, n_node)
     monitor : int
     key : jax.Array
-        JAX key of the noise.
+        JAX key of the noise, unless another one is given.
 
     Returns
     -------
     callable
-        Of a state at its fixed point. Returns the mean loss, the mean r, and the FC of each simulation, shape
-        (n, n_node, n_node).
+        Of a state at its fixed point and, optionally, a key. Returns `LongRuns`.
     """
 
     @cache
@@ -57,7 +75,7 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
 
         return longer, start, Program(scores, shares_constants=True)
 
-    def confirm(fitted):
+    def confirm(fitted, key=key):
         with bar_status("compiling"):
             longer, start, scores = simulation()
         values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}
@@ -68,6 +86,6 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
         with ThreadPoolExecutor(min(_N_SIMULATIONS, os.cpu_count())) as pool:
             results = list(pool.map(lambda key: compiled(state, key), keys))
         losses, r, fc = zip(*results, strict=True)
-        return float(np.mean(losses)), float(np.mean(r)), np.stack(fc)
+        return LongRuns(float(np.mean(losses)), float(np.mean(r)), np.stack(fc), longer.n_steps * longer.dt)
 
     return confirm

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...errors import caller_stacklevel
+from ...errors import NoEffect, NoStableFixedPoint, caller_stacklevel
 from ...linear_response.response import LinearizedSimulator
 from ...loss import fc_corr
 from ...parameters import strip_parameters
@@ -15,6 +15,7 @@ from ...runtime.progress import bar_status, progress_bar
 from ...state import State
 from ..callbacks import as_callback
 from ..history import History
+from ..options import SearchOptions
 from ..stopping import StopKind, StopReason
 from .lbfgs import descend
 from .objective import Objective, no_penalty
@@ -22,7 +23,7 @@ from .objective import Objective, no_penalty
 # Weights of the differences between regional values, from one minimisation to the next: values that FC does not
 # determine stay equal.
 HOMOGENEITY_WEIGHTS = (0.1, 0.025)
-# Points of the coarse sweep, and starts that are followed: simulations select the best end.
+# Points of the coarse sweep, and default number of starts that are followed: simulations select the best end.
 _POINTS, _STARTS = 256, 2
 # Minimum distance between two starts, in the largest entry of their points.
 _START_DISTANCE = 0.1
@@ -90,7 +91,7 @@ def fit_linear(
     length: float,
     confirm: Callable,
     *,
-    max_evaluations: int,
+    search: SearchOptions = SearchOptions(),  # noqa: B008
     penalty: Callable = no_penalty,
     callback: Callable | None = None,
     progress: bool = True,
@@ -113,8 +114,8 @@ def fit_linear(
         Length of the recording whose loss is expected [ms].
     confirm : callable
         State to (loss, r, fc) of simulations on new noise: two means, and the FC of each.
-    max_evaluations : int
-        Maximum number of evaluations of the linear response, from each start.
+    search : SearchOptions, optional
+        Seed, number of starts (default 2), and maximum number of evaluations from each.
     penalty : callable, optional
         State (plain) to a scalar, added to the loss.
     callback : callable, optional
@@ -132,25 +133,31 @@ def fit_linear(
 
     Raises
     ------
-    ValueError
+    NoStableFixedPoint
         No point of the sweep has a stable fixed point.
+    NoEffect
+        FC depends on no free value.
     """
     start_time, callback = time.perf_counter(), as_callback(callback)
     callback.reset()
-    search = _Search(Objective(linear, state, loss, target, monitor, length, penalty), target, confirm, callback)
-    with progress_bar("linear fit", "evaluation", _POINTS + 1 + _STARTS * max_evaluations, progress) as bar:
-        search.run(max_evaluations, bar)
-    best = min(search.candidates, key=lambda candidate: np.nan_to_num(candidate.loss, nan=np.inf))
+    objective = Objective(linear, state, loss, target, monitor, length, penalty, search.seed)
+    n_starts = _STARTS if search.n_starts is None else search.n_starts
+    running = _Search(objective, target, confirm, callback)
+    n_evaluations = _POINTS + 1 + n_starts * search.max_evaluations
+    with progress_bar("linear fit", "evaluation", n_evaluations, progress, True) as bar:
+        running.run(n_starts, search.max_evaluations, bar)
+    best = min(running.candidates, key=lambda candidate: np.nan_to_num(candidate.loss, nan=np.inf))
     history = History(
         loss=best.trace[:, 0],
         aux={"r": best.trace[:, 1], "nonlinearity": best.trace[:, 2]},
         best=best.fitted,
         best_step=len(best.trace) - 1,
-        stop_reason=StopReason(search.stop_kind, len(search.candidates), str(best)),
+        stop_reason=StopReason(running.stop_kind, len(running.candidates), str(best)),
         wall_time=time.perf_counter() - start_time,
+        saved=callback.saved,
         diverged="simulations from the fitted values have no finite FC." if best.is_diverged else "",
     )
-    return best.fitted, history, search.candidates
+    return best.fitted, history, running.candidates
 
 
 class _Search:
@@ -168,8 +175,8 @@ class _Search:
         self.objective, self.target, self.confirm, self.callback = objective, target, confirm, callback
         self.candidates, self.stop_kind, self.ended = [], StopKind.LINEAR_DONE, False
 
-    def run(self, max_evaluations, bar):
-        at_start, starts, interrupted = _starts(self.objective, bar)
+    def run(self, n_starts, max_evaluations, bar):
+        at_start, starts, interrupted = _starts(self.objective, n_starts, bar)
         if interrupted:
             self.stop_kind = StopKind.SWEEP_INTERRUPTED
             trace = _rows([*at_start, starts[0]])
@@ -211,7 +218,7 @@ class _Search:
     def _simulate(self, fitted, end, scores):
         """Add the results of simulations to ``scores``, as far as an interrupt lets them come."""
         with bar_status("simulating"):
-            scores["loss"], scores["r"], fc = self.confirm(fitted)
+            scores["loss"], scores["r"], fc, *_ = self.confirm(fitted)
         scores["loss"] += float(self.objective.penalty(strip_parameters(fitted)))
         scores["noise_corrected_r"], scores["fc_distance"] = noise_corrected(fc, end.fc, self.target)
 
@@ -265,7 +272,7 @@ def noise_corrected(fcs, fc, target) -> tuple[float, float]:
     return float(r), float(np.sqrt(max(mean_square - error_variance, 0.0)))
 
 
-def _starts(objective, bar):
+def _starts(objective, n_starts, bar):
     """The start values, if they are stable; the best points of a coarse sweep; and True if that was interrupted."""
     stable, at_start, interrupted = [], [], False
     try:
@@ -291,9 +298,9 @@ def _starts(objective, bar):
         ]
         stable = [value for value in stable if value.is_stable]
     if not stable:
-        raise ValueError(
-            f"fit: no stable fixed point at the start values, nor at any of {_POINTS} points around; there is no "
-            'linear response to fit. Use method="simulate", or other bounds.'
+        raise NoStableFixedPoint(
+            f"no stable fixed point at the start values, nor at any of {_POINTS} points around",
+            'There is no linear response to fit: use method="simulate", or other bounds.',
         )
     stable.sort(key=lambda value: value.value)
     # Neighbours lead to the same end.
@@ -301,7 +308,7 @@ def _starts(objective, bar):
     for value in stable:
         if all(np.max(np.abs(value.point - start.point)) > _START_DISTANCE for start in starts):
             starts.append(value)
-    return at_start, starts[:_STARTS], interrupted
+    return at_start, starts[:n_starts], interrupted
 
 
 def _fix_values_without_effect(objective, value):
@@ -310,11 +317,12 @@ def _fix_values_without_effect(objective, value):
     if not idle:
         return False
     subject = f"{' and '.join(idle)} {'is' if len(idle) == 1 else 'are'}"
-    message = f"fit: the FC of the linear response is the same whatever {subject}"
+    message = f"the FC of the linear response is the same whatever {subject}"
     if len(idle) == len(objective.parameters):
-        raise ValueError(f'{message}, so that there is nothing to fit. Fit through the simulation: method="simulate".')
+        raise NoEffect(f"{message}, so that there is nothing to fit", 'Fit through the simulation: method="simulate".')
     objective.fix(idle)
     warnings.warn(
-        f"{message}: kept at the start. Leave it out, or fit it through the simulation.", stacklevel=caller_stacklevel()
+        f"fit: {message}: kept at the start. Leave it out, or fit it through the simulation.",
+        stacklevel=caller_stacklevel(),
     )
     return True

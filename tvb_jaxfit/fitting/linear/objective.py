@@ -12,9 +12,11 @@ from jax.flatten_util import ravel_pytree
 from ...dynamics.resting_state import resting_state
 from ...linear_response.response import LinearizedSimulator
 from ...loss import fc_corr
-from ...parameters import BoundedParameter, Parameter, parameters_of, strip_parameters, with_values
+from ...parameters import parameters_of, strip_parameters, with_values
 from ...runtime.programs import Program
 from ...state import State
+from ..keys import Purpose, generator
+from ..starts import latin_hypercube, parameter_scale
 
 # Penalty weights: _NONLINEARITY_WEIGHT * mean((nonlinearity / _NONLINEARITY_SCALE)**4), and
 # _MULTISTABILITY_WEIGHT * mean(relaxation_residual**4), which is not 0 if there are other attractors. A simulator that
@@ -81,6 +83,8 @@ class Objective:
         Length of the recording whose loss is expected [ms].
     penalty : callable, optional
         State (plain) to a scalar, added to the loss.
+    seed : int, optional
+        Seed of all that is drawn.
     """
 
     def __init__(
@@ -92,8 +96,9 @@ class Objective:
         monitor: int,
         length: float,
         penalty: Callable = no_penalty,
+        seed: int = 0,
     ):
-        self.penalty = penalty
+        self.penalty, self._seed = penalty, seed
         self.state, self.parameters, self._linear = state, parameters_of(state), linear
         unconstrained = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
         scales = {
@@ -104,7 +109,7 @@ class Objective:
         self._is_fixed, self._multistability_weight = np.zeros(self.start.size, bool), _MULTISTABILITY_WEIGHT
         self.x = state.initial_conditions[-1]
         self._plain_state = strip_parameters(state)
-        expected_loss = _expected_loss(loss, target, monitor, length, self.start.dtype)
+        expected_loss = _expected_loss(loss, target, monitor, length, self.start.dtype, seed)
 
         def of_values(values, plain_state, x, multistability_weight):
             state = with_values(plain_state, values)
@@ -201,7 +206,7 @@ class Objective:
         value : ObjectiveValue
             With a stable fixed point.
         """
-        random, paths = np.random.default_rng(0), []
+        random, paths = generator(self._seed, Purpose.PERTURBATION), []
         for path, entries in self._entries().items():
             point = np.array(value.point)
             point[entries] += _PERTURBATION * random.normal(size=entries.size)
@@ -235,28 +240,20 @@ class Objective:
         state = with_values(self.state, self._values(self._array(value.point)))
         return resting_state(self._linear.simulate, state, value.x)
 
-    def latin_hypercube(self, n: int, seed: int = 0) -> Iterator[np.ndarray]:
-        """Points of a Latin hypercube over the values that are equal in all regions; see `_at_fraction`."""
-        from scipy.stats import qmc
-
-        swept = [path for path, parameter in self.parameters.items() if _is_uniform(parameter)]
-        if not swept:
-            return
-        for row in qmc.LatinHypercube(len(swept), seed=seed).random(n):
-            parameters = dict(self.parameters)
-            for path, fraction in zip(swept, row, strict=True):
-                parameters[path] = _at_fraction(parameters[path], fraction)
+    def latin_hypercube(self, n: int) -> Iterator[np.ndarray]:
+        """Points of a Latin hypercube over the values that are equal in all regions; see `latin_hypercube`."""
+        for parameters in latin_hypercube(self.parameters, n, self._seed):
             unconstrained = {path: parameter.to_unconstrained() for path, parameter in parameters.items()}
             yield np.asarray(ravel_pytree(unconstrained)[0] / self._scales, float)
 
 
-def _expected_loss(loss, target, monitor, length, dtype):
+def _expected_loss(loss, target, monitor, length, dtype, seed):
     """Function of a linear response: the loss that is expected of a recording, with a penalty for its nonlinearity.
 
     The sampling error of FC is represented by one draw and its opposite, so that no pair of regions is favoured, and
     the gradient along the draw vanishes.
     """
-    draw = np.triu(np.random.default_rng(0).normal(size=np.shape(target)), 1)
+    draw = np.triu(generator(seed, Purpose.SAMPLING).normal(size=np.shape(target)), 1)
     draw = jnp.asarray(draw + draw.T, dtype)
 
     def expected_loss(response):
@@ -309,25 +306,3 @@ def _objective_value(point, value, loss, r, nonlinearity, multistability, *array
     value = float(value) if np.isfinite(value) else np.inf
     scores = (float(score) for score in (loss, r, nonlinearity, multistability))
     return ObjectiveValue(np.array(point), value, *scores, *arrays)
-
-
-def parameter_scale(parameter: Parameter) -> float:
-    """Scale of an unconstrained value: the range of the values, or their mean absolute value."""
-    if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
-        return parameter.upper_bound - parameter.lower_bound
-    if type(parameter) is Parameter or isinstance(parameter, BoundedParameter):
-        return float(np.mean(np.abs(parameter.value))) or 1.0
-    return 1.0
-
-
-def _is_uniform(parameter):
-    value = np.asarray(parameter.value)
-    return bool(np.all(value == value.ravel()[0]))
-
-
-def _at_fraction(parameter, fraction):
-    """Parameter at a fraction of its range; without a finite range, between a quarter and four times its value."""
-    if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
-        low, high = parameter.lower_bound, parameter.upper_bound
-        return parameter.with_value(jnp.full_like(parameter.value, low + (0.02 + 0.96 * fraction) * (high - low)))
-    return parameter.with_value(parameter.value * 4.0 ** (2.0 * fraction - 1.0))

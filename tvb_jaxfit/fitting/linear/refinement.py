@@ -6,13 +6,17 @@ import optax
 from ...loss import fc_corr
 from ...parameters import BoundedParameter
 from ...reporting.parameter_table import free_values
-from .objective import parameter_scale
+from ..starts import parameter_scale
 
 # Steps of Adam relative to a parameter's range: maximum, and the first and the last relative to it; number of steps of
 # the increase. The first steps are short, since Adam takes them at full length whatever the slopes are; and the last
 # ones, since the noise of each step disturbs them.
 _RATE, _FIRST, _LAST, _N_WARMUP = 0.005, 0.05, 0.1, 20
-DESCRIPTION = f"Adam in steps of up to {_RATE:g} of each value's range, which fall to {_RATE * _LAST:g}"
+
+
+def description(rate: float = _RATE) -> str:
+    """Text on the optimizer of `adam`."""
+    return f"Adam in steps of up to {rate:g} of each value's range, which fall to {rate * _LAST:g}"
 
 
 def one_minus_fc_corr(fc, target, missing="refuse"):
@@ -38,7 +42,7 @@ def _unconstrained_scale(parameter):
     return float(np.mean(distance / -np.expm1(-distance)))
 
 
-def adam(parameters, n_steps) -> optax.GradientTransformation:
+def adam(parameters, n_steps, rate=_RATE) -> optax.GradientTransformation:
     """Adam in steps relative to each parameter's range, which first increase and then decrease.
 
     Parameters
@@ -46,6 +50,8 @@ def adam(parameters, n_steps) -> optax.GradientTransformation:
     parameters : dict of str to Parameter
         By path, as the unconstrained values that are fitted.
     n_steps : int
+    rate : float, optional
+        Maximum step, relative to a parameter's range.
 
     Returns
     -------
@@ -54,5 +60,5 @@ def adam(parameters, n_steps) -> optax.GradientTransformation:
     scales = {path: _unconstrained_scale(parameter) for path, parameter in parameters.items()}
     rescale = optax.stateless(lambda updates, _: {path: scales[path] * step for path, step in updates.items()})
     n_warmup = min(_N_WARMUP, n_steps // 4)
-    rate = optax.warmup_cosine_decay_schedule(_FIRST * _RATE, _RATE, n_warmup, max(n_steps, 1), _LAST * _RATE)
-    return optax.chain(optax.adam(rate), rescale)
+    schedule = optax.warmup_cosine_decay_schedule(_FIRST * rate, rate, n_warmup, max(n_steps, 1), _LAST * rate)
+    return optax.chain(optax.adam(schedule), rescale)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .installed import is_library, library_label
+from .installed import is_library, is_module, library_label
 from .objects import LibraryValue
 from .untracked import Untracked, is_query, untracked_attribute, untracked_callable
 
@@ -172,7 +172,7 @@ def replaced_functions() -> dict[str, Any]:
     """
     found = {}
     for module_name, module in list(sys.modules.items()):
-        if module_name.partition(".")[0] not in _CHECKED_FOR_REPLACEMENTS or not isinstance(module, types.ModuleType):
+        if module_name.partition(".")[0] not in _CHECKED_FOR_REPLACEMENTS or not is_module(module):
             continue
         for name, value in list(vars(module).items()):
             if name[:1] == "_" and module_name == "builtins":
@@ -215,7 +215,7 @@ def _attribute_chain(name, value, following, is_import=False):
     """
     of_library, n_read = _is_of_library(value), 0
     for instruction in following:
-        if instruction.opname not in _LOAD_ATTRIBUTE or not (isinstance(value, types.ModuleType) or of_library):
+        if instruction.opname not in _LOAD_ATTRIBUTE or not (is_module(value) or of_library):
             break
         if isinstance(value, types.FunctionType) or value is _ABSENT:
             break
@@ -224,15 +224,16 @@ def _attribute_chain(name, value, following, is_import=False):
         of_library = of_library or _is_of_library(value)
         if is_user_code(value):
             break
-    if of_library and not isinstance(value, types.ModuleType):
+    if of_library and not is_module(value):
         return {name: _library_part(name, value, following[n_read:])}
     # `_imported` has already added what an import binds.
     return {} if is_import and not n_read else {name: value}
 
 
 def _is_of_library(value):
-    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
-    return isinstance(value, (types.ModuleType, type)) and is_library(module)
+    if is_module(value):
+        return is_library(value.__name__)
+    return isinstance(value, type) and is_library(value.__module__)
 
 
 def _attribute(value, name):

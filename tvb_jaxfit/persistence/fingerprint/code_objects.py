@@ -24,7 +24,9 @@ _ADDED_TO_CLASSES = {"__dict__", "__weakref__", "__doc__", "__module__", "__firs
 def _module(value):
     if is_library(value.__name__):
         return library_label(value.__name__), []
-    return "module", [(f".{name}", part) for name, part in sorted(vars(value).items()) if name[:2] != "__"]
+    # Its class is the user's where a module computes attributes.
+    own = ((f".{name}", part) for name, part in sorted(vars(value).items()) if name[:2] != "__")
+    return "module", [("<class>", type(value)), *own]
 
 
 @content_of.register(type)

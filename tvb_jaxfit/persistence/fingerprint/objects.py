@@ -1,5 +1,6 @@
 """Content of objects: a label, and parts that are objects again. For code, see `code_objects`."""
 
+import builtins
 import contextvars
 import copyreg
 import enum
@@ -21,7 +22,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from ...runtime.processes import PicklableMixin
-from .installed import is_library
+from .installed import is_library, is_module
 
 # Attributes of TVB's objects that are no content: names that TVB draws at random, its estimates of memory and time.
 _TRANSIENT_OF_TVB = {
@@ -77,6 +78,8 @@ def content_of(value: Any) -> tuple[str, list[tuple[str, Any]]]:
         The object has no comparable content.
     """
     cls = type(value)
+    if is_module(value):
+        return content_of.dispatch(types.ModuleType)(value)
     if cls.__module__.startswith("numba.") and hasattr(value, "py_func"):
         # The source function alone is content, not its compiled form.
         return "compiled", [(".py_func", value.py_func)]
@@ -290,6 +293,9 @@ def _sequence(value):
 @content_of.register(dict)
 @content_of.register(types.MappingProxyType)
 def _mapping(value):
+    if value is vars(builtins):
+        # Also a namespace of a module has it, as `__builtins__`.
+        return content_of(builtins)
     if type(value) not in (dict, types.MappingProxyType):
         return _of_subclass(value)
     items = [pair for key, item in value.items() for pair in ((".<key>", key), (f"[{_short_key(key)}]", item))]

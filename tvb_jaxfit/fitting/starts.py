@@ -1,0 +1,89 @@
+"""Starts of a fit: scales of the parameters, and a Latin hypercube over the values that are equal in all regions."""
+
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..parameters import BoundedParameter, Parameter, parameters_of
+from ..state import State
+from .keys import Purpose, generator
+
+# Part of a range that is left out at each of its ends.
+_MARGIN = 0.02
+# Minimum distance between two starts, in the largest of their unconstrained values, relative to its scale.
+_START_DISTANCE = 0.1
+
+
+def latin_hypercube(parameters: dict[str, Parameter], n: int, seed: int) -> Iterator[dict[str, Parameter]]:
+    """Parameters at the points of a Latin hypercube over the values that are equal in all regions.
+
+    Parameters
+    ----------
+    parameters : dict of str to Parameter
+        By path. Those with different values in different regions stay as they are.
+    n : int
+        Number of points.
+    seed : int
+
+    Yields
+    ------
+    dict of str to Parameter
+        By path. Nothing if there is no parameter to sweep.
+    """
+    from scipy.stats import qmc
+
+    swept = [path for path, parameter in parameters.items() if _is_uniform(parameter)]
+    if not swept:
+        return
+    for row in qmc.LatinHypercube(len(swept), seed=generator(seed, Purpose.SWEEP)).random(n):
+        fractions = zip(swept, row, strict=True)
+        yield parameters | {path: _at_fraction(parameters[path], fraction) for path, fraction in fractions}
+
+
+def parameter_scale(parameter: Parameter) -> float:
+    """Scale of an unconstrained value: the range of the values, or their mean absolute value."""
+    if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
+        return parameter.upper_bound - parameter.lower_bound
+    if type(parameter) is Parameter or isinstance(parameter, BoundedParameter):
+        return float(np.mean(np.abs(parameter.value))) or 1.0
+    return 1.0
+
+
+def _is_uniform(parameter):
+    value = np.asarray(parameter.value)
+    return bool(np.all(value == value.ravel()[0]))
+
+
+def _at_fraction(parameter, fraction):
+    """Parameter at a fraction of its range; without a finite range, between a quarter and four times its value."""
+    if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
+        low, high = parameter.lower_bound, parameter.upper_bound
+        inside = _MARGIN + (1.0 - 2.0 * _MARGIN) * fraction
+        return parameter.with_value(jnp.full_like(parameter.value, low + inside * (high - low)))
+    return parameter.with_value(parameter.value * 4.0 ** (2.0 * fraction - 1.0))
+
+
+def apart(states: list[State], n: int) -> list[State]:
+    """First states of a list that are apart from each other: neighbours lead to the same end.
+
+    Parameters
+    ----------
+    states : list of State
+        With `Parameter`s; the best first.
+    n : int
+        Maximum number of states.
+    """
+    chosen, points = [], []
+    for state in states:
+        point = _point(state)
+        if len(chosen) < n and all(np.max(np.abs(point - other)) > _START_DISTANCE for other in points):
+            chosen.append(state)
+            points.append(point)
+    return chosen
+
+
+def _point(state):
+    """Unconstrained values of a state, relative to their scales, as one vector."""
+    parameters = parameters_of(state).values()
+    return np.concatenate([np.ravel(each.to_unconstrained()) / parameter_scale(each) for each in parameters])

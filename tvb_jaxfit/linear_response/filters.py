@@ -1,0 +1,59 @@
+"""Filters of monitors: their autocorrelation, also as a function of an eigenvalue."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def autocorrelation_of_eigenvalue(values, taps, n_mean):
+    r"""Half of a filter's summed autocovariance, as a function of an eigenvalue.
+
+    Half the filter's autocorrelation at lag 0, plus its autocorrelation at each positive lag times
+    :math:`\lambda^{lag}`. The filter's autocorrelation is that of the taps, convolved with a triangle, the
+    autocorrelation of a mean.
+    """
+    m = n_mean
+    of_taps = autocorrelation(taps).astype(values.dtype)
+    triangle = jnp.asarray((m - np.abs(np.arange(-m + 1, m))) / m**2, values.dtype)
+    powers = _powers(values, m)
+    positive_lags = powers @ triangle[m - 1 :]
+    # The triangle of a tap begins before the tap's own lag. Its powers of the inverse eigenvalue are combined with
+    # those of the lag, so that no power exceeds 1.
+    first = of_taps[0] * (positive_lags - 0.5 * triangle[m - 1])
+    if taps.size == 1:
+        return first
+    all_lags = _powers(values, 2 * m - 1) @ triangle
+    step = values if m == 1 else powers[:, m - 1] * values
+    # The triangle of tap k begins at lag k m - (m - 1).
+    return first + all_lags * values * polynomial(step, of_taps[1:])
+
+
+def autocorrelation(taps) -> jax.Array:
+    """Sum over d of taps[d] taps[d + k], for each lag k."""
+    n = 1 << (2 * taps.size - 1).bit_length()
+    spectrum = jnp.fft.rfft(taps, n)
+    return jnp.fft.irfft(jnp.real(spectrum * jnp.conj(spectrum)), n)[: taps.size].astype(taps.dtype)
+
+
+def _powers(values, n):
+    """Powers 0 to n - 1 of each value, shape (n_value, n)."""
+    powers = jnp.ones((values.size, 1), values.dtype)
+    square = values[:, None]
+    while powers.shape[1] < n:
+        powers = jnp.concatenate([powers, powers * square], axis=1)
+        square = square * square
+    return powers[:, :n]
+
+
+def polynomial(x, coefficients) -> jax.Array:
+    """Sum over k of coefficients[k] x^k.
+
+    The sum is split into pieces of about the square root of its length: a small matrix product takes the place of
+    thousands of sequential steps.
+    """
+    size = max(1, int(np.sqrt(coefficients.size)))
+    count = -(-coefficients.size // size)
+    pieces = jnp.pad(coefficients, (0, count * size - coefficients.size)).reshape(count, size)
+    low = _powers(x, size)
+    high = _powers(low[:, -1] * x, count)
+    return jnp.sum((low @ pieces.T) * high, axis=1)
