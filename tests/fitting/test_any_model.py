@@ -270,7 +270,7 @@ R_OF_VALUES = {
     "SupHopf": 0.8,
     "WilsonCowan": 0.7,
     "MontbrioPazoRoxin": 0.8,
-    "JansenRit": 0.5,
+    "JansenRit": 0.2,
     "LarterBreakspear": 0.5,
 }
 
