@@ -268,9 +268,9 @@ R_OF_VALUES = {
     "ReducedWongWangExcInh": 0.8,
     "Generic2dOscillator": 0.7,
     "SupHopf": 0.8,
-    "WilsonCowan": 0.8,
+    "WilsonCowan": 0.7,
     "MontbrioPazoRoxin": 0.8,
-    "JansenRit": 0.5,
+    "JansenRit": 0.2,
     "LarterBreakspear": 0.5,
 }
 
