@@ -18,7 +18,7 @@ def _arguments(files, out, *more):
 @pytest.mark.slow
 def test_the_default_reports_its_way_and_r_on_noise_that_the_fit_never_saw(files, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(linear_fit, "_POINTS", 8)
-    monkeypatch.setattr(confirmation, "STEPS", 6_500)
+    monkeypatch.setattr(confirmation, "LONGEST", 26_000.0)
     out = tmp_path / "out"
     assert main(_arguments(files, out, "--free", "coupling.a:0:0.2", "--max-evaluations", "20", "--steps", "2")) == 0
     told = capsys.readouterr().out

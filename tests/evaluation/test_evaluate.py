@@ -337,7 +337,7 @@ def fitted(make, shared):
 
 def test_a_fit_is_scored_on_fresh_noise_beside_its_training(fitted):
     fitted.evaluation = None
-    assert "evaluated" not in repr(fitted)
+    assert "fresh noise: r" not in repr(fitted)
     other = fitted.evaluate(state=fitted.initial, n_seeds=1, progress=False)
     assert fitted.evaluation is None, "of another state than the best"
     evaluation = fitted.evaluate(n_seeds=3, progress=False)

@@ -59,7 +59,7 @@ def short(monkeypatch):
     """A smaller sweep, and simulations of seconds instead of 20 minutes."""
     monkeypatch.setattr(linear_fit, "_POINTS", 16)
     monkeypatch.setattr(linear_fit, "_STARTS", 2)
-    monkeypatch.setattr(confirmation, "STEPS", 5_000)
+    monkeypatch.setattr(confirmation, "LONGEST", 20_000.0)
 
 
 @pytest.mark.slow

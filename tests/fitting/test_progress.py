@@ -91,7 +91,7 @@ def test_a_fit_and_an_evaluation_announce_the_translation(build_small, capsys):
 def test_a_linear_fit_shows_its_stages(build_small, capsys, monkeypatch):
     monkeypatch.setattr(linear_fit, "_POINTS", 4)
     monkeypatch.setattr(linear_fit, "_STARTS", 1)
-    monkeypatch.setattr(confirmation, "STEPS", 500)
+    monkeypatch.setattr(confirmation, "LONGEST", 2_000.0)
     sim = build_small(steps=60, monitors=[monitors.TemporalAverage(period=8.0)])
     target = np.corrcoef(np.random.RandomState(0).randn(6, 40))
 

@@ -54,7 +54,7 @@ def short(monkeypatch):
     monkeypatch.setattr(linear_fit, "_POINTS", 8)
     monkeypatch.setattr(simulation_stage, "_POINTS", 4)
     monkeypatch.setattr(simulation_stage, "MAX_STEPS", 2)
-    monkeypatch.setattr(confirmation, "STEPS", 5_000)
+    monkeypatch.setattr(confirmation, "LONGEST", 20_000.0)
 
 
 FREE = {"coupling.a": BoundedParameter(lower_bound=0.0, upper_bound=0.5)}

@@ -79,7 +79,7 @@ def test_memory_is_released_once_nothing_refers_to_it(build_small, monkeypatch, 
     # A smaller sweep, and confirmations of seconds instead of 20 minutes of simulated time.
     monkeypatch.setattr(linear_fit, "_POINTS", 4)
     monkeypatch.setattr(linear_fit, "_STARTS", 1)
-    monkeypatch.setattr(confirmation, "STEPS", 500)
+    monkeypatch.setattr(confirmation, "LONGEST", 2_000.0)
     used = use(build_small(steps=60, monitors=[monitors.TemporalAverage(period=8.0)]))
     references = [weakref.ref(each) for each in (used if isinstance(used, tuple) else (used,))]
     assert all(ref() is not None for ref in references)

@@ -183,7 +183,7 @@ def test_a_fit_with_a_filled_store_has_the_numbers_of_a_new_process(tmp_path):
 def test_a_second_linear_fit_compiles_nothing(sim_of, compiled, monkeypatch):
     monkeypatch.setattr(linear_fit, "_POINTS", 4)
     monkeypatch.setattr(linear_fit, "_STARTS", 1)
-    monkeypatch.setattr(confirmation, "STEPS", 500)
+    monkeypatch.setattr(confirmation, "LONGEST", 500.0)
     options = {"method": "linear", "max_evaluations": 2}
     first = fit(sim_of(), **options)
     assert number_of_programs(compiled()) == 2

@@ -7,7 +7,7 @@ from tvb.simulator.monitors import AfferentCoupling
 from tvb.simulator.simulator import Simulator
 
 from ..errors import UnsupportedComponent
-from ..linear_response.response import LinearizedSimulator
+from ..linear_response.simulator import LinearizedSimulator
 from ..state import State
 from . import complete
 from .components import integrator

@@ -19,9 +19,11 @@ from ...runtime.programs import Program
 from ...runtime.progress import bar_status
 from ...translate.prepare import prepare
 
-# Minimum number of steps of a simulation, and number of simulations: noise drives a network out of a stable state only
-# now and then.
-STEPS, _N_SIMULATIONS = 300_000, 3
+# Length of a simulation [ms]: that of a number of samples, between these limits. It is long, since noise drives a
+# network out of a stable state only now and then.
+_N_SAMPLES, SHORTEST, LONGEST = 1_200, 60_000.0, 1_200_000.0
+# Number of simulations.
+_N_SIMULATIONS = 3
 
 
 class LongRuns(NamedTuple):
@@ -50,7 +52,7 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
     sim : tvb.simulator.simulator.Simulator
         Translated when the first state is confirmed.
     simulate : Simulate
-        Its number of steps, but at least `STEPS` (20 minutes in steps of 4 ms), is simulated.
+        Its own length is simulated, but at least 1,200 samples, or 20 minutes if these are shorter; at least a minute.
     loss : callable
         (fc, target) to a scalar.
     target : ndarray, shape (n_node, n_node)
@@ -66,7 +68,9 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
 
     @cache
     def simulation():
-        longer, start = prepare(sim, max(simulate.n_steps, STEPS) * simulate.dt, key)
+        samples = _N_SAMPLES * simulate.monitors[monitor].istep * simulate.dt
+        length = max(simulate.n_steps * simulate.dt, min(max(samples, SHORTEST), LONGEST))
+        longer, start = prepare(sim, length, key)
         skip_t = transient_samples(longer.monitors[monitor], start.monitors[monitor])
 
         def scores(state, key):

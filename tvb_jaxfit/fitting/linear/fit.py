@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...errors import NoEffect, NoStableFixedPoint, caller_stacklevel
-from ...linear_response.response import LinearizedSimulator
+from ...linear_response.simulator import LinearizedSimulator
 from ...loss import fc_corr
 from ...parameters import strip_parameters
 from ...runtime.progress import bar_status, progress_bar
@@ -275,19 +275,23 @@ def noise_corrected(fcs, fc, target) -> tuple[float, float]:
 def _starts(objective, n_starts, bar):
     """The start values, if they are stable; the best points of a coarse sweep; and True if that was interrupted."""
     stable, at_start, interrupted = [], [], False
+
+    def add(value):
+        bar.update()
+        if value.is_stable:
+            stable.append(value)
+            best = min(stable, key=lambda each: each.value)
+            bar.set_postfix(loss=f"{best.loss:.5g}", r=f"{best.r:.3f}", refresh=False)
+
     try:
-        for point in [objective.start_point, *objective.latin_hypercube(_POINTS)]:
-            value, *_ = objective(point, HOMOGENEITY_WEIGHTS[0], objective.x)
-            bar.update()
-            is_start = point is objective.start_point
-            if is_start and value.is_stable and objective.accept_other_attractors(value):
-                value, *_ = objective(point, HOMOGENEITY_WEIGHTS[0], value.x)
-            if value.is_stable:
-                stable.append(value)
-                best = min(stable, key=lambda each: each.value)
-                bar.set_postfix(loss=f"{best.loss:.5g}", r=f"{best.r:.3f}", refresh=False)
-                if is_start:
-                    at_start.append(value)
+        value, *_ = objective(objective.start_point, HOMOGENEITY_WEIGHTS[0], objective.x)
+        if value.is_stable and objective.accept_other_attractors(value):
+            value, *_ = objective(objective.start_point, HOMOGENEITY_WEIGHTS[0], value.x)
+        add(value)
+        at_start.extend(stable)
+        points = objective.latin_hypercube(_POINTS)
+        for value, *_ in objective.evaluate_all(points, HOMOGENEITY_WEIGHTS[0], objective.x):
+            add(value)
     except KeyboardInterrupt:
         if not stable:
             raise

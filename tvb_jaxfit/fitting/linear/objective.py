@@ -1,6 +1,8 @@
 """Objective of a linear fit: the loss that is expected of a recording, and penalties for an invalid linearisation."""
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -10,7 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ...dynamics.resting_state import resting_state
-from ...linear_response.response import LinearizedSimulator
+from ...linear_response.simulator import LinearizedSimulator
 from ...loss import fc_corr
 from ...parameters import parameters_of, strip_parameters, with_values
 from ...runtime.programs import Program
@@ -151,14 +153,6 @@ class Objective:
 
         self._programs = {way: program(replace(linear, way=way)) for way in self._ways}
 
-    def _evaluate(self, *arguments):
-        """Results of the first way that is accurate; ways that are not are left out from then on."""
-        while True:
-            is_inaccurate, *results = self._programs[self._ways[0]](*arguments)
-            if len(self._ways) == 1 or not is_inaccurate:
-                return results
-            del self._ways[0]
-
     def _values(self, point):
         unconstrained = self._unravel(point * self._scales)
         return {path: parameter.from_unconstrained(unconstrained[path]) for path, parameter in self.parameters.items()}
@@ -185,9 +179,39 @@ class Objective:
         slope : ndarray
             Gradient of the objective in the point.
         """
-        result, gradients, slope = self._evaluate(
-            self._array(point), self._plain_state, x, homogeneity_weight, self._multistability_weight
-        )
+        arguments = self._arguments(point, homogeneity_weight, x)
+        return self._result(point, arguments, *self._programs[self._ways[0]](*arguments))
+
+    def evaluate_all(self, points, homogeneity_weight, x) -> Iterator[tuple]:
+        """Results of `__call__` at several points, in their order, evaluated on all cores.
+
+        Parameters
+        ----------
+        points : iterable of ndarray
+        homogeneity_weight, x
+            As for `__call__`.
+        """
+        points = [(point, self._arguments(point, homogeneity_weight, x)) for point in points]
+        if not points:
+            return
+        # Compiled here: JAX's settings, such as enable_x64, may be those of this thread alone.
+        compiled = self._programs[self._ways[0]].compiled(*points[0][1])
+        pool = ThreadPoolExecutor(os.cpu_count())
+        try:
+            futures = [pool.submit(compiled, *arguments) for _, arguments in points]
+            for (point, arguments), future in zip(points, futures, strict=True):
+                yield self._result(point, arguments, *future.result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _arguments(self, point, homogeneity_weight, x):
+        return self._array(point), self._plain_state, x, homogeneity_weight, self._multistability_weight
+
+    def _result(self, point, arguments, is_inaccurate, result, gradients, slope):
+        """Results of `__call__`, by the next way if this one is inaccurate; it is then left out."""
+        while is_inaccurate and len(self._ways) > 1:
+            del self._ways[0]
+            is_inaccurate, result, gradients, slope = self._programs[self._ways[0]](*arguments)
         value, slope = _objective_value(point, *result), np.where(self._is_fixed, 0.0, np.asarray(slope, float))
         return (value if np.all(np.isfinite(slope)) else replace(value, value=np.inf)), gradients, slope
 

@@ -1,0 +1,210 @@
+"""Linear response of a simulator as a function of its state."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property, wraps
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..dynamics.monitors import NoOutput
+from ..dynamics.real_state import real_state
+from ..dynamics.simulate import Simulate
+from ..runtime.processes import PicklableMixin, refuse_forked
+from ..runtime.programs import Program
+from ..state import State
+from . import spectral, validity
+from .covariance import Way, filter_correlation_time, noise_density, stationary_covariances, tolerance, ways
+from .fixed_point import fixed_point
+from .linearise import block_diagonal, by_node, by_variable, delays_of, jacobian, linearise, solve_dc
+from .response import LinearResponse
+
+
+def _with_standard_promotion(function):
+    """The same function, independent of the dtype and rank promotion that the user has set for JAX."""
+
+    @wraps(function)
+    def promoting(*args):
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return function(*args)
+
+    return promoting
+
+
+@dataclass(frozen=True, eq=False)
+class LinearizedSimulator(PicklableMixin):
+    """Linear response of a simulator as a pure function of its state: ``response = linear(state)``.
+
+    Made by `prepare_linear`.
+
+    Attributes
+    ----------
+    simulate : Simulate
+        Simulation of the same simulator.
+    state_range : ndarray, shape (2, n_var)
+        Lower and upper ends of the state variables' ranges.
+    way : Way or None
+        Way to compute covariances. None: chosen for each state; see `__call__`.
+    """
+
+    simulate: Simulate
+    state_range: np.ndarray = field(repr=False)
+    way: Way | None = None
+
+    def __call__(self, state: State, start: jax.Array | None = None) -> LinearResponse:
+        """Linear response at a state.
+
+        Parameters
+        ----------
+        state : State
+            State of this simulator. Its noise draws and monitor buffers have no effect.
+        start : Array, shape (n_var, n_node, n_mode), optional
+            Start of the search for the fixed point; by default the newest sample of ``state.initial_conditions``.
+
+        Returns
+        -------
+        LinearResponse
+
+        Notes
+        -----
+        Without delays, covariances come from the eigenmodes of the step; with delays, or if the eigenmodes are too
+        ill-conditioned (a relative error of a variance above 1.5e-8, in single precision 3e-4), from an integral of
+        spectra over frequencies. Inside a function that JAX transforms this choice is not possible: covariances from
+        ill-conditioned eigenmodes are NaN there, and ``replace(linear, way=Way.FREQUENCIES)`` takes the integral.
+        """
+        refuse_forked("linear")
+        state = real_state(state)
+        start = state.initial_conditions[-1] if start is None else start
+        with self.simulate.precision(state):
+            for way in self.ways(state):
+                response = LinearResponse(*self._program(way)(state, start), state, self)
+                is_traced = isinstance(response.error, jax.core.Tracer)
+                if is_traced or response.is_accurate or not response.is_stable:
+                    break
+        return response
+
+    def ways(self, state: State) -> tuple[Way, ...]:
+        """Ways to compute the covariances of a state, in the order in which they are tried."""
+        if self.way is not None:
+            return (self.way,)
+        x, step = state.initial_conditions[-1], self.simulate.step
+        outputs = jax.eval_shape(lambda x: step.source_output(self.simulate.constants(state), x), x)
+        weights = state.connectivity.weights
+        return ways(step, state.integrator.noise, weights, x.shape, outputs.size)
+
+    @_with_standard_promotion
+    def relaxation_residual(self, response):
+        """See `LinearResponse.relaxation_residual`."""
+        step, state, x = self.simulate.step, response.state, response.fixed_point.x
+        theta, inputs, weights = self.simulate.constants(state), self._without_noise(state), state.connectivity.weights
+        return validity.relaxation_residual(step, theta, weights, inputs, response.linearised, x, self.state_range)
+
+    def _without_noise(self, state):
+        draws = state.integrator.noise.draws
+        return {"noise": jnp.zeros(draws.shape[1:], draws.dtype)}
+
+    def _program(self, way):
+        """Compiled function of a way."""
+        if way not in self._programs:
+            # The compiled function holds a copy of self, so that there is no reference cycle (as in `Simulate`).
+            linear = replace(self)
+
+            def _response(state, start):
+                return linear._response(state, start, way)
+
+            self._programs[way] = Program(_with_standard_promotion(_response))
+        return self._programs[way]
+
+    @cached_property
+    def _programs(self):
+        return {}
+
+    def _response(self, state, start, way):
+        """Fields of the `LinearResponse`, up to ``error``."""
+        step, dt = self.simulate.step, self.simulate.dt
+        theta, weights = self.simulate.constants(state), state.connectivity.weights
+        noise, inputs = state.integrator.noise, self._without_noise(state)
+        rest = fixed_point(step, theta, weights, inputs, start, self.state_range)
+        linearised = linearise(step, theta, weights, inputs, rest.x)
+        filters = [monitor.fir_filter(node) for monitor, node in self._recording(state)]
+        covariances = stationary_covariances(step, weights, linearised, self._observed(rest.x), noise, filters, dt, way)
+        is_usable = covariances.error <= tolerance(covariances.error.dtype)
+        by_recording = iter(jnp.where(is_usable, each, jnp.nan) for each in covariances.observed)
+        by_monitor = tuple(
+            None
+            if isinstance(monitor, NoOutput)
+            else monitor.sample_covariance(self._selected(monitor, next(by_recording), rest.x), node)
+            for monitor, node in zip(self.simulate.monitors, state.monitors, strict=True)
+        )
+        shape, n_state = rest.x.shape, linearised.A.shape[1]
+        variance = jnp.diagonal(covariances.local, axis1=1, axis2=2)[:, :n_state]
+        positive = variance > 0.0
+        std = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
+        drift = validity.noise_induced_drift(step, theta, weights, inputs, rest.x, linearised, covariances.local)
+        mean_shift = solve_dc(linearised, drift[:, None])
+        # The spectral density at frequency 0 is the sum of the autocovariance over all lags.
+        density = jnp.sum(solve_dc(linearised, block_diagonal(linearised.B)) ** 2, axis=1).reshape(std.shape)
+        density = density * noise_density(noise, dt, jnp.zeros(1, rest.x.dtype))
+        correlation_time = 0.5 * dt * density / jnp.where(positive, variance, 1.0)
+        of_states = (by_variable(values, shape) for values in (std, mean_shift, correlation_time))
+        return rest, linearised, by_monitor, *of_states, covariances.n_unstable, covariances.error
+
+    @_with_standard_promotion
+    def power(self, response, frequencies, monitor):
+        """See `LinearResponse.power`."""
+        step, dt, linearised = self.simulate.step, self.simulate.dt, response.linearised
+        x, (n_mean, taps) = response.fixed_point.x, self._filter(response.state, monitor)
+        monitor = self.simulate.monitors[monitor]
+        theta = jnp.asarray(2.0 * np.pi * frequencies * dt / 1000.0, x.dtype)
+        gain = spectral.squared_gain(taps.astype(x.dtype), n_mean, theta)
+        density = noise_density(response.state.integrator.noise, dt, theta)
+
+        def variances(covariance):
+            return jnp.diagonal(monitor.spatial_covariance(self._selected(monitor, covariance, x)))
+
+        of_signals = spectral.power(linearised, delays_of(step, linearised), self._observed(x), theta, variances)
+        # From two-sided per radian and step to one-sided per Hz.
+        return (2.0 * dt / 1000.0) * (density * gain)[:, None] * of_signals
+
+    @_with_standard_promotion
+    def z_standard_error(self, response, length, monitor):
+        """See `LinearResponse.z_standard_error`."""
+        x, (n_mean, taps) = response.fixed_point.x, self._filter(response.state, monitor)
+        monitor, dt = self.simulate.monitors[monitor], self.simulate.dt
+
+        # A signal that sums several states has the mean of their correlation times, weighted by their variances.
+        squared = self._observed(x) ** 2
+
+        def of_signals(values):
+            rows = jnp.einsum("gos,gs->go", squared, by_node(values).reshape(squared.shape[0], -1))
+            return jnp.diagonal(monitor.spatial_covariance(self._selected(monitor, jnp.diag(rows.ravel()), x)))
+
+        variance = of_signals(response.std**2)
+        positive = variance > 0.0
+        of_state = of_signals(response.correlation_time * response.std**2) / jnp.where(positive, variance, 1.0)
+        of_filter = filter_correlation_time(taps, n_mean)
+        correlation_time = jnp.sqrt(of_filter**2 * dt**2 + of_state[:, None] * of_state)
+        correlation_time = jnp.maximum(correlation_time, monitor.istep * dt)
+        return jnp.sqrt(jnp.minimum(correlation_time / length, 0.25))
+
+    def _filter(self, state, monitor):
+        return self.simulate.monitors[monitor].fir_filter(state.monitors[monitor])
+
+    def _recording(self, state):
+        """Monitors with output, and their nodes of the state."""
+        pairs = zip(self.simulate.monitors, state.monitors, strict=True)
+        return [(monitor, node) for monitor, node in pairs if not isinstance(monitor, NoOutput)]
+
+    def _observed(self, x):
+        """Derivative of the observed variables by the state, shape (n_group, n_out, n_state)."""
+        return jacobian(lambda x: self.simulate.observe(x[None])[0], (x,), self.simulate.step.is_nonlocal)[0]
+
+    def _selected(self, monitor, covariance, x):
+        """Covariance of the variables that a monitor records, in the order (voi, node, mode)."""
+        n_node, n_mode = x.shape[1:]
+        order = np.arange(covariance.shape[0]).reshape(n_node, -1, n_mode)
+        order = np.moveaxis(order, 1, 0)[np.asarray(monitor.voi)].ravel()
+        return covariance[order][:, order]
+
+    def __repr__(self):
+        return f"linear: {self.simulate.description}"
