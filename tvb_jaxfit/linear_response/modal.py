@@ -126,7 +126,7 @@ def covariance_coordinates(M, B, filters, modes: Modes) -> Coordinates:
 
 
 def relative_error(M, B, modes: Modes, states) -> jax.Array:
-    r"""Relative error of variances that is due to rounding in the eigenmodes.
+    r"""Bound of the relative error of variances by rounding, which grows with the condition number of the eigenvectors.
 
     Parameters
     ----------
@@ -143,18 +143,25 @@ def relative_error(M, B, modes: Modes, states) -> jax.Array:
 
     Notes
     -----
-    The modes are exact for another matrix, :math:`R J R^{-1}`, and L is another matrix than :math:`R^{-1}`. The first
-    derivative of the covariance in the direction of these two differences is its error. It grows with the square of the
-    condition number of the eigenvectors.
+    The covariance P leaves a residual :math:`E = P - M P M^T - B B^T`, and its error solves the same equation with E in
+    the place of the noise. The solution S is a positive map: with D the variances, and
+    :math:`|E'| = |D^{-1/2} E D^{-1/2}|`, the error is at most :math:`|E'| S(D)`. Where the eigenvectors are nearly
+    parallel, this bound is inaccurate itself. The square of the largest condition number of an eigenvalue,
+    :math:`|D^{-1/2} r_i| |l_i D^{1/2}|`, times the machine precision, is then the size of the error.
     """
     M, B, modes, states = jax.lax.stop_gradient((M, B, modes, states))
     R, L = modes.R, modes.L
-    change = L @ M @ R - _block_diagonal_product(modes.values, jnp.eye(R.shape[0], dtype=R.dtype))
-    of_noise = L @ (B - R @ (L @ B))
-    half = change @ _block_diagonal_product(modes.values, states).T + of_noise @ (L @ B).T
-    error = _sum_of_powers(half + half.T, modes.values)
-    of_states, variance = (jnp.sum((R @ each) * R, axis=1) for each in (error, states))
-    return jnp.max(jnp.abs(of_states) / jnp.where(variance > 0.0, variance, jnp.inf))
+    P = R @ states @ R.T
+    variance = jnp.diagonal(P)
+    positive = variance > 0.0
+    inverse = jnp.where(positive, 1.0 / jnp.where(positive, variance, 1.0), 0.0)
+    scale = jnp.sqrt(inverse)
+    residual = jnp.linalg.norm(scale[:, None] * (P - M @ P @ M.T - B @ B.T) * scale[None, :])
+    amplified = jnp.sum((R @ _sum_of_powers((L * variance[None, :]) @ L.T, modes.values)) * R, axis=1)
+    condition = jnp.max(jnp.sum((scale[:, None] * R) ** 2, axis=0) * jnp.sum(L**2 * variance[None, :], axis=1))
+    eps = jnp.finfo(R.dtype).eps
+    is_covariance = jnp.min(variance) >= -eps * jnp.max(jnp.abs(variance))
+    return jnp.where(is_covariance, residual * jnp.max(jnp.abs(amplified) * inverse) + eps * condition, jnp.inf)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -44,7 +44,8 @@ class LinearResponse(PicklableMixin):
     n_unstable : Array, shape ()
         Number of unstable modes, including those too close to the stability boundary to be resolved.
     error : Array, shape ()
-        Largest error of a variance by rounding in the eigenmodes, relative to it; 0 for an integral over frequencies.
+        Bound of the errors of variances by rounding in the eigenmodes, relative to them; 0 for an integral over
+        frequencies.
     state : State
         State at which the response was computed.
     system : LinearizedSimulator

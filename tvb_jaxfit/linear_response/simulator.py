@@ -68,7 +68,7 @@ class LinearizedSimulator(PicklableMixin):
         Notes
         -----
         Without delays, covariances come from the eigenmodes of the step; with delays, or if the eigenmodes are too
-        ill-conditioned (a relative error of a variance above 1.5e-8, in single precision 3e-4), from an integral of
+        ill-conditioned (a relative error of a variance above 1e-8, in single precision 2e-2), from an integral of
         spectra over frequencies. Inside a function that JAX transforms this choice is not possible: covariances from
         ill-conditioned eigenmodes are NaN there, and ``replace(linear, way=Way.FREQUENCIES)`` takes the integral.
         """
