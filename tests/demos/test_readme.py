@@ -28,6 +28,7 @@ FRAGMENTS = {"docs/developers/adding_a_component.md", "docs/developers/translati
 # Lengths that are reduced, in README and in the pages.
 SHORTER = {
     "simulation_length=120_000.0": "simulation_length=30_000.0",
+    "tj.fit(sim, fc_target, free)\n": 'tj.fit(sim, fc_target, free, method="simulate", max_steps=2)\n',
     "max_steps=100": "max_steps=2",
     "max_steps=20": "max_steps=2",
     "n_seeds=4": "n_seeds=1",
@@ -70,8 +71,9 @@ def test_the_first_example_ends_with_a_fit_to_believe(tmp_path):
     fresh, of_tvb = (re.search(rf"{head}.*\n +target +(\d\.\d+)", told) for head in ("\n  fresh noise", "TVB, fresh"))
     structural = re.search(r"structural weights, target +(\d\.\d+)", told)
     assert float(fresh[1]) > 0.45 < float(of_tvb[1]) and float(structural[1]) < 0.35
-    (started,) = re.findall(r"r (-?\d\.\d+) -> ", told)
-    assert float(started) < 0.15
+    ((started, ended),) = re.findall(r"r (-?\d\.\d+) -> (\d\.\d+)", told)
+    (unseen,) = re.findall(r"(\d\.\d+) on noise that the fit never saw", told)
+    assert float(started) < 0.4 and float(ended) > 0.7 and float(unseen) > 0.68
 
 
 @pytest.mark.slow

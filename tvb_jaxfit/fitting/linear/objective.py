@@ -113,23 +113,7 @@ class Objective:
         self._plain_state = strip_parameters(state)
         self._ways = list(linear.ways(self._plain_state))
         expected_loss = _expected_loss(loss, target, monitor, length, self.start.dtype, seed)
-
-        def of_values(linear, values, plain_state, x, multistability_weight):
-            state = with_values(plain_state, values)
-            response = linear(state, x)
-            multistability = jnp.mean(response.relaxation_residual**4)
-            value = expected_loss(response) + multistability_weight * multistability + penalty(state)
-            value = jnp.where(response.is_stable, value, jnp.inf)
-            fc = _clipped(response.fc(monitor))
-            scores = (
-                loss(fc, target),
-                fc_corr(fc, target, missing="ignore"),
-                jnp.max(response.nonlinearity),
-                multistability,
-                response.fixed_point.x,
-                fc,
-            )
-            return value, (scores, response.is_stable & ~response.is_accurate)
+        of_values = _scored(expected_loss, loss, target, monitor, penalty)
 
         def inhomogeneity(point):
             """Mean square of the differences between regional values."""
@@ -284,6 +268,29 @@ class Objective:
         for parameters in latin_hypercube(self.parameters, n, self._seed):
             unconstrained = {path: parameter.to_unconstrained() for path, parameter in parameters.items()}
             yield np.asarray(ravel_pytree(unconstrained)[0] / self._scales, float)
+
+
+def _scored(expected_loss, loss, target, monitor, penalty):
+    """Function of free values: objective, scores of `ObjectiveValue`, and whether the response is inaccurate."""
+
+    def of_values(linear, values, plain_state, x, multistability_weight):
+        state = with_values(plain_state, values)
+        response = linear(state, x)
+        multistability = jnp.mean(response.relaxation_residual**4)
+        value = expected_loss(response) + multistability_weight * multistability + penalty(state)
+        value = jnp.where(response.is_stable, value, jnp.inf)
+        fc = _clipped(response.fc(monitor))
+        scores = (
+            loss(fc, target),
+            fc_corr(fc, target, missing="ignore"),
+            jnp.max(response.nonlinearity),
+            multistability,
+            response.fixed_point.x,
+            fc,
+        )
+        return value, (scores, response.is_stable & ~response.is_accurate)
+
+    return of_values
 
 
 def _expected_loss(loss, target, monitor, length, dtype, seed):
