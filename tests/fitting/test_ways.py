@@ -289,6 +289,7 @@ def test_an_interrupt_in_the_second_start_keeps_the_best_so_far(sim, target, ste
     assert min(each.loss for each in result.candidates) == min(result.history.validation.values)
 
 
+@pytest.mark.slow
 def test_an_interrupt_before_the_refinement_keeps_the_linear_fit(sim, target, monkeypatch):
     _candidate(monkeypatch, noise_corrected_r=-0.2)
     monkeypatch.setattr(ways, "fit_by_simulation", _interrupt)

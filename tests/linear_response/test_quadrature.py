@@ -100,7 +100,8 @@ def test_interpolation_is_exact_for_the_modes_of_the_rule():
     np.testing.assert_allclose(grid.interpolation(theta) @ spectrum(grid.theta), spectrum(theta), rtol=1e-6)
 
 
-@pytest.mark.parametrize("rate", [0.3, pytest.param(0.02, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [0.3, 0.02])
 def test_values_and_derivatives_are_those_of_plain_autodiff_at_many_frequencies(rate):
     linearised, delays, observed = network(rate)
     levels = levels_of(delays=delays)

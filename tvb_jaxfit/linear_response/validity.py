@@ -142,4 +142,4 @@ def relaxation_residual(step, theta, weights, inputs, linearised, x, state_range
         carry = first, flow(first), start, drift
         return (jax.lax.scan(relax, carry, length=_N_RELAXATION_STEPS)[0][0] - x) / size
 
-    return jax.lax.map(residual, state_range)
+    return jax.vmap(residual)(state_range)

@@ -13,7 +13,7 @@ from ...loss import fc_corr
 from ...parameters import strip_parameters
 from ...runtime.progress import bar_status, progress_bar
 from ...state import State
-from ..callbacks import as_callback
+from ..callbacks import Callback, as_callback
 from ..history import History
 from ..options import SearchOptions
 from ..stopping import StopKind, StopReason
@@ -193,8 +193,10 @@ class _Search:
         def on_improvement(value, gradients):
             trace.append(value)
             bar.set_postfix(loss=f"{value.loss:.5g}", r=f"{value.r:.3f}", refresh=False)
-            state = self.objective.state_of(value)
-            self.ended = self.callback(len(trace) - 1, state, value.loss, gradients) is True
+            # The plain callback does nothing: no state is made for it.
+            if type(self.callback) is not Callback:
+                state = self.objective.state_of(value)
+                self.ended = self.callback(len(trace) - 1, state, value.loss, gradients) is True
             return self.ended
 
         try:
