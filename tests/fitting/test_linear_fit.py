@@ -202,7 +202,7 @@ def test_an_interrupt_keeps_the_best_so_far(sim, target, monkeypatch, simulated,
 @pytest.mark.parametrize("before", [0, 1])
 def test_an_interrupt_at_the_start_of_a_minimisation_keeps_the_former_result(sim, target, monkeypatch, before):
     """With unstable start values, a minimisation that is interrupted at once leaves no result."""
-    monkeypatch.setattr(Objective, "start_point", property(lambda objective: np.full(objective.start.shape, 50.0)))
+    monkeypatch.setattr(Objective, "start_point", property(lambda objective: np.full(objective.start.shape, np.nan)))
     calls = []
 
     def interrupted(*arguments):
