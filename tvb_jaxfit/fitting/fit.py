@@ -103,7 +103,7 @@ def fit(
     ``resample``, ``n_realisations``, ``patience``, ``checkpoint``, ``resume``. The linear response does not apply to a
     simulator without noise, with a stimulus, or without a stable fixed point at any point of the sweep.
 
-    The best state is simulated on noise that the fit never saw (`FitResult.fresh`); its r is the one to report. All
+    The best state is simulated on noise that the fit never saw (``FitResult.fresh``); its r is the one to report. All
     that is drawn is decided by ``seed``.
 
     The linear response yields the loss that is expected of a simulation of the given length (at least 100 samples),
