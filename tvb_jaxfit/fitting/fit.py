@@ -54,7 +54,7 @@ def fit(
         is better on noise that neither has used; else the simulation, from several starts. "simulate": gradients
         through the simulation. "linear": gradients through the linear response, without noise and about a hundred times
         faster; simulations confirm the result (see `prepare_linear`). "linear+simulate": the linear response first,
-        then the simulation from its result. `FitResult.way` and ``why`` say which way was taken, and why.
+        then the simulation from its result. ``FitResult.way`` and ``why`` say which way was taken, and why.
     loss : callable, optional
         (fc, target) to a scalar. Default: `rmse_corr`; of "simulate" `rmse`; of a simulation that continues from the
         linear response 1 - `fc_corr`.
