@@ -17,7 +17,7 @@ from tvb_jaxfit.fitting.keys import Purpose, generator, noise_key
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.fitting.spread import Spread
-from tvb_jaxfit.fitting.starts import apart, latin_hypercube
+from tvb_jaxfit.fitting.starts import apart, latin_hypercube, point_of_state
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
 
 N_NODE = 6
@@ -106,7 +106,8 @@ def test_a_hypercube_is_over_the_values_that_are_equal_in_all_regions():
 
 def test_starts_are_apart():
     states = [tj.State(a=BoundedParameter(value, 0.0, 1.0)) for value in (0.5, 0.51, 0.7, 0.9)]
-    assert [float(state.a) for state in apart(states, 3)] == [0.5, 0.7, 0.9] and len(apart(states, 2)) == 2
+    assert [float(state.a) for state in apart(states, point_of_state, 3)] == [0.5, 0.7, 0.9]
+    assert len(apart(states, point_of_state, 2)) == 2
 
 
 def test_the_spread_is_over_seeds_and_starts(sim, target):

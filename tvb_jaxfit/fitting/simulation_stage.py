@@ -25,7 +25,7 @@ from .optimizer import OptaxOptimizer
 from .outcome import Candidate, result_of
 from .problem import FitProblem
 from .result import FitResult
-from .starts import apart, latin_hypercube
+from .starts import apart, latin_hypercube, point_of_state
 from .stopping import StopKind, StopReason
 
 # Default number of steps, and of starts where "auto" takes the simulation.
@@ -107,7 +107,7 @@ def _chosen(problem, scored, n_starts):
     """States to start from: the start values, and the best others that are apart from each other; finite ones only."""
     first, others = scored[:1], sorted(scored[1:], key=lambda each: each.loss)
     finite = [each.state for each in [*first, *others] if np.isfinite(each.loss)]
-    return apart(finite, n_starts)
+    return apart(finite, point_of_state, n_starts)
 
 
 def _swept_result(problem, scored, wall_time):

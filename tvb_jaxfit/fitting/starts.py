@@ -1,6 +1,6 @@
 """Starts of a fit: scales of the parameters, and a Latin hypercube over the values that are equal in all regions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax.numpy as jnp
 import numpy as np
@@ -64,26 +64,28 @@ def _at_fraction(parameter, fraction):
     return parameter.with_value(parameter.value * 4.0 ** (2.0 * fraction - 1.0))
 
 
-def apart(states: list[State], n: int) -> list[State]:
-    """First states of a list that are apart from each other: neighbours lead to the same end.
+def apart(candidates: list, point_of: Callable, n: int) -> list:
+    """First candidates of a list that are apart from each other: neighbours lead to the same end.
 
     Parameters
     ----------
-    states : list of State
-        With `Parameter`s; the best first.
+    candidates : list
+        The best first.
+    point_of : callable
+        Candidate to its unconstrained values, relative to their scales, as one vector.
     n : int
-        Maximum number of states.
+        Maximum number of candidates.
     """
     chosen, points = [], []
-    for state in states:
-        point = _point(state)
+    for candidate in candidates:
+        point = point_of(candidate)
         if len(chosen) < n and all(np.max(np.abs(point - other)) > _START_DISTANCE for other in points):
-            chosen.append(state)
+            chosen.append(candidate)
             points.append(point)
     return chosen
 
 
-def _point(state):
+def point_of_state(state: State) -> np.ndarray:
     """Unconstrained values of a state, relative to their scales, as one vector."""
     parameters = parameters_of(state).values()
     return np.concatenate([np.ravel(each.to_unconstrained()) / parameter_scale(each) for each in parameters])

@@ -23,7 +23,7 @@ from .quadrature import FrequencyGrid
 # Tolerance for a number of turns to count as an integer.
 _INTEGER_TOLERANCE = 0.05
 # Relative error of the rule of every second frequency: at most this, and no finer rule is used; at least that, and a
-# mode counts as unresolved. The whole rule's error is about the square.
+# mode counts as unresolved. The whole rule's error is usually far smaller; with long delays and short steps, not much.
 _TOLERANCE, _UNRESOLVED = 1e-6, 3e-2
 # Number of frequencies that are evaluated together.
 _CHUNK = 16
@@ -137,7 +137,7 @@ def integrate_spectra(linearised: Linearised, delays: np.ndarray | None, observe
 
 
 def _error(totals):
-    """Relative error of the rule of every second frequency; the error of the whole rule is about its square."""
+    """Relative error of the rule of every second frequency; that of the whole rule is smaller."""
     local, half = jax.lax.stop_gradient((totals.local, totals.half))
     return jnp.max(jnp.abs(local - half)) / jnp.max(jnp.abs(local))
 

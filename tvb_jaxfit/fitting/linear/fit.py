@@ -16,6 +16,7 @@ from ...state import State
 from ..callbacks import Callback, as_callback
 from ..history import History
 from ..options import SearchOptions
+from ..starts import apart
 from ..stopping import StopKind, StopReason
 from .lbfgs import descend
 from .objective import Objective, no_penalty
@@ -25,8 +26,6 @@ from .objective import Objective, no_penalty
 HOMOGENEITY_WEIGHTS = (0.1, 0.025)
 # Points of the coarse sweep, and default number of starts that are followed: simulations select the best end.
 _POINTS, _STARTS = 256, 2
-# Minimum distance between two starts, in the largest entry of their points.
-_START_DISTANCE = 0.1
 # A linear fit is confirmed if the noise-corrected r of simulations is at most _R_TOLERANCE below its own, and the
 # noise-corrected RMS difference between their FC and its own at most _FC_TOLERANCE.
 _R_TOLERANCE, _FC_TOLERANCE = 0.05, 0.1
@@ -309,12 +308,7 @@ def _starts(objective, n_starts, bar):
             'There is no linear response to fit: use method="simulate", or other bounds.',
         )
     stable.sort(key=lambda value: value.value)
-    # Neighbours lead to the same end.
-    starts = []
-    for value in stable:
-        if all(np.max(np.abs(value.point - start.point)) > _START_DISTANCE for start in starts):
-            starts.append(value)
-    return at_start, starts[:n_starts], interrupted
+    return at_start, apart(stable, lambda value: value.point, n_starts), interrupted
 
 
 def _fix_values_without_effect(objective, value):

@@ -163,8 +163,8 @@ class Objective:
         slope : ndarray
             Gradient of the objective in the point.
         """
-        arguments = self._arguments(point, homogeneity_weight, x)
-        return self._result(point, arguments, *self._programs[self._ways[0]](*arguments))
+        arguments, way = self._arguments(point, homogeneity_weight, x), self._ways[0]
+        return self._result(point, arguments, way, *self._programs[way](*arguments))
 
     def evaluate_all(self, points, homogeneity_weight, x) -> Iterator[tuple]:
         """Results of `__call__` at several points, in their order, evaluated on all cores.
@@ -179,23 +179,27 @@ class Objective:
         if not points:
             return
         # Compiled here: JAX's settings, such as enable_x64, may be those of this thread alone.
-        compiled = self._programs[self._ways[0]].compiled(*points[0][1])
+        way = self._ways[0]
+        compiled = self._programs[way].compiled(*points[0][1])
         pool = ThreadPoolExecutor(os.cpu_count())
         try:
             futures = [pool.submit(compiled, *arguments) for _, arguments in points]
             for (point, arguments), future in zip(points, futures, strict=True):
-                yield self._result(point, arguments, *future.result())
+                yield self._result(point, arguments, way, *future.result())
         finally:
             pool.shutdown(cancel_futures=True)
 
     def _arguments(self, point, homogeneity_weight, x):
         return self._array(point), self._plain_state, x, homogeneity_weight, self._multistability_weight
 
-    def _result(self, point, arguments, is_inaccurate, result, gradients, slope):
+    def _result(self, point, arguments, way, is_inaccurate, result, gradients, slope):
         """Results of `__call__`, by the next way if this one is inaccurate; it is then left out."""
-        while is_inaccurate and len(self._ways) > 1:
-            del self._ways[0]
-            is_inaccurate, result, gradients, slope = self._programs[self._ways[0]](*arguments)
+        while is_inaccurate and way is not self._ways[-1]:
+            # Another point of the same sweep may have left it out before.
+            if way is self._ways[0]:
+                del self._ways[0]
+            way = self._ways[0]
+            is_inaccurate, result, gradients, slope = self._programs[way](*arguments)
         value, slope = _objective_value(point, *result), np.where(self._is_fixed, 0.0, np.asarray(slope, float))
         return (value if np.all(np.isfinite(slope)) else replace(value, value=np.inf)), gradients, slope
 
