@@ -20,6 +20,9 @@ from .progress import bar_status
 
 # Number of programs that the store keeps, the most recently used ones.
 _MAX_PROGRAMS = 32
+# Options of XLA for programs that call LAPACK: there, fused loops take little of the time of a run, but half of the time
+# of the compilation if they are compiled one by one.
+_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
 
 
 class Program:
@@ -126,9 +129,15 @@ def _executable(lowered, types, placement):
 
 def _compiled(lowered, text):
     """Compiled program; one that calls LAPACK runs with a single BLAS thread."""
-    executable = lowered.compile()
     if "lapack_" not in text:
-        return executable
+        return lowered.compile()
+    try:
+        executable = lowered.compile(_OPTIONS)
+    except jax.errors.JaxRuntimeError as error:
+        # Another version of XLA may lack an option.
+        if "compile option" not in str(error):
+            raise
+        executable = lowered.compile()
 
     def with_single_blas_thread(*arguments):
         with single_blas_thread():
