@@ -5,6 +5,7 @@ from threading import Barrier
 
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
+
 from tvb_jaxfit.runtime.blas import single_blas_thread
 
 

@@ -20,7 +20,7 @@ from .progress import bar_status
 
 # Number of programs that the store keeps, the most recently used ones.
 _MAX_PROGRAMS = 32
-# Options of XLA for programs that call LAPACK: there, fused loops take little of the time of a run, but half of the time
+# Options of XLA for programs that call LAPACK: fused loops take little of the time of a run there, but half of that
 # of the compilation if they are compiled one by one.
 _OPTIONS = {"xla_cpu_use_fusion_emitters": False}
 
