@@ -193,7 +193,9 @@ class Objective:
         return ThreadPoolExecutor(os.cpu_count())
 
     def _arguments(self, point, homogeneity_weight, x):
-        return self._array(point), self._plain_state, x, homogeneity_weight, self._multistability_weight
+        # Arrays: numbers would be converted in the thread of the evaluation, which may have other settings.
+        weights = self._array(homogeneity_weight), self._array(self._multistability_weight)
+        return self._array(point), self._plain_state, x, *weights
 
     def _result(self, point, arguments, way, is_inaccurate, result, gradients, slope):
         """Results of `__call__`, by the next way if this one is inaccurate; it is then left out."""
