@@ -11,6 +11,7 @@ from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tests.conftest import white_matter
+from tvb_jaxfit.fitting.keys import Purpose, generator
 from tvb_jaxfit.fitting.linear.objective import _MULTISTABILITY_WEIGHT, Objective, add_fisher_z
 from tvb_jaxfit.linear_response.covariance import Way
 from tvb_jaxfit.linear_response.response import LinearResponse
@@ -93,7 +94,7 @@ def test_the_objective_is_the_mean_loss_of_recordings_with_an_error_in_z(linear)
         assert seen.is_stable
         response = linear[0](objective.state_of(seen))
         fc, error = np.asarray(response.fc()), np.asarray(response.z_standard_error(LENGTH))
-        draw = np.triu(np.random.default_rng(0).normal(size=fc.shape), 1)
+        draw = np.triu(generator(0, Purpose.SAMPLING).normal(size=fc.shape), 1)
         z = [np.arctanh(fc) + sign * error * (draw + draw.T) for sign in (1.0, -1.0)]
         expected = np.mean([np.mean((one - np.arctanh(strong()))[PAIRS] ** 2) for one in z])
         # The network is linear: no penalty for nonlinearity, but one for its slow relaxation.
