@@ -185,7 +185,7 @@ def test_each_inaccurate_point_of_a_sweep_goes_to_the_next_way(chain, inaccurate
     modes, frequencies = Counted(1.0, inaccurate), Counted(2.0)
     objective._programs = {Way.MODES: modes, Way.FREQUENCIES: frequencies}
     points = (1.0, 2.0, 3.0, 4.0)
-    found = list(objective.evaluate_all([np.array([point]) for point in points], 0.0, objective.x))
+    found = list(objective.evaluate_all([(np.array([point]), 0.0, objective.x) for point in points]))
     assert [value.value for value, *_ in found] == [2.0 if point in inaccurate else 1.0 for point in points]
     assert tuple(float(value.point[0]) for value, *_ in found) == points
     assert sorted(modes.seen) == list(points) and frequencies.seen == list(inaccurate)
@@ -199,8 +199,8 @@ def test_a_sweep_of_ill_conditioned_points_is_integrated_over_frequencies(chain)
     target = jnp.asarray(strong())
     objective = objective_at(chain, 0.05, fisher, target)
     couplings = (0.02, 0.03, 0.05)
-    points = [objective.start_point * a / 0.05 for a in couplings]
-    for a, (value, _, slope) in zip(couplings, objective.evaluate_all(points, 0.0, objective.x), strict=True):
+    requests = [(objective.start_point * a / 0.05, 0.0, objective.x) for a in couplings]
+    for a, (value, _, slope) in zip(couplings, objective.evaluate_all(requests), strict=True):
         response = linear(state.replace(coupling=state.coupling.replace(a=jnp.array([a]))))
         # Negative control: eigenmodes have no accurate covariance here.
         by_modes = replace(linear, way=Way.MODES)(response.state)
