@@ -158,7 +158,7 @@ def _in_background(pid):
 
 
 def _compiled(lowered, text):
-    """Compiled program; one that calls LAPACK runs with a single BLAS thread."""
+    """Compiled program; one that calls LAPACK runs with a single BLAS thread, one with batches of it alone."""
     if "lapack_" not in text:
         return lowered.compile()
     try:
@@ -168,12 +168,18 @@ def _compiled(lowered, text):
         if "compile option" not in str(error):
             raise
         executable = lowered.compile()
+    alone = _one_at_a_time if _BATCHED_LAPACK.search(text) else contextlib.nullcontext()
 
     def with_single_blas_thread(*arguments):
-        with single_blas_thread():
+        with single_blas_thread(), alone:
             return jax.block_until_ready(executable(*arguments))
 
     return with_single_blas_thread
+
+
+# A thread of XLA that calls LAPACK for a batch waits for other threads of the same pool. Two programs that do so at the
+# same time may wait for each other for ever.
+_BATCHED_LAPACK, _one_at_a_time = re.compile(r"@lapack_.*tensor<\d+x\d+x\d+x"), threading.Lock()
 
 
 def _placement(leaves):
