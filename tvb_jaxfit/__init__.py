@@ -21,6 +21,7 @@ _HOMES = {
     "PositiveParameter": "constraints",
     "ScaledParameter": "constraints",
     "MaskedParameter": "constraints",
+    "MapParameter": "maps",
     "show_parameters": "reporting.parameter_table",
     "State": "state",
     "OptaxOptimizer": "fitting.optimizer",

@@ -3,11 +3,12 @@
 import jax
 
 from ..checks.suggestions import did_you_mean
+from ..maps import MapParameter
 from ..parameters import Parameter
 from ..state import State, get_path, with_path
 
 
-def mark(state: State, free: dict[str, Parameter], paths: dict[str, tuple], n_node: int) -> State:
+def mark(state: State, free: dict[str, Parameter], paths: dict[str, tuple], labels) -> State:
     """State with the free values marked as parameters.
 
     Parameters
@@ -17,7 +18,8 @@ def mark(state: State, free: dict[str, Parameter], paths: dict[str, tuple], n_no
     free : dict of str to Parameter
     paths : dict of str to tuple of tuple of int
         Paths that can be fitted, with the shapes that the simulator accepts there; (1,) for a single number.
-    n_node : int
+    labels : sequence of str
+        Of the regions.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def mark(state: State, free: dict[str, Parameter], paths: dict[str, tuple], n_no
             problems.append(f"{path!r}: {parameter!r} is no Parameter; give Parameter() or BoundedParameter(...)")
         else:
             try:
-                state = with_path(state, path, _with_start_value(parameter, get_path(state, path), paths[path], n_node))
+                state = with_path(state, path, _with_start_value(parameter, get_path(state, path), paths[path], labels))
             except ValueError as error:
                 problems.append(f"{path!r}: {error}")
     if problems:
@@ -47,8 +49,13 @@ def mark(state: State, free: dict[str, Parameter], paths: dict[str, tuple], n_no
     return state
 
 
-def _with_start_value(parameter, own, shapes, n_node):
+def _with_start_value(parameter, own, shapes, labels):
     """Parameter with its own start value, or else the simulator's; repeated for each region if it is regional."""
+    n_node = len(labels)
+    if isinstance(parameter, MapParameter):
+        if (n_node,) not in shapes:
+            raise ValueError(f"{type(parameter).__name__}: the simulator takes no regional values here")
+        return parameter.match(labels).reshape_like(own, n_node)
     new = parameter.with_value(jax.numpy.asarray(own if parameter.value is None else parameter.value, own.dtype))
     if new.regional:
         new.shape = (n_node,)

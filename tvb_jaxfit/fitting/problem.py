@@ -203,7 +203,7 @@ def prepare_problem(request: FitRequest, defaults: dict) -> FitProblem:
     refuse_no_fc("fit", sim, simulate, state, monitor, skip_t)
     target = match_target(given, labels, fc.missing)
     data = data_provenance(real_array(given, "target", masked=np.nan), sim.connectivity)
-    state = mark(state, request.free, {each.path: each.allowed_shapes(sim) for each in parameter_map(sim)}, len(labels))
+    state = mark(state, request.free, {each.path: each.allowed_shapes(sim) for each in parameter_map(sim)}, labels)
     refuse_starts(state)
     penalty = no_penalty if request.penalty is None else checked_penalty(request.penalty, state)
     resamples = "noise" in state.integrator and request.noise.resample is not False
