@@ -22,6 +22,9 @@ _HOMES = {
     "ScaledParameter": "constraints",
     "MaskedParameter": "constraints",
     "MapParameter": "maps",
+    "Balanced": "balance.balanced",
+    "balance_by_iteration": "balance.iteration",
+    "mean_rates": "balance.rates",
     "show_parameters": "reporting.parameter_table",
     "State": "state",
     "OptaxOptimizer": "fitting.optimizer",
@@ -62,6 +65,7 @@ _HOMES = {
     "NoEffect": "errors",
     "PeriodWarning": "errors",
     "DomainWarning": "errors",
+    "BalanceWarning": "errors",
     "HistoryWarning": "errors",
     "FrozenWarning": "errors",
 }

@@ -1,6 +1,7 @@
 """Stage of a fit through the simulation, from one start or from several."""
 
 import time
+import warnings
 from dataclasses import dataclass, replace
 
 import jax
@@ -9,7 +10,7 @@ import optax
 
 from ..dependents import free_parameters_of
 from ..dynamics.noise import resample
-from ..errors import FitFailed
+from ..errors import BalanceWarning, FitFailed
 from ..evaluation.diagnosis import explain_not_finite
 from ..loss import fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
@@ -87,8 +88,11 @@ def _sweep(problem):
     try:
         with progress_bar("fit: starts", "simulation", len(points), request.run.progress) as bar:
             for point in points:
-                state = resolve_dependents(with_parameters(problem.state, point))
-                scored.append(_score(problem, state, score, key))
+                with warnings.catch_warnings():
+                    # Points without a balance have no finite loss, and those that are unwanted a cost.
+                    warnings.simplefilter("ignore", BalanceWarning)
+                    state = resolve_dependents(with_parameters(problem.state, point))
+                    scored.append(_score(problem, state, score, key))
                 bar.update()
     except KeyboardInterrupt:
         if not any(np.isfinite(each.loss) for each in scored):

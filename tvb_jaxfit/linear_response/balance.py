@@ -6,7 +6,6 @@ this larger network is the fixed point of the network itself, and the value of t
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -77,7 +76,7 @@ def balanced_point(
 
     Notes
     -----
-    The parameter p of a region follows :math:`p \leftarrow p + k\,(r / r^* - 1)`, with the sign of k for which the
+    The parameter p of a region follows :math:`p \leftarrow p + k (r - r^*) / |r^*|`, with the sign of k for which the
     response of the region counteracts the error. Regions are first balanced one by one, since the balanced network
     may be unstable as a whole: `fixed_point` searches along their flow, and by Newton's iteration close to the end.
     Where the target determines what a region sends, the second round is the last. The end is that of the network.
@@ -89,7 +88,7 @@ def balanced_point(
 
     def local_step(theta, z, coupling, _):
         change, function = local(theta, z[-1, :, 0], z[:-1], coupling)
-        missed = gain[:, None] * (function / target - 1.0)
+        missed = gain[:, None] * (function - target) / jnp.abs(target)
         return z + jnp.concatenate([change, missed[None]])
 
     def regional_step(theta, z, coupling, inputs):
@@ -132,17 +131,17 @@ def _coupling(step, theta, weights, x):
 
 def _sign(step, local, theta, weights, parameter, x):
     """Sign of the change of the parameter that soon lowers the function of an isolated region, (n_node,)."""
-    local = partial(_by_node, local, theta, _coupling(step, theta, weights, x))
-    (change,) = jacobian(lambda z: local(z)[0], (jnp.concatenate([x, parameter[None, :, None]]),))
-    (function,) = jacobian(lambda z: local(z)[1], (jnp.concatenate([x, parameter[None, :, None]]),))
+    coupling = _coupling(step, theta, weights, x)
+
+    def change_and_function(z):
+        change, function = local(theta, z[-1, :, 0], z[:-1], coupling)
+        return jnp.concatenate([change, function[None]])
+
+    (both,) = jacobian(change_and_function, (jnp.concatenate([x, parameter[None, :, None]]),))
+    change, function = both[:, :-1], both[:, -1:]
     # dx' = A dx + b dp for a time shorter than that of any growing mode: dx is along (norm - A)^-1 b.
     A, b = change[..., :-1], change[..., -1:]
     norm = jnp.sum(jnp.abs(A), axis=(1, 2), keepdims=True)
     moved = jnp.linalg.solve(norm * jnp.eye(A.shape[-1], dtype=A.dtype) - A, b)
     response = function[..., -1:] + function[..., :-1] @ moved
     return -jnp.sign(response[:, 0, 0])
-
-
-def _by_node(local, theta, coupling, z):
-    change, function = local(theta, z[-1, :, 0], z[:-1], coupling)
-    return change, function[None]

@@ -163,7 +163,9 @@ class _Writer:
             index = len(self.objects)
             self._references[id(value)] = value, {"object": index}
             self.objects.append(None)
-            attributes = {name: self.node(item, f"{path}.{name}") for name, item in vars(value).items()}
+            transient = getattr(type(value), "_transient", ())
+            content = {name: item for name, item in vars(value).items() if name not in transient}
+            attributes = {name: self.node(item, f"{path}.{name}") for name, item in content.items()}
             self.objects[index] = {"class": class_name(type(value)), "attributes": attributes}
         return self._references[id(value)][1]
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..balance.balanced import Balanced
 from ..constraints import MaskedParameter, ScaledParameter
 from ..maps import MapParameter
 from ..parameters import BoundedParameter, parameters_of
@@ -96,6 +97,9 @@ def _parameter_as_code(parameter, sim_value):
     """Code that makes a parameter; without its value if that is the simulator's own."""
     if isinstance(parameter, MapParameter):
         return _map_as_code(parameter)
+    if isinstance(parameter, Balanced):
+        target = parameter.target[0] if len(parameter.target) == 1 else list(parameter.target)
+        return f"tj.Balanced({target!r}, {parameter.rate!r})"
     arguments, value = {}, np.asarray(parameter.value)
     if isinstance(parameter, BoundedParameter):
         bounds = {"lower_bound": parameter.lower_bound, "upper_bound": parameter.upper_bound}

@@ -9,19 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks.arrays import real_array
-from .checks.maps import label_text, listed
-from .checks.options import check, instance, optional, string
-from .dynamics.simulate import Simulate
-from .errors import caller_stacklevel
-from .linear_response.balance import BalancedPoint, balanced_point
-from .parameters import Parameter
-from .persistence import serialisable
-from .runtime.processes import refuse_forked
-from .runtime.programs import Program
-from .state import State
-from .translate.components import model as model_component
-from .translate.model_expression import model_expression
+from ..checks.arrays import real_array
+from ..checks.maps import label_text, listed
+from ..checks.options import check, instance, optional, string
+from ..dynamics.simulate import Simulate
+from ..errors import BalanceWarning, caller_stacklevel
+from ..linear_response.balance import BalancedPoint, balanced_point
+from ..parameters import Parameter
+from ..persistence import serialisable
+from ..runtime.processes import refuse_forked
+from ..runtime.programs import Program
+from ..state import State
+from ..translate.components import model as model_component
+from ..translate.model_expression import model_expression
 
 # Cost of a value near 0: 0 from _MARGIN times the typical size of the values on, and 1 where one of them is 0.
 _MARGIN = 0.02
@@ -50,12 +50,13 @@ class Balanced(Parameter):
     ------
     ValueError
         A target that is 0, not finite, or of another number of regions; a rate that is no expression of the model's
-        variables; a model with several modes; no balance. See the notes.
+        variables; a model with several modes.
 
     Warns
     -----
-    UserWarning
-        Values below 0, with their regions: an inhibition that excites. A fit has a cost for them.
+    BalanceWarning
+        Values below 0, with their regions: an inhibition that excites. A fit has a cost for them. No value that
+        balances the network: the values are NaN.
 
     Attributes
     ----------
@@ -150,7 +151,7 @@ class Balanced(Parameter):
         Raises
         ------
         ValueError
-            No simulator is known; no balance was found.
+            No simulator is known.
         """
         if self.simulate is None:
             if self.rest is not None:
@@ -255,20 +256,20 @@ def _equations(simulate, rate, path):
 
 
 def _report(point, path, state):
-    """Refuse a search without a result, and warn of negative values, with the regions."""
+    """Warn of a search without a result, and of negative values, with the regions."""
     labels = [label_text(label) for label in state.origin.region_labels]
+    value, message = np.asarray(point.parameter), ""
     if not bool(point.converged):
         error = np.abs(np.asarray(point.error))
-        raise ValueError(
-            f"{path}: no value balances the network: the search ended {error.max():.3g} away from the target, in "
-            f"{labels[int(error.argmax())]}. Give another target, or weaker coupling."
+        message = (
+            f"no value balances the network: the search ended {error.max():.3g} away from the target, in "
+            f"{labels[int(error.argmax())]}. The values are NaN. Give another target"
         )
-    value = np.asarray(point.parameter)
-    if np.any(value < 0.0):
+    elif np.any(value < 0.0):
         names = listed([label for label, each in zip(labels, value, strict=True) if each < 0.0])
-        warnings.warn(
-            f"{path}: {np.sum(value < 0.0)} of {value.size} balanced values are below 0 (to {value.min():.4g}), in "
-            f"{names}: even without inhibition these regions do not reach the target. Give a lower target, or more "
-            "excitation.",
-            stacklevel=caller_stacklevel(),
+        message = (
+            f"{np.sum(value < 0.0)} of {value.size} balanced values are below 0 (to {value.min():.4g}), in {names}: "
+            "these regions miss the target even without inhibition. Give another target, or more excitation"
         )
+    if message:
+        warnings.warn(f"{path}: {message}.", BalanceWarning, stacklevel=caller_stacklevel())
