@@ -53,9 +53,9 @@ class Parameter(PicklableMixin):
     estimate : Array
         Quantity that a fit determines: here the value itself.
     formula : str
-        How the value follows from coefficients, or from other values; empty where it is free itself.
+        Formula of a value that is not free itself; else empty.
     is_dependent : bool
-        True if the value is a function of the other leaves of a state, so that nothing is free.
+        True if the value is a function of the other leaves of a state.
 
     Examples
     --------
@@ -156,7 +156,7 @@ class Parameter(PicklableMixin):
         return self.with_value(self.from_unconstrained(unconstrained))
 
     def regional_changes(self, changes: jax.Array) -> jax.Array:
-        """Changes of the regions' values that follow from changes of what is optimised, in its units."""
+        """Changes of the regions' values that follow from changes of what is optimised."""
         return changes
 
     @property
@@ -331,23 +331,13 @@ def is_parameter(node: Any) -> bool:
 def strip_parameters(state: State) -> State:
     """Copy of a state with every `Parameter` replaced by its value, as a simulation needs it.
 
-    Parameters
-    ----------
-    state : State
-        Not modified. The values of dependent parameters are worked out from the others.
-
-    Returns
-    -------
-    State
+    The values of dependent parameters are worked out from the others.
     """
     return with_plain_values(resolve_dependents(state))
 
 
 def resolve_dependents(state: State) -> State:
-    """Copy of a state whose dependent parameters have the values that follow from the other leaves.
-
-    Parameters remain parameters.
-    """
+    """Copy of a state whose dependent parameters, which remain, have the values that follow from the other leaves."""
     for path, parameter in parameters_of(state).items():
         if parameter.is_dependent:
             state = with_parameters(state, {path: parameter.resolve(with_plain_values(state), path)})

@@ -28,7 +28,7 @@ def exc_inh(model="ReducedWongWangExcInh", *, nsig=1e-6, length=1000.0, n_node=N
         model=getattr(models, model)(**values),
         coupling=coupling.Linear(a=np.array([1.0])),
         integrator=integrator,
-        monitors=[monitors.TemporalAverage(period=50.0)],
+        monitors=[monitors.TemporalAverage(period=50.0, variables_of_interest=np.array([0]))],
         initial_conditions=initial,
         simulation_length=length,
     )

@@ -102,4 +102,4 @@ def test_maps_of_other_regions_are_refused(sim, target):
     with pytest.raises(ValueError, match="'model.w': MapParameter: maps of 2 regions for 6 regions of the simulator"):
         tj.fit(sim, target, {"model.w": other}, progress=False)
     with pytest.raises(ValueError, match="takes no regional values"):
-        tj.fit(sim, target, {"coupling.a": _free()["model.w"]}, progress=False)
+        tj.fit(sim, target, {"connectivity.weights": _free()["model.w"]}, progress=False)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ..dynamics.step import Step
-from .fixed_point import fixed_point
+from .fixed_point import implicit, search
 from .linearise import jacobian, steady_coupling_input
 
 # Maximum number of times that regions are balanced one by one, each with the input of the others as they were before.
@@ -91,14 +91,17 @@ def balanced_point(
         missed = gain[:, None] * (function - target) / jnp.abs(target)
         return z + jnp.concatenate([change, missed[None]])
 
-    def regional_step(theta, z, coupling, inputs):
-        return local_step(theta[0], z, coupling, inputs)
+    def received(theta, s, y):
+        from_before, is_coupled = theta[1:]
+        return step.post(theta[0], jnp.where(is_coupled, s, from_before), y)
 
-    def received(theta, _, y):
-        return step.post(theta[0], theta[1], y)
-
-    larger = replace(step, local=local_step)
-    regional = replace(step, local=regional_step, post=received, channels=None, pairwise=None)
+    larger = replace(
+        step,
+        local=lambda theta, *arguments: local_step(theta[0], *arguments),
+        post=received,
+        channels=step.channels and (lambda theta, y: step.channels(theta[0], y)),
+        pairwise=step.pairwise and (lambda theta, *arguments: step.pairwise(theta[0], *arguments)),
+    )
     z = jnp.concatenate([x, jnp.broadcast_to(parameter[None, :, None], (1, *x.shape[1:]))])
     state_range = jnp.concatenate(
         [jnp.asarray(state_range, x.dtype), jnp.stack([jnp.zeros_like(size), 2.0 * size])[:, None]], axis=1
@@ -106,20 +109,22 @@ def balanced_point(
     # Without noise; the linearised step needs the shape of some.
     noise = {"noise": jnp.zeros_like(z[:1])}
 
-    def balance_regions(carry):
-        z, _, count = carry
-        s = steady_coupling_input(step, constants, frozen_weights, z)
-        found = fixed_point(regional, (constants, s), jnp.zeros_like(weights), noise, z, state_range)
-        return found.x, z, count + 1
-
-    def is_moving(carry):
-        z, before, count = carry
-        moved = jnp.max(jnp.abs(z - before)) > jnp.sqrt(jnp.finfo(z.dtype).eps) * jnp.max(jnp.abs(z))
-        return (count < _MAX_ROUNDS) & ((count < 2) | moved)
-
     constants, frozen_weights = jax.lax.stop_gradient((theta, weights))
-    z, _, _ = jax.lax.while_loop(is_moving, balance_regions, (z, z, 0))
-    rest = fixed_point(larger, theta, weights, noise, z, state_range)
+
+    def balance(carry):
+        z, _, _, is_last, count = carry
+        s = steady_coupling_input(step, constants, frozen_weights, z)
+        found, *error = search(larger, (constants, s, is_last), frozen_weights, noise, z, state_range)
+        moved = jnp.max(jnp.abs(found - z)) > jnp.sqrt(jnp.finfo(z.dtype).eps) * jnp.max(jnp.abs(z))
+        is_next_last = (count + 1 >= _MAX_ROUNDS) | ((count > 0) & ~moved)
+        return found, jnp.stack(error), is_last, is_next_last, count + 1
+
+    # Rounds of regions one by one, and at last of the network.
+    z, error, *_ = jax.lax.while_loop(
+        lambda carry: ~carry[2], balance, (z, jnp.zeros(2, z.dtype), jnp.asarray(False), jnp.asarray(False), 0)
+    )
+    s = steady_coupling_input(step, theta, weights, z)
+    rest = implicit(larger, (theta, s, True), weights, noise, z, *error)
     parameter, x = rest.x[-1, :, 0], rest.x[:-1]
     _, function = local(theta, parameter, x, _coupling(step, theta, weights, x))
     return BalancedPoint(parameter, x, (function - target)[:, 0], rest.converged)
