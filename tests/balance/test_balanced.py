@@ -12,6 +12,7 @@ from tvb.simulator.lab import models
 import tvb_jaxfit as tj
 from tests.balance.conftest import N_NODE, exc_inh
 from tvb_jaxfit import Balanced, BalanceWarning
+from tvb_jaxfit.fitting.losses import with_costs_of_dependents
 from tvb_jaxfit.linear_response.linearise import steady_step
 from tvb_jaxfit.parameters import resolve_dependents, strip_parameters
 from tvb_jaxfit.persistence.serialise import read, write
@@ -183,6 +184,10 @@ def test_negative_values_are_reported_with_their_regions():
     parameter = state.model.J_i
     assert float(parameter.cost(value)) > 2.0 and float(parameter.cost(jnp.ones(5))) == 0.0
     assert float(parameter.cost(jnp.ones(5).at[2].set(0.0))) == pytest.approx(1.0)
+    # A fit adds the cost to its penalty.
+    plain = state.replace(model=state.model.replace(J_i=value))
+    penalty = with_costs_of_dependents(lambda state: 1.0, state)
+    assert float(penalty(plain)) == pytest.approx(1.0 + float(parameter.cost(value)))
 
 
 @pytest.mark.parametrize(

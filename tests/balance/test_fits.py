@@ -102,7 +102,7 @@ def _rates_of_tvb(sim, length):
     return np.mean(x / (1.0 - np.exp(-0.16 * x)), axis=0)
 
 
-def test_a_fit_through_the_simulation_has_the_gradient_through_the_balance(sim):
+def test_a_fit_through_the_simulation_has_the_gradient_through_the_balance(sim, tmp_path):
     target, free = _target(sim), {"model.G": tj.Parameter(), "model.J_i": tj.Balanced()}
     recorded = []
 
@@ -130,6 +130,14 @@ def test_a_fit_through_the_simulation_has_the_gradient_through_the_balance(sim):
     central = [(loss(at + h)[0] - loss(at - h)[0]) / (2.0 * h) for h in (2e-4, 1e-4)]
     np.testing.assert_allclose(recorded[0][3]["model.G"], (4.0 * central[1] - central[0]) / 3.0, rtol=1e-4)
     assert np.abs(recorded[1][1] - recorded[0][1]).max() > 1e-4
+    # A checkpoint knows the balance: it goes on with the same, and refuses another.
+    options |= {"checkpoint": tmp_path / "fit.npz", "callback": None}
+    tj.fit(sim, target, free, method="simulate", **options)
+    resumed = tj.fit(sim, target, free, method="simulate", **options | {"max_steps": 2}, resume=True)
+    np.testing.assert_allclose(resumed.loss[:2], result.loss, rtol=1e-12)
+    other = free | {"model.J_i": tj.Balanced(3.2)}
+    with pytest.raises(ValueError, match="is of another fit"):
+        tj.fit(sim, target, other, method="simulate", **options, resume=True)
 
 
 def test_nothing_free_is_refused(sim):
