@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.bold import Bold
 from ..errors import FitFailed
 from ..observation import compute_fc
 from ..parameters import strip_parameters
@@ -94,7 +93,7 @@ def explain_signal(sim, recorder, index, samples, skip_t, find) -> str:
     (time, signal), labels, name = samples, _region_labels(sim), monitor_label(recorder, index)
     if np.isfinite(signal[skip_t:]).all():
         return _explain_constant(name, signal, skip_t, labels)
-    cause = _explain_divergence(find(), recorder.dt, isinstance(recorder, Bold))
+    cause = _explain_divergence(find(), recorder.dt, recorder.is_bold)
     return f"{name}: {_first_bad_sample(signal, time, labels)}. {cause}"
 
 
