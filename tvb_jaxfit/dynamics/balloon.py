@@ -64,7 +64,7 @@ class BalloonBold(Monitor):
         steady = steady_hemodynamics(_columns(leaves), self.select(observed)[0])
         return leaves.replace(hemodynamics=steady.astype(leaves.hemodynamics.dtype))
 
-    def response(self, leaves: State, observed: jax.Array, dtype) -> Callable:
+    def response(self, leaves: State, observed: jax.Array) -> Callable:
         """Frequency response of each observed signal.
 
         Parameters
@@ -72,7 +72,6 @@ class BalloonBold(Monitor):
         leaves : State
         observed : Array, shape (1, n_voi, n_node, n_mode)
             Mean of what the monitor observes.
-        dtype : dtype
 
         Returns
         -------

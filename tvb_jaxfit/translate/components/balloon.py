@@ -17,7 +17,7 @@ def refusals(sim, monitor, path):
     for name in PARAMETERS:
         value, low, high = getattr(monitor, name), _LOWEST.get(name, -np.inf), _HIGHEST.get(name, np.inf)
         if value.shape not in ((1,), (n_node,)):
-            yield f"{path}.{name}: shape {value.shape}. Give (1,) for one value, or ({n_node},) for one for each region."
+            yield f"{path}.{name}: shape {value.shape}. Give (1,) for one value, or ({n_node},) for regional ones."
         elif not np.all(np.isfinite(value) & (value > low) & (value < high)):
             bounds = {(0.0, np.inf): "positive", (0.0, 1.0): "between 0 and 1"}.get((low, high), "finite")
             yield f"{path}.{name}: {value} is not {bounds}. Give values that are."
