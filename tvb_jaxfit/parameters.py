@@ -259,13 +259,8 @@ class BoundedParameter(Parameter):
         if np.isinf(low) and np.isinf(high):
             return x
         if np.isfinite(low) and np.isfinite(high):
-            p = (x - low) / (high - low)
-            p = jnp.where(p <= 0.0, _START_MARGIN, jnp.where(p >= 1.0, 1.0 - _START_MARGIN, p))
-            return (high - low) / 4.0 * (jnp.log(p) - jnp.log1p(-p))
-        distance = x - low if np.isfinite(low) else high - x
-        distance = jnp.where(distance <= 0.0, _START_MARGIN, distance)
-        unconstrained = distance + jnp.log(-jnp.expm1(-distance))
-        return unconstrained if np.isfinite(low) else -unconstrained
+            return _inverse_sigmoid(x, low, high)
+        return _inverse_softplus(x - low) if np.isfinite(low) else -_inverse_softplus(high - x)
 
     def from_unconstrained(self, unconstrained: jax.Array) -> jax.Array:
         """Value in physical units (see the notes of the class)."""
@@ -286,6 +281,20 @@ class BoundedParameter(Parameter):
 
     def _description(self):
         return f"{super()._description()}, in [{self.lower_bound:g}, {self.upper_bound:g}]"
+
+
+# Compiled as a whole: operation by operation, each would be compiled for each shape.
+@jax.jit
+def _inverse_sigmoid(x, low, high):
+    p = (x - low) / (high - low)
+    p = jnp.where(p <= 0.0, _START_MARGIN, jnp.where(p >= 1.0, 1.0 - _START_MARGIN, p))
+    return (high - low) / 4.0 * (jnp.log(p) - jnp.log1p(-p))
+
+
+@jax.jit
+def _inverse_softplus(distance):
+    distance = jnp.where(distance <= 0.0, _START_MARGIN, distance)
+    return distance + jnp.log(-jnp.expm1(-distance))
 
 
 def is_parameter(node: Any) -> bool:

@@ -72,7 +72,8 @@ def fit_by_linear_response(problem: FitProblem) -> LinearStage:
     with status_line("linear fit: translating the simulator", request.run.progress), problem.costs.of("translation"):
         linear, _ = prepare_linear(request.sim)
     key = noise_key(request.search.seed, Purpose.CONFIRMATION)
-    confirm = confirmation(problem.simulator, simulate, loss, problem.target, monitor, key)
+    with status_line("linear fit: compiling", request.run.progress), problem.costs.of("translation"):
+        confirm = confirmation(problem.simulator, simulate, loss, problem.target, monitor, key, problem.state)
     with problem.costs.of("linear response"):
         fitted, history, candidates = fit_linear(
             linear,

@@ -23,7 +23,7 @@ from ...translate.prepare import prepare
 # network out of a stable state only now and then.
 _N_SAMPLES, SHORTEST, LONGEST = 1_200, 60_000.0, 1_200_000.0
 # Number of simulations.
-_N_SIMULATIONS = 3
+_N_SIMULATIONS = 2
 
 
 class LongRuns(NamedTuple):
@@ -44,13 +44,12 @@ class LongRuns(NamedTuple):
     length: float
 
 
-def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
+def confirmation(sim, simulate, loss, target, monitor, key, state=None) -> Callable:
     """Function from a fitted state to the results of simulations from there, each on noise of its own.
 
     Parameters
     ----------
     sim : tvb.simulator.simulator.Simulator
-        Translated when the first state is confirmed.
     simulate : Simulate
         Its own length is simulated, but at least 1,200 samples, or 20 minutes if these are shorter; at least a minute.
     loss : callable
@@ -59,6 +58,8 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
     monitor : int
     key : jax.Array
         JAX key of the noise, unless another one is given.
+    state : State, optional
+        State of the kind that is confirmed: the program is compiled for it in the background.
 
     Returns
     -------
@@ -79,12 +80,15 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
 
         return longer, start, Program(scores, shares_constants=True)
 
+    def at_rest(fitted):
+        longer, start, _ = simulation()
+        values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}
+        return resting_state(longer, with_values(start, values), fitted.initial_conditions[-1])
+
     def confirm(fitted, key=key):
         with bar_status("compiling"):
-            longer, start, scores = simulation()
-        values = {path: parameter.value for path, parameter in parameters_of(fitted).items()}
-        state = resting_state(longer, with_values(start, values), fitted.initial_conditions[-1])
-        keys = jax.random.split(key, _N_SIMULATIONS)
+            longer, _, scores = simulation()
+        state, keys = at_rest(fitted), jax.random.split(key, _N_SIMULATIONS)
         # Compiled here: JAX's settings, such as enable_x64, may be those of this thread alone.
         compiled = scores.compiled(state, keys[0])
         with ThreadPoolExecutor(min(_N_SIMULATIONS, os.cpu_count())) as pool:
@@ -92,4 +96,6 @@ def confirmation(sim, simulate, loss, target, monitor, key) -> Callable:
         losses, r, fc = zip(*results, strict=True)
         return LongRuns(float(np.mean(losses)), float(np.mean(r)), np.stack(fc), longer.n_steps * longer.dt)
 
+    if state is not None:
+        simulation()[-1].compile_ahead(at_rest(state), jax.random.split(key, _N_SIMULATIONS)[0])
     return confirm

@@ -166,31 +166,36 @@ class Objective:
         arguments, way = self._arguments(point, homogeneity_weight, x), self._ways[0]
         return self._result(point, arguments, way, *self._programs[way](*arguments))
 
-    def evaluate_all(self, points, homogeneity_weight, x) -> Iterator[tuple]:
-        """Results of `__call__` at several points, in their order, evaluated on all cores.
+    def evaluate_all(self, requests) -> Iterator[tuple]:
+        """Results of `__call__` for several requests, in their order, evaluated on all cores.
 
         Parameters
         ----------
-        points : iterable of ndarray
-        homogeneity_weight, x
-            As for `__call__`.
+        requests : iterable of tuple
+            Arguments of `__call__`: (point, homogeneity_weight, x).
         """
-        points = [(point, self._arguments(point, homogeneity_weight, x)) for point in points]
-        if not points:
+        requests = [(point, self._arguments(point, weight, x)) for point, weight, x in requests]
+        if not requests:
             return
         # Compiled here: JAX's settings, such as enable_x64, may be those of this thread alone.
         way = self._ways[0]
-        compiled = self._programs[way].compiled(*points[0][1])
-        pool = ThreadPoolExecutor(os.cpu_count())
+        compiled = self._programs[way].compiled(*requests[0][1])
+        futures = [self._pool.submit(compiled, *arguments) for _, arguments in requests]
         try:
-            futures = [pool.submit(compiled, *arguments) for _, arguments in points]
-            for (point, arguments), future in zip(points, futures, strict=True):
+            for (point, arguments), future in zip(requests, futures, strict=True):
                 yield self._result(point, arguments, way, *future.result())
         finally:
-            pool.shutdown(cancel_futures=True)
+            for future in futures:
+                future.cancel()
+
+    @cached_property
+    def _pool(self):
+        return ThreadPoolExecutor(os.cpu_count())
 
     def _arguments(self, point, homogeneity_weight, x):
-        return self._array(point), self._plain_state, x, homogeneity_weight, self._multistability_weight
+        # Arrays: numbers would be converted in the thread of the evaluation, which may have other settings.
+        weights = self._array(homogeneity_weight), self._array(self._multistability_weight)
+        return self._array(point), self._plain_state, x, *weights
 
     def _result(self, point, arguments, way, is_inaccurate, result, gradients, slope):
         """Results of `__call__`, by the next way if this one is inaccurate; it is then left out."""
