@@ -151,7 +151,11 @@ def test_the_derived_coefficients_follow_e0(data):
 def test_vmap_over_parameters_and_any_number_of_axes(data):
     neural = jnp.asarray(data[:30, 0, 0, 0])
     taus = jnp.array([0.8, 1.2])
-    together = jax.vmap(lambda tau: tj.balloon_windkessel(neural, DT, tj.balloon_parameters("tvb", tau_s=tau)))(taus)
+
+    def of(tau):
+        return tj.balloon_windkessel(neural, DT, tj.balloon_parameters("tvb", tau_s=tau))
+
+    together = jax.jit(jax.vmap(of))(taus)
     columns = jnp.stack([neural, neural], axis=1)
     regional = tj.balloon_windkessel(columns, DT, tj.balloon_parameters("tvb", tau_s=taus))
     np.testing.assert_allclose(together, regional.T, rtol=1e-14)

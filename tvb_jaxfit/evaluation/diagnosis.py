@@ -159,7 +159,8 @@ def refuse_constant_signal(sim, simulate, state, monitor, skip_t):
 def _explain_divergence(divergence, dt, is_bold):
     """Sentences on the states of a run whose signal is not finite; ``divergence`` is None if all states are finite."""
     if divergence is None:
-        where = "the variables of interest" + (" or the hemodynamic response (hrf_kernel)" if is_bold else "")
+        hemodynamics = " or the hemodynamics (hrf_kernel; of a BalloonBold, activity below -1 / tau_f)"
+        where = "the variables of interest" + (hemodynamics if is_bold else "")
         return (
             f"All state variables stay finite; the values that are not finite come from {where}. Check their "
             "expressions and parameters."
