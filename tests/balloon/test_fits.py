@@ -32,9 +32,15 @@ FREE = {
 
 @pytest.mark.parametrize("method", ["simulate", pytest.param("linear", marks=pytest.mark.slow)])
 def test_hemodynamics_are_fitted_evaluated_in_tvb_resumed_and_written_back(sim, target, method, tmp_path):
-    options = {"method": method, "free": FREE, "progress": False, "checkpoint": tmp_path / "fit.npz"}
-    options |= {"max_steps": 4} if method == "simulate" else {"max_evaluations": 10}
-    result = tj.fit(sim, target, **options)
+    options = {"method": method, "free": FREE, "progress": False}
+    if method == "simulate":
+        options |= {"max_steps": 4, "checkpoint": tmp_path / "fit.npz"}
+        tj.fit(sim, target, **(options | {"max_steps": 2}))
+        result = tj.fit(sim, target, **options, resume=True)
+        options["checkpoint"] = tmp_path / "other.npz"
+    else:
+        options |= {"max_evaluations": 10}
+        result = tj.fit(sim, target, **options)
     balloon = strip_parameters(result.best).monitors[0]
     assert float(balloon.tau_s) != 0.65 and np.ptp(np.asarray(balloon.alpha)) > 0.0
     again = strip_parameters(tj.fit(sim, target, **options).best).monitors[0]

@@ -81,8 +81,8 @@ def balloon_windkessel(
     >>> stimulus = np.zeros((3000, 1))
     >>> stimulus[:100] = 0.5
     >>> bold = tj.balloon_windkessel(stimulus, dt=10.0, parameters="cbig")
-    >>> print(bold.shape, f"peak {bold.max():.2f} % after {0.01 * bold.argmax():.2f} s")
-    (3000, 1) peak 1.80 % after 2.93 s
+    >>> print(bold.shape, f"peak {bold.max():.2f} % after {0.01 * int(bold.argmax()):.2f} s")
+    (3000, 1) peak 3.87 % after 3.63 s
     """
     refuse_forked("balloon_windkessel")
     check(

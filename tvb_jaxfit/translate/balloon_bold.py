@@ -57,6 +57,7 @@ class BalloonBold(Monitor):
     [0.32] [0.34] [0.53]
     """
 
+    _documentation = __doc__
     period = Float(label="Sampling period (ms)", default=2000.0, doc="Repetition time (TR)")
     interim_period = Float(label="Step of the hemodynamics (ms)", default=4.0, doc="Period of the interim average")
     bold_model = EnumAttr(label="Equation of the BOLD signal", default=BoldModels.NONLINEAR)
@@ -95,6 +96,10 @@ class BalloonBold(Monitor):
             nonlinear = self.bold_model is BoldModels.NONLINEAR
             return [step * self.dt, bold_signal(_columns(self), self._state, nonlinear)]
         return None
+
+
+# TVB's metaclass adds a list of the attributes.
+BalloonBold.__doc__ = BalloonBold._documentation
 
 
 def _columns(monitor):
