@@ -30,7 +30,8 @@ FREE = {
 }
 
 
-@pytest.mark.parametrize("method", ["simulate", pytest.param("linear", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["simulate", "linear"])
 def test_hemodynamics_are_fitted_evaluated_in_tvb_resumed_and_written_back(sim, target, method, tmp_path):
     options = {"method": method, "free": FREE, "progress": False}
     if method == "simulate":

@@ -109,6 +109,7 @@ def test_a_run_goes_on_in_tvb_from_a_state(build_small, float64_tvb, equal_runs)
     equal_runs(simulate(first), theirs)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_central_differences(build_small):
     """By plain runs of the translation, through interim means and samples at uneven distances."""
     sim = build_small(
