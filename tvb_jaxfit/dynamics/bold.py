@@ -46,6 +46,8 @@ class Bold(Monitor):
     shift: int = 0
     pooled: int = 1
 
+    is_bold = True
+
     @property
     def window(self):
         """Interim means."""
@@ -59,6 +61,21 @@ class Bold(Monitor):
     def downsampled(self, n: int) -> "Bold":
         """The same monitor for a signal with one sample per ``n`` steps, a divisor of the interim period."""
         return replace(self, pooled=n)
+
+    def at_rest(self, leaves: State, observed: jax.Array) -> State:
+        """Leaves with a stock of one constant sample."""
+        stock = jnp.broadcast_to(self.select(observed), leaves.stock.shape)
+        return leaves.replace(stock=stock.astype(leaves.stock.dtype))
+
+    def transient(self, leaves: State) -> int:
+        """Number of samples that depend on the empty part of the buffer, which is the oldest one.
+
+        Before a first run the whole buffer is empty.
+        """
+        buffer = np.asarray(leaves.stock)
+        filled = np.flatnonzero(np.any(buffer != 0.0, axis=(1, 2, 3)))
+        n_empty = int(filled[0]) if filled.size else len(buffer)
+        return -(-n_empty * self.interim_istep // self.istep)
 
     def fir_filter(self, leaves: State) -> tuple[int, jax.Array]:
         """Hemodynamic response to interim means."""

@@ -1,13 +1,22 @@
 """Shapes of the history and of the monitors' buffers at the start of a run."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from ..state import State
+from .balloon import BalloonBold
+from .balloon_parameters import PARAMETERS
 from .bold import Bold
 from .monitors import Monitor, Projection, TemporalAverage
 from .step import Step
+
+
+class Regional(NamedTuple):
+    """Shapes of a parameter with one value, or with one for each of ``n_node`` regions."""
+
+    n_node: int
 
 
 def check_buffers(step: Step, monitors: tuple[Monitor, ...], n_steps: int, state: State) -> None:
@@ -52,7 +61,9 @@ def monitor_problems(monitors: tuple[Monitor, ...], n_steps: int | None, state: 
 
 
 def buffer_shapes(monitor: Monitor, start: int, n_steps: int | None, node_shape: tuple[int, int]) -> dict[str, tuple]:
-    """Shapes of the arrays in a monitor's node of the state, by path; () stands for one value in any shape.
+    """Shapes of the arrays in a monitor's node of the state, by path.
+
+    () stands for one value in any shape, `Regional` for one value or one for each region.
 
     Parameters
     ----------
@@ -76,6 +87,9 @@ def buffer_shapes(monitor: Monitor, start: int, n_steps: int | None, node_shape:
             "interim_stock": (open_window, *sample),
             "hrf_kernel": (),
         }
+    if isinstance(monitor, BalloonBold):
+        buffers = {"hemodynamics": (4, *sample), "interim_stock": (start % monitor.interim_istep, *sample)}
+        return buffers | dict.fromkeys(PARAMETERS, Regional(node_shape[0]))
     if not isinstance(monitor, Projection):
         return {}
     sensors = (monitor.gain.shape[0], len(monitor.voi))
@@ -96,6 +110,9 @@ def _node_problems(node, expected, path):
         wanted = expected.get("hrf_kernel" if name.startswith("hrf_kernel.") else name)
         if wanted is None:
             yield f"{path}.{name}: this simulator has no place for it"
+        elif isinstance(wanted, Regional):
+            if int(np.prod(shape)) != 1 and shape not in ((wanted.n_node,), (wanted.n_node, 1)):
+                yield (f"{path}.{name}: shape {shape}. Give one value, or one for each of the {wanted.n_node} regions")
         elif wanted == () and int(np.prod(shape)) != 1:
             yield f"{path}.{name}: shape {shape}. Give one value"
         elif wanted != () and not shape_matches(shape, wanted):

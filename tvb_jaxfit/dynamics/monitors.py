@@ -87,6 +87,8 @@ class Monitor:
     name: str = ""
 
     pooling = Pooling.SAMPLE
+    # True for signals that stand for BOLD.
+    is_bold = False
 
     def steps(self, start: int, n_steps: int) -> np.ndarray:
         """Integration steps at which the monitor samples."""
@@ -109,6 +111,14 @@ class Monitor:
     def downsampled(self, n: int) -> "Monitor":
         """The same monitor for a signal with one sample per ``n`` steps."""
         return replace(self, istep=self.istep // n)
+
+    def at_rest(self, leaves: State, observed: jax.Array) -> State:
+        """Leaves after a constant observed sample, (1, n_voi, n_node, n_mode), for all time."""
+        return leaves
+
+    def transient(self, leaves: State) -> int:
+        """Number of samples that depend on how the monitor was before the first run."""
+        return 0
 
     def prepare_blocks(self, leaves: State, start: int, n_steps: int, size: int) -> jax.Array | None:
         """Parameters of `filter_block` for blocks of ``size`` steps; None if samples cannot be filtered by blocks."""

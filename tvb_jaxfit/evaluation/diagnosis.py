@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.bold import Bold
 from ..errors import FitFailed
 from ..observation import compute_fc
 from ..parameters import strip_parameters
@@ -94,7 +93,7 @@ def explain_signal(sim, recorder, index, samples, skip_t, find) -> str:
     (time, signal), labels, name = samples, _region_labels(sim), monitor_label(recorder, index)
     if np.isfinite(signal[skip_t:]).all():
         return _explain_constant(name, signal, skip_t, labels)
-    cause = _explain_divergence(find(), recorder.dt, isinstance(recorder, Bold))
+    cause = _explain_divergence(find(), recorder.dt, recorder.is_bold)
     return f"{name}: {_first_bad_sample(signal, time, labels)}. {cause}"
 
 
@@ -160,7 +159,8 @@ def refuse_constant_signal(sim, simulate, state, monitor, skip_t):
 def _explain_divergence(divergence, dt, is_bold):
     """Sentences on the states of a run whose signal is not finite; ``divergence`` is None if all states are finite."""
     if divergence is None:
-        where = "the variables of interest" + (" or the hemodynamic response (hrf_kernel)" if is_bold else "")
+        hemodynamics = " or the hemodynamics (hrf_kernel; of a BalloonBold, activity below -1 / tau_f)"
+        where = "the variables of interest" + (hemodynamics if is_bold else "")
         return (
             f"All state variables stay finite; the values that are not finite come from {where}. Check their "
             "expressions and parameters."

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 
-from ..dynamics.bold import Bold
 from ..dynamics.monitors import Monitor, Projection
 from ..parameters import strip_parameters
 
@@ -20,7 +19,7 @@ def choose_monitor(monitors: tuple[Monitor, ...], index: int | None = None) -> i
         if not 0 <= index < len(monitors):
             raise ValueError(f"monitor: {index}; the simulator has monitors 0 to {len(monitors) - 1}.")
         return int(index)
-    bold = [place for place, monitor in enumerate(monitors) if isinstance(monitor, Bold)]
+    bold = [place for place, monitor in enumerate(monitors) if monitor.is_bold]
     candidates = bold or list(range(len(monitors)))
     if not candidates:
         raise ValueError("monitor: the simulator has none, and FC is of one. Add monitors.Bold(period=1000.0).")
@@ -34,9 +33,7 @@ def choose_monitor(monitors: tuple[Monitor, ...], index: int | None = None) -> i
 
 
 def transient_samples(monitor, leaves) -> int:
-    """Number of samples of a Bold monitor that depend on the empty part of its buffer; 0 for other monitors.
-
-    The empty part is the oldest one. Before a first run the whole buffer is empty.
+    """Number of first samples that depend on how a monitor of BOLD was before the first run; 0 for other monitors.
 
     Parameters
     ----------
@@ -44,12 +41,7 @@ def transient_samples(monitor, leaves) -> int:
     leaves : State
         Node of this monitor in the state of a simulation.
     """
-    if not isinstance(monitor, Bold):
-        return 0
-    buffer = np.asarray(leaves.stock)
-    filled = np.flatnonzero(np.any(buffer != 0.0, axis=(1, 2, 3)))
-    n_empty = int(filled[0]) if filled.size else len(buffer)
-    return -(-n_empty * monitor.interim_istep // monitor.istep)
+    return monitor.transient(leaves)
 
 
 def is_noisy(state) -> bool:

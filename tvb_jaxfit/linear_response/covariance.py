@@ -101,8 +101,9 @@ def stationary_covariances(
         Derivative of the observed variables by the state.
     noise : State
         Noise node of the state.
-    filters : list of (int, Array)
-        Filter of each monitor, as ``(n_mean, taps)``: see `modal.covariance_coordinates`.
+    filters : list of (int, Array) or callable
+        Filter of each monitor, as ``(n_mean, taps)``: see `modal.covariance_coordinates`. Or a response for each
+        observed variable, see `spectral.integrate_spectra`; only frequencies take these.
     dt : float
         [ms]
     way : Way
@@ -112,7 +113,8 @@ def stationary_covariances(
     Covariances
     """
     dtype, delays = linearised.A.dtype, delays_of(step, linearised)
-    n_means, taps = [n_mean for n_mean, _ in filters], [taps.astype(dtype) for _, taps in filters]
+    gains, shared = ([each for each in filters if callable(each) is is_gain] for is_gain in (True, False))
+    n_means, taps = [n_mean for n_mean, _ in shared], [taps.astype(dtype) for _, taps in shared]
 
     def by_frequencies(linearised, observed, noise, taps):
         def points(grid):
@@ -120,9 +122,11 @@ def stationary_covariances(
             of_filters = [quadrature.filter_weights(grid, *one) for one in zip(taps, n_means, strict=True)]
             return spectral.weighted_points(grid, density, of_filters)
 
-        levels = [points(grid) for grid in quadrature.frequency_grids(dt, delays)]
-        found = spectral.integrate_spectra(linearised, delays, observed, levels)
-        return Covariances(*found, jnp.zeros((), dtype))
+        levels = [points(grid) for grid in quadrature.frequency_grids(dt, delays, bool(gains))]
+        through, *others = spectral.integrate_spectra(linearised, delays, observed, levels, gains)
+        # Shared filters come first.
+        places = np.argsort(np.argsort([callable(each) for each in filters], kind="stable"))
+        return Covariances(tuple(through[place] for place in places), *others, jnp.zeros((), dtype))
 
     def by_modes(linearised, observed, noise, taps):
         M, B = _process(linearised, noise, dt)
@@ -196,6 +200,32 @@ def noise_density(noise, dt: float, theta) -> jax.Array:
     ntau = jnp.reshape(noise.ntau, ())
     E = jnp.exp(-dt / ntau)
     return spectral.coloured_density(E, dt**2 / ntau * (1.0 - E**2), theta)
+
+
+def gain_correlation_time(gain, voi, dt: float, dtype) -> jax.Array:
+    """Sum over all lags of the product of the autocorrelations of two signals' filters [steps].
+
+    Parameters
+    ----------
+    gain : callable
+        Function of frequencies to (n, n_voi, n_node, n_mode), see `BalloonBold.response`.
+    voi : tuple of int
+        Rows of the signals.
+    dt : float
+        [ms]
+    dtype : dtype
+
+    Returns
+    -------
+    Array, shape (n_signal, n_signal)
+    """
+    grid = quadrature.frequency_grids(dt, hemodynamic=True)[0]
+    density = jnp.abs(gain(jnp.asarray(grid.theta, dtype))[:, np.asarray(voi)]) ** 2
+    density = density.reshape(density.shape[0], -1)
+    weighted = jnp.asarray(grid.weight / np.pi, dtype)[:, None] * density
+    total = jnp.sum(weighted, axis=0)
+    # Parseval: lags of the product are an integral of the product of densities.
+    return weighted.T @ density / jnp.outer(total, total)
 
 
 def filter_correlation_time(taps, n_mean: int) -> jax.Array:

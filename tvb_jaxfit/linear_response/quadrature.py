@@ -18,6 +18,8 @@ _N_RATE = 44, 60
 # Band of rhythms, 1 to 100 Hz [rad/ms], number of them in geometric progression, and the ratio of decay rate to
 # frequency for which the fine rule is exact: a 10 Hz rhythm with a decay time of 300 ms is integrated to 1e-8.
 _RHYTHM_BAND, _N_RHYTHM, _RHYTHM_DAMPING = (0.006, 0.6), 240, 0.06
+# The same for hemodynamics, which oscillate once in 1.5 to 30 s: for rules of monitors that integrate them.
+_HEMODYNAMIC_BAND, _N_HEMODYNAMIC, _HEMODYNAMIC_DAMPING = (2e-4, 4e-3), 10, 0.5
 # Lags that are integrated exactly: a number of steps, and a multiple of the longest delay: coarse and fine rule. The
 # effect of delays fades above a frequency [rad/ms].
 _MIN_LAG, _LAG_PER_DELAY, _HIGHEST_OF_DELAYS = 24, (1.0, 1.5), 15.0
@@ -167,7 +169,7 @@ class FrequencyGrid:
         return matrix
 
 
-def frequency_grids(dt: float, delays: np.ndarray | None = None) -> list[FrequencyGrid]:
+def frequency_grids(dt: float, delays: np.ndarray | None = None, hemodynamic: bool = False) -> list[FrequencyGrid]:
     """Frequencies at which spectra are evaluated: a coarse grid for relaxations, and a fine one for rhythms.
 
     Parameters
@@ -176,6 +178,8 @@ def frequency_grids(dt: float, delays: np.ndarray | None = None) -> list[Frequen
         [ms]
     delays : ndarray of int, optional
         [steps]
+    hemodynamic : bool
+        True for grids that also resolve the oscillations of hemodynamics.
 
     Returns
     -------
@@ -183,10 +187,10 @@ def frequency_grids(dt: float, delays: np.ndarray | None = None) -> list[Frequen
     """
     longest = 0 if delays is None else int(np.max(delays))
     panels = octave_panels(dt, longest)
-    frequencies = np.geomspace(*(np.asarray(_RHYTHM_BAND) * dt), _N_RHYTHM // 2)
-    decaying = np.exp(frequencies[frequencies < np.pi] * (1j - _RHYTHM_DAMPING))
+    fine = _oscillations(_RHYTHM_BAND, _N_RHYTHM // 2, _RHYTHM_DAMPING, dt)
+    both = _oscillations(_HEMODYNAMIC_BAND, _N_HEMODYNAMIC, _HEMODYNAMIC_DAMPING, dt) if hemodynamic else []
     grids = []
-    for n_rate, lag_per_delay, rhythms in zip(_N_RATE, _LAG_PER_DELAY, ([], [decaying, decaying.conj()]), strict=True):
+    for n_rate, lag_per_delay, rhythms in zip(_N_RATE, _LAG_PER_DELAY, (both, [*both, *fine]), strict=True):
         rates = np.geomspace(_LOWEST_FREQUENCY * dt, 2.0, n_rate)
         # Lags up to L need the density L at low frequencies: L poles at 0, or fewer at a positive radius.
         width = np.tanh(0.5 * _HIGHEST_OF_DELAYS * dt)
@@ -197,6 +201,13 @@ def frequency_grids(dt: float, delays: np.ndarray | None = None) -> list[Frequen
         poles = np.append(poles, 0.0) if poles.size % 2 else poles
         grids.append(FrequencyGrid(tuple(poles.tolist()), panels))
     return grids
+
+
+def _oscillations(band, count, damping, dt):
+    """Poles of damped oscillations in a band [rad/ms], and their conjugates."""
+    frequencies = np.geomspace(*(np.asarray(band) * dt), count)
+    decaying = np.exp(frequencies[frequencies < np.pi] * (1j - damping))
+    return [decaying, decaying.conj()]
 
 
 def octave_panels(dt: float, longest_delay: int = 0) -> Panels:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..dynamics.balloon import BalloonBold
 from ..dynamics.monitors import NoOutput
 from ..dynamics.real_state import real_state
 from ..dynamics.simulate import Simulate
@@ -14,7 +15,15 @@ from ..runtime.processes import PicklableMixin, refuse_forked
 from ..runtime.programs import Program
 from ..state import State
 from . import spectral, validity
-from .covariance import Way, filter_correlation_time, noise_density, stationary_covariances, tolerance, ways
+from .covariance import (
+    Way,
+    filter_correlation_time,
+    gain_correlation_time,
+    noise_density,
+    stationary_covariances,
+    tolerance,
+    ways,
+)
 from .fixed_point import fixed_point
 from .linearise import block_diagonal, by_node, by_variable, delays_of, jacobian, linearise, solve_dc
 from .response import LinearResponse
@@ -70,7 +79,8 @@ class LinearizedSimulator(PicklableMixin):
         Without delays, covariances come from the eigenmodes of the step; with delays, or if the eigenmodes are too
         ill-conditioned (a relative error of a variance above 1e-8, in single precision 2e-2), from an integral of
         spectra over frequencies. Inside a function that JAX transforms this choice is not possible: covariances from
-        ill-conditioned eigenmodes are NaN there, and ``replace(linear, way=Way.FREQUENCIES)`` takes the integral.
+        ill-conditioned eigenmodes are NaN there, and ``replace(linear, way=Way.FREQUENCIES)`` takes the integral. A
+        `BalloonBold` monitor, whose response depends on the region's activity, needs the integral in any case.
         """
         refuse_forked("linear")
         state = real_state(state)
@@ -85,8 +95,13 @@ class LinearizedSimulator(PicklableMixin):
 
     def ways(self, state: State) -> tuple[Way, ...]:
         """Ways to compute the covariances of a state, in the order in which they are tried."""
+        needs_frequencies = any(isinstance(monitor, BalloonBold) for monitor in self.simulate.monitors)
         if self.way is not None:
+            if needs_frequencies and self.way is not Way.FREQUENCIES:
+                raise ValueError(f"way: {self.way.value}; a BalloonBold monitor needs Way.FREQUENCIES.")
             return (self.way,)
+        if needs_frequencies:
+            return (Way.FREQUENCIES,)
         x, step = state.initial_conditions[-1], self.simulate.step
         outputs = jax.eval_shape(lambda x: step.source_output(self.simulate.constants(state), x), x)
         weights = state.connectivity.weights
@@ -126,7 +141,7 @@ class LinearizedSimulator(PicklableMixin):
         noise, inputs = state.integrator.noise, self._without_noise(state)
         rest = fixed_point(step, theta, weights, inputs, start, self.state_range)
         linearised = linearise(step, theta, weights, inputs, rest.x)
-        filters = [monitor.fir_filter(node) for monitor, node in self._recording(state)]
+        filters = [self._by_group(self._filter(*pair, rest.x)) for pair in self._recording(state)]
         covariances = stationary_covariances(step, weights, linearised, self._observed(rest.x), noise, filters, dt, way)
         is_usable = covariances.error <= tolerance(covariances.error.dtype)
         by_recording = iter(jnp.where(is_usable, each, jnp.nan) for each in covariances.observed)
@@ -153,24 +168,33 @@ class LinearizedSimulator(PicklableMixin):
     def power(self, response, frequencies, monitor):
         """See `LinearResponse.power`."""
         step, dt, linearised = self.simulate.step, self.simulate.dt, response.linearised
-        x, (n_mean, taps) = response.fixed_point.x, self._filter(response.state, monitor)
-        monitor = self.simulate.monitors[monitor]
+        x, state = response.fixed_point.x, response.state
+        monitor, node = self.simulate.monitors[monitor], state.monitors[monitor]
         theta = jnp.asarray(2.0 * np.pi * frequencies * dt / 1000.0, x.dtype)
-        gain = spectral.squared_gain(taps.astype(x.dtype), n_mean, theta)
-        density = noise_density(response.state.integrator.noise, dt, theta)
+        density = noise_density(state.integrator.noise, dt, theta)
 
         def variances(covariance):
             return jnp.diagonal(monitor.spatial_covariance(self._selected(monitor, covariance, x)))
 
         of_signals = spectral.power(linearised, delays_of(step, linearised), self._observed(x), theta, variances)
+        gain = self._squared_gain(monitor, node, x, theta)
         # From two-sided per radian and step to one-sided per Hz.
-        return (2.0 * dt / 1000.0) * (density * gain)[:, None] * of_signals
+        return (2.0 * dt / 1000.0) * density[:, None] * gain * of_signals
+
+    def _squared_gain(self, monitor, node, x, theta):
+        """Squared gain of a monitor's filter, (n, 1), or (n, n_signal) if each signal has its own."""
+        filtering = self._filter(monitor, node, x)
+        if callable(filtering):
+            gains = filtering(theta)[:, np.asarray(monitor.voi)]
+            return jnp.abs(gains.reshape(theta.size, -1)) ** 2
+        n_mean, taps = filtering
+        return spectral.squared_gain(taps.astype(x.dtype), n_mean, theta)[:, None]
 
     @_with_standard_promotion
     def z_standard_error(self, response, length, monitor):
         """See `LinearResponse.z_standard_error`."""
-        x, (n_mean, taps) = response.fixed_point.x, self._filter(response.state, monitor)
-        monitor, dt = self.simulate.monitors[monitor], self.simulate.dt
+        x, dt, node = response.fixed_point.x, self.simulate.dt, response.state.monitors[monitor]
+        monitor = self.simulate.monitors[monitor]
 
         # A signal that sums several states has the mean of their correlation times, weighted by their variances.
         squared = self._observed(x) ** 2
@@ -182,13 +206,32 @@ class LinearizedSimulator(PicklableMixin):
         variance = of_signals(response.std**2)
         positive = variance > 0.0
         of_state = of_signals(response.correlation_time * response.std**2) / jnp.where(positive, variance, 1.0)
-        of_filter = filter_correlation_time(taps, n_mean)
+        filtering = self._filter(monitor, node, x)
+        if callable(filtering):
+            of_filter = gain_correlation_time(filtering, monitor.voi, dt, x.dtype)
+        else:
+            of_filter = filter_correlation_time(filtering[1], filtering[0])
         correlation_time = jnp.sqrt(of_filter**2 * dt**2 + of_state[:, None] * of_state)
         correlation_time = jnp.maximum(correlation_time, monitor.istep * dt)
         return jnp.sqrt(jnp.minimum(correlation_time / length, 0.25))
 
-    def _filter(self, state, monitor):
-        return self.simulate.monitors[monitor].fir_filter(state.monitors[monitor])
+    def _filter(self, monitor, node, x):
+        """Filter of a monitor: (n_mean, taps), or the function `BalloonBold.response` around the fixed point."""
+        if isinstance(monitor, BalloonBold):
+            return monitor.response(node, self.simulate.observe(x[None]))
+        return monitor.fir_filter(node)
+
+    def _by_group(self, filtering):
+        """Filter with its gains, if it has any, in the order of the observed variables of each group."""
+        if not callable(filtering):
+            return filtering
+
+        def gain(theta):
+            gains = jnp.swapaxes(filtering(theta), 1, 2)
+            n_group = 1 if self.simulate.step.is_nonlocal else gains.shape[1]
+            return gains.reshape(theta.size, n_group, -1)
+
+        return gain
 
     def _recording(self, state):
         """Monitors with output, and their nodes of the state."""

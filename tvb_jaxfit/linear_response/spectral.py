@@ -86,7 +86,9 @@ class _Totals(NamedTuple):
     turns: jax.Array
 
 
-def integrate_spectra(linearised: Linearised, delays: np.ndarray | None, observed, levels: list[Points]) -> tuple:
+def integrate_spectra(
+    linearised: Linearised, delays: np.ndarray | None, observed, levels: list[Points], gains=()
+) -> tuple:
     """Covariances of the stationary process.
 
     Parameters
@@ -98,16 +100,19 @@ def integrate_spectra(linearised: Linearised, delays: np.ndarray | None, observe
         Derivative of the observed variables by the state.
     levels : list of Points
         Quadrature rules, the coarsest first. A finer one is used if the error of all before it is too large.
+    gains : list of callable
+        Further filters, with a response for each observed variable: functions of frequencies (n,) [rad per step] to
+        complex gains (n, n_group, n_out). Smooth in frequency, unlike the squared gain of ``Points.filters``.
 
     Returns
     -------
     observed, local, n_unstable
-        As in `covariance.Covariances`.
+        As in `covariance.Covariances`; ``observed`` has the filters of ``levels`` first.
     """
     dtype = linearised.A.dtype
     n_group, n_state, _ = linearised.A.shape
     n_local, n_out = n_state + linearised.D.shape[-1], n_group * observed.shape[1]
-    n_filter, local = levels[0].filters.shape[1], jnp.zeros((n_group, n_local, n_local), dtype)
+    n_filter, local = levels[0].filters.shape[1] + len(gains), jnp.zeros((n_group, n_local, n_local), dtype)
     zeros = _Totals(jnp.zeros((n_filter, n_out, n_out), dtype), local, local, jnp.zeros((), dtype))
 
     # Of each frequency only the inverse matrices are kept for the derivative; all else is computed again.
@@ -116,8 +121,10 @@ def integrate_spectra(linearised: Linearised, delays: np.ndarray | None, observe
         transfers = jax.vmap(partial(_transfers, linearised, delays))(points.theta)
         density, constant = jax.vmap(_local_density)(transfers), jax.lax.stop_gradient((points.theta, transfers))
         rates = jax.vmap(partial(_phase_rate, linearised, delays))(*constant)
+        weighted = [(observed, points.filters)]
+        weighted += [(gain(points.theta)[..., None] * observed, points.own[:, None]) for gain in gains]
         return _Totals(
-            totals.observed + _observed_covariance(transfers, observed, points.filters),
+            totals.observed + jnp.concatenate([_observed_covariance(transfers, *each) for each in weighted]),
             totals.local + jnp.einsum("f,fgab->gab", points.own, density),
             totals.half + jnp.einsum("f,fgab->gab", points.half, density),
             totals.turns + jnp.sum(rates * points.turns),

@@ -4,21 +4,25 @@ import warnings
 
 import jax.numpy as jnp
 import numpy as np
+from tvb.analyzers.fmri_balloon import BoldModels
 from tvb.datatypes import equations
 from tvb.simulator import monitors as tvb_monitors
 from tvb.simulator import noise as tvb_noise
 
+from ...dynamics import balloon as jax_balloon
 from ...dynamics import monitors as jax_monitors
+from ...dynamics.balloon_parameters import PARAMETERS as BALLOON_PARAMETERS
 from ...dynamics.bold import Bold
 from ...dynamics.buffers import monitor_problems
 from ...errors import PeriodWarning, caller_stacklevel
 from ...state import State
+from ..balloon_bold import BalloonBold
 from ..mapped_parameter import MappedParameter
 from ..subclasses import supported_base, unsupported_reason
-from . import contract, hrf_kernel, noise
+from . import balloon, contract, hrf_kernel, noise
 from .hrf_kernel import INTERIM_PERIOD
 
-NAME, POSITION = "monitors", rf"monitors\[\d+\]\.(stock|interim_stock|obs{noise.POSITION})"
+NAME, POSITION = "monitors", rf"monitors\[\d+\]\.(stock|interim_stock|hemodynamics|obs{noise.POSITION})"
 handles = contract.handles_all
 rederive = contract.nothing_to_rederive
 
@@ -35,6 +39,7 @@ _KINDS = {
     tvb_monitors.MEG: jax_monitors.Projection,
     tvb_monitors.iEEG: jax_monitors.Projection,
     tvb_monitors.Bold: Bold,
+    BalloonBold: jax_balloon.BalloonBold,
     tvb_monitors.ProgressLogger: jax_monitors.NoOutput,
 }
 _EVERY_STEP = (tvb_monitors.Raw, tvb_monitors.RawVoi, tvb_monitors.AfferentCoupling)
@@ -64,6 +69,8 @@ def refusals(sim):
         yield from _variable_refusals(sim, monitor, path)
         if _is(monitor, tvb_monitors.Bold):
             yield from _bold_refusals(sim, monitor, path)
+        if _is(monitor, BalloonBold):
+            yield from balloon.refusals(sim, monitor, path)
         if isinstance(monitor, tvb_monitors.Projection):
             yield from _obsnoise_refusals(monitor, path, monitors[:index])
 
@@ -177,6 +184,8 @@ def _periods(monitor, dt):
     yield "period", monitor.period, _period_in_steps(monitor, dt) * dt
     if _is(monitor, tvb_monitors.Bold):
         yield "interim average", INTERIM_PERIOD, monitor._interim_istep * dt
+    if _is(monitor, BalloonBold):
+        yield "interim_period", monitor.interim_period, monitor._interim_istep * dt
 
 
 def translate(sim):
@@ -212,6 +221,9 @@ def _translate(sim, monitor):
             reference=_reference(monitor),
             coloured=noise.is_coloured(monitor.obsnoise) if _has_noise(monitor) else None,
         )
+    if kind is jax_balloon.BalloonBold:
+        nonlinear = monitor.bold_model is BoldModels.NONLINEAR
+        return kind(**common, interim_istep=int(monitor._interim_istep), nonlinear=nonlinear)
     if kind is not Bold:
         return kind(**common)
     time = np.asarray(monitor._stock_time, dtype=float)
@@ -243,6 +255,8 @@ def parameters(sim):
     for index, monitor in enumerate(sim.monitors):
         if _is(monitor, tvb_monitors.Bold):
             table += hrf_kernel.parameters(monitor, index)
+        if _is(monitor, BalloonBold):
+            table += balloon.parameters(sim, index)
         if _has_noise(monitor) and noise.is_coloured(monitor.obsnoise):
             path = f"monitors[{index}].obsnoise.ntau"
             table.append(MappedParameter(path, _obsnoise_of(index), "ntau", is_scalar=True, positive=True))
@@ -263,6 +277,8 @@ def _node(sim, index, span):
     children = _buffers(monitor, span.start)
     if _is(monitor, tvb_monitors.Bold):
         children["hrf_kernel"] = State(**dict.fromkeys(hrf_kernel.parameter_names(monitor.hrf_kernel)))
+    if _is(monitor, BalloonBold):
+        children |= dict.fromkeys(BALLOON_PARAMETERS)
     if _has_noise(monitor):
         period = _period_in_steps(monitor, float(sim.integrator.dt))
         n_samples = jax_monitors.multiples(span.start, span.n_steps, period).size
@@ -281,6 +297,11 @@ def _buffers(monitor, current_step):
     if _is(monitor, tvb_monitors.Bold):
         return {
             "stock": jnp.asarray(monitor._stock[_order_of_stock(monitor, current_step)], dtype),
+            "interim_stock": jnp.asarray(monitor._interim_stock[: current_step % monitor._interim_istep], dtype),
+        }
+    if _is(monitor, BalloonBold):
+        return {
+            "hemodynamics": jnp.asarray(monitor._state, dtype),
             "interim_stock": jnp.asarray(monitor._interim_stock[: current_step % monitor._interim_istep], dtype),
         }
     return {}
@@ -313,6 +334,9 @@ def _restore_one(monitor, node, current_step):
         monitor._stock[: pending.shape[0]] = pending
     if _is(monitor, tvb_monitors.Bold):
         monitor._stock[_order_of_stock(monitor, current_step)] = np.asarray(node.stock, dtype=float)
+    if _is(monitor, BalloonBold):
+        monitor._state = np.array(node.hemodynamics, dtype=float)
+    if _is(monitor, tvb_monitors.Bold, BalloonBold):
         pending = np.asarray(node.interim_stock, dtype=float)
         monitor._interim_stock[: pending.shape[0]] = pending
 
