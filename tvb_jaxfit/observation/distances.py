@@ -161,7 +161,7 @@ def _one_or_two(value):
 
 
 def _read_pair(owner, x, y):
-    """Both samples in the dtype of the first, checked: NumPy arrays, also under ``jax.jit``, unless they are tracers."""
+    """Checked samples in the dtype of the first: NumPy arrays, also under ``jax.jit``, unless they are tracers."""
     refuse_forked(owner)
     x, y = (_read(f"{owner}: {name}", value) for name, value in (("x", x), ("y", y)))
     return x, y.astype(x.dtype)
@@ -186,14 +186,14 @@ def _read(name, values):
 
 
 def _or_nan(distance, *samples):
-    """NaN if a sample that was not checked has one. (Sorting alone would place it among the largest values.)"""
+    """NaN if a sample that could not be checked has one: sorted, it would count as a large value."""
     has_nan = [jnp.isnan(values).any() for values in samples if not is_known(values)]
     distance = jnp.asarray(distance)
     return jnp.where(functools.reduce(jnp.logical_or, has_nan), jnp.nan, distance) if has_nan else distance
 
 
 def _namespace(*samples):
-    """NumPy for samples whose values are known: XLA takes minutes to sort many values that are constants of a program."""
+    """NumPy for samples whose values are known: XLA takes minutes to sort many constants of a program."""
     return np if all(isinstance(values, np.ndarray) for values in samples) else jnp
 
 
@@ -237,7 +237,7 @@ def _soft_ks(x, y, width):
 
 def _ramps(values, at, width):
     """Smoothed distribution function: sums over a ramp are differences of cumulated sums."""
-    values = _sorted(jax.lax.stop_gradient(values))
+    values = _sorted(values if is_known(values) else jax.lax.stop_gradient(values))
     cumulated = _namespace(values).cumsum(values)
     cumulated = jnp.concatenate([np.zeros(1, values.dtype), cumulated])
     n_below, n_begun = (jnp.searchsorted(values, place, side="right") for place in (at - width, at))
