@@ -45,6 +45,8 @@ WRONG = {
 }
 FC = np.array([[0.0, 0.4, 0.5], [0.4, 0.0, 0.6], [0.5, 0.6, 0.0]])
 WEIGHTS = np.array([[0.0, 1.0], [0.5, 0.0]])
+BOLD = np.random.default_rng(0).normal(size=(40, 3))
+X, Y = BOLD[:, 0], BOLD[:, 1]
 
 
 def _loss(state):
@@ -92,6 +94,34 @@ TABLE = {
         dict(simulation_length=NUMBERS | {"None"}, tolerance=NUMBERS, float32_tolerance=NUMBERS),
     ),
     "compute_fc": (dict(bold=np.random.default_rng(0).normal(size=(20, 3)), skip_t=0), dict(skip_t=WHOLE | FLAG)),
+    "compute_fcd": (
+        dict(bold=BOLD, window=10, step=5, definition=None, period=None, overlapping=True, skip_t=0),
+        dict(window={"whole"}, step={"whole"}, definition={"None"}, period={"whole", "half", "None"}, overlapping=FLAG)
+        | dict(skip_t=WHOLE | FLAG),
+    ),
+    "compute_phase_fcd": (
+        dict(bold=BOLD, edge=2, n_average=2, overlapping=True, skip_t=0),
+        dict(edge=WHOLE, n_average={"whole"}, overlapping=FLAG, skip_t=WHOLE | FLAG),
+    ),
+    "global_brain_connectivity": (dict(fc=FC), {}),
+    "signal_mean": (dict(bold=BOLD, skip_t=0), dict(bold={"array"}, skip_t=WHOLE | FLAG)),
+    "signal_variance": (dict(bold=BOLD, skip_t=0), dict(bold={"array"}, skip_t=WHOLE | FLAG)),
+    "lagged_covariance": (dict(bold=BOLD, lag=1, skip_t=0), dict(lag=WHOLE, skip_t=WHOLE | FLAG)),
+    "power_spectrum": (
+        dict(bold=BOLD, period=720.0, segment=16, skip_t=0),
+        dict(period={"whole", "half"}, segment={"whole", "None"}, skip_t=WHOLE | FLAG),
+    ),
+    "cross_spectrum": (
+        dict(bold=BOLD, period=720.0, segment=16, skip_t=0),
+        dict(period={"whole", "half"}, segment={"whole", "None"}, skip_t=WHOLE | FLAG),
+    ),
+    "band_pass": (
+        dict(bold=BOLD, low=0.05, high=0.3, period=720.0, clip=None, skip_t=0),
+        dict(period={"whole", "half"}, clip={"whole", "half", "None"}, skip_t=WHOLE | FLAG),
+    ),
+    "ks_distance": (dict(x=X, y=Y, definition=None), dict(definition={"None"})),
+    "soft_ks_distance": (dict(x=X, y=Y, width=0.1), dict(width={"whole", "half"})),
+    "wasserstein_distance": (dict(x=X, y=Y, order=1), {}),
     "fc_corr": (dict(fc=FC, target=FC, include_diagonal=False, missing="refuse"), dict(include_diagonal=FLAG)),
     "rmse": (dict(fc=FC, target=FC, missing="refuse"), {}),
     "rmse_corr": (dict(fc=FC, target=FC, missing="refuse"), {}),
@@ -204,6 +234,7 @@ ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "reg
 }
 # Classes that users do not construct, and names with tests of their own.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
+NOT_MADE_BY_USERS |= {"FCD", "Spectrum"}
 OTHERS = {
     "State",
     "JaxBackend",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks.arrays import unmasked
-from ..checks.options import check, choice, number, optional
+from ..checks.options import check, choice, integer, number, optional
 from ..runtime.processes import refuse_forked
 from .signals import is_known
 from .windows import DEFINITIONS
@@ -157,7 +157,8 @@ def wasserstein_distance(x: ArrayLike, y: ArrayLike, order: Literal[1, 2] = 1) -
 
 
 def _one_or_two(value):
-    return None if isinstance(value, int) and value in (1, 2) else "1 or 2"
+    """Rule for the option `order`."""
+    return None if integer(1)(value) is None and value <= 2 else "1 or 2"
 
 
 def _read_pair(owner, x, y):
