@@ -35,6 +35,10 @@ _HOMES = {
     "PositiveParameter": "constraints",
     "ScaledParameter": "constraints",
     "MaskedParameter": "constraints",
+    "MapParameter": "maps",
+    "Balanced": "balance.balanced",
+    "balance_by_iteration": "balance.iteration",
+    "mean_rates": "balance.rates",
     "show_parameters": "reporting.parameter_table",
     "State": "state",
     "OptaxOptimizer": "fitting.optimizer",
@@ -75,6 +79,7 @@ _HOMES = {
     "NoEffect": "errors",
     "PeriodWarning": "errors",
     "DomainWarning": "errors",
+    "BalanceWarning": "errors",
     "HistoryWarning": "errors",
     "FrozenWarning": "errors",
 }

@@ -74,6 +74,10 @@ class DomainWarning(UserWarning):
     """A value that is written back lies outside the domain that TVB declares for it."""
 
 
+class BalanceWarning(UserWarning):
+    """Values of a `Balanced` parameter are below 0, or no value balances the network."""
+
+
 class HistoryWarning(UserWarning):
     """TVB starts from a sample of the initial conditions other than the last. So does the translation."""
 

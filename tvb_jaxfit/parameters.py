@@ -2,8 +2,12 @@
 
 A `Parameter` holds the value in physical units. The optimiser changes an unconstrained value, from which the parameter
 computes the physical one. A simulation needs the values alone (`strip_parameters`).
+
+A dependent parameter is not free: its value is a function of the other leaves of the state. It is worked out when the
+state becomes plain, within whatever JAX transforms, so that gradients pass through it.
 """
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import jax
@@ -46,6 +50,12 @@ class Parameter(PicklableMixin):
         In physical units. ``state.model.w = state.model.w.value`` takes the parameter out of the fit.
     shape : tuple of int
         Settable: ``state.model.w.shape = (n_nodes,)`` makes a single value regional.
+    estimate : Array
+        Quantity that a fit determines: here the value itself.
+    formula : str
+        Formula of a value that is not free itself; else empty.
+    is_dependent : bool
+        True if the value is a function of the other leaves of a state.
 
     Examples
     --------
@@ -55,6 +65,9 @@ class Parameter(PicklableMixin):
     >>> w
     Parameter(0.3 x 3)
     """
+
+    formula = ""
+    is_dependent = False
 
     def __init__(self, value: "ArrayLike | Parameter | None" = None, regional: bool = False):
         refuse_forked(type(self).__name__)
@@ -137,6 +150,19 @@ class Parameter(PicklableMixin):
     def from_unconstrained(self, unconstrained: jax.Array) -> jax.Array:
         """Value in physical units of an unconstrained one: the inverse of `to_unconstrained`."""
         return unconstrained
+
+    def with_unconstrained(self, unconstrained: jax.Array) -> Self:
+        """Copy at an unconstrained value."""
+        return self.with_value(self.from_unconstrained(unconstrained))
+
+    def regional_changes(self, changes: jax.Array) -> jax.Array:
+        """Changes of the regions' values that follow from changes of what is optimised."""
+        return changes
+
+    @property
+    def estimate(self) -> jax.Array | None:
+        """Quantity that a fit determines: here the value itself."""
+        return self.value
 
     def with_value(self, value: jax.Array) -> Self:
         """Copy of this parameter, with its bounds, and another value."""
@@ -259,13 +285,8 @@ class BoundedParameter(Parameter):
         if np.isinf(low) and np.isinf(high):
             return x
         if np.isfinite(low) and np.isfinite(high):
-            p = (x - low) / (high - low)
-            p = jnp.where(p <= 0.0, _START_MARGIN, jnp.where(p >= 1.0, 1.0 - _START_MARGIN, p))
-            return (high - low) / 4.0 * (jnp.log(p) - jnp.log1p(-p))
-        distance = x - low if np.isfinite(low) else high - x
-        distance = jnp.where(distance <= 0.0, _START_MARGIN, distance)
-        unconstrained = distance + jnp.log(-jnp.expm1(-distance))
-        return unconstrained if np.isfinite(low) else -unconstrained
+            return _inverse_sigmoid(x, low, high)
+        return _inverse_softplus(x - low) if np.isfinite(low) else -_inverse_softplus(high - x)
 
     def from_unconstrained(self, unconstrained: jax.Array) -> jax.Array:
         """Value in physical units (see the notes of the class)."""
@@ -288,6 +309,20 @@ class BoundedParameter(Parameter):
         return f"{super()._description()}, in [{self.lower_bound:g}, {self.upper_bound:g}]"
 
 
+# Compiled as a whole: operation by operation, each would be compiled for each shape.
+@jax.jit
+def _inverse_sigmoid(x, low, high):
+    p = (x - low) / (high - low)
+    p = jnp.where(p <= 0.0, _START_MARGIN, jnp.where(p >= 1.0, 1.0 - _START_MARGIN, p))
+    return (high - low) / 4.0 * (jnp.log(p) - jnp.log1p(-p))
+
+
+@jax.jit
+def _inverse_softplus(distance):
+    distance = jnp.where(distance <= 0.0, _START_MARGIN, distance)
+    return distance + jnp.log(-jnp.expm1(-distance))
+
+
 def is_parameter(node: Any) -> bool:
     """True if a node of the tree is a `Parameter`."""
     return isinstance(node, Parameter)
@@ -296,25 +331,26 @@ def is_parameter(node: Any) -> bool:
 def strip_parameters(state: State) -> State:
     """Copy of a state with every `Parameter` replaced by its value, as a simulation needs it.
 
-    Parameters
-    ----------
-    state : State
-        Not modified.
-
-    Returns
-    -------
-    State
+    The values of dependent parameters are worked out from the others.
     """
-    return jax.tree.map(lambda node: node.value if is_parameter(node) else node, state, is_leaf=is_parameter)
+    return with_plain_values(resolve_dependents(state))
+
+
+def resolve_dependents(state: State) -> State:
+    """Copy of a state whose dependent parameters, which remain, have the values that follow from the other leaves."""
+    for path, parameter in parameters_of(state).items():
+        if parameter.is_dependent:
+            state = with_parameters(state, {path: parameter.resolve(with_plain_values(state), path)})
+    return state
+
+
+def with_plain_values(state: State, is_replaced: Callable = is_parameter) -> State:
+    """Copy of a state with the present values of parameters, or of those that a function selects, in their places."""
+    return jax.tree.map(lambda node: node.value if is_replaced(node) else node, state, is_leaf=is_parameter)
 
 
 def parameters_of(state: State) -> dict[str, Parameter]:
-    """Every `Parameter` of a state, by path.
-
-    Returns
-    -------
-    dict of str to Parameter
-    """
+    """Every `Parameter` of a state, by path."""
     nodes = jax.tree_util.tree_flatten_with_path(state, is_leaf=is_parameter)[0]
     return {path_name(path): node for path, node in nodes if is_parameter(node)}
 
@@ -346,6 +382,15 @@ def with_values(state: State, values: dict[str, jax.Array]) -> State:
         return node.with_value(values[name]) if is_parameter(node) else values[name]
 
     return jax.tree_util.tree_map_with_path(replaced, state, is_leaf=is_parameter)
+
+
+def with_parameters(state: State, parameters: dict[str, Parameter]) -> State:
+    """Copy of a state with parameters, by path, in place of what is there."""
+
+    def replaced(path, node):
+        return parameters.get(path_name(path), node)
+
+    return jax.tree_util.tree_map_with_path(replaced, state, is_leaf=is_parameter) if parameters else state
 
 
 __all__ = ["BoundedParameter", "Parameter", "State", "parameters_of", "strip_parameters", "with_values"]

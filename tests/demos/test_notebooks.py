@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[2]
 # Demo: options of a reduced run, number of figures, and a part of its last output.
 REDUCED = {
-    "plot_1_fit_resting_state": ("--steps 1 --seconds 6 --float32", 1, "regional  |"),
+    "plot_1_fit_resting_state": ("--evaluations 4 --minutes 0.5", 1, "regional, by TVB r"),
     "plot_2_linear_response": ("--evaluations 15 --minutes 0.2", 1, "of fresh noise: r"),
     "plot_3_seed_workflow": ("--quick", 11, "linear response"),
 }

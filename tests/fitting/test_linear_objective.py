@@ -1,5 +1,7 @@
 """Objective of a linear fit: finite value and gradient at every FC, also with its sampling error."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,9 @@ from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tests.conftest import white_matter
+from tvb_jaxfit.fitting.keys import Purpose, generator
 from tvb_jaxfit.fitting.linear.objective import _MULTISTABILITY_WEIGHT, Objective, add_fisher_z
+from tvb_jaxfit.linear_response.covariance import Way
 from tvb_jaxfit.linear_response.response import LinearResponse
 
 N_NODE = 6
@@ -90,7 +94,7 @@ def test_the_objective_is_the_mean_loss_of_recordings_with_an_error_in_z(linear)
         assert seen.is_stable
         response = linear[0](objective.state_of(seen))
         fc, error = np.asarray(response.fc()), np.asarray(response.z_standard_error(LENGTH))
-        draw = np.triu(np.random.default_rng(0).normal(size=fc.shape), 1)
+        draw = np.triu(generator(0, Purpose.SAMPLING).normal(size=fc.shape), 1)
         z = [np.arctanh(fc) + sign * error * (draw + draw.T) for sign in (1.0, -1.0)]
         expected = np.mean([np.mean((one - np.arctanh(strong()))[PAIRS] ** 2) for one in z])
         # The network is linear: no penalty for nonlinearity, but one for its slow relaxation.
@@ -136,3 +140,70 @@ def test_identical_signals_have_a_stable_fixed_point(linear, monkeypatch):
     objective = objective_at(linear, 0.0038, fisher, jnp.asarray(strong()))
     seen, _, slope = objective(objective.start_point, 0.0, objective.x)
     assert seen.is_stable and np.all(np.isfinite(slope)) and 10.0 < np.sqrt(seen.loss) < 20.0
+
+
+@pytest.fixture(scope="module")
+def chain():
+    """Prepared simulator that feeds forward from region to region: its step has no complete set of eigenvectors."""
+    sim = Simulator(
+        model=models.Linear(gamma=np.array([-0.1])),
+        connectivity=white_matter(np.diag(np.ones(N_NODE - 1), -1)),
+        coupling=coupling.Linear(a=np.array([0.05])),
+        integrator=integrators.HeunStochastic(dt=1.0, noise=noise.Additive(nsig=np.array([1e-4]))),
+        monitors=[monitors.Raw()],
+        simulation_length=LENGTH,
+    )
+    return tj.prepare_linear(sim)
+
+
+class Counted:
+    """Program whose objective is the number of its way; it is inaccurate at some points.
+
+    Attributes
+    ----------
+    seen : list of float
+        Points at which it was evaluated.
+    """
+
+    def __init__(self, number, inaccurate=()):
+        self.number, self.inaccurate, self.seen = number, inaccurate, []
+
+    def compiled(self, *arguments):
+        return self
+
+    def __call__(self, point, *_):
+        self.seen.append(float(point[0]))
+        scores = (0.0, 0.0, 0.0, 0.0, jnp.zeros((1, N_NODE, 1)), jnp.eye(N_NODE))
+        return float(point[0]) in self.inaccurate, (self.number, *scores), {}, np.ones(1)
+
+
+@pytest.mark.parametrize("inaccurate", [(2.0, 4.0), (1.0, 2.0, 3.0, 4.0), ()])
+def test_each_inaccurate_point_of_a_sweep_goes_to_the_next_way(chain, inaccurate):
+    """All points are given to the first way before one of them leaves it out."""
+    objective = objective_at(chain, 0.05, fisher, strong())
+    assert objective._ways == [Way.MODES, Way.FREQUENCIES]
+    modes, frequencies = Counted(1.0, inaccurate), Counted(2.0)
+    objective._programs = {Way.MODES: modes, Way.FREQUENCIES: frequencies}
+    points = (1.0, 2.0, 3.0, 4.0)
+    found = list(objective.evaluate_all([(np.array([point]), 0.0, objective.x) for point in points]))
+    assert [value.value for value, *_ in found] == [2.0 if point in inaccurate else 1.0 for point in points]
+    assert tuple(float(value.point[0]) for value, *_ in found) == points
+    assert sorted(modes.seen) == list(points) and frequencies.seen == list(inaccurate)
+    # Later points go to the way that is left.
+    assert objective(np.array([1.0]), 0.0, objective.x)[0].value == (2.0 if inaccurate else 1.0)
+
+
+@pytest.mark.slow
+def test_a_sweep_of_ill_conditioned_points_is_integrated_over_frequencies(chain):
+    linear, state = chain
+    target = jnp.asarray(strong())
+    objective = objective_at(chain, 0.05, fisher, target)
+    couplings = (0.02, 0.03, 0.05)
+    requests = [(objective.start_point * a / 0.05, 0.0, objective.x) for a in couplings]
+    for a, (value, _, slope) in zip(couplings, objective.evaluate_all(requests), strict=True):
+        response = linear(state.replace(coupling=state.coupling.replace(a=jnp.array([a]))))
+        # Negative control: eigenmodes have no accurate covariance here.
+        by_modes = replace(linear, way=Way.MODES)(response.state)
+        assert bool(by_modes.is_stable) and not bool(by_modes.is_accurate)
+        assert value.is_stable and np.all(slope != 0.0)
+        np.testing.assert_allclose(value.fc, response.fc(), rtol=1e-9, atol=1e-12)

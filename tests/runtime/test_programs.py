@@ -5,7 +5,9 @@ import logging
 import subprocess
 import sys
 import textwrap
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -301,3 +303,23 @@ def test_the_store_is_bounded_and_keeps_no_function(monkeypatch):
     for factor in range(2, 8):
         assert outputs(lambda x, factor=factor: factor * x, 1.0) == factor
     assert len(programs._store) == 3
+
+
+@pytest.mark.parametrize(("batch", "n_together"), [((3,), 1), ((), 2)])
+def test_programs_with_batches_of_lapack_run_one_at_a_time(monkeypatch, batch, n_together):
+    """Two of them at once may wait for each other for ever."""
+    program, running, most = Program(lambda matrix: jnp.linalg.inv(matrix)), [], []
+    matrix = jnp.broadcast_to(2.0 * jnp.eye(4), (*batch, 4, 4))
+    np.testing.assert_allclose(program(matrix), matrix / 4.0)
+
+    def slowly(result):
+        running.append(None)
+        time.sleep(0.1)
+        most.append(len(running))
+        running.pop()
+        return result
+
+    monkeypatch.setattr(programs.jax, "block_until_ready", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(program, [matrix] * 2))
+    assert max(most) == n_together

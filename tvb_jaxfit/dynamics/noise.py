@@ -1,10 +1,13 @@
 """Noise of a run: random streams that continue from run to run, amplitudes, coloured noise, and fresh noise."""
 
 import contextlib
+import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.random import threefry_2x32
 
 from ..checks import options as allowed
 from ..checks.options import check
@@ -94,7 +97,7 @@ class KeyStream(PicklableMixin):
 
     def draws(self, step: int, stop: int, shape: tuple[int, ...]) -> jax.Array:
         """Standard normal draws of a run, as `NumpyStream.draws`."""
-        return jax.random.normal(jax.random.fold_in(self.key, step), shape, jnp.result_type(float))
+        return standard_normal(jax.random.fold_in(self.key, step), shape, jnp.result_type(float))
 
     def _key(self):
         # Also called while a function is traced: states are compared there.
@@ -167,6 +170,49 @@ def coloured_noise(eta: jax.Array, ntau: jax.Array, draws: jax.Array, dt: float)
     return dt * jnp.sqrt(1.0 / ntau) * series, eta
 
 
+@partial(jax.jit, static_argnames=("shape", "dtype"))
+def standard_normal(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
+    """Standard normal draws.
+
+    Parameters
+    ----------
+    key : Array
+        A JAX random key.
+    shape : tuple of int
+    dtype : dtype
+
+    Returns
+    -------
+    Array
+
+    Notes
+    -----
+    In double precision, the noise of a long run costs more than its steps. A draw has 23 random bits here, and is
+    computed in single precision: a third of the time. Values lie between -5.3 and 5.3, symmetric to zero.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from tvb_jaxfit.dynamics.noise import standard_normal
+    >>> draws = standard_normal(jax.random.key(0), (1000, 84), float)
+    >>> float(abs(draws.mean())) < 0.01 and float(abs(draws.std() - 1.0)) < 0.01
+    True
+    """
+    n = math.prod(shape)
+    if jax.random.key_impl(key) == "threefry2x32":
+        # Each call of the cipher gives two words; `jax.random.bits` keeps one of them.
+        bits = threefry_2x32(jax.random.key_data(key), jax.lax.iota(np.uint32, n))
+    else:
+        bits = jax.random.bits(key, (n,), np.uint32)
+    return _normal_of(bits).reshape(shape).astype(dtype)
+
+
+def _normal_of(bits):
+    """Normal quantiles of the centres of 2**23 intervals."""
+    uniform = ((bits >> np.uint32(9)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-22) - np.float32(1.0)
+    return np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(uniform)
+
+
 def resample(state: State, key: jax.Array) -> State:
     """State with fresh noise.
 
@@ -195,5 +241,5 @@ def resample(state: State, key: jax.Array) -> State:
     # A state in double precision keeps it when 64-bit mode was switched off.
     is_double = noise.draws.dtype == np.float64 and not jax.config.jax_enable_x64
     with jax.enable_x64(True) if is_double else contextlib.nullcontext():
-        draws = jax.random.normal(key, noise.draws.shape, noise.draws.dtype)
+        draws = standard_normal(key, noise.draws.shape, noise.draws.dtype)
     return state.replace(integrator=state.integrator.replace(noise=noise.replace(draws=draws)))

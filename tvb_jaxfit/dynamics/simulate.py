@@ -17,6 +17,7 @@ from .blocks import block_sizes
 from .buffers import check_buffers
 from .monitors import Monitor, Pooling, pool
 from .network import coupling_series
+from .noise import resample
 from .real_state import real_state
 from .step import Step
 
@@ -51,6 +52,17 @@ class Result(PicklableMixin):
     def final_state(self) -> State:
         """State at the end of the run. Its noise is drawn on first access."""
         return self._simulate.with_next_noise(self._after)
+
+    def next_state(self, key: jax.Array) -> State:
+        """State at the end of the run, with fresh noise for the next one.
+
+        Parameters
+        ----------
+        key : Array
+            A JAX random key.
+        """
+        is_observed_with_noise = any("obsnoise" in leaves for leaves in self._after.monitors)
+        return resample(self.final_state if is_observed_with_noise else self._after, key)
 
     def __iter__(self):
         return iter(zip(self.time, self.data, strict=True))
@@ -156,9 +168,14 @@ class Simulate:
         with self.precision():
             self._run.trace(self._within_cycle(real_state(state)))
 
+    def compile_ahead(self, state: State) -> None:
+        """Compile in the background for runs from states of this structure."""
+        with self.precision(state):
+            self._run.compile_ahead(self._within_cycle(real_state(state)))
+
     def _within_cycle(self, state):
         """State with its step count modulo the cycle, so that equivalent runs share one compiled program."""
-        return state.replace(static={"current_step": state.current_step % self._cycle})
+        return state.replace(static={"current_step": state.current_step % self.cycle})
 
     @cached_property
     def _run(self):
@@ -167,7 +184,7 @@ class Simulate:
         return Program(replace(self)._simulate_state)
 
     @property
-    def _cycle(self):
+    def cycle(self) -> int:
         """Steps after which all windows of all monitors begin anew."""
         return math.lcm(*(monitor.cycle for monitor in self.monitors))
 

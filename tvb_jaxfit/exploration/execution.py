@@ -15,7 +15,7 @@ import numpy as np
 from ..checks import options as allowed
 from ..checks.options import check
 from ..errors import caller_stacklevel
-from ..parameters import with_values
+from ..parameters import strip_parameters, with_values
 from ..runtime.processes import PicklableMixin, refuse_forked
 from ..runtime.programs import Program
 from ..runtime.progress import progress_bar
@@ -170,19 +170,19 @@ class ParallelExecution(PicklableMixin):
         """Values of the axes at the points of a batch, and the state around them."""
         # The last batch is padded with its last point: another length would be compiled again.
         points = np.minimum(np.arange(part.start, part.start + self.batch_size), part[-1])
-        return self.space.values(points), self.space[0]
+        return self.space.values(points), self.space.template
 
     @cached_property
     def _batch(self):
         """Program of a batch; the same object in every run, so that JAX compiles it once."""
 
-        def point(values, plain_state):
-            return self.loss(with_values(plain_state, values))
+        def point(values, template):
+            return self.loss(strip_parameters(with_values(template, values)))
 
-        def batch(values, plain_state):
+        def batch(values, template):
             if self.batch_size > 1:
-                return jax.vmap(point, in_axes=(0, None))(values, plain_state)
-            single = point({path: value[0] for path, value in values.items()}, plain_state)
+                return jax.vmap(point, in_axes=(0, None))(values, template)
+            single = point({path: value[0] for path, value in values.items()}, template)
             return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], single)
 
         return Program(batch, shares_constants=True)

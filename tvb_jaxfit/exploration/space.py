@@ -12,6 +12,7 @@ import numpy as np
 
 from ..checks import options as allowed
 from ..checks.options import check
+from ..dependents import strip_free_parameters
 from ..parameters import path_name, strip_parameters, with_values
 from ..persistence import serialisable
 from ..runtime.processes import PicklableMixin, refuse_forked
@@ -44,6 +45,8 @@ class Space(PicklableMixin):
         Axes by path, in order (see Notes).
     shape : tuple of int
         Number of values along each axis; (n_points,) for ``"zip"``.
+    template : State
+        First point of the space, before dependent parameters are worked out.
 
     Raises
     ------
@@ -86,7 +89,7 @@ class Space(PicklableMixin):
         self._values = {
             path: axis.values(path)[index] for (path, axis), index in zip(self.axes.items(), indices, strict=False)
         }
-        self._plain_state = with_values(strip_parameters(state), self.values(0))
+        self.template = with_values(strip_free_parameters(state), self.values(0))
 
     def values(self, index) -> dict[str, jax.Array]:
         """Values that the axes put into the state at some points.
@@ -130,7 +133,9 @@ class Space(PicklableMixin):
             A dict by path, ``points["model.w"]``, whose values are attributes too, ``points.model.w``: ndarrays of
             shape (n_points,) for global values, (n_points, n_node) for regional values.
         """
-        return Points({path: _squeeze_single(values) for path, values in self._values.items()}, self._plain_state)
+        return Points(
+            {path: _squeeze_single(values) for path, values in self._values.items()}, strip_parameters(self.template)
+        )
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Values of the axes as a table: one row per point, one column per global value or region.
@@ -155,7 +160,7 @@ class Space(PicklableMixin):
     def __getitem__(self, index):
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
-        return with_values(self._plain_state, self.values(self.flat_index(index)))
+        return strip_parameters(with_values(self.template, self.values(self.flat_index(index))))
 
     def flat_index(self, index) -> int:
         """Number of a point, counted from 0.
@@ -233,7 +238,7 @@ class Points(dict):
 
 def _axes_of(state):
     """Axes of a state by path, in order."""
-    leaves = jax.tree_util.tree_flatten_with_path(strip_parameters(state))[0]
+    leaves = jax.tree_util.tree_flatten_with_path(strip_free_parameters(state))[0]
     axes = {path_name(path): leaf for path, leaf in leaves if isinstance(leaf, Axis)}
     if not axes:
         raise ValueError(

@@ -178,7 +178,10 @@ def _keys(loop, identity):
     """Digests of all that determines a fit, by name; and the parts that cannot be compared."""
     optimizer = loop.optimizer
     parts = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(loop.plain_state)}
-    parts |= {f"{path} (bounds)": (type(each), each.static_fields()) for path, each in loop.parameters.items()}
+    parts |= {
+        f"{path} (bounds)": (type(each), each.static_fields())
+        for path, each in (loop.parameters | loop.dependents).items()
+    }
     parts |= {
         "structure of the state": jax.tree.map(lambda _: 0, loop.plain_state),
         "precision": [getattr(jax.config, name) for name in _SETTINGS],

@@ -9,6 +9,7 @@ import optax
 
 from ..constraints import MaskedParameter, PositiveParameter, ScaledParameter
 from ..errors import caller_stacklevel
+from ..maps import MapParameter
 from ..parameters import BoundedParameter
 from ..reporting.parameter_table import free_values
 from ..runtime.programs import Program
@@ -108,7 +109,7 @@ def _step_and_size(parameter, before, after):
         size = parameter.upper_bound - parameter.lower_bound
         step = np.max(np.abs(np.asarray(after) - np.asarray(before)))
         return step, size, f"the range between its bounds, [{parameter.lower_bound:g}, {parameter.upper_bound:g}]"
-    start, end = (free_values(parameter.with_value(parameter.from_unconstrained(each))) for each in (before, after))
+    start, end = (free_values(parameter.with_unconstrained(each)) for each in (before, after))
     size = np.max(np.abs(start))
     return (
         np.max(np.abs(end - start)),
@@ -118,7 +119,7 @@ def _step_and_size(parameter, before, after):
 
 
 def _remedy(path, parameter):
-    if isinstance(parameter, (PositiveParameter, ScaledParameter, MaskedParameter)):
+    if isinstance(parameter, (PositiveParameter, ScaledParameter, MaskedParameter, MapParameter)):
         return "Give a smaller learning rate"
     is_positive = np.all(free_values(parameter) > 0.0)
     kind, word = ("PositiveParameter", "positive") if is_positive else ("ScaledParameter", "scaled")

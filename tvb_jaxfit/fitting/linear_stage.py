@@ -19,6 +19,8 @@ from .outcome import Candidate, result_of
 from .problem import FitProblem
 from .result import FitResult
 
+# Number of samples of a simulation on fresh noise, within the limits of confirmations.
+_N_FRESH = 1_200
 # Shortest recording that the linear response is fitted for [samples]: FC of a shorter one is mostly sampling error.
 _SHORTEST = 100
 # Difference between r of the linear response and noise-corrected r of simulations above which a refinement through the
@@ -72,7 +74,8 @@ def fit_by_linear_response(problem: FitProblem) -> LinearStage:
     with status_line("linear fit: translating the simulator", request.run.progress), problem.costs.of("translation"):
         linear, _ = prepare_linear(request.sim)
     key = noise_key(request.search.seed, Purpose.CONFIRMATION)
-    confirm = confirmation(problem.simulator, simulate, loss, problem.target, monitor, key)
+    with status_line("linear fit: compiling", request.run.progress), problem.costs.of("translation"):
+        confirm = confirmation(problem.simulator, simulate, loss, problem.target, monitor, key, problem.state)
     with problem.costs.of("linear response"):
         fitted, history, candidates = fit_linear(
             linear,
@@ -96,7 +99,7 @@ def fit_by_linear_response(problem: FitProblem) -> LinearStage:
     result = result_of(problem, fitted, problem.state, history, resolved, candidates=starts)
 
     def simulate_fc(state, key):
-        runs = confirm(state, key)
+        runs = confirm(state, key, _N_FRESH)
         return runs.fc, runs.length
 
     return LinearStage(result, candidates.get(id(fitted)), simulate_fc)

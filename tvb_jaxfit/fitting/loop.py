@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ..dependents import dependent_parameters_of, free_parameters_of
 from ..dynamics.real_state import refuse_lost_precision
 from ..errors import FitFailed, caller_stacklevel
-from ..parameters import parameters_of, path_name, strip_parameters, with_values
+from ..parameters import path_name, resolve_dependents, strip_parameters, with_parameters, with_values
 from ..runtime.programs import Program
 from ..runtime.progress import bar_status
 from ..state import State, n_regions
@@ -59,6 +60,7 @@ class FitLoop:
         refuse_lost_precision(state, "OptaxOptimizer.run")
         self.optimizer, self.state, self.start_time = optimizer, state, time.perf_counter()
         self.parameters, self.plain_state = checked_parameters(state), strip_parameters(state)
+        self.dependents = dependent_parameters_of(state)
         refuse_starts(state)
         start = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
         self.step, self.optimizer_state = 0, cast_like(optimizer.optimizer.init(start))
@@ -122,7 +124,7 @@ class FitLoop:
         """Loss, recorded scalars, and gradients in physical and in unconstrained values."""
         values, vjp = jax.vjp(self._physical, unconstrained)
         (value, aux), gradients = jax.value_and_grad(
-            lambda values: self._loss(with_values(plain_state, values)), has_aux=True
+            lambda values: self._loss(self._with_values(plain_state, values)), has_aux=True
         )(values)
         return value, aux, gradients, *vjp(gradients)
 
@@ -133,7 +135,7 @@ class FitLoop:
         """
 
         def value_of(unconstrained):
-            return self._loss(with_values(plain_state, self._physical(unconstrained)))[0]
+            return self._loss(self._with_values(plain_state, self._physical(unconstrained)))[0]
 
         # Optax mixes dtypes and ranks; a user's strict promotion mode applies to our arithmetic only.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -154,7 +156,7 @@ class FitLoop:
         return value, aux
 
     def _validation(self, unconstrained, plain_state):
-        out = self.optimizer.validate(with_values(plain_state, self._physical(unconstrained)))
+        out = self.optimizer.validate(self._with_values(plain_state, self._physical(unconstrained)))
         value, aux = out if _is_pair(out) else (out, {})
         _refuse_no_scalars("validate", value, aux)
         return value, aux
@@ -164,13 +166,18 @@ class FitLoop:
 
     def state_of(self, unconstrained: dict) -> State:
         """State with the parameters at unconstrained values."""
-        return with_values(self.state, self._physical(unconstrained))
+        values = {path: each.with_unconstrained(unconstrained[path]) for path, each in self.parameters.items()}
+        return resolve_dependents(with_parameters(self.state, values))
+
+    def _with_values(self, plain_state, values):
+        """Plain state with other values of the free parameters, and those that follow from them."""
+        return strip_parameters(with_parameters(with_values(plain_state, values), self.dependents))
 
     def _refreshed(self, step, unconstrained):
         """Plain state of a step; its structure never changes, so that nothing is recompiled."""
         if self.optimizer.refresh is None:
             return self.plain_state
-        new = self.optimizer.refresh(step, with_values(self.plain_state, self._physical(unconstrained)))
+        new = self.optimizer.refresh(step, self._with_values(self.plain_state, self._physical(unconstrained)))
         if jax.tree.structure(new) != jax.tree.structure(self.plain_state):
             raise ValueError(
                 f"refresh: its result at step {step} has another structure than the state that it was given. Return "
@@ -214,7 +221,7 @@ class FitLoop:
     def _end_diverged(self, step, unconstrained, problem, out_of_domain):
         """End with the last finite values and an explanation; raise FitFailed at the start values."""
         values = self._physical(unconstrained)
-        state = with_values(self._refreshed(step, unconstrained), values)
+        state = self._with_values(self._refreshed(step, unconstrained), values)
         explanation = (self.optimizer.explain or self._explain)(state)
         if step == 0:
             raise FitFailed(
@@ -283,7 +290,7 @@ class FitLoop:
 def checked_parameters(state: State) -> dict:
     """Parameters of a state by path, checked; regional ones with a value for each region."""
     parameters, problems, n_node = {}, [], n_regions(state)
-    for path, parameter in parameters_of(state).items():
+    for path, parameter in free_parameters_of(state).items():
         if parameter.value is None:
             problems.append(f"{path}: {parameter!r} has no value; give a start value")
         elif parameter.regional and n_node is None and parameter.value.size == 1:

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..dependents import dependent_parameters_of
 from ..parameters import strip_parameters
-from ..state import State
+from ..state import State, get_path
 
 
 def checked_loss(loss: Callable, target: np.ndarray) -> Callable:
@@ -52,6 +53,14 @@ def checked_penalty(penalty: Callable, state: State) -> Callable:
     """Penalty of a state; ValueError if it returns no scalar."""
     refuse_no_scalar("penalty", _shape_of("penalty", penalty, strip_parameters(state)))
     return penalty
+
+
+def with_costs_of_dependents(penalty: Callable, state: State) -> Callable:
+    """Penalty with the costs of values that dependent parameters should not have, such as a negative inhibition."""
+    costs = {path: parameter.cost for path, parameter in dependent_parameters_of(state).items()}
+    if not costs:
+        return penalty
+    return lambda state: penalty(state) + sum(cost(get_path(state, path)) for path, cost in costs.items())
 
 
 def refuse_no_scalar(name, out):

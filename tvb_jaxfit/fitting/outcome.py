@@ -19,7 +19,7 @@ class Candidate:
     Attributes
     ----------
     values : dict of str to ndarray
-        Fitted values by path.
+        Fitted values by path; of maps, the coefficients.
     loss, r : float
         On the noise by which the best candidate is selected; NaN where there is none.
     """
@@ -31,7 +31,7 @@ class Candidate:
     @classmethod
     def of(cls, state: State, loss: float, r: float) -> "Candidate":
         """Candidate of a state with `Parameter`s."""
-        values = {path: np.asarray(parameter.value) for path, parameter in parameters_of(state).items()}
+        values = {path: np.asarray(parameter.estimate) for path, parameter in parameters_of(state).items()}
         return cls(values, float(loss), float(r))
 
     def __repr__(self):

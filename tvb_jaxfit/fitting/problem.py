@@ -24,7 +24,7 @@ from .costs import Costs
 from .domains import refuse_starts
 from .free import mark
 from .linear.objective import no_penalty
-from .losses import checked_penalty
+from .losses import checked_penalty, with_costs_of_dependents
 from .method import Method, conflicts
 from .optimizer import gradient_transformation
 from .options import FCOptions, FitSettings, NoiseOptions, RunOptions, SearchOptions
@@ -203,9 +203,11 @@ def prepare_problem(request: FitRequest, defaults: dict) -> FitProblem:
     refuse_no_fc("fit", sim, simulate, state, monitor, skip_t)
     target = match_target(given, labels, fc.missing)
     data = data_provenance(real_array(given, "target", masked=np.nan), sim.connectivity)
-    state = mark(state, request.free, {each.path: each.allowed_shapes(sim) for each in parameter_map(sim)}, len(labels))
+    paths = {each.path: each.allowed_shapes(sim) for each in parameter_map(sim)}
+    state = mark(state, request.free, paths, labels, simulate)
     refuse_starts(state)
     penalty = no_penalty if request.penalty is None else checked_penalty(request.penalty, state)
+    penalty = with_costs_of_dependents(penalty, state)
     resamples = "noise" in state.integrator and request.noise.resample is not False
     _refuse_unused_noise_options(request.noise, resamples)
     refuse_constant_signal(sim, simulate, state, monitor, skip_t)

@@ -20,6 +20,7 @@ from ..evaluation.scores import Evaluation
 from ..loss import fc_corr
 from ..parameters import parameters_of, strip_parameters
 from ..reporting.notebook import fit_html
+from ..reporting.parameter_table import coefficients_of
 from ..reporting.report import refuse_existing, refuse_unusable_path, write_report
 from ..reporting.summary import certify_fit, summarise
 from ..runtime.processes import PicklableMixin
@@ -110,6 +111,11 @@ class FitResult(PicklableMixin):
     def diverged(self) -> str:
         """Explanation of values that were not finite, if they ended the fit or leave no result; empty otherwise."""
         return self.history.diverged
+
+    @property
+    def coefficients(self) -> dict[str, dict[str, float]]:
+        """Fitted coefficients of each `MapParameter`: by path, and by name ("intercept", and the maps')."""
+        return {path: found for path, each in parameters_of(self.best).items() if (found := coefficients_of(each))}
 
     @property
     def is_linear(self) -> bool:

@@ -1,18 +1,20 @@
 """Stage of a fit through the simulation, from one start or from several."""
 
 import time
+import warnings
 from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
 import optax
 
+from ..dependents import free_parameters_of
 from ..dynamics.noise import resample
-from ..errors import FitFailed
+from ..errors import BalanceWarning, FitFailed
 from ..evaluation.diagnosis import explain_not_finite
 from ..loss import fc_corr, rmse, rmse_corr
 from ..observation import compute_fc
-from ..parameters import parameters_of, strip_parameters, with_values
+from ..parameters import resolve_dependents, strip_parameters, with_parameters
 from ..runtime.progress import progress_bar
 from ..state import State
 from .fresh import fc_or_nan, score_of
@@ -79,15 +81,18 @@ def _number_of_starts(request):
 
 def _sweep(problem):
     """(scores of the start values and of a Latin hypercube around them, the start values first; interrupted)."""
-    request, parameters = problem.request, parameters_of(problem.state)
+    request, parameters = problem.request, free_parameters_of(problem.state)
     score = score_of(checked_loss(_loss_and_resolved(request, None)[0], problem.target), problem.target)
     key, scored = noise_key(request.search.seed, Purpose.SWEEP), []
     points = [parameters, *latin_hypercube(parameters, _POINTS, request.search.seed)]
     try:
         with progress_bar("fit: starts", "simulation", len(points), request.run.progress) as bar:
             for point in points:
-                state = with_values(problem.state, {path: each.value for path, each in point.items()})
-                scored.append(_score(problem, state, score, key))
+                with warnings.catch_warnings():
+                    # Points without a balance have no finite loss, and those that are unwanted a cost.
+                    warnings.simplefilter("ignore", BalanceWarning)
+                    state = resolve_dependents(with_parameters(problem.state, point))
+                    scored.append(_score(problem, state, score, key))
                 bar.update()
     except KeyboardInterrupt:
         if not any(np.isfinite(each.loss) for each in scored):
@@ -179,7 +184,7 @@ def _descend(problem, start, linear_stage, name):
     request, run = problem.request, problem.request.run
     loss = checked_loss(_loss_and_resolved(request, linear_stage)[0], problem.target)
     n_steps = MAX_STEPS if request.max_steps is None else request.max_steps
-    optimizer = _optimizer(request, parameters_of(start), linear_stage, n_steps)
+    optimizer = _optimizer(request, free_parameters_of(start), linear_stage, n_steps)
     identity = _identity(problem, loss, optimizer, n_steps)
     if request.noise.n_realisations > 1:
         optimizer = optax.MultiSteps(optimizer, request.noise.n_realisations).gradient_transformation()

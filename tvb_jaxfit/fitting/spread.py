@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..maps import MapParameter
 from ..parameters import parameters_of
 from .starts import parameter_scale
 
@@ -22,7 +23,7 @@ class Spread:
     seeds : list of int
         Of the fits; the first is that of the fit itself.
     values : dict of str to ndarray, shape (n_fit, ...)
-        Fitted values by path.
+        Fitted values by path; of maps, the coefficients.
     loss, r : ndarray, shape (n_fit,)
         Loss at the best step, and mean r on fresh noise (without noise: at the best step).
     start_values : dict of str to ndarray, shape (n_start, ...)
@@ -33,6 +34,8 @@ class Spread:
         By path: distance of the bounds, or mean size of the start values.
     labels : list of str
         Of the regions.
+    names : dict of str to tuple of str
+        Of the coefficients of maps, by path.
     interrupted : bool
         True if an interrupt ended the refits early.
     """
@@ -45,6 +48,7 @@ class Spread:
     start_loss: np.ndarray
     ranges: dict = field(repr=False)
     labels: list = field(repr=False)
+    names: dict = field(repr=False, default_factory=dict)
     interrupted: bool = False
 
     def std(self, path: str) -> np.ndarray:
@@ -77,6 +81,7 @@ class Spread:
         for path, values in self.values.items():
             flat = values.reshape(len(values), -1)
             names = self.labels if flat.shape[1] == len(self.labels) else range(flat.shape[1])
+            names = self.names.get(path, names)
             std = np.broadcast_to(self.std(path).ravel(), flat.shape[1:])
             rows += [
                 {"path": path, "entry": name if flat.shape[1] > 1 else "", **dict(zip(self.seeds, column, strict=True))}
@@ -140,12 +145,13 @@ def spread(result, refit: Callable, request, n_seeds: int, progress: bool) -> Sp
         start_loss=np.array([each.loss for each in candidates]),
         ranges={path: parameter_scale(parameter) for path, parameter in initial.items()},
         labels=[str(label) for label in result.simulator.connectivity.region_labels],
+        names={path: each.names for path, each in initial.items() if isinstance(each, MapParameter)},
         interrupted=interrupted,
     )
 
 
 def _value(result, path):
-    return np.asarray(parameters_of(result.best)[path].value)
+    return np.asarray(parameters_of(result.best)[path].estimate)
 
 
 def _r(result):

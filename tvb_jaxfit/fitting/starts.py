@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 import jax.numpy as jnp
 import numpy as np
 
-from ..parameters import BoundedParameter, Parameter, parameters_of
+from ..dependents import free_parameters_of
+from ..maps import MapParameter
+from ..parameters import BoundedParameter, Parameter
 from ..state import State
 from .keys import Purpose, generator
 
@@ -16,7 +18,7 @@ _START_DISTANCE = 0.1
 
 
 def latin_hypercube(parameters: dict[str, Parameter], n: int, seed: int) -> Iterator[dict[str, Parameter]]:
-    """Parameters at the points of a Latin hypercube over the values that are equal in all regions.
+    """Parameters at the points of a Latin hypercube over coefficients of maps and values equal in all regions.
 
     Parameters
     ----------
@@ -33,30 +35,40 @@ def latin_hypercube(parameters: dict[str, Parameter], n: int, seed: int) -> Iter
     """
     from scipy.stats import qmc
 
-    swept = [path for path, parameter in parameters.items() if _is_uniform(parameter)]
+    n_dimensions = {path: _n_dimensions(parameter) for path, parameter in parameters.items()}
+    swept = {path: count for path, count in n_dimensions.items() if count}
     if not swept:
         return
-    for row in qmc.LatinHypercube(len(swept), seed=generator(seed, Purpose.SWEEP)).random(n):
-        fractions = zip(swept, row, strict=True)
-        yield parameters | {path: _at_fraction(parameters[path], fraction) for path, fraction in fractions}
+    ends = np.cumsum(list(swept.values()))
+    for row in qmc.LatinHypercube(int(ends[-1]), seed=generator(seed, Purpose.SWEEP)).random(n):
+        fractions = zip(swept, np.split(row, ends[:-1]), strict=True)
+        yield parameters | {path: _at_fractions(parameters[path], of_path) for path, of_path in fractions}
 
 
 def parameter_scale(parameter: Parameter) -> float:
     """Scale of an unconstrained value: the range of the values, or their mean absolute value."""
+    if isinstance(parameter, MapParameter):
+        return parameter.scale
     if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
         return parameter.upper_bound - parameter.lower_bound
-    if type(parameter) is Parameter or isinstance(parameter, BoundedParameter):
+    if type(parameter) is Parameter or isinstance(parameter, BoundedParameter) or parameter.is_dependent:
         return float(np.mean(np.abs(parameter.value))) or 1.0
     return 1.0
 
 
-def _is_uniform(parameter):
+def _n_dimensions(parameter):
+    """Number of dimensions of a sweep: one for equal values, one for each coefficient of maps, else none."""
+    if isinstance(parameter, MapParameter):
+        return len(parameter.names)
     value = np.asarray(parameter.value)
-    return bool(np.all(value == value.ravel()[0]))
+    return int(np.all(value == value.ravel()[0]))
 
 
-def _at_fraction(parameter, fraction):
-    """Parameter at a fraction of its range; without a finite range, between a quarter and four times its value."""
+def _at_fractions(parameter, fractions):
+    """Parameter at fractions of its range; without a finite range, between a quarter and four times its value."""
+    if isinstance(parameter, MapParameter):
+        return parameter.at_fractions(fractions)
+    (fraction,) = fractions
     if isinstance(parameter, BoundedParameter) and np.isfinite(parameter.upper_bound - parameter.lower_bound):
         low, high = parameter.lower_bound, parameter.upper_bound
         inside = _MARGIN + (1.0 - 2.0 * _MARGIN) * fraction
@@ -87,5 +99,5 @@ def apart(candidates: list, point_of: Callable, n: int) -> list:
 
 def point_of_state(state: State) -> np.ndarray:
     """Unconstrained values of a state, relative to their scales, as one vector."""
-    parameters = parameters_of(state).values()
+    parameters = free_parameters_of(state).values()
     return np.concatenate([np.ravel(each.to_unconstrained()) / parameter_scale(each) for each in parameters])

@@ -37,12 +37,14 @@ def autocorrelation(taps) -> jax.Array:
 
 def _powers(values, n):
     """Powers 0 to n - 1 of each value, shape (n_value, n)."""
-    powers = jnp.ones((values.size, 1), values.dtype)
-    square = values[:, None]
-    while powers.shape[1] < n:
-        powers = jnp.concatenate([powers, powers * square], axis=1)
+    exponents, square = np.arange(n)[None], values[:, None]
+    powers = jnp.ones((values.size, n), values.dtype)
+    # A product over the bits of the exponents. XLA fuses arrays that are joined again and again into code whose length
+    # doubles each time.
+    for bit in range((n - 1).bit_length()):
+        powers = powers * jnp.where((exponents >> bit) % 2 == 1, square, jnp.ones_like(square))
         square = square * square
-    return powers[:, :n]
+    return powers
 
 
 def polynomial(x, coefficients) -> jax.Array:

@@ -71,7 +71,24 @@ def fixed_point(step, theta, weights, inputs, start, state_range) -> FixedPoint:
     Kelley, C. T., Keyes, D. E. (1998). SIAM J. Numer. Anal. 35(2), 508-523.
     """
     constants = jax.tree.map(jax.lax.stop_gradient, (theta, weights, inputs, start))
-    x, residual, tolerance = _search(step, *constants, jnp.asarray(state_range, start.dtype))
+    x, residual, tolerance = search(step, *constants, jnp.asarray(state_range, start.dtype))
+    return implicit(step, theta, weights, inputs, x, residual, tolerance)
+
+
+def implicit(step, theta, weights, inputs, x, residual, tolerance) -> FixedPoint:
+    """End of a `search`, with the derivative of the implicit function.
+
+    Parameters
+    ----------
+    step, theta, weights, inputs
+        As for `fixed_point`.
+    x, residual, tolerance
+        Results of `search`.
+
+    Returns
+    -------
+    FixedPoint
+    """
     x, residual = jax.lax.stop_gradient((x, residual))
     # One Newton step with a constant matrix has the derivative of the implicit function.
     linearised = jax.lax.stop_gradient(linearise(step, theta, weights, inputs, x))
@@ -81,8 +98,8 @@ def fixed_point(step, theta, weights, inputs, start, state_range) -> FixedPoint:
     return FixedPoint(jnp.where(converged & jnp.isfinite(last), last, x), residual, converged)
 
 
-def _search(step, theta, weights, inputs, start, state_range):
-    """(x, residual, tolerance): end of the pseudo-transient continuation; not to be differentiated."""
+def search(step, theta, weights, inputs, start, state_range):
+    """(x, residual, tolerance): end of the pseudo-transient continuation, as for `fixed_point`; has no derivative."""
     residual_function = _residual_function(step, theta, weights, inputs)
     tolerance = 100.0 * jnp.finfo(start.dtype).eps
     size = (state_range[1] - state_range[0])[:, None, None]

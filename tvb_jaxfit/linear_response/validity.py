@@ -9,9 +9,10 @@ from .linearise import by_node, by_variable, steady_coupling_input, steady_step
 # Displacement of second differences, in units of the fluctuations. It is small, so that the differences measure the
 # curvature at the fixed point, and not a nearby bound of the state, which only clips the fluctuations.
 _DIFFERENCE_STEP = 0.2
-# Relaxation: number of pseudo-time steps, step length in units of each isolated node's time constant at the fixed
-# point, and its maximum in units of the shortest time constant on the way.
-_N_RELAXATION_STEPS, _RELAXATION_STEP, _LONGEST_STEP = 250, 0.2, 0.5
+# Relaxation, in units of each isolated node's time constant at the fixed point: its length, and that of a pseudo-time
+# step of nodes of one state, and of several, which may oscillate. Maximum of a step, in units of the shortest time
+# constant on the way.
+_RELAXATION, _STEP_OF_ONE_STATE, _STEP_OF_SEVERAL, _LONGEST_STEP = 50.0, 0.5, 0.2, 0.5
 
 
 def noise_induced_drift(step, theta, weights, inputs, x, linearised, covariance) -> jax.Array:
@@ -119,6 +120,8 @@ def relaxation_residual(step, theta, weights, inputs, linearised, x, state_range
     # One rate per node: the maximum over nodes would have a kink where another node becomes the fastest.
     rate = jnp.sqrt(jnp.sum(decay**2, axis=(1, 2)))[None, :, None]
 
+    step_length = _STEP_OF_ONE_STATE if decay.shape[1] == 1 else _STEP_OF_SEVERAL
+
     def flow(state):
         return steady_step(step, theta, weights, inputs, state) - state
 
@@ -131,7 +134,7 @@ def relaxation_residual(step, theta, weights, inputs, linearised, x, state_range
         moved, changed = squared_norm(state - former), squared_norm(drift - former_drift)
         known = (moved > 0.0) & (changed > 0.0)
         last_rate = jnp.where(known, jnp.sqrt(jnp.where(known, changed, 1.0) / jnp.where(known, moved, 1.0)), 0.0)
-        fastest = jnp.maximum(rate / _RELAXATION_STEP, last_rate / _LONGEST_STEP)
+        fastest = jnp.maximum(rate / step_length, last_rate / _LONGEST_STEP)
         new = jnp.clip(state + jnp.maximum(1.0 / fastest, 1.0) * drift, low, high)
         return (new, flow(new), state, drift), None
 
@@ -140,6 +143,6 @@ def relaxation_residual(step, theta, weights, inputs, linearised, x, state_range
         drift = flow(start)
         first = jnp.clip(start + drift, low, high)
         carry = first, flow(first), start, drift
-        return (jax.lax.scan(relax, carry, length=_N_RELAXATION_STEPS)[0][0] - x) / size
+        return (jax.lax.scan(relax, carry, length=round(_RELAXATION / step_length))[0][0] - x) / size
 
     return jax.vmap(residual)(state_range)

@@ -34,8 +34,8 @@ def write(path: str | os.PathLike, tree: Any, kind: str) -> None:
     path : path-like
         Its directory is made if necessary.
     tree
-        Numbers, strings, None, arrays, lists, tuples, dicts, sets, and instances of `serialisable` classes, nested in
-        any way.
+        Numbers, strings, bytes, None, arrays, lists, tuples, dicts, sets, and instances of `serialisable` classes,
+        nested in any way.
     kind : str
         The kind that `read` expects.
 
@@ -128,6 +128,8 @@ class _Writer:
             return {"dict": [[self.node(k, path), self.node(v, f"{path}[{k!r}]")] for k, v in value.items()]}
         if cls is complex:
             return {"complex": [value.real, value.imag]}
+        if cls is bytes:
+            return {"bytes": value.hex()}
         if isinstance(value, (np.ndarray, np.generic, jax.Array)):
             return self._array(value, path)
         if isinstance(value, enum.Enum) and is_serialisable(cls):
@@ -161,7 +163,9 @@ class _Writer:
             index = len(self.objects)
             self._references[id(value)] = value, {"object": index}
             self.objects.append(None)
-            attributes = {name: self.node(item, f"{path}.{name}") for name, item in vars(value).items()}
+            transient = getattr(type(value), "_transient", ())
+            content = {name: item for name, item in vars(value).items() if name not in transient}
+            attributes = {name: self.node(item, f"{path}.{name}") for name, item in content.items()}
             self.objects[index] = {"class": class_name(type(value)), "attributes": attributes}
         return self._references[id(value)][1]
 
@@ -184,6 +188,8 @@ class _Reader:
             return {self.node(key): self.node(value) for key, value in items}
         if kind == "complex":
             return complex(*items)
+        if kind == "bytes":
+            return bytes.fromhex(items)
         if kind == "enum":
             name, member = items
             return registered_class(name)[member]

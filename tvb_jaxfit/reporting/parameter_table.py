@@ -8,8 +8,9 @@ import numpy as np
 from ..checks import options as allowed
 from ..checks.options import check
 from ..constraints import MaskedParameter
+from ..maps import MapParameter
 from ..markup import table
-from ..parameters import parameters_of
+from ..parameters import parameters_of, resolve_dependents
 from ..state import State
 from ..text import min_median_max, value_range
 
@@ -34,7 +35,7 @@ class ParameterTree:
 
     def __init__(self, state: State, sim=None):
         check("show_parameters", state=(state, allowed.instance(State)), sim=(sim, allowed.optional(allowed.simulator)))
-        self.parameters = parameters_of(state)
+        self.parameters = parameters_of(resolve_dependents(state))
         self._traits = {} if sim is None else units_and_domains(sim)
         missing = [path for path in self.parameters if sim is not None and path not in self._traits]
         if missing:
@@ -110,6 +111,13 @@ def show_parameters(state: State, sim=None) -> None:
         display(tree)
 
 
+def coefficients_of(parameter) -> dict[str, float]:
+    """Coefficients of a parameter by name; empty for one that has none."""
+    if not isinstance(parameter, MapParameter):
+        return {}
+    return dict(zip(parameter.names, map(float, parameter.coefficients), strict=True))
+
+
 def free_values(parameter) -> np.ndarray:
     """Values of a parameter that are fitted, as a vector."""
     value = np.asarray(parameter.value)
@@ -132,7 +140,9 @@ def format_values(parameter) -> str:
 
 
 def format_constraint(parameter) -> str:
-    """Class and bounds of a parameter as text."""
+    """Class of a parameter, and its formula or bounds, as text."""
+    if parameter.formula:
+        return f"{type(parameter).__name__} {parameter.formula}"
     low, high = getattr(parameter, "lower_bound", -np.inf), getattr(parameter, "upper_bound", np.inf)
     bounds = "" if np.isinf(low) and np.isinf(high) else f" in [{low:g}, {high:g}]"
     return type(parameter).__name__ + bounds

@@ -192,6 +192,10 @@ def _history_section(summary):
 
 def _parameter_section(summary):
     yield _range_table(summary.parameters)
+    coefficients = [(each.path, name, *pair) for each in summary.parameters for name, pair in each.coefficients.items()]
+    if coefficients:
+        yield tag("p", "Fitted coefficients of the maps, per standard deviation of each:")
+        yield table(["parameter", "coefficient", "initial", "fitted"], coefficients, keys=2)
     n_node = len(summary.labels)
     regional = [parameter for parameter in summary.parameters if parameter.fitted.shape == (n_node,)]
     if regional:

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..balance.balanced import Balanced
 from ..constraints import MaskedParameter, ScaledParameter
+from ..maps import MapParameter
 from ..parameters import BoundedParameter, parameters_of
-from ..state import get_path
 from ..translate.parameter_map import parameter_map
 
 # Arrays with more numbers than this are not written out.
@@ -82,7 +83,8 @@ def fit_call(call: list[tuple[str, str]], initial, sim) -> str:
         f"    {path!r}: {_parameter_as_code(parameter, sim_values.get(path))},"
         for path, parameter in parameters_of(initial).items()
     ]
-    script_names = [
+    uses_maps = any(isinstance(parameter, MapParameter) for parameter in parameters_of(initial).values())
+    script_names = ["maps"] * uses_maps + [
         argument for argument, code in call if code.isidentifier() and code not in ("True", "False", "None")
     ]
     names = ", ".join(["sim", "fc_target", *script_names])
@@ -93,6 +95,11 @@ def fit_call(call: list[tuple[str, str]], initial, sim) -> str:
 
 def _parameter_as_code(parameter, sim_value):
     """Code that makes a parameter; without its value if that is the simulator's own."""
+    if isinstance(parameter, MapParameter):
+        return _map_as_code(parameter)
+    if isinstance(parameter, Balanced):
+        target = parameter.target[0] if len(parameter.target) == 1 else list(parameter.target)
+        return f"tj.Balanced({target!r}, {parameter.rate!r})"
     arguments, value = {}, np.asarray(parameter.value)
     if isinstance(parameter, BoundedParameter):
         bounds = {"lower_bound": parameter.lower_bound, "upper_bound": parameter.upper_bound}
@@ -109,6 +116,14 @@ def _parameter_as_code(parameter, sim_value):
         written_out = _array_as_code(value) if value.size <= _MAX_NUMBERS else "start"
         arguments["value"] = repr(value.flat[0].item()) if is_constant else written_out
     return f"tj.{type(parameter).__name__}({', '.join(f'{name}={code}' for name, code in arguments.items())})"
+
+
+def _map_as_code(parameter):
+    """Code that makes a parameter of maps; the maps are those of the script."""
+    arguments = {"transform": repr(parameter.transform), "coefficients": str(parameter.coefficients.tolist())}
+    if parameter.transform == "sigmoid":
+        arguments |= {"lower_bound": repr(parameter.lower_bound), "upper_bound": repr(parameter.upper_bound)}
+    return f"tj.MapParameter(maps, {', '.join(f'{name}={code}' for name, code in arguments.items())})"
 
 
 def _is_sim_value(value, sim_value):
@@ -132,9 +147,10 @@ def tvb_values(best, sim) -> str:
     """
     mapped_parameters = {mapped.path: mapped for mapped in parameter_map(sim)}
     lines = ["import numpy as np", "", "# sim: before sim.configure()"]
-    for path in parameters_of(best):
+    parameters = parameters_of(best)
+    for path in parameters:
         mapped = mapped_parameters[path]
-        value = mapped.tvb_value(get_path(best, path).value, sim)
+        value = mapped.tvb_value(parameters[path].value, sim)
         component, _, name = path.rpartition(".")
         place = f"sim.{component}.parameters[{name!r}]" if mapped.in_equation_dict else f"sim.{path}"
         too_many = np.size(value) > _MAX_NUMBERS

@@ -1,7 +1,7 @@
 """Summary of a fit as text, numbers and arrays: without its simulator, so that it can be stored."""
 
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -20,7 +20,7 @@ from ..evaluation.scores import Evaluation
 from ..parameters import parameters_of
 from ..persistence import serialisable
 from ..persistence.versions import package_versions
-from .parameter_table import format_constraint, units_and_domains
+from .parameter_table import coefficients_of, format_constraint, units_and_domains
 from .reproduction import fit_call, tvb_values
 
 # Title of the command that repeats a fit from the command line.
@@ -53,6 +53,8 @@ class FittedParameter:
         Values in TVB's unit.
     mask : ndarray of bool or None
         Entries that were free; None if all were.
+    coefficients : dict of str to (float, float)
+        Initial and fitted coefficients of maps by name; empty for other parameters.
     """
 
     path: str
@@ -62,6 +64,7 @@ class FittedParameter:
     initial: np.ndarray
     fitted: np.ndarray
     mask: np.ndarray | None = None
+    coefficients: dict = field(default_factory=dict)
 
     def free_values(self) -> tuple[np.ndarray, np.ndarray]:
         """Initial and fitted values of the free entries, as vectors."""
@@ -237,6 +240,7 @@ def _fitted_parameters(initial, best, sim):
             np.asarray(start[path].value),
             np.asarray(parameter.value),
             parameter.mask if isinstance(parameter, MaskedParameter) else None,
+            {name: (coefficients_of(start[path])[name], fitted) for name, fitted in coefficients_of(parameter).items()},
         )
         for path, parameter in parameters_of(best).items()
     ]

@@ -5,11 +5,13 @@ for the same cores: an eigendecomposition of 100 regions then takes several time
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-_lock, _n_users, _limits = threading.Lock(), 0, None
+_lock, _n_users, _limits = threading.Lock(), 0, contextlib.ExitStack()
 
 
 @contextlib.contextmanager
@@ -24,18 +26,28 @@ def single_blas_thread() -> Iterator[None]:
     >>> with single_blas_thread():
     ...     pass
     """
-    global _n_users, _limits
+    global _n_users
     with _lock:
+        if _n_users == 0:
+            _in_one_thread(os.getpid()).submit(_limit).result()
         _n_users += 1
-        if _n_users == 1:
-            _limits = _controller().limit(limits=1, user_api="blas")
     try:
         yield
     finally:
         with _lock:
             _n_users -= 1
             if _n_users == 0:
-                _limits.restore_original_limits()
+                _in_one_thread(os.getpid()).submit(_limits.close).result()
+
+
+@cache
+def _in_one_thread(pid):
+    """Thread that sets and restores the limits: threadpoolctl obeys the thread that set a limit first, and no other."""
+    return ThreadPoolExecutor(1, "blas")
+
+
+def _limit():
+    _limits.enter_context(_controller().limit(limits=1, user_api="blas"))
 
 
 @cache

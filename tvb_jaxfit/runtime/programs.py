@@ -8,10 +8,13 @@ returns an outdated program.
 
 import contextlib
 import hashlib
+import os
 import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 
 import jax
 
@@ -20,6 +23,9 @@ from .progress import bar_status
 
 # Number of programs that the store keeps, the most recently used ones.
 _MAX_PROGRAMS = 32
+# Options of XLA for programs that call LAPACK: fused loops take little of the time of a run there, but half of that
+# of the compilation if they are compiled one by one.
+_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
 
 
 class Program:
@@ -74,16 +80,26 @@ class Program:
     def compiled(self, *arguments) -> Callable:
         """Compiled function for arguments of this structure. It neither traces nor compiles; it is thread-safe."""
         with contextlib.nullcontext() if self._compiled else bar_status("compiling"):
-            # JAX caches traced functions, and traces again if its settings have changed.
-            traced = self._jitted.trace(*arguments)
-            leaves = jax.tree.leaves(arguments)
-            key = id(traced.jaxpr), _placement(leaves)
-            if key not in self._compiled:
-                # The reference to the jaxpr keeps its id from being reused.
-                self._compiled[key] = traced.jaxpr, self._compile(traced, leaves)
-        return self._compiled[key][1]
+            _, function, executable = self._found(arguments, _here)
+            executable.result()
+        return function
 
-    def _compile(self, traced, leaves):
+    def compile_ahead(self, *arguments) -> None:
+        """Trace the function now, and compile it in the background: `compiled` waits for the end of it."""
+        self._found(arguments, _in_background(os.getpid()).submit)
+
+    def _found(self, arguments, submit):
+        """(jaxpr, function, future of its executable) for arguments of this structure."""
+        # JAX caches traced functions, and traces again if its settings have changed.
+        traced = self._jitted.trace(*arguments)
+        leaves = jax.tree.leaves(arguments)
+        key = id(traced.jaxpr), _placement(leaves)
+        if key not in self._compiled:
+            # The reference to the jaxpr keeps its id from being reused.
+            self._compiled[key] = traced.jaxpr, *self._compile(traced, leaves, submit)
+        return self._compiled[key]
+
+    def _compile(self, traced, leaves, submit):
         jaxpr, constants, tree = traced.jaxpr.jaxpr, traced.jaxpr.consts, traced.out_tree
         shared = [jax.numpy.asarray(value) for value in constants] if self._shares_constants else []
 
@@ -94,28 +110,33 @@ class Program:
         with bar_status("compiling"):
             lowered = jax.jit(program, keep_unused=True).lower(shared, leaves)
             types = [atom.aval for atom in (*jaxpr.constvars, *jaxpr.invars, *jaxpr.outvars)]
-            executable = _executable(lowered, types, _placement([*shared, *leaves]))
-        return lambda *arguments: jax.tree.unflatten(tree, executable(shared, jax.tree.leaves(arguments)))
+            executable = _executable(lowered, types, _placement([*shared, *leaves]), submit)
+
+        def function(*arguments):
+            return jax.tree.unflatten(tree, executable.result()(shared, jax.tree.leaves(arguments)))
+
+        return function, executable
 
 
 _store, _lock = OrderedDict(), threading.Lock()
 
 
-def _executable(lowered, types, placement):
-    """Compiled program, from the store if it contains an equal one."""
+def _executable(lowered, types, placement, submit):
+    """Future of the compiled program; from the store if it contains an equal one."""
     text = lowered.as_text()
     n_inputs = re.search(r"@main\((.*)", text)[1].count("%arg")
     if "callback" in text or n_inputs != len(placement):
         # The text does not identify the program: it does not contain the Python function of a callback, or the values
         # of constants that a setting of JAX turns into inputs.
-        return _compiled(lowered, text)
+        return submit(_compiled, lowered, text)
     # The key holds also what the text lacks: settings, devices, and the weak types of arguments and results.
     types = [(aval.shape, str(aval.dtype), getattr(aval, "weak_type", False)) for aval in types]
     settings = sorted(jax.config.values.items()), jax.config.jax_default_device, jax.default_backend()
     key = hashlib.blake2b(text.encode(), digest_size=32).digest(), repr((types, settings)), placement
     with _lock:
         executable = _store.get(key)
-    executable = _compiled(lowered, text) if executable is None else executable
+    if executable is None or (executable.done() and executable.exception() is not None):
+        executable = submit(_compiled, lowered, text)
     with _lock:
         _store[key] = executable
         _store.move_to_end(key)
@@ -124,17 +145,41 @@ def _executable(lowered, types, placement):
     return executable
 
 
+def _here(function, *arguments):
+    """Future of a function that is called at once."""
+    future = Future()
+    future.set_result(function(*arguments))
+    return future
+
+
+@cache
+def _in_background(pid):
+    return ThreadPoolExecutor(1, "compile")
+
+
 def _compiled(lowered, text):
-    """Compiled program; one that calls LAPACK runs with a single BLAS thread."""
-    executable = lowered.compile()
+    """Compiled program; one that calls LAPACK runs with a single BLAS thread, one with batches of it alone."""
     if "lapack_" not in text:
-        return executable
+        return lowered.compile()
+    try:
+        executable = lowered.compile(_OPTIONS)
+    except jax.errors.JaxRuntimeError as error:
+        # Another version of XLA may lack an option.
+        if "compile option" not in str(error):
+            raise
+        executable = lowered.compile()
+    alone = _one_at_a_time if _BATCHED_LAPACK.search(text) else contextlib.nullcontext()
 
     def with_single_blas_thread(*arguments):
-        with single_blas_thread():
+        with single_blas_thread(), alone:
             return jax.block_until_ready(executable(*arguments))
 
     return with_single_blas_thread
+
+
+# A thread of XLA that calls LAPACK for a batch waits for other threads of the same pool. Two programs that do so at the
+# same time may wait for each other for ever.
+_BATCHED_LAPACK, _one_at_a_time = re.compile(r"@lapack_.*tensor<\d+x\d+x\d+x"), threading.Lock()
 
 
 def _placement(leaves):

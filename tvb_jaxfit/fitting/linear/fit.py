@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ...errors import NoEffect, NoStableFixedPoint, caller_stacklevel
 from ...linear_response.simulator import LinearizedSimulator
 from ...loss import fc_corr
 from ...parameters import strip_parameters
+from ...runtime.blas import single_blas_thread
 from ...runtime.progress import bar_status, progress_bar
 from ...state import State
 from ..callbacks import Callback, as_callback
@@ -19,13 +20,14 @@ from ..options import SearchOptions
 from ..starts import apart
 from ..stopping import StopKind, StopReason
 from .lbfgs import descend
+from .lockstep import Ended, in_lockstep
 from .objective import Objective, no_penalty
 
 # Weights of the differences between regional values, from one minimisation to the next: values that FC does not
 # determine stay equal.
 HOMOGENEITY_WEIGHTS = (0.1, 0.025)
-# Points of the coarse sweep, and default number of starts that are followed: simulations select the best end.
-_POINTS, _STARTS = 256, 2
+# Points of the coarse sweep, and default number of starts that are followed.
+_POINTS, _STARTS = 128, 2
 # A linear fit is confirmed if the noise-corrected r of simulations is at most _R_TOLERANCE below its own, and the
 # noise-corrected RMS difference between their FC and its own at most _FC_TOLERANCE.
 _R_TOLERANCE, _FC_TOLERANCE = 0.05, 0.1
@@ -98,7 +100,7 @@ def fit_linear(
     """Fit the parameters of a state by the linear response.
 
     A coarse sweep finds starts. From the best of them, minimisations first favour values that are equal in all regions,
-    and then less so. Simulations select the best end.
+    and then less so. Simulations from the best end confirm it, or else those from the next one.
 
     Parameters
     ----------
@@ -118,7 +120,7 @@ def fit_linear(
     penalty : callable, optional
         State (plain) to a scalar, added to the loss.
     callback : callable, optional
-        (step, state, loss, gradients), called at the start of a minimisation and at each improvement; True ends the
+        (step, state, loss, gradients), called wherever the objective is lower than at all points before; True ends the
         fit.
     progress : bool, optional
 
@@ -143,7 +145,8 @@ def fit_linear(
     n_starts = _STARTS if search.n_starts is None else search.n_starts
     running = _Search(objective, target, confirm, callback)
     n_evaluations = _POINTS + 1 + n_starts * search.max_evaluations
-    with progress_bar("linear fit", "evaluation", n_evaluations, progress, True) as bar:
+    # The linear algebra of L-BFGS is small, too.
+    with single_blas_thread(), progress_bar("linear fit", "evaluation", n_evaluations, progress, True) as bar:
         running.run(n_starts, search.max_evaluations, bar)
     best = min(running.candidates, key=lambda candidate: np.nan_to_num(candidate.loss, nan=np.inf))
     history = History(
@@ -165,14 +168,13 @@ class _Search:
     Attributes
     ----------
     candidates : list of LinearFitCandidate
+        In the order of their objective, the best first.
     stop_kind : StopKind
-    ended : bool
-        True after an interrupt, or once the callback has ended the fit: no other start is followed.
     """
 
     def __init__(self, objective, target, confirm, callback):
         self.objective, self.target, self.confirm, self.callback = objective, target, confirm, callback
-        self.candidates, self.stop_kind, self.ended = [], StopKind.LINEAR_DONE, False
+        self.candidates, self.stop_kind = [], StopKind.LINEAR_DONE
 
     def run(self, n_starts, max_evaluations, bar):
         at_start, starts, interrupted = _starts(self.objective, n_starts, bar)
@@ -181,47 +183,92 @@ class _Search:
             trace = _rows([*at_start, starts[0]])
             self.candidates.append(LinearFitCandidate(self.objective.state_of(starts[0]), trace))
             return
-        for start in starts:
-            if not self.ended:
-                self._follow(start, at_start, max_evaluations // len(HOMOGENEITY_WEIGHTS), bar)
-
-    def _follow(self, start, at_start, n_evaluations, bar):
-        """Minimise from a start, and simulate at the end; after an interrupt, keep the last improvement."""
-        trace, scores, end = list(at_start), {}, start
-
-        def on_improvement(value, gradients):
-            trace.append(value)
-            bar.set_postfix(loss=f"{value.loss:.5g}", r=f"{value.r:.3f}", refresh=False)
-            # The plain callback does nothing: no state is made for it.
-            if type(self.callback) is not Callback:
-                state = self.objective.state_of(value)
-                self.ended = self.callback(len(trace) - 1, state, value.loss, gradients) is True
-            return self.ended
-
+        descents = _Descents(self.objective, starts, at_start, self.callback, bar)
         try:
-            for weight in HOMOGENEITY_WEIGHTS:
-                if not self.ended:
-                    end = descend(self.objective, end, weight, n_evaluations, bar, on_improvement)
-            fitted = self.objective.state_of(end)
-            self._simulate(fitted, end, scores)
+            descents.run(max_evaluations)
         except KeyboardInterrupt:
-            self.ended, self.stop_kind = True, StopKind.LINEAR_INTERRUPTED
-            if not trace:
-                # Nothing of this start is worth keeping; without an earlier one, there is no result.
-                if not self.candidates:
-                    raise
-                return
-            end = trace[-1]
-            fitted = self.objective.state_of(end)
-        rows = _rows(trace[: trace.index(end) + 1])
-        self.candidates.append(LinearFitCandidate(fitted, rows, **scores))
+            self.stop_kind = StopKind.LINEAR_INTERRUPTED
+            if not any(descents.traces):
+                raise
+        traces = sorted((trace for trace in descents.traces if trace), key=lambda trace: trace[-1].value)
+        self.candidates = [LinearFitCandidate(self.objective.state_of(trace[-1]), _rows(trace)) for trace in traces]
+        if self.stop_kind is StopKind.LINEAR_DONE:
+            try:
+                self._simulate([trace[-1] for trace in traces])
+            except KeyboardInterrupt:
+                self.stop_kind = StopKind.LINEAR_INTERRUPTED
 
-    def _simulate(self, fitted, end, scores):
-        """Add the results of simulations to ``scores``, as far as an interrupt lets them come."""
-        with bar_status("simulating"):
-            scores["loss"], scores["r"], fc, *_ = self.confirm(fitted)
-        scores["loss"] += float(self.objective.penalty(strip_parameters(fitted)))
-        scores["noise_corrected_r"], scores["fc_distance"] = noise_corrected(fc, end.fc, self.target)
+    def _simulate(self, ends):
+        """Simulate from the ends of the minimisations, until one is confirmed."""
+        for place, end in enumerate(ends):
+            candidate = self.candidates[place]
+            with bar_status("simulating"):
+                loss, r, fc, *_ = self.confirm(candidate.fitted)
+            loss += float(self.objective.penalty(strip_parameters(candidate.fitted)))
+            candidate = replace(candidate, loss=loss, r=r)
+            noise_corrected_r, fc_distance = noise_corrected(fc, end.fc, self.target)
+            candidate = replace(candidate, noise_corrected_r=noise_corrected_r, fc_distance=fc_distance)
+            self.candidates[place] = candidate
+            if candidate.is_confirmed:
+                return
+
+
+class _Descents:
+    """Minimisations from several starts, side by side.
+
+    Attributes
+    ----------
+    traces : list of list of ObjectiveValue
+        For each start: the start values, the start, and each improvement.
+    """
+
+    def __init__(self, objective, starts, at_start, callback, bar):
+        self.objective, self.starts, self.callback, self.bar = objective, starts, callback, bar
+        self.traces, self.step = [list(at_start) for _ in starts], len(at_start)
+        # Values of the objective in the minimisation that is running, from each start; and the best of all.
+        self.lowest, self.best = [(None, np.inf)] * len(starts), np.inf
+
+    def run(self, max_evaluations):
+        """Minimise from all starts; the callback may end it."""
+        n_evaluations = max_evaluations // len(HOMOGENEITY_WEIGHTS)
+
+        def minimisation(start):
+            def minimise(evaluate):
+                end = start
+                for weight in HOMOGENEITY_WEIGHTS:
+                    end = descend(lambda point, x, weight=weight: evaluate((point, weight, x)), end, n_evaluations)
+
+            return minimise
+
+        in_lockstep([minimisation(start) for start in self.starts], self._evaluate)
+
+    def _evaluate(self, asked):
+        results, ended = [], False
+        found = self.objective.evaluate_all([request for _, request in asked])
+        for (place, (_, weight, _)), (value, gradients, slope) in zip(asked, found, strict=True):
+            self.bar.update()
+            results.append((value, slope))
+            ended = self._add(place, weight, value, gradients) or ended
+        if ended:
+            raise Ended
+        return results
+
+    def _add(self, place, weight, value, gradients):
+        """Add the value to the trace of its start if it improves; True if the callback ends the fit."""
+        former_weight, lowest = self.lowest[place]
+        if weight == former_weight and not value.value < lowest:
+            return False
+        self.lowest[place] = weight, value.value
+        self.traces[place].append(value)
+        if not value.value < self.best:
+            return False
+        self.best = value.value
+        self.bar.set_postfix(loss=f"{value.loss:.5g}", r=f"{value.r:.3f}", refresh=False)
+        step, self.step = self.step, self.step + 1
+        # The plain callback does nothing: no state is made for it.
+        if type(self.callback) is Callback:
+            return False
+        return self.callback(step, self.objective.state_of(value), value.loss, gradients) is True
 
 
 def _rows(trace):
@@ -291,7 +338,8 @@ def _starts(objective, n_starts, bar):
         add(value)
         at_start.extend(stable)
         points = objective.latin_hypercube(_POINTS)
-        for value, *_ in objective.evaluate_all(points, HOMOGENEITY_WEIGHTS[0], objective.x):
+        requests = ((point, HOMOGENEITY_WEIGHTS[0], objective.x) for point in points)
+        for value, *_ in objective.evaluate_all(requests):
             add(value)
     except KeyboardInterrupt:
         if not stable:

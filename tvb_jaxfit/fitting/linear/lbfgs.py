@@ -8,21 +8,17 @@ _GAIN, _MEMORY = 1e-3, 30
 _MAX_STALLED = 2
 
 
-def descend(objective, start, homogeneity_weight, n_evaluations, bar, on_improvement=None):
+def descend(evaluate, start, n_evaluations):
     """Minimise an objective from a point, with restarts as long as they help.
 
     Parameters
     ----------
-    objective : Objective
+    evaluate : callable
+        Point and start of the search for the fixed point, to (`ObjectiveValue`, slope).
     start : ObjectiveValue
         With a stable fixed point.
-    homogeneity_weight : float
-        See `Objective`.
     n_evaluations : int
         Maximum number of evaluations.
-    bar : tqdm
-    on_improvement : callable, optional
-        (ObjectiveValue, gradients by path), called at the start and at each improvement; True ends the minimisation.
 
     Returns
     -------
@@ -36,13 +32,10 @@ def descend(objective, start, homogeneity_weight, n_evaluations, bar, on_improve
     def value_and_slope(point):
         nonlocal best, n_used
         n_used += 1
-        bar.update()
-        value, gradients, slope = objective(point, homogeneity_weight, start.x if best is None else best.x)
-        ended = False
+        value, slope = evaluate(point, start.x if best is None else best.x)
         if best is None or value.value < best.value:
             best = value
-            ended = on_improvement is not None and on_improvement(value, gradients) is True
-        if ended or n_used >= n_evaluations:
+        if n_used >= n_evaluations:
             raise StopIteration
         if not value.is_stable:
             # A slope back to the best point, so that a line search turns back.

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ...dependents import free_parameters_of, strip_free_parameters, strip_with_rest
 from ...dynamics.resting_state import resting_state
 from ...linear_response.simulator import LinearizedSimulator
 from ...loss import fc_corr
-from ...parameters import parameters_of, strip_parameters, with_values
+from ...parameters import resolve_dependents, strip_parameters, with_parameters, with_values
 from ...runtime.programs import Program
 from ...state import State
 from ..keys import Purpose, generator
@@ -101,7 +102,7 @@ class Objective:
         seed: int = 0,
     ):
         self.penalty, self._seed = penalty, seed
-        self.state, self.parameters, self._linear = state, parameters_of(state), linear
+        self.state, self.parameters, self._linear = state, free_parameters_of(state), linear
         unconstrained = {path: parameter.to_unconstrained() for path, parameter in self.parameters.items()}
         scales = {
             path: jnp.full_like(value, parameter_scale(self.parameters[path])) for path, value in unconstrained.items()
@@ -110,15 +111,16 @@ class Objective:
         self._scales = ravel_pytree(scales)[0]
         self._is_fixed, self._multistability_weight = np.zeros(self.start.size, bool), _MULTISTABILITY_WEIGHT
         self.x = state.initial_conditions[-1]
-        self._plain_state = strip_parameters(state)
-        self._ways = list(linear.ways(self._plain_state))
+        self._plain_state = strip_free_parameters(state)
+        self._ways = list(linear.ways(strip_parameters(state)))
         expected_loss = _expected_loss(loss, target, monitor, length, self.start.dtype, seed)
         of_values = _scored(expected_loss, loss, target, monitor, penalty)
 
         def inhomogeneity(point):
             """Mean square of the differences between regional values."""
             changes = self._unravel(point - self.start / self._scales)
-            return sum(jnp.mean((values - jnp.mean(values)) ** 2) for values in changes.values())
+            regional = (self.parameters[path].regional_changes(change) for path, change in changes.items())
+            return sum(jnp.mean((values - jnp.mean(values)) ** 2) for values in regional)
 
         def evaluate(linear, point, plain_state, x, homogeneity_weight, multistability_weight):
             values, vjp = jax.vjp(self._values, point)
@@ -137,9 +139,12 @@ class Objective:
 
         self._programs = {way: program(replace(linear, way=way)) for way in self._ways}
 
-    def _values(self, point):
+    def _parameters(self, point):
         unconstrained = self._unravel(point * self._scales)
-        return {path: parameter.from_unconstrained(unconstrained[path]) for path, parameter in self.parameters.items()}
+        return {path: parameter.with_unconstrained(unconstrained[path]) for path, parameter in self.parameters.items()}
+
+    def _values(self, point):
+        return {path: parameter.value for path, parameter in self._parameters(point).items()}
 
     def _array(self, point):
         return jnp.asarray(point, self.start.dtype)
@@ -166,31 +171,36 @@ class Objective:
         arguments, way = self._arguments(point, homogeneity_weight, x), self._ways[0]
         return self._result(point, arguments, way, *self._programs[way](*arguments))
 
-    def evaluate_all(self, points, homogeneity_weight, x) -> Iterator[tuple]:
-        """Results of `__call__` at several points, in their order, evaluated on all cores.
+    def evaluate_all(self, requests) -> Iterator[tuple]:
+        """Results of `__call__` for several requests, in their order, evaluated on all cores.
 
         Parameters
         ----------
-        points : iterable of ndarray
-        homogeneity_weight, x
-            As for `__call__`.
+        requests : iterable of tuple
+            Arguments of `__call__`: (point, homogeneity_weight, x).
         """
-        points = [(point, self._arguments(point, homogeneity_weight, x)) for point in points]
-        if not points:
+        requests = [(point, self._arguments(point, weight, x)) for point, weight, x in requests]
+        if not requests:
             return
         # Compiled here: JAX's settings, such as enable_x64, may be those of this thread alone.
         way = self._ways[0]
-        compiled = self._programs[way].compiled(*points[0][1])
-        pool = ThreadPoolExecutor(os.cpu_count())
+        compiled = self._programs[way].compiled(*requests[0][1])
+        futures = [self._pool.submit(compiled, *arguments) for _, arguments in requests]
         try:
-            futures = [pool.submit(compiled, *arguments) for _, arguments in points]
-            for (point, arguments), future in zip(points, futures, strict=True):
+            for (point, arguments), future in zip(requests, futures, strict=True):
                 yield self._result(point, arguments, way, *future.result())
         finally:
-            pool.shutdown(cancel_futures=True)
+            for future in futures:
+                future.cancel()
+
+    @cached_property
+    def _pool(self):
+        return ThreadPoolExecutor(os.cpu_count())
 
     def _arguments(self, point, homogeneity_weight, x):
-        return self._array(point), self._plain_state, x, homogeneity_weight, self._multistability_weight
+        # Arrays: numbers would be converted in the thread of the evaluation, which may have other settings.
+        weights = self._array(homogeneity_weight), self._array(self._multistability_weight)
+        return self._array(point), self._plain_state, x, *weights
 
     def _result(self, point, arguments, way, is_inaccurate, result, gradients, slope):
         """Results of `__call__`, by the next way if this one is inaccurate; it is then left out."""
@@ -264,7 +274,7 @@ class Objective:
 
     def state_of(self, value: ObjectiveValue) -> State:
         """State with the values of a point, at rest in its fixed point."""
-        state = with_values(self.state, self._values(self._array(value.point)))
+        state = resolve_dependents(with_parameters(self.state, self._parameters(self._array(value.point))))
         return resting_state(self._linear.simulate, state, value.x)
 
     def latin_hypercube(self, n: int) -> Iterator[np.ndarray]:
@@ -278,7 +288,7 @@ def _scored(expected_loss, loss, target, monitor, penalty):
     """Function of free values: objective, scores of `ObjectiveValue`, and whether the response is inaccurate."""
 
     def of_values(linear, values, plain_state, x, multistability_weight):
-        state = with_values(plain_state, values)
+        state, x = strip_with_rest(with_values(plain_state, values), x)
         response = linear(state, x)
         multistability = jnp.mean(response.relaxation_residual**4)
         value = expected_loss(response) + multistability_weight * multistability + penalty(state)

@@ -1,0 +1,1 @@
+"""Feedback inhibition control: balanced parameters, the iteration that they replace, and rates under noise."""
