@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from .checks.arrays import real_array
 from .checks.maps import label_text, listed, read_maps, standardised
-from .checks.options import check, choice, number, optional
+from .checks.options import check, choice, number, optional, texts
 from .checks.suggestions import did_you_mean
 from .parameters import Parameter
 from .persistence import serialisable
@@ -98,6 +98,7 @@ class MapParameter(Parameter):
         check(
             "MapParameter",
             transform=(transform, choice("exp", "linear", "sigmoid")),
+            region_labels=(region_labels, optional(texts)),
             **{name: (bound, optional(number())) for name, bound in bounds.items()},
         )
         _refuse_bounds(transform, lower_bound, upper_bound)

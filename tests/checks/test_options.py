@@ -45,6 +45,8 @@ WRONG = {
 }
 FC = np.array([[0.0, 0.4, 0.5], [0.4, 0.0, 0.6], [0.5, 0.6, 0.0]])
 WEIGHTS = np.array([[0.0, 1.0], [0.5, 0.0]])
+BOLD = np.random.default_rng(0).normal(size=(40, 3))
+X, Y = BOLD[:, 0], BOLD[:, 1]
 
 
 def _loss(state):
@@ -92,6 +94,34 @@ TABLE = {
         dict(simulation_length=NUMBERS | {"None"}, tolerance=NUMBERS, float32_tolerance=NUMBERS),
     ),
     "compute_fc": (dict(bold=np.random.default_rng(0).normal(size=(20, 3)), skip_t=0), dict(skip_t=WHOLE | FLAG)),
+    "compute_fcd": (
+        dict(bold=BOLD, window=10, step=5, definition=None, period=None, overlapping=True, skip_t=0),
+        dict(window={"whole"}, step={"whole"}, definition={"None"}, period={"whole", "half", "None"}, overlapping=FLAG)
+        | dict(skip_t=WHOLE | FLAG),
+    ),
+    "compute_phase_fcd": (
+        dict(bold=BOLD, edge=2, n_average=2, overlapping=True, skip_t=0),
+        dict(edge=WHOLE, n_average={"whole"}, overlapping=FLAG, skip_t=WHOLE | FLAG),
+    ),
+    "global_brain_connectivity": (dict(fc=FC), {}),
+    "signal_mean": (dict(bold=BOLD, skip_t=0), dict(bold={"array"}, skip_t=WHOLE | FLAG)),
+    "signal_variance": (dict(bold=BOLD, skip_t=0), dict(bold={"array"}, skip_t=WHOLE | FLAG)),
+    "lagged_covariance": (dict(bold=BOLD, lag=1, skip_t=0), dict(lag=WHOLE, skip_t=WHOLE | FLAG)),
+    "power_spectrum": (
+        dict(bold=BOLD, period=720.0, segment=16, skip_t=0),
+        dict(period={"whole", "half"}, segment={"whole", "None"}, skip_t=WHOLE | FLAG),
+    ),
+    "cross_spectrum": (
+        dict(bold=BOLD, period=720.0, segment=16, skip_t=0),
+        dict(period={"whole", "half"}, segment={"whole", "None"}, skip_t=WHOLE | FLAG),
+    ),
+    "band_pass": (
+        dict(bold=BOLD, low=0.05, high=0.3, period=720.0, clip=None, skip_t=0),
+        dict(period={"whole", "half"}, clip={"whole", "half", "None"}, skip_t=WHOLE | FLAG),
+    ),
+    "ks_distance": (dict(x=X, y=Y, definition=None), dict(definition={"None"})),
+    "soft_ks_distance": (dict(x=X, y=Y, width=0.1), dict(width={"whole", "half"})),
+    "wasserstein_distance": (dict(x=X, y=Y, order=1), {}),
     "fc_corr": (dict(fc=FC, target=FC, include_diagonal=False, missing="refuse"), dict(include_diagonal=FLAG)),
     "rmse": (dict(fc=FC, target=FC, missing="refuse"), {}),
     "rmse_corr": (dict(fc=FC, target=FC, missing="refuse"), {}),
@@ -115,6 +145,42 @@ TABLE = {
         dict(value=WEIGHTS, mask=WEIGHTS > 0.0, lower_bound=0.0, upper_bound=2.0),
         dict(value={"None"}, mask={"None"}, lower_bound=BOUND, upper_bound=BOUND),
     ),
+    "MapParameter": (
+        dict(maps=BOLD[:3, :2], transform="exp", coefficients=[0.0, 0.0, 0.0], lower_bound=None, upper_bound=None)
+        | dict(region_labels=None),
+        dict(maps={"list", "array"}, coefficients={"None"}, lower_bound={"None"}, upper_bound={"None"})
+        | dict(region_labels={"None"}),
+    ),
+    "Balanced": (
+        dict(target=3.0, rate="H_e", simulate=None),
+        dict(target=(NUMBERS | FLAG | {"list"}) - {"zero"}, rate={"text"}, simulate={"None"}),
+    ),
+    "balance_by_iteration": (
+        dict(
+            sim="@sim", parameter="model.w", quantity="S", target=0.1, tolerance=10.0, start=1.0, length=20.0, skip=0.0
+        )
+        | dict(max_trials=1, key=None, progress=False),
+        dict(
+            parameter={"text"},
+            quantity={"text"},
+            target=NUMBERS,
+            tolerance={"whole", "half"},
+            start=NUMBERS,
+            length={"whole", "half"},
+            skip=NUMBERS,
+        )
+        | dict(max_trials={"whole"}, key={"None"}, progress=FLAG),
+    ),
+    "mean_rates": (
+        dict(sim="@sim", state=None, rate="S", length=20.0, skip=0.0, key=None, accepted=(0.0, 1.0)),
+        dict(state={"None"}, rate={"text"}, length={"whole", "half"}, skip=NUMBERS, key={"None"})
+        | dict(accepted={"list"}),
+    ),
+    "balloon_windkessel": (
+        dict(neural=BOLD, dt=4.0, parameters="tvb", nonlinear=True, scheme="heun"),
+        dict(neural={"array"}, dt={"whole", "half"}, nonlinear=FLAG),
+    ),
+    "balloon_parameters": (dict(parameter_set="tvb"), {}),
     "show_parameters": (dict(state="@small", sim=None), dict(sim={"None"})),
     "OptaxOptimizer": (
         dict(loss=_loss, optimizer=optax.sgd(0.1), callback=None, has_aux=False, progress=False, refresh=None)
@@ -200,10 +266,12 @@ TABLE = {
 }
 # Arguments with tests of their own elsewhere: targets, sessions and groups.
 ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "region_groups")} | {
-    ("fit", "single_options")
+    ("fit", "single_options"),
+    ("balloon_parameters", "changes"),
 }
 # Classes that users do not construct, and names with tests of their own.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
+NOT_MADE_BY_USERS |= {"FCD", "Spectrum"}
 OTHERS = {
     "State",
     "JaxBackend",
@@ -216,6 +284,8 @@ OTHERS = {
     "DomainWarning",
     "HistoryWarning",
     "FrozenWarning",
+    "BalanceWarning",
+    "BalloonBold",
 }
 CASES = [(name, argument) for name, (arguments, _) in TABLE.items() for argument in arguments]
 
@@ -252,7 +322,7 @@ def test_an_argument_of_a_wrong_kind_is_refused_by_name(made, name, argument):
             "high": "range",
             "name": "data set",
         }
-        known["callbacks"] = "callback"
+        known |= {"callbacks": "callback", "region_labels": "regions", "parameters": "parameter_set"}
         named = [argument, argument.replace("_", " "), known.get(argument, argument), "bounds", "mask", "start values"]
         assert any(each in told for each in named), f"{kind}: {told}"
 

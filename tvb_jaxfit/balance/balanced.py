@@ -96,7 +96,7 @@ class Balanced(Parameter):
         refuse_forked("Balanced")
         check("Balanced", rate=(rate, string), simulate=(simulate, optional(instance(Simulate, "of prepare(sim)"))))
         target = np.asarray(real_array(target, "Balanced: target", finite=True))
-        if target.ndim > 1 or not np.all(target):
+        if target.ndim > 1 or target.size == 0 or not np.all(target):
             raise ValueError(f"Balanced: target = {target}; give one number, or one for each region, and not 0.")
         self._set_static_fields(True, rate, tuple(map(float, target.ravel())), simulate)
         self.value = self.rest = None

@@ -112,11 +112,13 @@ def balance_by_iteration(
         tolerance=(tolerance, allowed.number(above=0.0)),
         start=(start, allowed.number()),
         length=(length, allowed.number(above=0.0)),
-        skip=(skip, allowed.number(minimum=0.0, maximum=0.9 * length)),
+        skip=(skip, allowed.number(minimum=0.0)),
         max_trials=(max_trials, allowed.integer(1)),
         key=(key, allowed.optional(allowed.random_key)),
         progress=(progress, allowed.boolean),
     )
+    if not skip < length:
+        raise ValueError(f"balance_by_iteration: skip = {skip:g} of a length of {length:g} ms; leave out less.")
     key = jax.random.key(0) if key is None else key
     simulate, state = prepare(sim, length, key)
     get_path(state, parameter)

@@ -119,6 +119,7 @@ def mean_rates(
         length=(length, allowed.number(above=0.0)),
         skip=(skip, allowed.number(minimum=0.0)),
         key=(key, allowed.optional(allowed.random_key)),
+        accepted=(accepted, allowed.interval),
     )
     if not skip < length:
         raise ValueError(f"mean_rates: skip = {skip:g} of a length of {length:g} ms; leave out less.")

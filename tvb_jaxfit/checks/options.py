@@ -7,7 +7,7 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,18 @@ def choice(*allowed: str) -> Rule:
         return text if near is None else f"{text} (did you mean {near!r}?)"
 
     return rule
+
+
+def texts(value: Any) -> str | None:
+    """Rule for sequences of texts."""
+    is_sequence = isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict))
+    return None if is_sequence and all(isinstance(each, str) for each in value) else "a list of texts"
+
+
+def interval(value: Any) -> str | None:
+    """Rule for two finite numbers in order."""
+    is_pair = isinstance(value, (list, tuple, np.ndarray)) and len(value) == 2 and all(map(_is_number, value))
+    return None if is_pair and np.all(np.isfinite(value)) and value[0] < value[1] else "two numbers in order"
 
 
 def instance(cls: type, hint: str = "") -> Rule:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..checks.options import short_repr
 from ..checks.suggestions import did_you_mean
 
 # Parameters of the model's equations.
@@ -122,9 +123,9 @@ def balloon_parameters(parameter_set: str = "tvb", **changes: Any) -> dict:
     >>> print({name: round(value, 4) for name, value in values.items() if name[0] == "k"})
     {'k1': 2.7726, 'k2': 0.4, 'k3': 0.0}
     """
-    if parameter_set not in _SETS:
+    if not isinstance(parameter_set, str) or parameter_set not in _SETS:
         hint = did_you_mean(str(parameter_set), _SETS)
-        raise ValueError(f"parameter_set: {parameter_set!r}; give one of {', '.join(_SETS)}.{hint}")
+        raise ValueError(f"parameter_set: {short_repr(parameter_set)}; give one of {', '.join(_SETS)}.{hint}")
     coefficients, of_coefficients, dynamics = _SETS[parameter_set]
     names = dict.fromkeys([*PARAMETERS, *of_coefficients])
     unknown = [name for name in changes if name not in names]

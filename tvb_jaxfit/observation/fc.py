@@ -1,16 +1,11 @@
 """Functional connectivity (FC) of a simulated or a recorded signal."""
 
-import operator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checks.arrays import unmasked
-from .runtime.processes import refuse_forked
-
-__all__ = ["compute_fc", "covariance_to_fc", "standardise"]
+from .signals import read_signals, refuse_constant
 
 
 def compute_fc(bold: ArrayLike, skip_t: int = 0) -> jax.Array:
@@ -58,20 +53,15 @@ def compute_fc(bold: ArrayLike, skip_t: int = 0) -> jax.Array:
      [-1.  0.  0.]
      [ 0.  0.  0.]]
     """
-    refuse_forked("compute_fc")
-    bold = unmasked(bold, "bold")
-    if not jnp.issubdtype(bold.dtype, jnp.floating):
-        raise TypeError(f"bold has dtype {bold.dtype}; FC needs a floating dtype. Convert it: bold.astype(float).")
-    signals = _select(jnp.asarray(bold), skip_t)
-    if not isinstance(signals, jax.core.Tracer):
-        _refuse_undefined(np.asarray(signals))
+    signals = read_signals(bold, "FC", skip_t)
+    refuse_constant(signals, "correlation")
     unit = standardise(signals)
     # By default, accelerators multiply float32 matrices with about 3 digits, which is noise for the optimiser.
     fc = jnp.matmul(unit.T, unit, precision="highest")
     return jnp.where(np.eye(fc.shape[0], dtype=bool), jnp.zeros((), fc.dtype), fc)
 
 
-def standardise(signals: jax.Array) -> jax.Array:
+def standardise(signals: jax.Array, axis: int = 0) -> jax.Array:
     """Shift and scale each column to mean 0 and Euclidean norm 1.
 
     The inner product of two such columns is their Pearson correlation.
@@ -80,10 +70,12 @@ def standardise(signals: jax.Array) -> jax.Array:
     ----------
     signals : jax.Array of shape (n_sample, n_signal)
         One signal per column.
+    axis : int, default 0
+        Axis of the samples; 1 for one signal per row.
 
     Returns
     -------
-    unit : jax.Array of shape (n_sample, n_signal)
+    unit : jax.Array of the same shape
         The standardised columns. A constant column becomes NaN.
 
     Examples
@@ -96,10 +88,11 @@ def standardise(signals: jax.Array) -> jax.Array:
     # The result does not depend on this first shift and scale, so that the gradient may treat them as constants. They
     # preserve the digits of a small fluctuation about a large offset (BOLD in float32) and prevent squares from
     # overflowing. An exactly constant column becomes 0/0; centring alone would leave rounding errors.
-    shifted = signals - jax.lax.stop_gradient(signals[:1])
-    shifted = shifted / jax.lax.stop_gradient(jnp.max(jnp.abs(shifted), axis=0, keepdims=True))
-    centred = shifted - jnp.mean(shifted, axis=0, keepdims=True)
-    return centred / jnp.sqrt(jnp.sum(jnp.square(centred), axis=0, keepdims=True))
+    first = jax.lax.slice_in_dim(signals, 0, 1, axis=axis)
+    shifted = signals - jax.lax.stop_gradient(first)
+    shifted = shifted / jax.lax.stop_gradient(jnp.max(jnp.abs(shifted), axis=axis, keepdims=True))
+    centred = shifted - jnp.mean(shifted, axis=axis, keepdims=True)
+    return centred / jnp.sqrt(jnp.sum(jnp.square(centred), axis=axis, keepdims=True))
 
 
 def covariance_to_fc(covariance: jax.Array) -> jax.Array:
@@ -129,56 +122,3 @@ def covariance_to_fc(covariance: jax.Array) -> jax.Array:
     scale = jnp.where(is_positive, jnp.where(is_positive, variance, 1.0) ** -0.5, 0.0)
     fc = scale[:, None] * covariance * scale[None, :]
     return jnp.where(np.eye(fc.shape[0], dtype=bool), jnp.zeros((), fc.dtype), fc)
-
-
-def _select(bold, skip_t):
-    """Samples to correlate, shape (n_time, n_node)."""
-    try:
-        skip_t = operator.index(skip_t)
-    except TypeError:
-        raise TypeError(f"skip_t is {skip_t!r}; it counts samples: give a whole number.") from None
-    if skip_t < 0:
-        raise ValueError(f"skip_t is {skip_t}; it counts samples from the beginning and cannot be negative.")
-    if bold.ndim == 4:
-        n_voi, n_mode = bold.shape[1], bold.shape[3]
-        if (n_voi, n_mode) != (1, 1):
-            raise ValueError(
-                f"bold has shape {bold.shape}, that is n_voi = {n_voi} and n_mode = {n_mode}; FC is of one variable "
-                "and one mode. Select them, for example bold[:, :1, :, :1], or record one variable: "
-                "monitors.Bold(variables_of_interest=np.array([0]))."
-            )
-        bold = bold[:, 0, :, 0]
-    elif bold.ndim != 2:
-        raise ValueError(
-            f"bold has shape {bold.shape}; expected (n_time, n_node) or TVB's (n_time, n_voi, n_node, n_mode)."
-        )
-    n_time = bold.shape[0]
-    if n_time - skip_t < 3:
-        raise ValueError(
-            f"bold has {n_time} samples and skip_t = {skip_t} leaves {max(n_time - skip_t, 0)}; FC needs at least 3. "
-            "Simulate longer, or skip less."
-        )
-    return bold[skip_t:]
-
-
-def _refuse_undefined(signals):
-    """Raise ValueError if the correlation of a signal is undefined. Needs values, not tracers."""
-    finite = np.isfinite(signals).all(axis=0)
-    if not finite.all():
-        raise ValueError(
-            f"bold is not finite at {_nodes(~finite)}: the simulation diverged, or the recording has gaps. Reduce dt "
-            "or the coupling, or leave these nodes out."
-        )
-    constant = (signals == signals[:1]).all(axis=0)
-    if constant.any():
-        raise ValueError(
-            f"bold is constant over all {signals.shape[0]} samples at {_nodes(constant)}, so that its correlation is "
-            "undefined. Simulate with noise, or leave these nodes out."
-        )
-
-
-def _nodes(mask):
-    """Text that names the nodes where `mask` is true: at most ten of them, and how many more."""
-    index = np.flatnonzero(mask).tolist()
-    rest = f" and {len(index) - 10} more" if len(index) > 10 else ""
-    return f"node{'s' if len(index) > 1 else ''} {', '.join(map(str, index[:10]))}{rest}"
