@@ -72,7 +72,7 @@ def _regional(model="ReducedWongWangExcInh", target=3.0, **values):
     return sim, state
 
 
-@pytest.mark.parametrize("model", ["ReducedWongWangExcInh", "DecoBalancedExcInh"])
+@pytest.mark.parametrize("model", [pytest.param("ReducedWongWangExcInh", marks=pytest.mark.slow), "DecoBalancedExcInh"])
 def test_the_value_is_the_closed_form(model):
     cases = [values for values in CASES if "M_i" not in values or model == "DecoBalancedExcInh"]
     for values, target in [*((values, 3.0) for values in cases), (cases[1], 3.0 + REGIONAL)]:
@@ -135,6 +135,7 @@ def test_its_derivatives_are_those_of_central_differences():
     np.testing.assert_allclose(forward, backward[:, 0], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_simulation_follows_the_balance_whatever_is_changed():
     simulate, state = _balanced(exc_inh(G=0.2, nsig=0.0, length=500.0))
 

@@ -102,6 +102,7 @@ def _rates_of_tvb(sim, length):
     return np.mean(x / (1.0 - np.exp(-0.16 * x)), axis=0)
 
 
+@pytest.mark.slow
 def test_a_fit_through_the_simulation_has_the_gradient_through_the_balance(sim, tmp_path):
     target, free = _target(sim), {"model.G": tj.Parameter(), "model.J_i": tj.Balanced()}
     recorded = []

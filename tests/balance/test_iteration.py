@@ -22,6 +22,7 @@ def _balanced_values(sim, **options):
     return np.asarray(strip_parameters(state).model.J_i)
 
 
+@pytest.mark.slow
 def test_the_iteration_ends_at_the_balanced_values():
     sim = exc_inh(G=0.4, nsig=1e-8, n_node=3)
     balanced = _balanced_values(sim, target=-0.026, rate="x_e / a_e")

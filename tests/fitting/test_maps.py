@@ -79,6 +79,7 @@ def test_a_linear_fit_recovers_the_coefficients(sim, target, monkeypatch, tmp_pa
     assert again.coefficients == result.coefficients
 
 
+@pytest.mark.slow
 def test_a_fit_through_the_simulation_has_the_gradient_of_the_coefficients(sim, target):
     result = tj.fit(sim, target, _free(), method="simulate", resample=False, max_steps=2, progress=False)
     assert result.loss.size == 3 and result.loss[-1] < result.loss[0]

@@ -85,7 +85,7 @@ def test_the_default_is_a_linear_fit_that_simulations_confirm(sim, target, monke
     said = str(result.history.stop_reason)
     assert f"r {result.fresh.mean:.3f}" not in said
     # ... nor that of the training, and all of them are printed.
-    text = f"r {result.r[-1]:.4f} in training, {result.fresh.mean:.4f} on noise that the fit never saw (3 runs of 20 s)"
+    text = f"r {result.r[-1]:.4f} in training, {result.fresh.mean:.4f} on noise that the fit never saw (2 runs of 20 s)"
     assert text in repr(result) and "way: linear; the linear response applies" in repr(result)
     assert f"{result.fresh.mean:.4f}" in result._repr_html_()
     again = pickle.loads(pickle.dumps(result))
@@ -110,9 +110,9 @@ def test_a_refinement_is_kept_if_it_is_better_on_noise_that_neither_stage_used(
     def confirmed(*arguments):
         confirm = real(*arguments)
 
-        def scored(state, key=arguments[-1]):
+        def scored(state, key=arguments[5], *n_samples):
             keys.append(key)
-            runs = confirm(state, key)
+            runs = confirm(state, key, *n_samples)
             if key == noise_key(0, Purpose.COMPARISON):
                 # The first of both is the linear fit.
                 is_first = keys.count(key) == 1

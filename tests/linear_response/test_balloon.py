@@ -88,6 +88,7 @@ def test_monitors_with_shared_and_with_own_filters_keep_their_order(ou):
     assert ou.off_by(together.covariance(0), together.covariance(3)) > 0.1
 
 
+@pytest.mark.slow
 def test_small_fluctuations_of_the_simulated_monitor_are_linear(build):
     """On the same noise: the linearised hemodynamics of the simulated activity miss an error of second order only."""
     off_by = []
@@ -136,6 +137,7 @@ def test_fc_of_a_long_simulation_is_within_its_standard_error(build):
     assert np.max(np.abs(z)) < 4.0 and 0.4 < np.sqrt(np.mean(z**2)) < 1.6
 
 
+@pytest.mark.slow
 def test_power_integrates_to_the_variance(build, ou):
     response, _, _ = ou.prepared(build())
     edges = np.concatenate([[0.0], np.geomspace(1e-3, 125.0, 30)])

@@ -67,7 +67,14 @@ def agrees(ou, response, exact, tolerance):
     np.testing.assert_allclose(response.decay_rate, -np.log(largest) / exact.dt, rtol=1e-9)
 
 
-@pytest.mark.parametrize("path", [pytest.param("directed", marks=pytest.mark.slow), "by modes", "by frequencies"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("directed", marks=pytest.mark.slow),
+        "by modes",
+        pytest.param("by frequencies", marks=pytest.mark.slow),
+    ],
+)
 def test_white_noise_through_every_monitor(ou, white, path):
     sim, linear, state = white
     weights = weights_of(ou, path)
@@ -178,6 +185,7 @@ def test_small_steps_converge_to_the_continuous_closed_form(ou, scheme):
     assert errors[1] < 0.55 * errors[0] and errors[2] < 0.55 * errors[1]
 
 
+@pytest.mark.slow
 def test_power_integrates_to_the_variance(ou, white, delayed):
     at, weight = np.polynomial.legendre.leggauss(200)
     frequencies, weight = 250.0 * (1.0 + at), 250.0 * weight

@@ -97,7 +97,11 @@ def of_weights(fitted):
     """Result of a fit of connectome weights."""
     path = "connectivity.weights"
     initial = mark(
-        strip_parameters(fitted.initial), {path: MaskedParameter(lower_bound=0.0)}, {path: ((N_NODE, N_NODE),)}, N_NODE
+        strip_parameters(fitted.initial),
+        {path: MaskedParameter(lower_bound=0.0)},
+        {path: ((N_NODE, N_NODE),)},
+        N_NODE,
+        fitted.simulate,
     )
     best = with_values(initial, {path: initial.connectivity.weights.value * 1.01})
     return replace(fitted, initial=initial, best=best, fitted=best, evaluation=None)

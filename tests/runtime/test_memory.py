@@ -70,9 +70,7 @@ def fitted_linearly(sim):
     [
         simulated,
         differentiated,
-        swept,
-        fitted,
-        *(pytest.param(use, marks=pytest.mark.slow) for use in (responded, optimised, fitted_linearly)),
+        *(pytest.param(use, marks=pytest.mark.slow) for use in (swept, fitted, responded, optimised, fitted_linearly)),
     ],
 )
 def test_memory_is_released_once_nothing_refers_to_it(build_small, monkeypatch, use):
@@ -92,6 +90,7 @@ def n_compiled(simulate):
     return len(simulate._run)
 
 
+@pytest.mark.slow
 def test_continued_runs_are_compiled_once_for_each_phase_of_their_windows(build_small, float64_tvb, equal_runs):
     """Windows of 10, 20 and 4 steps: runs of 20 steps all start at the same phase, runs of 25 at four phases."""
     kinds = [monitors.TemporalAverage(period=10.0), monitors.Bold(period=20.0, hrf_length=400.0), monitors.Raw()]

@@ -44,6 +44,7 @@ def side_by_side(*functions):
     return results
 
 
+@pytest.mark.slow
 def test_several_threads_prepare_and_certify_while_others_run_tvb(build_small, weights_6, connectivity_of):
     def sim():
         return delayed(build_small, weights_6, connectivity_of)

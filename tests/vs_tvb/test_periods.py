@@ -84,6 +84,7 @@ cases = given(
 one_fixture = HealthCheck.function_scoped_fixture
 
 
+@pytest.mark.slow
 @settings(max_examples=2, suppress_health_check=[one_fixture])
 @cases
 @example(dt=1.0, istep=15, hrf_length=200.0, before=0, lengths=[120, 60], block=24)  # aligned, period no multiple

@@ -81,6 +81,7 @@ def test_two_runs_of_every_scheme_and_monitor_equal_tvb(
     assert min(difference(scaled(first, scale)[3:], scaled(theirs_again, scale)[3:])) > 1e-3
 
 
+@pytest.mark.slow
 def test_thirty_thousand_steps_of_stochastic_heun_with_bold_equal_tvb(build, float64_tvb, equal_runs, difference):
     sim = build(steps=30_000, monitors=[monitors.SubSample(period=40.0), monitors.Bold(period=720.0)])
     reference = float64_tvb(sim)
@@ -91,7 +92,7 @@ def test_thirty_thousand_steps_of_stochastic_heun_with_bold_equal_tvb(build, flo
     assert min(difference(simulate(without_coupling(state)), theirs)) > 1e-2
 
 
-@pytest.mark.parametrize("delayed", [False, True], ids=["no delays", "delays"])
+@pytest.mark.parametrize("delayed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["no delays", "delays"])
 def test_a_sparse_network_equals_tvb_and_one_that_gained_connections_is_looked_at_whole(
     build, connectivity_of, float64_tvb, equal_runs, difference, delayed
 ):

@@ -69,7 +69,7 @@ def everything(kind, scheme="HeunStochastic", function=None, of_noise=noise.Addi
     if hasattr(integrator, "noise"):
         integrator.noise = kind(of_noise)(nsig=np.array([1e-3]), noise_seed=3)
     names = [name for name in SUPPORTED.split(", ") if name not in ("EEG", "MEG", "iEEG", "Raw", "ProgressLogger")]
-    all_monitors = [kind(getattr(monitors, name))(period=5.0) for name in names if name != "Bold"]
+    all_monitors = [kind(getattr(monitors, name))(period=5.0) for name in names if not name.endswith("Bold")]
     all_monitors.append(kind(monitors.Bold)(period=20.0, hrf_length=40.0, hrf_kernel=kind(equations.Gamma)()))
     return kind(Simulator)(
         connectivity=white_matter,

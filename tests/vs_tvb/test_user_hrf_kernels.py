@@ -59,7 +59,7 @@ def simulator(build_small, kernel):
 
 @pytest.mark.parametrize(
     "kernel",
-    [*(pytest.param(kernel, marks=pytest.mark.slow) for kernel in (ByFunction, ByModule)), ByTable, WithoutText],
+    [*(pytest.param(kernel, marks=pytest.mark.slow) for kernel in (ByFunction, ByModule, WithoutText)), ByTable],
 )
 def test_translated_responses_are_functions_of_their_parameters(build_small, float64_tvb, equal_runs, recwarn, kernel):
     sim = simulator(build_small, kernel)

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -205,11 +205,10 @@ class _Search:
             with bar_status("simulating"):
                 loss, r, fc, *_ = self.confirm(candidate.fitted)
             loss += float(self.objective.penalty(strip_parameters(candidate.fitted)))
-            candidate = replace(candidate, loss=loss, r=r)
             noise_corrected_r, fc_distance = noise_corrected(fc, end.fc, self.target)
-            candidate = replace(candidate, noise_corrected_r=noise_corrected_r, fc_distance=fc_distance)
-            self.candidates[place] = candidate
-            if candidate.is_confirmed:
+            scores = {"loss": loss, "r": r, "noise_corrected_r": noise_corrected_r, "fc_distance": fc_distance}
+            self.candidates[place] = LinearFitCandidate(candidate.fitted, candidate.trace, **scores)
+            if self.candidates[place].is_confirmed:
                 return
 
 
