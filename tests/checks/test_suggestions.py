@@ -50,7 +50,7 @@ def test_a_path_is_known_by_its_last_name_and_by_its_likeness(asked, meant):
         (lambda: get_path(_state(), "model.W"), "w"),
         (lambda: with_path(_state(), "coupling.A", 1.0), "a"),
         (lambda: _state().replace(copling=1), "coupling"),
-        (lambda: mark(_state(), {"w": tj.Parameter()}, PATHS, 4, None), "model.w"),
+        (lambda: mark(_state(), {"w": tj.Parameter()}, PATHS, range(4), None), "model.w"),
         (lambda: options.check("fit", method=("linar", options.choice("simulate", "linear"))), "linear"),
         (lambda: tj.load_functional_connectivity("dk_avarage"), "dk_average"),
         (lambda: tj.load_connectivity("connectivity76"), "connectivity_76.zip"),

@@ -100,7 +100,7 @@ def of_weights(fitted):
         strip_parameters(fitted.initial),
         {path: MaskedParameter(lower_bound=0.0)},
         {path: ((N_NODE, N_NODE),)},
-        N_NODE,
+        range(N_NODE),
         fitted.simulate,
     )
     best = with_values(initial, {path: initial.connectivity.weights.value * 1.01})

@@ -391,7 +391,7 @@ def test_the_parameter_table_counts_values_and_shows_one_value_once(fitted, page
 def test_scalar_values_are_in_the_parameter_table(fitted, unprinted):
     _, state = prepare(fitted.simulator)
     path = "monitors[0].hrf_kernel.tau_s"
-    began, ended = (mark(state, {path: Parameter(value)}, {path: ((1,), (5,))}, 5, None) for value in (0.8, 0.7))
+    began, ended = (mark(state, {path: Parameter(value)}, {path: ((1,), (5,))}, range(5), None) for value in (0.8, 0.7))
     page = Page(report.report_html(summary.summarise(replace(fitted, initial=began, best=ended))))
     assert [row[0] + row[4] for row in page.table("parameter", "unit")] == [f"{path}0.8", "0.7"]
 
@@ -713,7 +713,7 @@ def test_code_for_tvb_uses_its_attributes_and_shapes(fitted, monkeypatch):
     sim, (_, state) = clone(fitted.simulator), prepare(fitted.simulator)
     free = {"monitors[0].hrf_kernel.tau_s": Parameter(0.7), "model.w": Parameter(0.55, regional=True)}
     free |= {"integrator.noise.nsig": Parameter(2e-5, regional=True)}
-    state = mark(state, free, dict.fromkeys(free, ((1,), (5,))), 5, None)
+    state = mark(state, free, dict.fromkeys(free, ((1,), (5,))), range(5), None)
     code = reproduction.tvb_values(state, sim)
     exec(code, {"sim": sim})
     assert sim.monitors[0].hrf_kernel.parameters["tau_s"] == 0.7
