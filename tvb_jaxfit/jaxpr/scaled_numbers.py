@@ -105,10 +105,18 @@ def _sign_of(value):
     return -1 if np.all(np.asarray(value) < 0) else None
 
 
+def _batched_as(value, other):
+    """The value, with the batch axes of both.
+
+    JAX requires that a value have those of its derivative: otherwise gradients of a scan inside `jax.vmap` fail.
+    """
+    return jnp.where(True, value, other)
+
+
 @jax.custom_jvp
 def _with_derivative_of(value, formula):
     """A value that is known already, with the derivative of a formula for it."""
-    return value
+    return _batched_as(value, formula)
 
 
 @_with_derivative_of.defjvp
@@ -119,7 +127,7 @@ def _with_derivative_of_jvp(primals, tangents):
 @jax.custom_jvp
 def _proportional_to_exp(value, exponent):
     """A value that is known already, with the derivative of a multiple of exp(exponent)."""
-    return value
+    return _batched_as(value, exponent)
 
 
 @_proportional_to_exp.defjvp
@@ -131,7 +139,7 @@ def _proportional_to_exp_jvp(primals, tangents):
 @jax.custom_jvp
 def _log_of_one(x):
     """Logarithm of a number whose value is 1, with its derivatives."""
-    return jnp.zeros_like(x)
+    return _batched_as(jnp.zeros_like(x), x)
 
 
 @_log_of_one.defjvp
