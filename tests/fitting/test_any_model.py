@@ -314,8 +314,8 @@ def test_values_come_back_from_the_fc_of_other_monitors(case):
     assert_recovered(network, here, 1e-3, 1e-5)
 
 
-# Least correlation of the values found with those of the target. These are bounds below what was found, not predictions:
-# r is 0.25 for JansenRit, and 0.81 for WilsonCowan.
+# Least correlation of the values found with those of the target: bounds below what was found, not predictions. For
+# JansenRit r is 0.25, and for WilsonCowan 0.81.
 R_OF_VALUES = {
     "ReducedWongWang": 0.8,
     "ReducedWongWangExcInh": 0.8,
