@@ -105,8 +105,8 @@ def _sign_of(value):
     return -1 if np.all(np.asarray(value) < 0) else None
 
 
-# JAX refuses gradients of a scan inside vmap where a value has fewer batch axes than its derivative: where(True, ...) has
-# those of both operands, and the value of the first.
+# JAX refuses gradients of a scan inside vmap where a value has fewer batch axes than its derivative: where(True, ...)
+# has those of both operands, and the value of the first.
 @jax.custom_jvp
 def _with_derivative_of(value, formula):
     """A value that is known already, with the derivative of a formula for it."""
