@@ -165,6 +165,19 @@ def test_values_are_those_of_the_formula_bit_for_bit(dtype):
         np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.parametrize("name, f", [pytest.param(*case[:2], id=case[0]) for case in FORMULAS])
+def test_gradients_go_through_a_scan_under_vmap(name, f):
+    """JAX refuses them where a value has fewer batch axes than its derivative."""
+    f, ends = _traced(f), jnp.array([0.3, 0.6, 1.2])
+
+    def relaxed(scale, end):
+        return jax.lax.scan(lambda x, _: (0.5 * x + 0.1 * f(scale * x), None), end, length=3)[0]
+
+    together = jax.jit(jax.grad(lambda scale: jnp.sum(jax.vmap(relaxed, (None, 0))(scale, ends))))(0.8)
+    one = jax.jit(jax.grad(relaxed))
+    np.testing.assert_allclose(together, sum(one(0.8, end) for end in ends), rtol=1e-13)
+
+
 def test_derivatives_by_each_parameter_of_a_sigmoid_are_exact():
     x = np.array([-900.0, -400.0, -2.0, 3.0, 500.0], np.longdouble)
     f = _traced(lambda a, k, x0, x: a / (1.0 + np.exp(k * (x0 - x))))

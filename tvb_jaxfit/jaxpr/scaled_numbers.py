@@ -105,10 +105,12 @@ def _sign_of(value):
     return -1 if np.all(np.asarray(value) < 0) else None
 
 
+# JAX refuses gradients of a scan inside vmap where a value has fewer batch axes than its derivative: where(True, ...)
+# has those of both operands, and the value of the first.
 @jax.custom_jvp
 def _with_derivative_of(value, formula):
     """A value that is known already, with the derivative of a formula for it."""
-    return value
+    return jnp.where(True, value, formula)
 
 
 @_with_derivative_of.defjvp
@@ -119,7 +121,7 @@ def _with_derivative_of_jvp(primals, tangents):
 @jax.custom_jvp
 def _proportional_to_exp(value, exponent):
     """A value that is known already, with the derivative of a multiple of exp(exponent)."""
-    return value
+    return jnp.where(True, value, exponent)
 
 
 @_proportional_to_exp.defjvp
@@ -131,7 +133,7 @@ def _proportional_to_exp_jvp(primals, tangents):
 @jax.custom_jvp
 def _log_of_one(x):
     """Logarithm of a number whose value is 1, with its derivatives."""
-    return jnp.zeros_like(x)
+    return jnp.where(True, jnp.zeros_like(x), x)
 
 
 @_log_of_one.defjvp
