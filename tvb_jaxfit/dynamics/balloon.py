@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,14 @@ import numpy as np
 from ..state import State
 from .balloon_parameters import PARAMETERS
 from .hemodynamics import REST, Balloon, steady_hemodynamics
-from .monitors import Monitor, Pooling, window_means
+from .monitors import InterimMonitor, window_means
 
 # Remainder of a transient that counts as negligible.
 _TRANSIENT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class BalloonBold(Monitor):
+class BalloonBold(InterimMonitor):
     """BOLD by the Balloon-Windkessel model (TVB: `tvb_jaxfit.BalloonBold`).
 
     Attributes
@@ -27,29 +27,9 @@ class BalloonBold(Monitor):
         Integration steps per step of the hemodynamics, which the mean over them drives.
     nonlinear : bool
         True for the nonlinear equation of the signal.
-    pooled : int
-        Integration steps per observed sample, each the mean of these steps.
     """
 
-    interim_istep: int = 1
     nonlinear: bool = True
-    pooled: int = 1
-
-    is_bold = True
-
-    @property
-    def window(self):
-        """Interim means."""
-        return Pooling.MEAN, self.interim_istep
-
-    @property
-    def cycle(self):
-        """Least common multiple of the sampling and interim periods [steps]."""
-        return math.lcm(self.istep, self.interim_istep)
-
-    def downsampled(self, n: int) -> "BalloonBold":
-        """The same monitor for a signal with one sample per ``n`` steps, a divisor of the interim period."""
-        return replace(self, pooled=n)
 
     def sample(self, leaves: State, observed: jax.Array, start: int) -> tuple[jax.Array, dict]:
         """BOLD at the sampling steps; the state of the hemodynamics is what a next run continues from."""

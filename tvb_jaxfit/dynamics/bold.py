@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,11 @@ import numpy as np
 
 from ..state import State
 from .decimated_filter import KERNEL_BLOCKS, block_products, filter_at, kernel_blocks, leading_blocks, overlap_add
-from .monitors import Monitor, Pooling, window_means
+from .monitors import InterimMonitor, window_means
 
 
 @dataclass(frozen=True, eq=False)
-class Bold(Monitor):
+class Bold(InterimMonitor):
     """BOLD: interim means convolved with a hemodynamic response, at the sampling steps (TVB: Bold).
 
     Attributes
@@ -29,8 +29,6 @@ class Bold(Monitor):
         True for the first-order Volterra kernel: the signal is (convolution - 1) k_1 V_0.
     shift : int
         Shift of the kernel [interim samples]: 0, except in a negative control.
-    pooled : int
-        Integration steps per observed sample, each the mean of these steps.
 
     Notes
     -----
@@ -39,28 +37,10 @@ class Bold(Monitor):
     complete at that step: the sampling period need not be a multiple of the interim period.
     """
 
-    interim_istep: int = 1
     kernel_time: np.ndarray | None = None
     kernel: Callable | None = None
     volterra: bool = False
     shift: int = 0
-    pooled: int = 1
-
-    is_bold = True
-
-    @property
-    def window(self):
-        """Interim means."""
-        return Pooling.MEAN, self.interim_istep
-
-    @property
-    def cycle(self):
-        """Least common multiple of the sampling and interim periods [steps]."""
-        return math.lcm(self.istep, self.interim_istep)
-
-    def downsampled(self, n: int) -> "Bold":
-        """The same monitor for a signal with one sample per ``n`` steps, a divisor of the interim period."""
-        return replace(self, pooled=n)
 
     def at_rest(self, leaves: State, observed: jax.Array) -> State:
         """Leaves with a stock of one constant sample."""

@@ -6,8 +6,10 @@ and ``sample(leaves, observed, start)``, which returns its samples and the State
 sampling allows it, a monitor receives means or samples of several steps, and is `downsampled` itself.
 """
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +147,38 @@ class Monitor:
     def select_samples(self, observed: jax.Array, start: int) -> jax.Array:
         """Recorded rows at the sampling steps."""
         return self.select(observed)[self.steps(start, observed.shape[0]) - start - 1]
+
+
+@dataclass(frozen=True, eq=False)
+class InterimMonitor(Monitor):
+    """Base class of monitors of BOLD, which is made of means over interim periods.
+
+    Attributes
+    ----------
+    interim_istep : int
+        Integration steps per interim mean.
+    pooled : int
+        Integration steps per observed sample, each the mean of these steps.
+    """
+
+    interim_istep: int = 1
+    pooled: int = 1
+
+    is_bold = True
+
+    @property
+    def window(self):
+        """Interim means."""
+        return Pooling.MEAN, self.interim_istep
+
+    @property
+    def cycle(self):
+        """Least common multiple of the sampling and interim periods [steps]."""
+        return math.lcm(self.istep, self.interim_istep)
+
+    def downsampled(self, n: int) -> Self:
+        """The same monitor for a signal with one sample per ``n`` steps, a divisor of the interim period."""
+        return replace(self, pooled=n)
 
 
 class Raw(Monitor):
