@@ -235,3 +235,15 @@ def connectivity_of():
 def copy_of():
     """Function: full copy of a simulator before its run; within `float64_histories` in double precision."""
     return configured_clone
+
+
+@pytest.fixture
+def short_linear_fits(monkeypatch):
+    """A smaller sweep, and simulations of seconds instead of 20 minutes."""
+    from tvb_jaxfit.fitting.linear import confirmation
+    from tvb_jaxfit.fitting.linear import fit as linear_fit
+
+    monkeypatch.setattr(linear_fit, "_POINTS", 16)
+    monkeypatch.setattr(linear_fit, "_STARTS", 1)
+    monkeypatch.setattr(confirmation, "LONGEST", 20_000.0)
+    monkeypatch.setattr(confirmation, "SHORTEST", 20_000.0)

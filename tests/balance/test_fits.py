@@ -7,21 +7,12 @@ import pytest
 
 import tvb_jaxfit as tj
 from tests.balance.conftest import N_NODE, exc_inh
-from tvb_jaxfit.fitting.linear import confirmation
-from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
 
+pytestmark = pytest.mark.usefixtures("short_linear_fits")
+
 MAP = np.array([-1.0, 0.0, 1.0, -1.0, 1.0]) * np.sqrt(1.25)
-
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    """A smaller sweep, and simulations of seconds instead of 20 minutes."""
-    monkeypatch.setattr(linear_fit, "_POINTS", 16)
-    monkeypatch.setattr(linear_fit, "_STARTS", 1)
-    monkeypatch.setattr(confirmation, "LONGEST", 20_000.0)
-    monkeypatch.setattr(confirmation, "SHORTEST", 20_000.0)
 
 
 def _free():

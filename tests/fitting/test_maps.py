@@ -10,10 +10,11 @@ from tvb.simulator.lab import monitors
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator
-from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.linear_response.response import LinearResponse
 from tvb_jaxfit.parameters import parameters_of
+
+pytestmark = pytest.mark.usefixtures("short_linear_fits")
 
 N_NODE = 6
 MYELIN = np.array([-1.0, -1.0, 0.0, 0.0, 1.0, 1.0]) * np.sqrt(1.5)
@@ -41,15 +42,6 @@ def target(sim):
     w = np.exp(TRUE["intercept"] + TRUE["myelin"] * MYELIN + TRUE["gradient"] * GRADIENT)
     state.model.w = jnp.asarray(w)
     return np.asarray(linear(state).fc())
-
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    """A smaller sweep, and simulations of seconds instead of 20 minutes."""
-    monkeypatch.setattr(linear_fit, "_POINTS", 16)
-    monkeypatch.setattr(linear_fit, "_STARTS", 1)
-    monkeypatch.setattr(confirmation, "LONGEST", 20_000.0)
-    monkeypatch.setattr(confirmation, "SHORTEST", 20_000.0)
 
 
 def _free():
