@@ -15,7 +15,7 @@ from .checks.options import boolean, check, choice
 from .observation import standardise
 from .runtime.processes import refuse_forked
 
-__all__ = ["fc_corr", "rmse", "rmse_corr"]
+__all__ = ["fc_corr", "mean_fc_difference", "rmse", "rmse_corr"]
 
 # Rule for the option `missing`, here and in `fit` and `evaluate`.
 MISSING = choice("refuse", "ignore")
@@ -177,6 +177,47 @@ def rmse_corr(fc: ArrayLike, target: ArrayLike, missing: Missing = "refuse") -> 
     0.0000, 0.1034
     """
     return 0.5 * (rmse(fc, target, missing) + 1.0 - fc_corr(fc, target, missing=missing))
+
+
+def mean_fc_difference(fc: ArrayLike, target: ArrayLike, missing: Missing = "refuse") -> jax.Array:
+    """Difference of the means of two FC matrices over pairs of regions.
+
+    Parameters
+    ----------
+    fc, target : array of shape (n_node, n_node)
+        As for `rmse`; at least 2 nodes.
+    missing : {"refuse", "ignore"}, optional
+        As for `rmse`.
+
+    Returns
+    -------
+    difference : jax.Array of shape ()
+        Mean of the simulated minus mean of the empirical FC, off the diagonal. Differentiable.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `rmse`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tvb_jaxfit.loss import mean_fc_difference
+    >>> fc = np.array([[1.0, 0.4], [0.4, 1.0]])
+    >>> print(f"{mean_fc_difference(fc, 0.5 * fc):.2f}")
+    0.20
+    """
+    fc, target = _checked_pair(fc, target, missing)
+    has_data = _has_data(target, missing) & ~np.eye(fc.shape[0], dtype=bool)
+    if not isinstance(target, jax.core.Tracer):
+        _refuse_not_finite(target, missing)
+        if not has_data.any():
+            raise ValueError("target: no pair of regions has data, so that its mean is undefined.")
+    fc, target = _in_one_dtype(fc, target)
+    n_pair = jnp.sum(jnp.asarray(has_data), dtype=fc.dtype)
+    zero = jnp.zeros((), fc.dtype)
+    # NaN must not enter the difference: its gradient would be NaN, too.
+    return jnp.sum(jnp.where(has_data, fc, zero) - jnp.where(has_data, target, zero)) / n_pair
 
 
 def _checked_pair(fc, target, missing):

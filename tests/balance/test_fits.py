@@ -7,6 +7,7 @@ import pytest
 
 import tvb_jaxfit as tj
 from tests.balance.conftest import N_NODE, exc_inh
+from tvb_jaxfit.fitting.criterion import Criterion
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.parameters import parameters_of, strip_parameters
 
@@ -42,7 +43,7 @@ def test_the_objective_follows_the_balance_and_starts_at_its_fixed_point(sim):
     state.model.G = tj.BoundedParameter(0.3, 0.0, 1.2)
     state.model.J_i = tj.Balanced(simulate=linear.simulate)
     target = _target(sim)
-    objective = Objective(linear, state, tj.rmse_corr, target, 0, 4000.0)
+    objective = Objective(linear, state, Criterion(tj.rmse_corr, target), 4000.0)
     value, gradients, slope = objective(objective.start_point, 0.0, objective.x)
     np.testing.assert_allclose(value.x[0, :, 0], 0.1612849115, rtol=1e-9)
     assert list(gradients) == ["model.G"] and value.is_stable
@@ -51,7 +52,7 @@ def test_the_objective_follows_the_balance_and_starts_at_its_fixed_point(sim):
     # Negative control: without the balance, the slope is another one.
     fixed = strip_parameters(state)
     fixed.model.G = state.model.G
-    other = Objective(linear, fixed, tj.rmse_corr, target, 0, 4000.0)
+    other = Objective(linear, fixed, Criterion(tj.rmse_corr, target), 4000.0)
     assert abs(other(other.start_point, 0.0, value.x)[2][0] / slope[0] - 1.0) > 0.1
     fitted = objective.state_of(value)
     balanced = parameters_of(fitted)["model.J_i"]

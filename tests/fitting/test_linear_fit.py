@@ -14,6 +14,7 @@ from tvb_jaxfit.fitting import linear_stage, ways
 from tvb_jaxfit.fitting.keys import Purpose, noise_key
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
+from tvb_jaxfit.fitting.criterion import Criterion
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.fitting.options import SearchOptions
 from tvb_jaxfit.fitting.stopping import StopKind, StopReason
@@ -156,7 +157,7 @@ def test_differences_between_regions_add_to_the_objective(sim, target):
     linear, _ = tj.prepare_linear(sim)
     _, state = tj.prepare(sim)
     state.model.w = BoundedParameter(jnp.linspace(0.2, 0.4, N_NODE), 0.0, 1.0)
-    objective = Objective(linear, state, tj.rmse, target, 0, 1e5)
+    objective = Objective(linear, state, Criterion(tj.rmse, target), 1e5)
     point = objective.start_point + np.linspace(0.0, 0.1, N_NODE)
     (dear, gradients, steep), (cheap, same, flat) = (objective(point, cost, objective.x) for cost in (2.0, 0.0))
     apart = np.linspace(0.0, 0.1, N_NODE) - 0.05

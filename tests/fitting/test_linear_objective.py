@@ -12,6 +12,7 @@ from tvb.simulator.simulator import Simulator
 import tvb_jaxfit as tj
 from tests.conftest import white_matter
 from tvb_jaxfit.fitting.keys import Purpose, generator
+from tvb_jaxfit.fitting.criterion import Criterion
 from tvb_jaxfit.fitting.linear.objective import _MULTISTABILITY_WEIGHT, Objective, add_fisher_z
 from tvb_jaxfit.linear_response.covariance import Way
 from tvb_jaxfit.linear_response.response import LinearResponse
@@ -43,7 +44,7 @@ def linear():
 def objective_at(linear, a, loss, target):
     linear, state = linear
     state = state.replace(coupling=state.coupling.replace(a=tj.Parameter(jnp.array([a]))))
-    return Objective(linear, state, loss, target, 0, LENGTH)
+    return Objective(linear, state, Criterion(loss, target), LENGTH)
 
 
 def flat(fc):

@@ -15,6 +15,7 @@ from tvb_jaxfit.evaluation.sessions import named_targets
 from tvb_jaxfit.evaluation.target import match_target
 from tvb_jaxfit.fitting.keys import Purpose, noise_key
 from tvb_jaxfit.fitting.linear.fit import noise_corrected
+from tvb_jaxfit.fitting.criterion import Criterion
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.fitting.losses import checked_loss
 
@@ -265,7 +266,7 @@ def test_the_linear_responses_objective_is_of_the_pairs_with_data(sim):
     linear, state = tj.prepare_linear(sim)
     state.model.w = tj.BoundedParameter(state.model.w, 0.0, 1.0, regional=True)
 
-    objective = Objective(linear, state, checked_loss(tj.rmse_corr, GAPPY), GAPPY, 0, 1e6)
+    objective = Objective(linear, state, Criterion(checked_loss(tj.rmse_corr, GAPPY), GAPPY), 1e6)
     seen, gradients, slope = objective(objective.start_point, 0.1, objective.x)
     assert seen.is_stable and np.all(gradients["model.w"] != 0.0)
     direction = np.linspace(-1.0, 1.5, slope.size)

@@ -9,6 +9,7 @@ from tvb.simulator.simulator import Simulator
 import tvb_jaxfit as tj
 from tests.conftest import white_matter
 from tvb_jaxfit.fitting.linear import fit as linear_fit
+from tvb_jaxfit.fitting.criterion import Criterion
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.parameters import parameters_of
 from tvb_jaxfit.state import with_path
@@ -36,7 +37,7 @@ def _objective(linear, **free):
     state = linear[1]
     for path, parameter in free.items():
         state = with_path(state, path, parameter)
-    return Objective(linear[0], state, tj.rmse, target * ~np.eye(N_NODE, dtype=bool), 0, LENGTH)
+    return Objective(linear[0], state, Criterion(tj.rmse, target * ~np.eye(N_NODE, dtype=bool)), LENGTH)
 
 
 @pytest.fixture(scope="module")

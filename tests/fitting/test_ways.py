@@ -19,7 +19,6 @@ from tvb_jaxfit.fitting import linear_stage, simulation_stage, ways
 from tvb_jaxfit.fitting.keys import Purpose, key_as_code, noise_key
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
-from tvb_jaxfit.fitting.linear.confirmation import LongRuns
 from tvb_jaxfit.fitting.method import Method
 from tvb_jaxfit.fitting.stopping import StopKind, StopReason
 from tvb_jaxfit.parameters import parameters_of
@@ -110,13 +109,14 @@ def test_a_refinement_is_kept_if_it_is_better_on_noise_that_neither_stage_used(
     def confirmed(*arguments):
         confirm = real(*arguments)
 
-        def scored(state, key=arguments[5], *n_samples):
+        def scored(state, key=arguments[3], *n_samples):
             keys.append(key)
             runs = confirm(state, key, *n_samples)
             if key == noise_key(0, Purpose.COMPARISON):
-                # The first of both is the linear fit.
+                # The first of both is the linear fit. Regions in another order have another FC.
                 is_first = keys.count(key) == 1
-                return LongRuns(0.0, 0.0, np.stack([target if is_first is not better else -target] * 3), 1.0)
+                if is_first is better:
+                    return runs._replace(recorded=[(signals[:, :, ::-1],) for (signals,) in runs.recorded])
             return runs
 
         return scored

@@ -138,6 +138,10 @@ class Monitor:
         """Covariance of the samples, including the monitor's own noise."""
         return self.spatial_covariance(selected)
 
+    def of_states(self, theta, states: jax.Array, coupling: jax.Array, start: int) -> jax.Array:
+        """Series that a monitor with ``observes_coupling`` samples, (n_steps, n_cvar, n_node, n_mode)."""
+        return coupling
+
     def select(self, observed: jax.Array) -> jax.Array:
         """Recorded rows of the observed series."""
         if self.voi == tuple(range(observed.shape[1])):

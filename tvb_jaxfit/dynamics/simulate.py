@@ -280,7 +280,8 @@ class Simulate:
         samples = []
         rows = zip(self.monitors, state.monitors, windows, block_params, products, strict=True)
         for monitor, leaves, (pooling, n), *filtered in rows:
-            observed = coupling if monitor.observes_coupling else pooled[pooling, n]
+            is_of_states = monitor.observes_coupling
+            observed = monitor.of_states(theta, states, coupling, start) if is_of_states else pooled[pooling, n]
             filtered = () if filtered[1] is None else filtered
             samples.append(monitor.downsampled(n).sample(leaves, observed, start // n, *filtered))
         after = state.replace(

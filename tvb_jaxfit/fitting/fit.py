@@ -12,6 +12,7 @@ import optax
 
 from ..parameters import Parameter
 from ..runtime.processes import refuse_forked
+from ..targets.read import split_targets
 from .options import FCOptions, NoiseOptions, RunOptions, SearchOptions, with_single_options
 from .problem import FitRequest, prepare_problem
 from .result import FitResult
@@ -134,6 +135,7 @@ def fit_request(request: FitRequest) -> FitResult:
     problem = prepare_problem(request, fit.__kwdefaults__)
     result = fit_problem(problem)
     # The simulator as it was, and the target as it was read: both may change after the fit.
-    result.request = replace(request, sim=None, target=problem.target)
+    target = {"fc": problem.target, **split_targets(request.target)[1]}
+    result.request = replace(request, sim=None, target=target if len(target) > 1 else problem.target)
     result.refit = fit_request
     return result

@@ -27,6 +27,8 @@ class Purpose(IntEnum):
         Sampling error of the FC whose loss a linear fit expects.
     PERTURBATION
         Values that show whether FC depends on a parameter.
+    SAMPLES
+        Samples that a linear fit draws from the linear response.
     """
 
     TRAINING = 1
@@ -37,6 +39,7 @@ class Purpose(IntEnum):
     SWEEP = 6
     SAMPLING = 7
     PERTURBATION = 8
+    SAMPLES = 9
 
 
 def noise_key(seed: int, purpose: Purpose) -> jax.Array:

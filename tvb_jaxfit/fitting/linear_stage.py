@@ -13,7 +13,6 @@ from ..translate.prepare_linear import prepare_linear
 from .keys import Purpose, noise_key
 from .linear.confirmation import confirmation
 from .linear.fit import LinearFitCandidate, fit_linear
-from .losses import checked_loss
 from .method import Method
 from .outcome import Candidate, result_of
 from .problem import FitProblem
@@ -26,6 +25,8 @@ _SHORTEST = 100
 # Difference between r of the linear response and noise-corrected r of simulations above which a refinement through the
 # simulation may gain something.
 _R_GAP = 0.03
+# The same of the weighted sum of the other terms.
+_LOSS_GAP = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +38,16 @@ class LinearStage:
     result : FitResult
     best : LinearFitCandidate
         Candidate that the result is made of.
-    simulate_fc : callable
-        State and JAX key to the FC of simulations from there and their length [ms], by the program of the confirmation.
+    simulate : callable
+        State and JAX key to `ScoredRuns` of simulations from there, by the program of the confirmation.
+    gap : float
+        Weighted sum of the other terms in simulations, above that of the linear response.
     """
 
     result: FitResult
     best: LinearFitCandidate
-    simulate_fc: Callable
+    simulate: Callable
+    gap: float = 0.0
 
     @property
     def reason_to_refine(self) -> str:
@@ -54,6 +58,12 @@ class LinearStage:
             return f"simulations do not confirm the linear response (r {r:.3f} by it, {simulated:.3f} simulated)"
         if r - simulated > _R_GAP:
             return f"simulations do not reach the r of the linear response ({r:.3f} by it, {simulated:.3f} simulated)"
+        if self.gap > _LOSS_GAP:
+            by_linear = self.result.history.aux
+            terms = ", ".join(
+                f"{name} {by_linear[name][-1]:.3f} by it, {value:.3f} simulated" for name, value in best.terms.items()
+            )
+            return f"simulations do not reach the terms of the linear response ({terms})"
         return ""
 
 
@@ -70,19 +80,17 @@ def fit_by_linear_response(problem: FitProblem) -> LinearStage:
         The linear response does not apply.
     """
     request, simulate, monitor = problem.request, problem.simulate, problem.monitor
-    loss = checked_loss(rmse_corr if request.loss is None else request.loss, problem.target)
+    criterion = problem.criterion(rmse_corr)
     with status_line("linear fit: translating the simulator", request.run.progress), problem.costs.of("translation"):
         linear, _ = prepare_linear(request.sim)
     key = noise_key(request.search.seed, Purpose.CONFIRMATION)
     with status_line("linear fit: compiling", request.run.progress), problem.costs.of("translation"):
-        confirm = confirmation(problem.simulator, simulate, loss, problem.target, monitor, key, problem.state)
+        confirm = confirmation(problem.simulator, simulate, criterion, key, problem.state)
     with problem.costs.of("linear response"):
         fitted, history, candidates = fit_linear(
             linear,
             problem.state,
-            loss,
-            problem.target,
-            monitor,
+            criterion,
             _expected_length(problem),
             problem.costs.timed("confirmation", confirm),
             search=request.search,
@@ -98,11 +106,18 @@ def fit_by_linear_response(problem: FitProblem) -> LinearStage:
     starts = [Candidate.of(each.fitted, each.loss, each.r) for each in candidates.values()]
     result = result_of(problem, fitted, problem.state, history, resolved, candidates=starts)
 
-    def simulate_fc(state, key):
-        runs = confirm(state, key, _N_FRESH)
-        return runs.fc, runs.length
+    def simulate_fresh(state, key):
+        return confirm(state, key, _N_FRESH)
 
-    return LinearStage(result, candidates.get(id(fitted)), simulate_fc)
+    best = candidates.get(id(fitted))
+    return LinearStage(result, best, simulate_fresh, _gap(criterion, best, history))
+
+
+def _gap(criterion, best, history):
+    """Weighted sum of the terms besides FC in simulations, above that of the linear response."""
+    if best is None or not best.terms:
+        return 0.0
+    return sum(each.weight * (best.terms[name] - history.aux[name][-1]) for name, each in criterion.others.items())
 
 
 def _expected_length(problem):

@@ -17,14 +17,17 @@ from ..evaluation.target import match_target, read_target
 from ..persistence.provenance import data_provenance
 from ..runtime.progress import status_line
 from ..state import State
+from ..targets import composite
+from ..targets.read import split_targets
 from ..translate.clone import configured_clone
 from ..translate.parameter_map import parameter_map
 from ..translate.prepare import prepare
 from .costs import Costs
+from .criterion import Criterion
 from .domains import refuse_starts
 from .free import mark
 from .linear.objective import no_penalty
-from .losses import checked_penalty, with_costs_of_dependents
+from .losses import checked_loss, checked_penalty, with_costs_of_dependents
 from .method import Method, conflicts
 from .optimizer import gradient_transformation
 from .options import FCOptions, FitSettings, NoiseOptions, RunOptions, SearchOptions
@@ -66,7 +69,7 @@ class FitRequest:
     target: Any
     free: dict
     method: Method
-    loss: Callable | None
+    loss: Callable | str | None
     penalty: Callable | None
     optimizer: Any
     max_steps: int | None
@@ -78,7 +81,7 @@ class FitRequest:
     def __post_init__(self):
         rules = {
             "method": allowed.choice(*(str(method) for method in Method)),
-            "loss": allowed.optional(allowed.function),
+            "loss": allowed.optional(allowed.either(allowed.function, allowed.choice(*composite.NAMES))),
             "penalty": allowed.optional(allowed.function),
             "optimizer": allowed.optional(gradient_transformation),
             "max_steps": allowed.optional(allowed.integer(0)),
@@ -99,7 +102,10 @@ class FitRequest:
         """The same request, with `Lost` in place of functions that do not pickle, such as those of a script."""
         kept = {name: _or_lost(name, getattr(self, name)) for name in ("loss", "penalty", "optimizer")}
         run = replace(self.run, callback=_or_lost("callback", self.run.callback), checkpoint=None, resume=False)
-        return replace(self, **kept, run=run)
+        target = self.target
+        if isinstance(target, dict):
+            target = {name: _or_lost(name, each) for name, each in target.items()}
+        return replace(self, **kept, run=run, target=target)
 
     def with_functions(self, functions: dict) -> "FitRequest":
         """The same request, with functions in place of those that were lost.
@@ -107,7 +113,7 @@ class FitRequest:
         Parameters
         ----------
         functions : dict of str to object
-            By name: "loss", "penalty", "optimizer", "callback".
+            By name: "loss", "penalty", "optimizer", "callback"; and targets whose functions were lost.
 
         Raises
         ------
@@ -116,6 +122,8 @@ class FitRequest:
         """
         names = {name: getattr(self, name) for name in ("loss", "penalty", "optimizer")}
         names["callback"] = self.run.callback
+        targets = self.target if isinstance(self.target, dict) else {}
+        names |= {name: each for name, each in targets.items() if isinstance(each, Lost)}
         unknown = [name for name in functions if name not in names]
         lost = [name for name, value in names.items() if isinstance(value, Lost) and name not in functions]
         problems = [f"{name}: no function of a fit; give {', '.join(names)}" for name in unknown]
@@ -124,7 +132,9 @@ class FitRequest:
             raise ValueError(f"spread: {'; '.join(problems)}.")
         names |= functions
         run = replace(self.run, callback=names.pop("callback"))
-        return replace(self, **names, run=run)
+        given = {name: names.pop(name) for name in targets if name in names}
+        target = self.target | given if given else self.target
+        return replace(self, **names, run=run, target=target)
 
     def given(self) -> list[str]:
         """Names of the options that differ from their defaults, those of groups by their own names."""
@@ -149,6 +159,9 @@ class FitProblem:
     monitor, skip_t : int
         Monitor that FC is computed from, and number of samples left out.
     target : ndarray, shape (n_node, n_node)
+        Empirical FC.
+    others : dict of str to Target
+        Targets besides FC, by name.
     data : dict of str to str
         Sources of the empirical data.
     penalty : callable
@@ -168,11 +181,22 @@ class FitProblem:
     monitor: int
     skip_t: int
     target: np.ndarray
+    others: dict
     data: dict
     penalty: Callable
     simulator: "Simulator"
     resamples: bool
     costs: Costs
+
+    def criterion(self, default_loss: Callable) -> Criterion:
+        """What is minimised, with a loss of FC that is used if the request has none."""
+        loss = composite.fc_loss(default_loss if self.request.loss is None else self.request.loss)
+        monitor = self.simulate.monitors[self.monitor]
+        n_time = monitor.steps(0, self.simulate.n_steps).size - self.skip_t
+        period = monitor.istep * monitor.dt
+        return Criterion(
+            checked_loss(loss, self.target), self.target, self.others, self.monitor, self.skip_t, period, n_time
+        )
 
 
 def prepare_problem(request: FitRequest, defaults: dict) -> FitProblem:
@@ -192,7 +216,8 @@ def prepare_problem(request: FitRequest, defaults: dict) -> FitProblem:
     sim, fc, costs = request.sim, request.fc, Costs()
     arguments = {name: getattr(request, name) for name in defaults} | {"method": str(request.method)}
     settings = FitSettings.of(arguments, defaults)
-    given = read_target(request.target)
+    given, others = split_targets(request.target)
+    given, others = read_target(given), composite.targets_of(request.loss, others)
     with status_line("fit: translating the simulator", request.run.progress), costs.of("translation"):
         simulate, state = prepare(sim, fc.simulation_length, request.noise.source)
     labels = sim.connectivity.region_labels
@@ -202,6 +227,7 @@ def prepare_problem(request: FitRequest, defaults: dict) -> FitProblem:
         skip_t = transient_samples(simulate.monitors[monitor], state.monitors[monitor])
     refuse_no_fc("fit", sim, simulate, state, monitor, skip_t)
     target = match_target(given, labels, fc.missing)
+    others = _bound(others, sim, simulate, monitor, skip_t)
     data = data_provenance(real_array(given, "target", masked=np.nan), sim.connectivity)
     paths = {each.path: each.allowed_shapes(sim) for each in parameter_map(sim)}
     state = mark(state, request.free, paths, labels, simulate)
@@ -219,12 +245,30 @@ def prepare_problem(request: FitRequest, defaults: dict) -> FitProblem:
         monitor=monitor,
         skip_t=skip_t,
         target=target,
+        others=others,
         data=data,
         penalty=penalty,
         simulator=configured_clone(sim),
         resamples=resamples,
         costs=costs,
     )
+
+
+def _bound(others, sim, simulate, monitor, skip_t):
+    """Targets for the simulator; ValueError with all reasons why some do not fit its simulation."""
+    recorder, configured = simulate.monitors[monitor], configured_clone(sim)
+    n_node, n_time = len(sim.connectivity.weights), recorder.steps(0, simulate.n_steps).size - skip_t
+    bound, problems = {}, []
+    for name, each in others.items():
+        found = each.problems(n_node, recorder.istep * recorder.dt, n_time)
+        try:
+            bound[name] = each.bound(configured)
+        except ValueError as error:
+            found.append(str(error).removesuffix("."))
+        problems += [f"{name!r}: {problem}" for problem in found]
+    if problems:
+        raise ValueError(f"target: {'; '.join(problems)}.")
+    return bound
 
 
 def _refuse_unused_noise_options(noise, resamples):

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
@@ -12,20 +13,18 @@ from ..dependents import free_parameters_of
 from ..dynamics.noise import resample
 from ..errors import BalanceWarning, FitFailed
 from ..evaluation.diagnosis import explain_not_finite
-from ..loss import fc_corr, rmse, rmse_corr
-from ..observation import compute_fc
+from ..loss import rmse, rmse_corr
 from ..parameters import resolve_dependents, strip_parameters, with_parameters
 from ..runtime.progress import progress_bar
 from ..state import State
-from .fresh import fc_or_nan, score_of
+from .fresh import short_runs
 from .history import History
 from .keys import Purpose, noise_key
 from .linear import refinement
-from .losses import checked_loss
 from .method import Method
 from .optimizer import OptaxOptimizer
 from .outcome import Candidate, result_of
-from .problem import FitProblem
+from .problem import FitProblem, FitRequest
 from .result import FitResult
 from .starts import apart, latin_hypercube, point_of_state
 from .stopping import StopKind, StopReason
@@ -82,7 +81,7 @@ def _number_of_starts(request):
 def _sweep(problem):
     """(scores of the start values and of a Latin hypercube around them, the start values first; interrupted)."""
     request, parameters = problem.request, free_parameters_of(problem.state)
-    score = score_of(checked_loss(_loss_and_resolved(request, None)[0], problem.target), problem.target)
+    run = short_runs(problem.simulate, problem.criterion(default_loss(request)))
     key, scored = noise_key(request.search.seed, Purpose.SWEEP), []
     points = [parameters, *latin_hypercube(parameters, _POINTS, request.search.seed)]
     try:
@@ -92,7 +91,7 @@ def _sweep(problem):
                     # Points without a balance have no finite loss, and those that are unwanted a cost.
                     warnings.simplefilter("ignore", BalanceWarning)
                     state = resolve_dependents(with_parameters(problem.state, point))
-                    scored.append(_score(problem, state, score, key))
+                    scored.append(_score(problem, state, run, key))
                 bar.update()
     except KeyboardInterrupt:
         if not any(np.isfinite(each.loss) for each in scored):
@@ -101,11 +100,10 @@ def _sweep(problem):
     return scored, False
 
 
-def _score(problem, state, score, key):
-    noisy = resample(state, key) if problem.resamples else state
-    loss, r = score(fc_or_nan(problem.simulate, noisy, problem.monitor, problem.skip_t))
-    loss += float(problem.penalty(strip_parameters(state)))
-    return _Score(state, loss if np.isfinite(loss) else np.inf, r)
+def _score(problem, state, run, key):
+    runs = run(state, key if problem.resamples else None, 1)
+    loss = float(runs.values[0]) + float(problem.penalty(strip_parameters(state)))
+    return _Score(state, loss if np.isfinite(loss) else np.inf, runs.means["r"])
 
 
 def _chosen(problem, scored, n_starts):
@@ -126,7 +124,7 @@ def _swept_result(problem, scored, wall_time):
         stop_reason=StopReason(StopKind.SWEEP_INTERRUPTED, detail=f"the best of {len(scored)} simulated points"),
         wall_time=wall_time,
     )
-    _, resolved = _loss_and_resolved(problem.request, None)
+    resolved = _resolved(problem.request, None)
     return result_of(problem, best.state, best.state, history, resolved, candidates=[_candidate(best.state, history)])
 
 
@@ -158,7 +156,7 @@ def _best_of(problem, starts, scored, linear_stage, began):
     if interrupted and len(ends) > 1:
         n_evaluations = sum(each.loss.size for _, _, each in ends)
         history = replace(history, stop_reason=StopReason(StopKind.INTERRUPTED, n_evaluations))
-    _, resolved = _loss_and_resolved(problem.request, linear_stage)
+    resolved = _resolved(problem.request, linear_stage)
     candidates = [_candidate(each.best, each) for _, _, each in ends]
     return result_of(problem, fitted, start, history, resolved, linear_stage, candidates)
 
@@ -182,22 +180,23 @@ def _candidate(state, history):
 def _descend(problem, start, linear_stage, name):
     """(state after the last step, history) of a fit from one start."""
     request, run = problem.request, problem.request.run
-    loss = checked_loss(_loss_and_resolved(request, linear_stage)[0], problem.target)
+    criterion = problem.criterion(default_loss(request, linear_stage))
+    simulate = criterion.recording(problem.simulate)
     n_steps = MAX_STEPS if request.max_steps is None else request.max_steps
     optimizer = _optimizer(request, free_parameters_of(start), linear_stage, n_steps)
-    identity = _identity(problem, loss, optimizer, n_steps)
+    identity = _identity(problem, criterion, optimizer, n_steps)
     if request.noise.n_realisations > 1:
         optimizer = optax.MultiSteps(optimizer, request.noise.n_realisations).gradient_transformation()
         n_steps = request.noise.n_realisations * n_steps
 
     def objective(state):
-        fc = compute_fc(problem.simulate(state).data[problem.monitor], problem.skip_t)
-        value = loss(fc, problem.target) + problem.penalty(state)
-        return value, {"r": fc_corr(fc, problem.target, missing="ignore")}
+        data = simulate(criterion.recording_state(state)).data
+        value, scores = criterion.of_data(criterion.recorded(data))
+        return value + problem.penalty(state), scores
 
     def explain(state):
         arguments = (request.sim, problem.simulate, state, problem.monitor, problem.skip_t)
-        return explain_not_finite(*arguments, loss, problem.target, problem.penalty)
+        return explain_not_finite(*arguments, criterion.loss, problem.target, problem.penalty)
 
     loop = OptaxOptimizer(
         objective,
@@ -213,16 +212,22 @@ def _descend(problem, start, linear_stage, name):
     return loop.run(start, n_steps, run.resume)
 
 
-def _loss_and_resolved(request, linear_stage):
-    """(loss, meaning of loss, optimizer and number of steps where they were left out)."""
+def default_loss(request: FitRequest, linear_stage: FitResult | None = None) -> Callable:
+    """Loss of FC where it was left out."""
     if linear_stage is not None:
-        loss, names = refinement.one_minus_fc_corr, ("rmse_corr, then 1 - fc_corr", refinement.description())
+        return refinement.one_minus_fc_corr
+    return rmse_corr if request.method is Method.AUTO else rmse
+
+
+def _resolved(request, linear_stage):
+    """Meaning of loss, optimizer and number of steps where they were left out."""
+    if linear_stage is not None:
+        names = "rmse_corr, then 1 - fc_corr", refinement.description()
     elif request.method is Method.AUTO:
-        loss, names = rmse_corr, ("rmse_corr", refinement.description(_RATE))
+        names = "rmse_corr", refinement.description(_RATE)
     else:
-        loss, names = rmse, ("rmse", "optax.adam(0.01)")
-    resolved = dict(zip(("loss", "optimizer"), names, strict=True)) | {"max_steps": str(MAX_STEPS)}
-    return loss if request.loss is None else request.loss, resolved
+        names = "rmse", "optax.adam(0.01)"
+    return dict(zip(("loss", "optimizer"), names, strict=True)) | {"max_steps": str(MAX_STEPS)}
 
 
 def _optimizer(request, parameters, linear_stage, n_steps):
@@ -245,7 +250,7 @@ def _resampling(objective, request):
     }
 
 
-def _identity(problem, loss, optimizer, n_steps):
+def _identity(problem, criterion, optimizer, n_steps):
     """All that determines the fit through the simulation, by the names that a checkpoint reports."""
     request = problem.request
     identity = {
@@ -260,7 +265,8 @@ def _identity(problem, loss, optimizer, n_steps):
         "simulator": problem.simulator,
         "simulate": problem.simulate,
         "simulation_length": problem.simulate.n_steps * problem.simulate.dt,
-        "loss": loss,
+        "loss": criterion.loss,
+        "targets": criterion.others,
         "optimizer": optimizer,
     }
     if request.method is not Method.SIMULATE and request.optimizer is None:

@@ -7,15 +7,15 @@ import numpy as np
 from ..errors import FitFailed, NoLinearFit, UnsupportedComponent
 from ..parameters import strip_parameters
 from ..runtime.progress import announce, status_line
-from .fresh import FreshNoise, r_with, score_of, short_runs
+from .criterion import Scorer
+from .fresh import FreshNoise, short_runs
 from .keys import Purpose, key_as_code, noise_key
 from .linear.refinement import one_minus_fc_corr
 from .linear_stage import fit_by_linear_response
-from .losses import checked_loss
 from .method import Method, choosing_simulation
 from .problem import FitProblem
 from .result import FitResult
-from .simulation_stage import fit_by_simulation
+from .simulation_stage import default_loss, fit_by_simulation
 from .stopping import StopKind, StopReason
 
 
@@ -113,12 +113,11 @@ def _compared(problem, stage, refined):
     """(the refined values are better, remark): both are simulated on the same noise, which neither stage has used."""
     if refined.history.best_step == 0:
         return False, "no step of the refinement was better"
-    loss = one_minus_fc_corr if problem.request.loss is None else problem.request.loss
-    score = score_of(checked_loss(loss, problem.target), problem.target)
+    scorer = Scorer(problem.criterion(one_minus_fc_corr))
     key = noise_key(problem.request.search.seed, Purpose.COMPARISON)
 
     def mean_loss(state):
-        mean = np.mean([score(fc)[0] for fc in stage.simulate_fc(state, key)[0]])
+        mean = np.mean([scorer(each)[0] for each in stage.simulate(state, key).recorded])
         return np.nan_to_num(mean, nan=np.inf) + float(problem.penalty(strip_parameters(state)))
 
     with (
@@ -150,13 +149,15 @@ def _finished(problem, result, way, why, stage=None):
 def _on_fresh_noise(problem, result, stage):
     seed = problem.request.search.seed
     # The program of a confirmation is compiled already.
-    run = short_runs(problem.simulate, problem.monitor, problem.skip_t) if stage is None else stage.simulate_fc
+    criterion = problem.criterion(default_loss(problem.request))
+    run = short_runs(problem.simulate, criterion) if stage is None else stage.simulate
     with (
         problem.costs.of("fresh noise"),
         status_line("fit: simulating the result on fresh noise", problem.request.run.progress),
     ):
-        fcs, length = run(result.best, noise_key(seed, Purpose.FRESH))
-    return FreshNoise(r_with(problem.target, fcs), length, key_as_code(seed, Purpose.FRESH))
+        runs = run(result.best, noise_key(seed, Purpose.FRESH))
+    terms = dict(runs.scores)
+    return FreshNoise(terms.pop("r"), runs.length, key_as_code(seed, Purpose.FRESH), terms)
 
 
 def _is_interrupted(result):

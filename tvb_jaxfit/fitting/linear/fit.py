@@ -15,6 +15,7 @@ from ...runtime.blas import single_blas_thread
 from ...runtime.progress import bar_status, progress_bar
 from ...state import State
 from ..callbacks import Callback, as_callback
+from ..criterion import Criterion
 from ..history import History
 from ..options import SearchOptions
 from ..starts import apart
@@ -44,14 +45,17 @@ class LinearFitCandidate:
     ----------
     fitted : State
         At its fixed point.
-    trace : ndarray, shape (n, 3)
-        Loss, r and nonlinearity at the start values, at the start of the minimisation, and at each improvement.
+    trace : ndarray, shape (n, 3 + n_term)
+        Loss, r, nonlinearity, and the terms of a loss of more than FC, at the start values, at the start of the
+        minimisation, and at each improvement.
     loss, r : float
         Mean over simulations on new noise. Infinite and NaN after an interrupt, without simulations; both NaN if the
         simulations are not finite.
     noise_corrected_r, fc_distance : float
         r, and RMS difference between FC of the simulations and of the linear response, as expected of infinitely long
         simulations; see `noise_corrected`.
+    terms : dict of str to float
+        Mean terms of a loss of more than FC over the simulations, by name.
     """
 
     fitted: State = field(repr=False)
@@ -60,6 +64,7 @@ class LinearFitCandidate:
     r: float = np.nan
     noise_corrected_r: float = np.nan
     fc_distance: float = np.nan
+    terms: dict = field(default_factory=dict, repr=False)
 
     @property
     def is_confirmed(self) -> bool:
@@ -86,9 +91,7 @@ class LinearFitCandidate:
 def fit_linear(
     linear: LinearizedSimulator,
     state: State,
-    loss: Callable,
-    target: np.ndarray,
-    monitor: int,
+    criterion: Criterion,
     length: float,
     confirm: Callable,
     *,
@@ -107,14 +110,11 @@ def fit_linear(
     linear : LinearizedSimulator
     state : State
         With `Parameter`s.
-    loss : callable
-        (fc, target) to a scalar.
-    target : ndarray, shape (n_node, n_node)
-    monitor : int
+    criterion : Criterion
     length : float
         Length of the recording whose loss is expected [ms].
     confirm : callable
-        State to (loss, r, fc) of simulations on new noise: two means, and the FC of each.
+        State to `ScoredRuns` of simulations on new noise.
     search : SearchOptions, optional
         Seed, number of starts (default 2), and maximum number of evaluations from each.
     penalty : callable, optional
@@ -129,7 +129,7 @@ def fit_linear(
     fitted : State
         At its fixed point; parameters stay parameters.
     history : History
-        Loss, r and nonlinearity (`LinearResponse.nonlinearity`) of the selected candidate.
+        Loss, r, nonlinearity (`LinearResponse.nonlinearity`) and terms of the selected candidate.
     candidates : list of LinearFitCandidate
 
     Raises
@@ -141,9 +141,9 @@ def fit_linear(
     """
     start_time, callback = time.perf_counter(), as_callback(callback)
     callback.reset()
-    objective = Objective(linear, state, loss, target, monitor, length, penalty, search.seed)
+    objective = Objective(linear, state, criterion, length, penalty, search.seed)
     n_starts = _STARTS if search.n_starts is None else search.n_starts
-    running = _Search(objective, target, confirm, callback)
+    running = _Search(objective, criterion.target, confirm, callback)
     n_evaluations = _POINTS + 1 + n_starts * search.max_evaluations
     # The linear algebra of L-BFGS is small, too.
     with single_blas_thread(), progress_bar("linear fit", "evaluation", n_evaluations, progress, True) as bar:
@@ -151,7 +151,7 @@ def fit_linear(
     best = min(running.candidates, key=lambda candidate: np.nan_to_num(candidate.loss, nan=np.inf))
     history = History(
         loss=best.trace[:, 0],
-        aux={"r": best.trace[:, 1], "nonlinearity": best.trace[:, 2]},
+        aux=dict(zip(("r", "nonlinearity", *criterion.names), best.trace[:, 1:].T, strict=True)),
         best=best.fitted,
         best_step=len(best.trace) - 1,
         stop_reason=StopReason(running.stop_kind, len(running.candidates), str(best)),
@@ -203,10 +203,12 @@ class _Search:
         for place, end in enumerate(ends):
             candidate = self.candidates[place]
             with bar_status("simulating"):
-                loss, r, fc, *_ = self.confirm(candidate.fitted)
-            loss += float(self.objective.penalty(strip_parameters(candidate.fitted)))
-            noise_corrected_r, fc_distance = noise_corrected(fc, end.fc, self.target)
-            scores = {"loss": loss, "r": r, "noise_corrected_r": noise_corrected_r, "fc_distance": fc_distance}
+                runs = self.confirm(candidate.fitted)
+            terms = runs.means
+            loss = float(np.mean(runs.values)) + float(self.objective.penalty(strip_parameters(candidate.fitted)))
+            noise_corrected_r, fc_distance = noise_corrected(runs.fc, end.fc, self.target)
+            scores = {"noise_corrected_r": noise_corrected_r, "fc_distance": fc_distance}
+            scores |= {"loss": loss, "r": terms.pop("r"), "terms": terms}
             self.candidates[place] = LinearFitCandidate(candidate.fitted, candidate.trace, **scores)
             if self.candidates[place].is_confirmed:
                 return
@@ -271,7 +273,7 @@ class _Descents:
 
 
 def _rows(trace):
-    return np.array([(value.loss, value.r, value.nonlinearity) for value in trace])
+    return np.array([(value.loss, value.r, value.nonlinearity, *value.terms) for value in trace])
 
 
 def noise_corrected(fcs, fc, target) -> tuple[float, float]:

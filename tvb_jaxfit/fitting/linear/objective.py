@@ -18,7 +18,8 @@ from ...loss import fc_corr
 from ...parameters import resolve_dependents, strip_parameters, with_parameters, with_values
 from ...runtime.programs import Program
 from ...state import State
-from ..keys import Purpose, generator
+from ..criterion import Criterion
+from ..keys import Purpose, generator, noise_key
 from ..starts import latin_hypercube, parameter_scale
 
 # Penalty weights: _NONLINEARITY_WEIGHT * mean((nonlinearity / _NONLINEARITY_SCALE)**4), and
@@ -40,11 +41,13 @@ class ObjectiveValue:
     value : float
         Value of the objective; infinite without a stable fixed point.
     loss, r : float
-        Loss and correlation with the target of FC itself.
+        Loss of FC itself, with the other terms of the criterion; and its correlation with the target.
     nonlinearity : float
         Maximum over states of `LinearResponse.nonlinearity`.
     multistability : float
         Mean of the fourth power of `LinearResponse.relaxation_residual`.
+    terms : ndarray, shape (n,)
+        Terms of a loss of more than FC, without their weights: see `Criterion.names`.
     x : Array
         Fixed point.
     fc : Array, shape (n_node, n_node)
@@ -56,6 +59,7 @@ class ObjectiveValue:
     r: float
     nonlinearity: float
     multistability: float
+    terms: np.ndarray
     x: jax.Array = field(repr=False)
     fc: jax.Array = field(repr=False)
 
@@ -78,10 +82,7 @@ class Objective:
     linear : LinearizedSimulator
     state : State
         With `Parameter`s.
-    loss : callable
-        (fc, target) to a scalar.
-    target : ndarray, shape (n_node, n_node)
-    monitor : int
+    criterion : Criterion
     length : float
         Length of the recording whose loss is expected [ms].
     penalty : callable, optional
@@ -94,9 +95,7 @@ class Objective:
         self,
         linear: LinearizedSimulator,
         state: State,
-        loss: Callable,
-        target: np.ndarray,
-        monitor: int,
+        criterion: Criterion,
         length: float,
         penalty: Callable = no_penalty,
         seed: int = 0,
@@ -113,8 +112,8 @@ class Objective:
         self.x = state.initial_conditions[-1]
         self._plain_state = strip_free_parameters(state)
         self._ways = list(linear.ways(strip_parameters(state)))
-        expected_loss = _expected_loss(loss, target, monitor, length, self.start.dtype, seed)
-        of_values = _scored(expected_loss, loss, target, monitor, penalty)
+        expected_loss = _expected_loss(criterion, length, self.start.dtype, seed)
+        of_values = _scored(expected_loss, criterion, penalty, noise_key(seed, Purpose.SAMPLES))
 
         def inhomogeneity(point):
             """Mean square of the differences between regional values."""
@@ -249,7 +248,8 @@ class Objective:
             point[entries] += _PERTURBATION * random.normal(size=entries.size)
             perturbed, *_ = self(point, 0.0, value.x)
             tolerance = np.sqrt(np.finfo(self.start.dtype).eps)
-            if perturbed.is_stable and np.max(np.abs(perturbed.fc - value.fc)) <= tolerance:
+            changes = [np.max(np.abs(perturbed.fc - value.fc)), *np.abs(perturbed.terms - value.terms)]
+            if perturbed.is_stable and np.max(changes) <= tolerance:
                 paths.append(path)
         return paths
 
@@ -284,21 +284,24 @@ class Objective:
             yield np.asarray(ravel_pytree(unconstrained)[0] / self._scales, float)
 
 
-def _scored(expected_loss, loss, target, monitor, penalty):
+def _scored(expected_loss, criterion, penalty, key):
     """Function of free values: objective, scores of `ObjectiveValue`, and whether the response is inaccurate."""
 
     def of_values(linear, values, plain_state, x, multistability_weight):
         state, x = strip_with_rest(with_values(plain_state, values), x)
         response = linear(state, x)
         multistability = jnp.mean(response.relaxation_residual**4)
-        value = expected_loss(response) + multistability_weight * multistability + penalty(state)
+        fc = _clipped(response.fc(criterion.monitor))
+        loss, distances = criterion.loss(fc, criterion.target), criterion.of_response(response, key)
+        value = criterion.total(expected_loss(response, fc), distances)
+        value = value + multistability_weight * multistability + penalty(state)
         value = jnp.where(response.is_stable, value, jnp.inf)
-        fc = _clipped(response.fc(monitor))
         scores = (
-            loss(fc, target),
-            fc_corr(fc, target, missing="ignore"),
+            criterion.total(loss, distances),
+            fc_corr(fc, criterion.target, missing="ignore"),
             jnp.max(response.nonlinearity),
             multistability,
+            jnp.array(list(criterion.terms(loss, distances).values()), fc.dtype),
             response.fixed_point.x,
             fc,
         )
@@ -307,17 +310,18 @@ def _scored(expected_loss, loss, target, monitor, penalty):
     return of_values
 
 
-def _expected_loss(loss, target, monitor, length, dtype, seed):
-    """Function of a linear response: the loss that is expected of a recording, with a penalty for its nonlinearity.
+def _expected_loss(criterion, length, dtype, seed):
+    """Function of a linear response and its FC: expected loss of a recording, with a penalty for its nonlinearity.
 
     The sampling error of FC is represented by one draw and its opposite, so that no pair of regions is favoured, and
     the gradient along the draw vanishes.
     """
+    loss, target, monitor = criterion.loss, criterion.target, criterion.monitor
     draw = np.triu(generator(seed, Purpose.SAMPLING).normal(size=np.shape(target)), 1)
     draw = jnp.asarray(draw + draw.T, dtype)
 
-    def expected_loss(response):
-        fc, error = _clipped(response.fc(monitor)), response.z_standard_error(length, monitor) * draw
+    def expected_loss(response, fc):
+        error = response.z_standard_error(length, monitor) * draw
         recorded = 0.5 * (loss(add_fisher_z(fc, error), target) + loss(add_fisher_z(fc, -error), target))
         return recorded + _NONLINEARITY_WEIGHT * jnp.mean((response.nonlinearity / _NONLINEARITY_SCALE) ** 4)
 
@@ -362,7 +366,7 @@ def _clipped(fc):
     return jnp.clip(fc, -largest, largest)
 
 
-def _objective_value(point, value, loss, r, nonlinearity, multistability, *arrays):
+def _objective_value(point, value, loss, r, nonlinearity, multistability, terms, *arrays):
     value = float(value) if np.isfinite(value) else np.inf
     scores = (float(score) for score in (loss, r, nonlinearity, multistability))
-    return ObjectiveValue(np.array(point), value, *scores, *arrays)
+    return ObjectiveValue(np.array(point), value, *scores, np.asarray(terms, float), *arrays)
