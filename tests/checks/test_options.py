@@ -78,12 +78,19 @@ def made(build_small, shared):
     return shared
 
 
+def _mean_signal(signals, period):
+    return jnp.mean(signals)
+
+
 def _run(state, max_steps=1, resume=False):
     return tj.OptaxOptimizer(_loss, optax.sgd(0.1), progress=False).run(state, max_steps, resume)
 
 
 NUMBERS, WHOLE, FLAG = {"whole", "zero", "half", "negative"}, {"whole", "zero"}, {"true"}
 BOUND = {"whole", "zero", "half", "negative", "infinite", "true"}
+SHAPED = NUMBERS | FLAG | {"list", "array"}
+# Options that all targets share, and the kinds that they accept.
+TARGET, OF_TARGET = dict(weight=1.0, distance=None), dict(weight=NUMBERS - {"negative"}, distance={"None"})
 # By function: valid arguments, and the kinds of `WRONG` that an argument accepts. A string that begins with @ is a name
 # of `made`.
 TABLE = {
@@ -125,6 +132,32 @@ TABLE = {
     "fc_corr": (dict(fc=FC, target=FC, include_diagonal=False, missing="refuse"), dict(include_diagonal=FLAG)),
     "rmse": (dict(fc=FC, target=FC, missing="refuse"), {}),
     "rmse_corr": (dict(fc=FC, target=FC, missing="refuse"), {}),
+    "mean_fc_difference": (dict(fc=FC, target=FC, missing="refuse"), {}),
+    "pfic_cost": (dict(fc=FC, target=FC, fcd=X, fcd_target=Y), dict(fcd={"list"}, fcd_target={"list"})),
+    "FCDTarget": (
+        dict(value=[0.1, 0.2], window=10, step=5, definition=None, overlapping=True, n_samples_of_recording=None)
+        | TARGET,
+        dict(window={"whole"}, step={"whole"}, definition={"None"})
+        | dict(overlapping=FLAG, n_samples_of_recording={"whole", "None"})
+        | OF_TARGET,
+    ),
+    "PowerTarget": (
+        dict(value=[2.0, 1.0], frequencies=[0.1, 0.2], normalised=True) | TARGET,
+        dict(value={"list", "array"}, frequencies={"list"}, normalised=FLAG) | OF_TARGET,
+    ),
+    "LaggedCovarianceTarget": (
+        dict(value=FC, lag=1, normalised=False) | TARGET,
+        dict(lag=WHOLE, normalised=FLAG) | OF_TARGET,
+    ),
+    "VarianceTarget": (
+        dict(value=[1.0, 2.0], normalised=True) | TARGET,
+        dict(value={"list"}, normalised=FLAG) | OF_TARGET,
+    ),
+    "MeanRateTarget": (
+        dict(value=3.0, rate="H_e", skip=1000.0) | TARGET,
+        dict(value={"whole", "half", "true", "list"}, rate={"text"}, skip=NUMBERS - {"negative"}) | OF_TARGET,
+    ),
+    "SignalTarget": (dict(value=1.0, observable=_mean_signal) | TARGET, dict(value=SHAPED) | OF_TARGET),
     "Parameter": (
         dict(value=0.5, regional=False),
         dict(value=NUMBERS | FLAG | {"None", "list", "array"}, regional=FLAG),
@@ -225,8 +258,15 @@ TABLE = {
     "load_structural_connectivity": (dict(name="dk_average"), {}),
     "evaluate": (
         dict(simulator_or_fit="@sim", fc=tj.FCOptions(skip_t=0), n_seeds=1, n_tvb=0, seed=0, state=None, window=None)
-        | dict(progress=False),
-        dict(n_seeds={"whole"}, n_tvb=WHOLE, seed=WHOLE, state={"None"}, window={"whole", "half", "None"})
+        | dict(observables=None, progress=False),
+        dict(
+            observables={"None", "dict"},
+            n_seeds={"whole"},
+            n_tvb=WHOLE,
+            seed=WHOLE,
+            state={"None"},
+            window={"whole", "half", "None"},
+        )
         | dict(progress=FLAG),
     ),
     "fit": (

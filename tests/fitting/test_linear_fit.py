@@ -11,10 +11,10 @@ import tvb_jaxfit as tj
 from tests.conftest import simulator
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter
 from tvb_jaxfit.fitting import linear_stage, ways
+from tvb_jaxfit.fitting.criterion import Criterion
 from tvb_jaxfit.fitting.keys import Purpose, noise_key
 from tvb_jaxfit.fitting.linear import confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
-from tvb_jaxfit.fitting.criterion import Criterion
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.fitting.options import SearchOptions
 from tvb_jaxfit.fitting.stopping import StopKind, StopReason

@@ -11,8 +11,8 @@ from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tests.conftest import white_matter
-from tvb_jaxfit.fitting.keys import Purpose, generator
 from tvb_jaxfit.fitting.criterion import Criterion
+from tvb_jaxfit.fitting.keys import Purpose, generator
 from tvb_jaxfit.fitting.linear.objective import _MULTISTABILITY_WEIGHT, Objective, add_fisher_z
 from tvb_jaxfit.linear_response.covariance import Way
 from tvb_jaxfit.linear_response.response import LinearResponse

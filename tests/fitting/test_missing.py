@@ -13,9 +13,9 @@ from tvb_jaxfit import plot
 from tvb_jaxfit.evaluation import baselines
 from tvb_jaxfit.evaluation.sessions import named_targets
 from tvb_jaxfit.evaluation.target import match_target
+from tvb_jaxfit.fitting.criterion import Criterion
 from tvb_jaxfit.fitting.keys import Purpose, noise_key
 from tvb_jaxfit.fitting.linear.fit import noise_corrected
-from tvb_jaxfit.fitting.criterion import Criterion
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.fitting.losses import checked_loss
 

@@ -8,8 +8,8 @@ from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tests.conftest import white_matter
-from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.fitting.criterion import Criterion
+from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.parameters import parameters_of
 from tvb_jaxfit.state import with_path

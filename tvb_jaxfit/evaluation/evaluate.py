@@ -10,6 +10,7 @@ from ..checks.options import check
 from ..runtime.processes import refuse_forked
 from ..runtime.progress import progress_bar, status_line
 from ..state import State
+from ..targets.target import Target
 from .baselines import hemispheres, noise_ceiling, region_blocks, structural_baselines
 from .fc_monitor import transient_samples
 from .options import FCOptions
@@ -34,6 +35,7 @@ def evaluate(
     window: float | None = None,
     region_groups: Sequence | None = None,
     training_sessions: "int | str | Sequence | None" = None,
+    observables: dict[str, Target] | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Score simulated FC against empirical FC on noise that no fit has seen.
@@ -68,6 +70,9 @@ def evaluate(
     training_sessions : int, str, or sequence of these, optional
         Sessions of ``target`` that the fit was made with: indices, or names for a dict. The mean of the others (held
         out) becomes the primary target. By default the primary target is the mean of all sessions.
+    observables : dict of str to target, optional
+        Targets besides FC, by name, such as ``{"fcd": tj.FCDTarget(...)}``: the distance of each run from each of them
+        is a measure under its name, and the KS distance of an FCD under ``"fcd KS"``. Default: those of the fit.
     progress : bool, optional
         Show progress bars.
 
@@ -100,6 +105,7 @@ def evaluate(
         seed=(seed, allowed.integer(0)),
         state=(state, allowed.optional(allowed.instance(State))),
         window=(window, allowed.optional(allowed.number(above=0.0))),
+        observables=(observables, allowed.optional(_targets_by_name)),
         progress=(progress, allowed.boolean),
     )
     fit = simulator_or_fit if isinstance(simulator_or_fit, FittedSimulator) else None
@@ -114,7 +120,9 @@ def evaluate(
     skip_t = _first_sample(runs, fit, fc.skip_t)
     n_window = samples_per_window(runs, skip_t, window)
     targets = named_targets(target, connectivity.region_labels, training_sessions, missing)
-    scoring = Scoring(targets, _blocks(runs.sim.connectivity, region_groups), skip_t, n_window)
+    given = getattr(fit, "targets", {}) if observables is None else observables
+    used, remarks = _observables_of(given, runs, skip_t)
+    scoring = Scoring(targets, _blocks(runs.sim.connectivity, region_groups), skip_t, n_window, used, runs.period)
     interrupted = _score_runs(runs, scoring, int(n_seeds), int(n_tvb), int(seed), progress)
     is_best = fit is not None and state is None
     return Evaluation(
@@ -132,7 +140,27 @@ def evaluate(
         noise_ceiling=noise_ceiling(targets),
         failed=scoring.failed,
         interrupted=interrupted,
+        observables={name: str(each) for name, each in used.items()},
+        left_out=remarks,
     )
+
+
+def _targets_by_name(value):
+    """Rule of targets besides FC."""
+    is_dict = isinstance(value, dict) and all(isinstance(each, Target) for each in value.values())
+    return None if is_dict else 'a dict of targets, such as {"fcd": tj.FCDTarget(...)}'
+
+
+def _observables_of(given, runs, skip_t):
+    """(observables that are computed from signals, sentences on the others); ValueError if some do not fit the runs."""
+    n_node, n_time = len(runs.sim.connectivity.weights), runs.n_time - skip_t
+    used = {name: each for name, each in given.items() if not each.observes_states}
+    problems = [
+        f"{name}: {problem}" for name, each in used.items() for problem in each.problems(n_node, runs.period, n_time)
+    ]
+    if problems:
+        raise ValueError(f"evaluate: observables: {'; '.join(problems)}.")
+    return used, [f"{name}: not evaluated, as no monitor records it; see tj.mean_rates" for name in given.keys() - used]
 
 
 def _simulator_or_fit(value):

@@ -38,9 +38,9 @@ class Evaluation:
     targets : Targets
         Empirical FC; ``targets.primary`` is the name of the primary target.
     rows : list of dict
-        One for each run and target: ``simulator`` ("JAX" or "TVB"), ``seed``, ``target``, ``r``, ``rmse``; with windows
-        also ``window_r`` and ``window_rmse`` (means over windows); with region groups also ``r left-left``, ... for
-        each block.
+        One for each run and target: ``simulator`` ("JAX" or "TVB"), ``seed``, ``target``, ``r``, ``rmse``,
+        ``mean_difference`` of FC; with windows also ``window_r`` and ``window_rmse`` (means over windows); with region
+        groups also ``r left-left``, ... for each block; with observables the distance from each, by its name.
     fc : dict of str to ndarray, shape (n_run, n_node, n_node)
         By simulator, the FC of each run; NaN if a run failed.
     training_scores : dict of str to float, or None
@@ -59,6 +59,10 @@ class Evaluation:
         By simulator and seed, the reason why a run has no FC.
     interrupted : bool
         True if an interrupt prevented some runs.
+    observables : dict of str to str
+        Targets besides FC as text, by name.
+    left_out : list of str
+        Sentences on targets that were not evaluated.
 
     Notes
     -----
@@ -80,6 +84,8 @@ class Evaluation:
     noise_ceiling: dict = field(default_factory=dict)
     failed: dict = field(default_factory=dict)
     interrupted: bool = False
+    observables: dict = field(default_factory=dict)
+    left_out: list = field(default_factory=list)
 
     def values(self, measure: str = "r", target: str | None = None, simulator: str = "JAX") -> np.ndarray:
         """One measure of every run.
@@ -188,9 +194,22 @@ class Evaluation:
         return rows + [(title, f"{value:.4f}", "") for title, value in ceilings]
 
     def remarks(self) -> list[str]:
-        """Sentences on missing runs."""
-        remarks = [f"{simulator}, seed {seed}: no FC: {reason}" for (simulator, seed), reason in self.failed.items()]
+        """Sentences on observables besides FC, and on missing runs."""
+        remarks = [self._observable_text(name) for name in self.observables] + self.left_out
+        remarks += [f"{simulator}, seed {seed}: no FC: {reason}" for (simulator, seed), reason in self.failed.items()]
         return remarks + (["interrupted: these are the runs that were done"] if self.interrupted else [])
+
+    def _observable_text(self, name):
+        """Distance of the runs from a target besides FC, mean ± standard deviation over noise."""
+        parts = []
+        for simulator in self.fc:
+            measures = [each for each in self.rows[0] if each == name or each.startswith(f"{name} ")]
+            values = ", ".join(
+                f"{each.removeprefix(name).strip() or 'distance'} {format_mean_std(self.values(each, None, simulator))}"
+                for each in measures
+            )
+            parts.append(f"{'' if simulator == 'JAX' else f'{simulator}: '}{values}")
+        return f"{name}, fresh noise: {'; '.join(parts)}"
 
     def _simulator_lines(self, simulator):
         """Lines of the table on the runs of one simulator."""

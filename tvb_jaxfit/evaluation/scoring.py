@@ -1,8 +1,9 @@
 """Scores of single runs: FC of a run and of its windows, against every target and in every block of regions."""
 
+import jax.numpy as jnp
 import numpy as np
 
-from ..loss import rmse
+from ..loss import mean_fc_difference, rmse
 from ..observation import compute_fc
 from .baselines import correlation
 
@@ -19,6 +20,10 @@ class Scoring:
         Number of samples left out at the start of a run.
     n_window : int
         Number of samples per window; 0 for no windows.
+    observables : dict of str to Target, optional
+        Observables of the signals besides FC, by name.
+    period : float, optional
+        Of the samples [ms].
 
     Attributes
     ----------
@@ -30,8 +35,9 @@ class Scoring:
         Reason why a run has no FC, by simulator and seed.
     """
 
-    def __init__(self, targets, blocks, skip_t, n_window):
+    def __init__(self, targets, blocks, skip_t, n_window, observables=None, period=1.0):
         self.targets, self.blocks, self.skip_t, self.n_window = targets, blocks, skip_t, n_window
+        self.observables, self.period = observables or {}, period
         self.rows, self.fc, self.failed = [], {}, {}
 
     def add(self, simulator, seed, signal, explain):
@@ -48,11 +54,22 @@ class Scoring:
         fc, window_fcs, problem = fc_with_windows(signal, self.skip_t, self.n_window)
         if problem is not None:
             self.failed[simulator, seed] = f"{problem} {explain(simulator, seed, signal, self.skip_t)}".rstrip()
+        others = self._observable_scores(signal[self.skip_t :], problem is None)
         self.rows += [
-            {"simulator": simulator, "seed": seed, "target": name} | score(fc, window_fcs, matrix, self.blocks)
+            {"simulator": simulator, "seed": seed, "target": name} | score(fc, window_fcs, matrix, self.blocks) | others
             for name, matrix in self.targets.matrices.items()
         ]
         self.fc.setdefault(simulator, []).append(fc)
+
+    def _observable_scores(self, signals, has_fc):
+        """Scores of the observables of one run, by measure: its distance under its name, and ``"name KS"``, ..."""
+        found = {}
+        for name, each in self.observables.items():
+            simulated = each.of_signal(jnp.asarray(signals), self.period) if has_fc else None
+            found[name] = float(each.distance_of(simulated)) if has_fc else np.nan
+            scores = each.scores(simulated) if has_fc else dict.fromkeys(each.measures, np.nan)
+            found |= {f"{name} {measure}": value for measure, value in scores.items()}
+        return found
 
 
 def samples_per_window(runs, skip_t, window):
@@ -117,6 +134,7 @@ def fc_with_windows(signal, skip_t, n_window):
 def score(fc, window_fcs, target, blocks):
     """Scores of one run against one target, by measure: ``"r"``, ``"rmse"``, ... (see `Evaluation`)."""
     scores = {"r": correlation(fc, target), "rmse": _rmse(fc, target)}
+    scores["mean_difference"] = float(mean_fc_difference(fc, target, missing="ignore"))
     if window_fcs:
         scores["window_r"] = float(np.mean([correlation(window_fc, target) for window_fc in window_fcs]))
         scores["window_rmse"] = float(np.mean([_rmse(window_fc, target) for window_fc in window_fcs]))

@@ -28,7 +28,7 @@ def fit(
     free: dict[str, Parameter],
     *,
     method: str = "auto",
-    loss: Callable | None = None,
+    loss: Callable | str | None = None,
     penalty: Callable | None = None,
     optimizer: optax.GradientTransformation | None = None,
     max_steps: int | None = None,
@@ -44,9 +44,14 @@ def fit(
     ----------
     sim : tvb.simulator.simulator.Simulator
         Not modified; `FitResult.write_back` writes fitted values into a simulator.
-    target : array_like, pandas.DataFrame or path-like, shape (n_node, n_node)
-        Empirical FC. A labelled one is matched to ``connectivity.region_labels``; of a path, the FC in that file is
-        used (see `load_fc`).
+    target : array_like, pandas.DataFrame, path-like or dict
+        Empirical FC, of shape (n_node, n_node). A labelled one is matched to ``connectivity.region_labels``; of a path,
+        the FC in that file is used (see `load_fc`).
+
+        Or a dict of several observables by name: ``{"fc": fc, "fcd": FCDTarget(...)}``. FC is one of them; the others
+        are `FCDTarget`, `PowerTarget`, `LaggedCovarianceTarget`, `VarianceTarget`, `MeanRateTarget` and `SignalTarget`,
+        each with a weight and a distance, or plain values under the names ``"power"`` (a `Spectrum`),
+        ``"lagged_covariance"``, ``"variance"`` and ``"mean_rate"``.
     free : dict of str to Parameter
         Parameters to fit, by attribute path: ``{"coupling.a": Parameter(), "model.w": BoundedParameter(lower_bound=0,
         upper_bound=1, regional=True)}``. Without a value (None), a parameter starts from the simulator's value.
@@ -56,9 +61,10 @@ def fit(
         through the simulation. "linear": gradients through the linear response, without noise and about a hundred times
         faster; simulations confirm the result (see `prepare_linear`). "linear+simulate": the linear response first,
         then the simulation from its result. ``FitResult.way`` and ``why`` say which way was taken, and why.
-    loss : callable, optional
-        (fc, target) to a scalar. Default: `rmse_corr`; of "simulate" `rmse`; of a simulation that continues from the
-        linear response 1 - `fc_corr`.
+    loss : callable or "pfic", optional
+        (fc, target) to a scalar: the loss of FC, to which the weighted distances of other observables are added.
+        Default: `rmse_corr`; of "simulate" `rmse`; of a simulation that continues from the linear response
+        1 - `fc_corr`. "pfic": the cost `pfic_cost` of FC and FCD.
     penalty : callable, optional
         State (plain arrays) to a scalar that is added to the loss.
     optimizer : optax.GradientTransformation, optional
@@ -106,6 +112,11 @@ def fit(
 
     The best state is simulated on noise that the fit never saw (``FitResult.fresh``); its r is the one to report. All
     that is drawn is decided by ``seed``.
+
+    Of several observables, the linear response has the stationary ones exactly (FC, power, variance, lagged covariance;
+    mean rates to second order), and yields the others, such as FCD, by samples that are drawn from it, always on the
+    same normal draws (`LinearResponse.sample`). "auto" refines its result through the simulation if simulations do not
+    reach its terms. Each term is in ``history.aux``, ``FitResult.fresh.terms``, and the report.
 
     The linear response yields the loss that is expected of a simulation of the given length (at least 100 samples),
     without running it. A short recording determines slow fluctuations badly, so that the fit relies on them less. For

@@ -51,7 +51,8 @@ class FitResult(PicklableMixin):
     initial : State
         Start of the fit; of several starts, that of the best end.
     history : History
-        Loss and, as ``history.aux["r"]``, correlation with the target after each step; stop reason; wall time.
+        Loss and, as ``history.aux["r"]``, correlation with the target after each step; of a loss of more than FC also
+        each term without its weight, by its name; stop reason; wall time.
     target : ndarray, shape (n_node, n_node)
         Target in the order of the regions, with a zero diagonal; NaN for pairs without data.
     simulate : Simulate
@@ -116,6 +117,12 @@ class FitResult(PicklableMixin):
     def coefficients(self) -> dict[str, dict[str, float]]:
         """Fitted coefficients of each `MapParameter`: by path, and by name ("intercept", and the maps')."""
         return {path: found for path, each in parameters_of(self.best).items() if (found := coefficients_of(each))}
+
+    @property
+    def targets(self) -> dict:
+        """Targets besides FC, by name, as they were given to `fit`."""
+        given = self.request.target if self.request is not None else None
+        return {name: each for name, each in given.items() if name != "fc"} if isinstance(given, dict) else {}
 
     @property
     def is_linear(self) -> bool:
@@ -274,6 +281,9 @@ class FitResult(PicklableMixin):
             lines.append(
                 f"  loss {h.loss[0]:.5f} -> {h.loss[h.best_step]:.5f}, r {self.r[0]:.4f} -> {self.r[h.best_step]:.4f}"
             )
+        for name, each in self.targets.items():
+            course = h.aux[name]
+            lines.append(f"  {name}: {course[0]:.5f} -> {course[h.best_step]:.5f} ({each})")
         if self.diverged:
             lines.append(f"  DIVERGED: {self.diverged}")
         if self.fresh is not None:

@@ -19,11 +19,12 @@ def history(fit, fresh_noise=None, axes: "Sequence[Axes] | None" = None) -> np.n
     Parameters
     ----------
     fit : History
-        With its validation. r is ``fit.aux["r"]`` in training and ``fit.validation.aux["r"]`` in validation.
+        With its validation. r is ``fit.aux["r"]`` in training and ``fit.validation.aux["r"]`` in validation; terms of a
+        loss of more than FC are drawn, too.
     fresh_noise : (array_like, array_like), optional
         Steps, and r on fresh noise at these steps, in place of the validation's.
     axes : sequence of matplotlib.axes.Axes, optional
-        One for the loss and, if there is r, one for it.
+        One for the loss; if there is r, one for it; if there are terms, one for these.
 
     Returns
     -------
@@ -48,12 +49,31 @@ def history(fit, fresh_noise=None, axes: "Sequence[Axes] | None" = None) -> np.n
     if unused is None and "r" in fit.validation.aux:
         unused, label = (fit.validation.steps, fit.validation.aux["r"]), "validation"
     has_r = "r" in fit.aux or unused is not None
-    axes = make_axes(axes, 1 + has_r, (4.6, 3.2))
+    terms = terms_of(fit)
+    axes = make_axes(axes, 1 + has_r + bool(terms), (4.6, 3.2))
     _draw_course(axes[0], "loss", fit.loss, fit.validation, "validation", fit.best_step)
     if has_r:
         unused = ((), ()) if unused is None else unused
         _draw_course(axes[1], "r (off-diagonal)", fit.aux.get("r", ()), unused, label, fit.best_step)
+    if terms:
+        _draw_terms(axes[1 + has_r], {name: fit.aux[name] for name in terms}, fit.best_step)
     return axes
+
+
+def terms_of(fit) -> list[str]:
+    """Names of the terms that a history recorded: those of a loss of more than FC."""
+    return [name for name in fit.aux if name not in ("r", "nonlinearity")] if "fc" in fit.aux else []
+
+
+def _draw_terms(ax, terms, best_step):
+    """Terms of a loss over the steps, on a logarithmic axis where they are positive: their sizes differ."""
+    for name, values in terms.items():
+        ax.plot(np.arange(np.size(values)), values, label=name)
+    if all(np.all(np.asarray(values) > 0.0) for values in terms.values()):
+        ax.set_yscale("log")
+    ax.axvline(best_step, color="0.6", linestyle=":")
+    ax.set(xlabel="step", ylabel="terms of the loss")
+    ax.legend(fontsize="small")
 
 
 def _draw_course(ax, name, training, unused, label, best_step):

@@ -8,6 +8,7 @@ from .. import plot
 from ..loss import fc_corr, rmse
 from ..markup import key_value_table, table, tag
 from ..persistence.atomic import atomic_write
+from ..plot.fits import terms_of
 from .headline import headline
 from .html import collapsible, figure_html, page
 from .parameter_table import format_range
@@ -176,6 +177,10 @@ def _r_and_rmse(fc, target):
 
 
 def _history_section(summary):
+    if summary.terms:
+        yield tag("p", "Terms of the loss: distances from the data, without their weights.")
+        heads = ["term", "target", "weight", "start", "best step", "fresh noise"]
+        yield table(heads, summary.terms, keys=2)
     for stage, history in summary.stages.items():
         steps = f"{stage}: {max(0, history.loss.size - 1)} steps, the best of them {history.best_step}, in "
         yield tag("p", f"{steps}{history.wall_time:.1f} s; {history.stop_reason}.")
@@ -185,8 +190,9 @@ def _history_section(summary):
         validation = ", and on noise that no step has seen (validation)" if history.validation.steps.size else ""
         caption = (
             f"{stage}: loss and correlation with the empirical FC over the steps{validation}; dotted: the best step."
+            f"{' Terms of the loss are drawn without their weights.' if terms_of(history) else ''}"
         )
-        n = 1 + ("r" in history.aux)
+        n = 1 + ("r" in history.aux) + bool(terms_of(history))
         yield _panels(n, (4.6, 3.2), lambda axes, history=history: plot.history(history, axes=axes), caption)
 
 

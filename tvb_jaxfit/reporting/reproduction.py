@@ -1,6 +1,7 @@
 """Code that repeats a fit, and code that writes its values into TVB alone: to be read and pasted."""
 
 import os
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ def _array_as_code(value):
     return f"np.array({value.tolist()}{dtype})"
 
 
-def fit_call(call: list[tuple[str, str]], initial, sim) -> str:
+def fit_call(call: list[tuple[str, str]], initial, sim, others: Sequence[str] = ()) -> str:
     """Code that repeats a fit.
 
     Parameters
@@ -73,6 +74,8 @@ def fit_call(call: list[tuple[str, str]], initial, sim) -> str:
     initial : State
         Start of the fit.
     sim : tvb.simulator.simulator.Simulator
+    others : sequence of str, optional
+        Names of the targets besides FC.
 
     Returns
     -------
@@ -87,8 +90,10 @@ def fit_call(call: list[tuple[str, str]], initial, sim) -> str:
     script_names = ["maps"] * uses_maps + [
         argument for argument, code in call if code.isidentifier() and code not in ("True", "False", "None")
     ]
-    names = ", ".join(["sim", "fc_target", *script_names])
-    arguments = ", ".join(["sim, fc_target, free", *(f"{argument}={code}" for argument, code in call)])
+    names = ", ".join(["sim", "fc_target", *(["targets"] if others else []), *script_names])
+    of_targets = "".join(f', "{name}": targets["{name}"]' for name in others)
+    target = f'{{"fc": fc_target{of_targets}}}' if others else "fc_target"
+    arguments = ", ".join([f"sim, {target}, free", *(f"{argument}={code}" for argument, code in call)])
     lines = ["import jax, numpy as np, tvb_jaxfit as tj", "", f"# {names}: as in your script"]
     return "\n".join([*lines, "free = {", *free, "}", f"result = tj.fit({arguments})", "result.write_back(sim)"])
 

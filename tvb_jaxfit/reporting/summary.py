@@ -106,6 +106,9 @@ class FitSummary:
         True for right; None if it is not known.
     fresh : FreshNoise or None
         r of the best state on noise that the fit never saw, as the fit itself has simulated it.
+    terms : list of tuple
+        Of a loss of more than FC: (name, target, weight, value at the start, at the best step, on fresh noise) of each
+        term, the values without the weight.
     """
 
     description: str
@@ -125,6 +128,7 @@ class FitSummary:
     hemispheres: np.ndarray | None = None
     # Of a class of `fitting`, which stands above this package.
     fresh: Any = None
+    terms: list = field(default_factory=list)
 
 
 def summarise(
@@ -160,7 +164,8 @@ def summarise(
     initial = results[0].initial
     matrices, missing = _fc_matrices(result, stages, simulate_fc)
     right = hemispheres(sim.connectivity)
-    repeat = {COMMAND: command} if command else {"The fit": fit_call(result.settings.call(), initial, sim)}
+    call = fit_call(result.settings.call(), initial, sim, list(result.targets))
+    repeat = {COMMAND: command} if command else {"The fit": call}
     return FitSummary(
         description=result.simulate.description,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -183,6 +188,7 @@ def summarise(
         code=repeat | {VALUES: tvb_values(result.best, sim)},
         hemispheres=None if right is None else right == "right",
         fresh=result.fresh,
+        terms=_terms(result),
     )
 
 
@@ -244,6 +250,18 @@ def _fitted_parameters(initial, best, sim):
         )
         for path, parameter in parameters_of(best).items()
     ]
+
+
+def _terms(result):
+    """Rows of `FitSummary.terms`."""
+    history, fresh, rows = result.history, {} if result.fresh is None else result.fresh.terms, []
+    if not result.targets or not history.loss.size:
+        return rows
+    for name, target in {"fc": None, **result.targets}.items():
+        what, weight = ("loss of FC", 1.0) if target is None else (str(target), target.weight)
+        values = [float(history.aux[name][0]), float(history.aux[name][history.best_step])]
+        rows.append((name, what, weight, *values, float(np.mean(fresh[name])) if name in fresh else np.nan))
+    return rows
 
 
 def _run_details(result):

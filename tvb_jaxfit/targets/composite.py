@@ -6,6 +6,7 @@ from functools import partial
 import jax
 from numpy.typing import ArrayLike
 
+from ..checks.arrays import real_array
 from ..loss import fc_corr, mean_fc_difference
 from ..observation.distances import ks_distance, soft_ks_distance
 from .of_signals import FCDTarget
@@ -55,7 +56,9 @@ def pfic_cost(fc: ArrayLike, target: ArrayLike, fcd: ArrayLike, fcd_target: Arra
     >>> print(f"{tj.pfic_cost(fc, 0.5 * fc, fcd, fcd):.3f}")
     0.200
     """
-    return fc_distance(fc, target) + ks_distance(fcd, fcd_target, "cbig")
+    samples = {"fcd": fcd, "fcd_target": fcd_target}
+    of_fcd = [real_array(each, f"pfic_cost: {name}", shape=(None,), finite=True) for name, each in samples.items()]
+    return fc_distance(fc, target) + ks_distance(*of_fcd, "cbig")
 
 
 def fc_distance(fc, target, missing="refuse"):

@@ -1,7 +1,8 @@
 """Mean rates under noise as a target."""
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +54,7 @@ class MeanRateTarget(Target):
     rate: str = "H_e"
     skip: float = 1000.0
     # Translated expression; see `bound`.
-    evaluate: Callable | None = None
+    _evaluate: Callable | None = field(default=None, init=False)
 
     is_stationary = True
     observes_states = True
@@ -72,7 +73,9 @@ class MeanRateTarget(Target):
 
     def bound(self, sim):
         """Target with the translated expression of a simulator's model."""
-        return replace(self, evaluate=model_expression(sim.model, sim.connectivity.weights.shape[0], self.rate))
+        new, n_node = copy.copy(self), sim.connectivity.weights.shape[0]
+        object.__setattr__(new, "_evaluate", model_expression(sim.model, n_node, self.rate))
+        return new
 
     def problems(self, n_node, period, n_time):
         """Another number of regions, and a simulation that is too short."""
@@ -86,7 +89,7 @@ class MeanRateTarget(Target):
     def recorder(self, simulate):
         """Monitor that records the rates."""
         istep = max(1, round(_PERIOD / simulate.dt))
-        return ExpressionMonitor((), istep, simulate.dt, True, "rate", evaluate=self.evaluate)
+        return ExpressionMonitor((), istep, simulate.dt, True, "rate", evaluate=self._evaluate)
 
     def of_record(self, samples):
         """Mean rate of each region from the samples of the recorder, (n_time, 1, n_node, n_mode)."""
@@ -95,7 +98,7 @@ class MeanRateTarget(Target):
 
     def of_response(self, response, monitor):
         """Mean rate of each region, to second order."""
-        return jnp.mean(response.mean_of(self.evaluate), axis=1)
+        return jnp.mean(response.mean_of(self._evaluate), axis=1)
 
     def _default_distance(self, simulated, value):
         return root_mean_square(simulated - value) / float(np.mean(value))

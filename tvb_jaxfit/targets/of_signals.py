@@ -67,6 +67,8 @@ class FCDTarget(Target):
     overlapping: bool = True
     n_samples_of_recording: int | None = None
 
+    measures = ("KS",)
+
     def _rules(self):
         return super()._rules() | {
             "window": (self.window, allowed.optional(allowed.integer(2))),
@@ -265,6 +267,12 @@ class LaggedCovarianceTarget(Target):
             "lag": (self.lag, allowed.integer(0)),
             "normalised": (self.normalised, allowed.boolean),
         }
+
+    def _read(self, value):
+        value = super()._read(value)
+        if value.ndim != 2 or value.shape[0] != value.shape[1]:
+            raise ValueError(f"LaggedCovarianceTarget: value: shape {value.shape}; give a square matrix.")
+        return value
 
     def problems(self, n_node, period, n_time):
         """Another number of regions, and too few samples."""

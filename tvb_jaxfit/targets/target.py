@@ -38,6 +38,9 @@ class Target:
     # True if the observable of a simulation is computed from its states, by a recorder, and not from the signals.
     observes_states: ClassVar[bool] = False
 
+    # Names of the further measures of `scores`.
+    measures: ClassVar[tuple[str, ...]] = ()
+
     def __post_init__(self):
         owner = type(self).__name__
         check(owner, weight=(self.weight, allowed.number(minimum=0.0)), **self._rules())
@@ -52,7 +55,10 @@ class Target:
         """Value as a NumPy array of finite numbers."""
         owner = f"{type(self).__name__}: value"
         _refuse_labels(owner, value)
-        return np.asarray(real_array(value, owner, finite=True), float)
+        array = np.asarray(real_array(value, owner, finite=True), float)
+        if not array.size:
+            raise ValueError(f"{owner}: no values; give those of the data.")
+        return array
 
     def bound(self, sim) -> "Target":
         """The target for a configured TVB simulator, which is not modified."""
@@ -114,7 +120,11 @@ class Target:
 
     def __repr__(self):
         shown = {"weight": self.weight != 1.0, "distance": self.distance is not None}
-        names = [name for name in vars(self) if name != "value" and shown.get(name, self._is_changed(name))]
+        names = [
+            name
+            for name in vars(self)
+            if name[0] != "_" and name != "value" and shown.get(name, self._is_changed(name))
+        ]
         options = [f"{name}={short_repr(getattr(self, name))}" for name in names]
         shape = "x".join(map(str, np.shape(self.value)))
         return f"{type(self).__name__}({', '.join([f'{shape} values' if shape else f'{self.value:g}', *options])})"
