@@ -69,6 +69,9 @@ def test_a_linear_fit_keeps_every_region_at_its_rate(sim, tmp_path):
     page = result.report(tmp_path / "report.html").read_text()
     assert "tj.Balanced(3.0, &#x27;H_e&#x27;)" in page or "tj.Balanced(3.0, 'H_e')" in page
     assert "Balanced H_e = 3 at the fixed point" in page
+    # Mean rates under noise are reported with the result, beside the range that is accepted.
+    assert "model.J_i: mean H_e over 9 s: " in repr(result) and "all 5 regions within 2.7 to 3.3" in repr(result)
+    assert "Under noise, model.J_i: mean H_e" in page and "mean rates" in result.costs
     result.write_back(sim)
     balanced = parameters_of(result.best)["model.J_i"]
     np.testing.assert_allclose(np.ravel(sim.model.J_i), balanced.value, rtol=1e-13)

@@ -26,6 +26,8 @@ from ..translate.model_expression import model_expression
 # Cost of a value near 0: 0 from _MARGIN times the typical size of the values on, and 1 where one of them is 0.
 _MARGIN = 0.02
 _TARGET = 3.0
+# Deviation of mean rates under noise from the target, relative to it, that is accepted: 2.7 to 3.3 Hz.
+_ACCEPTED = 0.1
 
 
 @serialisable
@@ -106,6 +108,12 @@ class Balanced(Parameter):
         """The condition that the value meets."""
         low, high = min(self.target), max(self.target)
         return f"{self.rate} = {f'{low:g}' if low == high else f'{low:g} to {high:g}'} at the fixed point"
+
+    @property
+    def accepted(self) -> tuple[float, float]:
+        """Range of mean rates under noise that counts as balanced: a tenth around the targets, as published."""
+        low, high = min(self.target), max(self.target)
+        return low - _ACCEPTED * abs(low), high + _ACCEPTED * abs(high)
 
     def bind(self, simulate: Simulate) -> Self:
         """Copy for a state of a simulator."""

@@ -29,6 +29,8 @@ class Purpose(IntEnum):
         Values that show whether FC depends on a parameter.
     SAMPLES
         Samples that a linear fit draws from the linear response.
+    RATES
+        Noise of the mean rates of balanced regions, which are reported.
     """
 
     TRAINING = 1
@@ -40,6 +42,7 @@ class Purpose(IntEnum):
     SAMPLING = 7
     PERTURBATION = 8
     SAMPLES = 9
+    RATES = 10
 
 
 def noise_key(seed: int, purpose: Purpose) -> jax.Array:

@@ -79,6 +79,9 @@ class FitResult(PicklableMixin):
         Seconds of each stage.
     fresh : FreshNoise or None
         r of the best state on noise that the fit never saw. None for a simulator without noise, and after an interrupt.
+    mean_rates : dict of str to MeanRates
+        Of the best state under noise, by the path of each `Balanced` parameter: its text names the regions that leave a
+        tenth around the target.
     candidates : list of Candidate
         Ends of the fits from each start; the best one is the result.
     request : FitRequest or None
@@ -104,6 +107,7 @@ class FitResult(PicklableMixin):
     why: str = ""
     costs: dict = field(default_factory=dict, repr=False)
     fresh: FreshNoise | None = None
+    mean_rates: dict = field(default_factory=dict, repr=False)
     candidates: list = field(default_factory=list, repr=False)
     request: FitRequest | None = field(default=None, repr=False)
     refit: Callable | None = field(default=None, repr=False)
@@ -289,6 +293,7 @@ class FitResult(PicklableMixin):
         if self.fresh is not None:
             training = f"r {self.r[h.best_step]:.4f} in training, " if self.r.size else ""
             lines.append(f"  {training}{str(self.fresh).removeprefix('r ')}")
+        lines += [f"  {path}: {rates}" for path, rates in self.mean_rates.items()]
         if self.evaluation is not None:
             lines.append(f"  {self.evaluation.summary()}")
         lines.append(f"  {max(0, h.loss.size - 1)} steps, best at {h.best_step}, {h.wall_time:.1f} s; {h.stop_reason}")

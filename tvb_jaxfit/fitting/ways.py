@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..balance.balanced import Balanced
+from ..balance.rates import mean_rates
 from ..errors import FitFailed, NoLinearFit, UnsupportedComponent
-from ..parameters import strip_parameters
+from ..parameters import parameters_of, strip_parameters
 from ..runtime.progress import announce, status_line
 from .criterion import Scorer
 from .fresh import FreshNoise, short_runs
@@ -141,9 +143,28 @@ def _finished(problem, result, way, why, stage=None):
             fresh = _on_fresh_noise(problem, result, stage)
         except KeyboardInterrupt:
             result = _interrupted(result)
+    rates = {}
+    if fresh is not None:
+        try:
+            rates = _mean_rates(problem, result)
+        except KeyboardInterrupt:
+            result = _interrupted(result)
     if result.is_linear:
         way = Method.LINEAR
-    return replace(result, way=way, why=why, costs=dict(problem.costs.seconds), fresh=fresh)
+    return replace(result, way=way, why=why, costs=dict(problem.costs.seconds), fresh=fresh, mean_rates=rates)
+
+
+def _mean_rates(problem, result):
+    """Mean rates under noise of the regions that are balanced at the fixed point, by the path of what balances them."""
+    balanced = {path: each for path, each in parameters_of(result.best).items() if isinstance(each, Balanced)}
+    if not balanced:
+        return {}
+    key, progress = noise_key(problem.request.search.seed, Purpose.RATES), problem.request.run.progress
+    with problem.costs.of("mean rates"), status_line("fit: mean rates under noise", progress):
+        return {
+            path: mean_rates(problem.simulator, result.best, rate=each.rate, key=key, accepted=each.accepted)
+            for path, each in balanced.items()
+        }
 
 
 def _on_fresh_noise(problem, result, stage):

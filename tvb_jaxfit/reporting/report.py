@@ -202,6 +202,8 @@ def _parameter_section(summary):
     if coefficients:
         yield tag("p", "Fitted coefficients of the maps, per standard deviation of each:")
         yield table(["parameter", "coefficient", "initial", "fitted"], coefficients, keys=2)
+    for rates in summary.mean_rates:
+        yield tag("p", f"Under noise, {rates}.")
     n_node = len(summary.labels)
     regional = [parameter for parameter in summary.parameters if parameter.fitted.shape == (n_node,)]
     if regional:

@@ -109,6 +109,8 @@ class FitSummary:
     terms : list of tuple
         Of a loss of more than FC: (name, target, weight, value at the start, at the best step, on fresh noise) of each
         term, the values without the weight.
+    mean_rates : list of str
+        Sentences on the mean rates of balanced regions under noise.
     """
 
     description: str
@@ -129,6 +131,7 @@ class FitSummary:
     # Of a class of `fitting`, which stands above this package.
     fresh: Any = None
     terms: list = field(default_factory=list)
+    mean_rates: list = field(default_factory=list)
 
 
 def summarise(
@@ -189,6 +192,7 @@ def summarise(
         hemispheres=None if right is None else right == "right",
         fresh=result.fresh,
         terms=_terms(result),
+        mean_rates=[f"{path}: {rates}" for path, rates in result.mean_rates.items()],
     )
 
 

@@ -56,9 +56,15 @@ def pfic_cost(fc: ArrayLike, target: ArrayLike, fcd: ArrayLike, fcd_target: Arra
     >>> print(f"{tj.pfic_cost(fc, 0.5 * fc, fcd, fcd):.3f}")
     0.200
     """
-    samples = {"fcd": fcd, "fcd_target": fcd_target}
-    of_fcd = [real_array(each, f"pfic_cost: {name}", shape=(None,), finite=True) for name, each in samples.items()]
+    of_fcd = _distribution("fcd", fcd), _distribution("fcd_target", fcd_target)
     return fc_distance(fc, target) + ks_distance(*of_fcd, "cbig")
+
+
+def _distribution(name, values):
+    values = real_array(values, f"pfic_cost: {name}", shape=(None,), finite=True)
+    if not values.size:
+        raise ValueError(f"pfic_cost: {name}: no values; give compute_fcd(...).distribution.")
+    return values
 
 
 def fc_distance(fc, target, missing="refuse"):
