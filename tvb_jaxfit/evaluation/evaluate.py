@@ -12,6 +12,7 @@ from ..runtime.progress import progress_bar, status_line
 from ..state import State
 from .baselines import hemispheres, noise_ceiling, region_blocks, structural_baselines
 from .fc_monitor import transient_samples
+from .group import group_baselines
 from .options import FCOptions
 from .runs import FittedSimulator, Runs, prepare_runs, prepare_runs_of_fit
 from .scores import Evaluation
@@ -34,6 +35,7 @@ def evaluate(
     window: float | None = None,
     region_groups: Sequence | None = None,
     training_sessions: "int | str | Sequence | None" = None,
+    group: object = None,
     progress: bool = True,
 ) -> Evaluation:
     """Score simulated FC against empirical FC on noise that no fit has seen.
@@ -68,6 +70,10 @@ def evaluate(
     training_sessions : int, str, or sequence of these, optional
         Sessions of ``target`` that the fit was made with: indices, or names for a dict. The mean of the others (held
         out) becomes the primary target. By default the primary target is the mean of all sessions.
+    group : optional
+        FC of other subjects: one matrix, as for ``target``, or several, whose mean is used. Its correlation with each
+        target needs no model, and is what a fit of one subject has to exceed. An FC that is that of a target is left
+        out. A mean that includes the subject cannot be recognised: leave the subject out of it.
     progress : bool, optional
         Show progress bars.
 
@@ -79,8 +85,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        If a target or the sessions do not fit the regions, the simulator is deterministic, the monitor does not exist,
-        runs or windows are too short for FC, or an option has a value that is not allowed.
+        If a target, the group or the sessions do not fit the regions, the simulator is deterministic, the monitor does
+        not exist, runs or windows are too short for FC, or an option has a value that is not allowed.
     UnsupportedComponent
         As in `prepare`.
 
@@ -114,6 +120,7 @@ def evaluate(
     skip_t = _first_sample(runs, fit, fc.skip_t)
     n_window = samples_per_window(runs, skip_t, window)
     targets = named_targets(target, connectivity.region_labels, training_sessions, missing)
+    group_baseline = group_baselines(group, targets, connectivity.region_labels, fc.missing)
     scoring = Scoring(targets, _blocks(runs.sim.connectivity, region_groups), skip_t, n_window)
     interrupted = _score_runs(runs, scoring, int(n_seeds), int(n_tvb), int(seed), progress)
     is_best = fit is not None and state is None
@@ -130,6 +137,7 @@ def evaluate(
         validation_scores=_validation_scores(fit) if is_best else None,
         structural_baseline=structural_baselines(connectivity.weights, targets),
         noise_ceiling=noise_ceiling(targets),
+        group_baseline=group_baseline,
         failed=scoring.failed,
         interrupted=interrupted,
     )
