@@ -305,7 +305,7 @@ TABLE = {
     "run": (dict(state="@small", max_steps=1, resume=False), dict(max_steps=WHOLE, resume=FLAG)),
 }
 # Arguments with tests of their own elsewhere: targets, sessions and groups.
-ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "region_groups")} | {
+ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "region_groups", "group")} | {
     ("fit", "single_options"),
     ("balloon_parameters", "changes"),
 }

@@ -44,8 +44,8 @@ def linearised_balloon(interim, parameter_set, mean):
     return np.reshape(A, (4 * n, 4 * n)), np.reshape(b, (4 * n, n)), np.reshape(c, (n, 4 * n))
 
 
-def by_one_matrix(response, n_mean, A, b, c):
-    """Covariance of the signals from one matrix, that of a step from one interim mean to the next."""
+def by_one_matrix(response, n_mean, A, b, c, n_lag=0):
+    """Covariance of the signals at a lag [interim periods] from one matrix, that of a step by an interim period."""
     M, B = np.asarray(step_matrix(response.linearised)), np.asarray(block_diagonal(response.linearised.B))
     n, n_state = len(M), len(A)
     # State and mean since the last hemodynamic step, over n_mean steps.
@@ -55,7 +55,8 @@ def by_one_matrix(response, n_mean, A, b, c):
         Q, total = step @ Q @ step.T + drive @ drive.T, step @ total
     F = np.block([[total[:n, :n], np.zeros((n, n_state))], [b @ total[n:, :n], A]])
     G = scipy.linalg.block_diag(np.eye(n), b)
-    return c @ scipy.linalg.solve_discrete_lyapunov(F, G @ Q @ G.T)[n:, n:] @ c.T
+    P = scipy.linalg.solve_discrete_lyapunov(F, G @ Q @ G.T)
+    return c @ (np.linalg.matrix_power(F, n_lag) @ P)[n:, n:] @ c.T
 
 
 @pytest.mark.parametrize(("interim", "parameter_set", "tolerance"), [(4.0, "tvb", 1e-10), (8.0, "cubnm", 1e-8)])
@@ -67,6 +68,9 @@ def test_the_covariance_is_that_of_one_matrix_of_network_and_hemodynamics(build,
     n_mean = int(interim / 4.0)
     exact = by_one_matrix(response, n_mean, *linearised_balloon(interim, parameter_set, mean))
     assert ou.off_by(response.covariance(), exact) < tolerance
+    # A lag of 720 ms. Its cosine is integrated with interpolated spectra, whose error is larger.
+    lagged = by_one_matrix(response, n_mean, *linearised_balloon(interim, parameter_set, mean), 180 // n_mean)
+    assert ou.off_by(response.lagged_covariance(18), lagged) < 1e-5 and ou.off_by(exact, lagged) > 1e-3
     # Negative control: hemodynamics around rest.
     at_rest = by_one_matrix(response, n_mean, *linearised_balloon(interim, parameter_set, 0.0 * mean))
     assert ou.off_by(response.covariance(), at_rest) > 0.05
@@ -156,7 +160,8 @@ def test_gradients_are_those_of_central_differences(build):
     def loss(values, state):
         for path, value in values.items():
             state = with_path(state, path, value)
-        return jnp.sum(weights * linear(state).fc())
+        response = linear(state)
+        return jnp.sum(weights * (response.fc() + response.lagged_covariance(1) / jnp.trace(response.covariance())))
 
     paths = [*(f"monitors[0].{name}" for name in ("tau_s", "tau_f", "tau_o", "alpha", "E0", "k1", "k2", "k3"))]
     values = {path: get_path(state, path) for path in [*paths, "model.w", "coupling.a"]}

@@ -20,9 +20,10 @@ def standard_promotion():
 
 def levels_of(dt=1.0, delays=None):
     grids = quadrature.frequency_grids(dt, delays)
+    weights = [quadrature.filter_weights(grid, jnp.ones(1), 1) for grid in grids]
     return [
-        spectral.weighted_points(grid, jnp.ones(grid.theta.size), [quadrature.filter_weights(grid, jnp.ones(1), 1)])
-        for grid in grids
+        spectral.weighted_points(grid, jnp.ones(grid.theta.size), [each], each)
+        for grid, each in zip(grids, weights, strict=True)
     ]
 
 

@@ -130,6 +130,10 @@ class Monitor:
         """(pooled, taps): a sample is the sum of taps[d] times the d-th last mean of ``pooled`` steps."""
         return 1, jnp.ones(1)
 
+    def shifts(self, lag: int) -> tuple[tuple[int, float], ...]:
+        """Integration steps between the filters of samples that are ``lag`` samples apart, and how often they occur."""
+        return ((lag * self.istep, 1.0),)
+
     def spatial_covariance(self, selected: jax.Array) -> jax.Array:
         """Covariance of the signals from that of the selected rows, (n, n) with n = n_voi * n_node * n_mode."""
         return selected
@@ -179,6 +183,12 @@ class InterimMonitor(Monitor):
     def cycle(self):
         """Least common multiple of the sampling and interim periods [steps]."""
         return math.lcm(self.istep, self.interim_istep)
+
+    def shifts(self, lag: int) -> tuple[tuple[int, float], ...]:
+        """As for all monitors; a sample inside an interim period uses the interim means that are complete by then."""
+        n_interim, rest = divmod(lag * self.istep, self.interim_istep)
+        both = ((n_interim, 1.0 - rest / self.interim_istep), (n_interim + 1, rest / self.interim_istep))
+        return tuple((n * self.interim_istep, share) for n, share in both if share)
 
     def downsampled(self, n: int) -> Self:
         """The same monitor for a signal with one sample per ``n`` steps, a divisor of the interim period."""

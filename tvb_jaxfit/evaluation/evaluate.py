@@ -13,6 +13,7 @@ from ..state import State
 from ..targets.target import Target
 from .baselines import hemispheres, noise_ceiling, region_blocks, structural_baselines
 from .fc_monitor import transient_samples
+from .group import group_baselines
 from .options import FCOptions
 from .runs import FittedSimulator, Runs, prepare_runs, prepare_runs_of_fit
 from .scores import Evaluation
@@ -36,6 +37,7 @@ def evaluate(
     region_groups: Sequence | None = None,
     training_sessions: "int | str | Sequence | None" = None,
     observables: dict[str, Target] | None = None,
+    group: object = None,
     progress: bool = True,
 ) -> Evaluation:
     """Score simulated FC against empirical FC on noise that no fit has seen.
@@ -73,6 +75,10 @@ def evaluate(
     observables : dict of str to target, optional
         Targets besides FC, by name, such as ``{"fcd": tj.FCDTarget(...)}``: the distance of each run from each of them
         is a measure under its name, and the KS distance of an FCD under ``"fcd KS"``. Default: those of the fit.
+    group : optional
+        FC of other subjects: one matrix, as for ``target``, or several, whose mean is used. Its correlation with each
+        target needs no model, and is what a fit of one subject has to exceed. An FC that is that of a target is left
+        out. A mean that includes the subject cannot be recognised: leave the subject out of it.
     progress : bool, optional
         Show progress bars.
 
@@ -84,8 +90,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        If a target or the sessions do not fit the regions, the simulator is deterministic, the monitor does not exist,
-        runs or windows are too short for FC, or an option has a value that is not allowed.
+        If a target, the group or the sessions do not fit the regions, the simulator is deterministic, the monitor does
+        not exist, runs or windows are too short for FC, or an option has a value that is not allowed.
     UnsupportedComponent
         As in `prepare`.
 
@@ -120,6 +126,7 @@ def evaluate(
     skip_t = _first_sample(runs, fit, fc.skip_t)
     n_window = samples_per_window(runs, skip_t, window)
     targets = named_targets(target, connectivity.region_labels, training_sessions, missing)
+    group_baseline = group_baselines(group, targets, connectivity.region_labels, fc.missing)
     given = getattr(fit, "targets", {}) if observables is None else observables
     used, remarks = _observables_of(given, runs, skip_t)
     scoring = Scoring(targets, _blocks(runs.sim.connectivity, region_groups), skip_t, n_window, used, runs.period)
@@ -138,6 +145,7 @@ def evaluate(
         validation_scores=_validation_scores(fit) if is_best else None,
         structural_baseline=structural_baselines(connectivity.weights, targets),
         noise_ceiling=noise_ceiling(targets),
+        group_baseline=group_baseline,
         failed=scoring.failed,
         interrupted=interrupted,
         observables={name: str(each) for name, each in used.items()},

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import filters as monitor_filters
 from . import modal, quadrature, spectral
+from .filters import NO_SHIFT
 from .linearise import Linearised, apply_left, block_diagonal, delays_of, step_matrix
 
 # Size of the step matrix, relative to that of the network's coupling input, up to which its eigenmodes take less time
@@ -88,7 +89,7 @@ def ways(step, noise, weights, x_shape, n_coupling: int) -> tuple[Way, ...]:
 
 
 def stationary_covariances(
-    step, weights, linearised: Linearised, observed, noise, filters, dt: float, way: Way
+    step, weights, linearised: Linearised, observed, noise, filters, dt: float, way: Way, shifts=NO_SHIFT
 ) -> Covariances:
     """Covariances through each filter.
 
@@ -107,6 +108,8 @@ def stationary_covariances(
     dt : float
         [ms]
     way : Way
+    shifts : tuple of (int, float)
+        Lags of the first signal behind the second one [steps], and the weights of their sum.
 
     Returns
     -------
@@ -119,8 +122,9 @@ def stationary_covariances(
     def by_frequencies(linearised, observed, noise, taps):
         def points(grid):
             density = noise_density(noise, dt, jnp.asarray(grid.theta, dtype))
-            of_filters = [quadrature.filter_weights(grid, *one) for one in zip(taps, n_means, strict=True)]
-            return spectral.weighted_points(grid, density, of_filters)
+            of_filters = [quadrature.filter_weights(grid, *one, shifts) for one in zip(taps, n_means, strict=True)]
+            of_gains = quadrature.filter_weights(grid, jnp.ones(1, dtype), 1, shifts)
+            return spectral.weighted_points(grid, density, of_filters, of_gains)
 
         levels = [points(grid) for grid in quadrature.frequency_grids(dt, delays, bool(gains))]
         through, *others = spectral.integrate_spectra(linearised, delays, observed, levels, gains)
@@ -130,14 +134,15 @@ def stationary_covariances(
 
     def by_modes(linearised, observed, noise, taps):
         M, B = _process(linearised, noise, dt)
-        return _by_modes(linearised, observed, M, B, modal.general_modes(M), list(zip(n_means, taps, strict=True)))
+        filters = list(zip(n_means, taps, strict=True))
+        return _by_modes(linearised, observed, M, B, modal.general_modes(M), filters, shifts)
 
     def by_symmetric_modes(linearised, observed, noise, taps):
         a, d, y = (block[:, 0, 0] for block in (linearised.A, linearised.D, linearised.Y))
         M, B = _process(linearised, noise, dt)
         modes, filters = modal.symmetric_modes(a, d, weights, y), list(zip(n_means, taps, strict=True))
         usable = modal.is_symmetrisable(weights, d, y)
-        found = _by_modes(linearised, observed, M, B, modes, filters)
+        found = _by_modes(linearised, observed, M, B, modes, filters, shifts)
         return found._replace(error=jnp.where(usable, 0.0, jnp.inf).astype(dtype))
 
     functions = {Way.FREQUENCIES: by_frequencies, Way.MODES: by_modes, Way.SYMMETRIC: by_symmetric_modes}
@@ -163,10 +168,10 @@ def _process(linearised, noise, dt):
     return M, jnp.sqrt(-jnp.expm1(-2.0 * dt / ntau)) * jnp.concatenate([to_states, unit])
 
 
-def _by_modes(linearised, observed, M, B, modes, filters):
+def _by_modes(linearised, observed, M, B, modes, filters, shifts):
     _, D, Y, _, N = linearised
     n_group, n_state, n_input = D.shape
-    found = modal.covariance_coordinates(M, B, filters, modes)
+    found = modal.covariance_coordinates(M, B, filters, modes, shifts)
     of_states = modes.R[: n_group * n_state]
     of_inputs = N @ apply_left(Y, of_states)
     rows = jnp.concatenate([each.reshape(n_group, -1, M.shape[0]) for each in (of_states, of_inputs)], axis=1)

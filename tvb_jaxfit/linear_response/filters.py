@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Lags of a covariance, in steps, and their weights: that of signals at the same time.
+NO_SHIFT = ((0, 1.0),)
+
 
 def autocorrelation_of_eigenvalue(values, taps, n_mean):
     r"""Half of a filter's summed autocovariance, as a function of an eigenvalue.
@@ -26,6 +29,49 @@ def autocorrelation_of_eigenvalue(values, taps, n_mean):
     step = values if m == 1 else powers[:, m - 1] * values
     # The triangle of tap k begins at lag k m - (m - 1).
     return first + all_lags * values * polynomial(step, of_taps[1:])
+
+
+def lagged_autocorrelation_of_eigenvalue(values, taps, n_mean, shifts) -> tuple:
+    r"""A filter's summed autocovariance at a lag, as two functions of an eigenvalue.
+
+    Parameters
+    ----------
+    values : Array, shape (n,)
+        Eigenvalues.
+    taps : Array, shape (n_lag,)
+    n_mean : int
+        See `modal.covariance_coordinates`.
+    shifts : tuple of (int, float)
+        Lags [steps] of at least 0, and their weights.
+
+    Returns
+    -------
+    later, earlier : Array, shape (n,)
+        Sums over k of :math:`w(k - L) \lambda^k` and of :math:`w(k + L) \lambda^k`, with the filter's autocorrelation w
+        and the lag L. They multiply the covariances of the states at the lags k of the later and of the earlier signal;
+        of the term k = 0, each has one half.
+
+    Notes
+    -----
+    The autocorrelation at steps interpolates that of the taps linearly.
+    """
+    if shifts == NO_SHIFT:
+        both = autocorrelation_of_eigenvalue(values, taps, n_mean)
+        return both, both
+    at_taps, between = autocorrelation(taps), np.arange(n_mean) / n_mean
+    following = jnp.append(at_taps[1:], jnp.zeros(1, taps.dtype))
+    at_steps = (jnp.outer(at_taps, 1.0 - between) + jnp.outer(following, between)).ravel() / n_mean
+    later, earlier = np.arange(at_steps.size + max(shift for shift, _ in shifts)), np.arange(at_steps.size)
+
+    def coefficients(lags):
+        inside = np.abs(lags) < at_steps.size
+        return jnp.where(inside, at_steps[np.where(inside, np.abs(lags), 0)], 0.0)
+
+    def of_value(steps, sign):
+        total = sum(weight * coefficients(steps + sign * shift) for shift, weight in shifts)
+        return polynomial(values, total.at[0].divide(2.0).astype(values.dtype))
+
+    return of_value(later, -1), of_value(earlier, 1)
 
 
 def autocorrelation(taps) -> jax.Array:

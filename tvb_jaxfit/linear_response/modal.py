@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .filters import autocorrelation_of_eigenvalue
+from .filters import NO_SHIFT, lagged_autocorrelation_of_eigenvalue
 
 # Eigenvalues closer than this use the derivative in place of the difference quotient; at this distance both have an
 # error of 1e-11.
@@ -47,7 +47,7 @@ class Coordinates(NamedTuple):
     ----------
     states : Array, shape (n, n)
     filtered : tuple of Array, each (n, n)
-        Of the states through each filter.
+        Of the states through each filter, at its lag.
     """
 
     states: jax.Array
@@ -102,7 +102,7 @@ def general_modes(M) -> Modes:
     return Modes(values, R, jnp.linalg.inv(R))
 
 
-def covariance_coordinates(M, B, filters, modes: Modes) -> Coordinates:
+def covariance_coordinates(M, B, filters, modes: Modes, shifts=NO_SHIFT) -> Coordinates:
     """Covariances of the stationary process x' = M x + B z, with z of unit variance.
 
     Parameters
@@ -114,15 +114,17 @@ def covariance_coordinates(M, B, filters, modes: Modes) -> Coordinates:
         steps, d such means ago.
     modes : Modes
         Eigenmodes of M.
+    shifts : tuple of (int, float)
+        Lags of the first signal behind the second one [steps], and the weights of their sum.
 
     Returns
     -------
     Coordinates
         Without meaning if an eigenvalue reaches 1.
     """
-    n_means, taps = tuple(n_mean for n_mean, _ in filters), tuple(taps for _, taps in filters)
+    kinds, taps = tuple((n_mean, shifts) for n_mean, _ in filters), tuple(taps for _, taps in filters)
     by_noise = modes.L @ B
-    return _coordinates(n_means, modes.L @ M @ modes.R, by_noise @ by_noise.T, taps, modes)
+    return _coordinates(kinds, modes.L @ M @ modes.R, by_noise @ by_noise.T, taps, modes)
 
 
 def relative_error(M, B, modes: Modes, states) -> jax.Array:
@@ -165,26 +167,37 @@ def relative_error(M, B, modes: Modes, states) -> jax.Array:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _coordinates(n_means, M_hat, Q_hat, taps, modes):
+def _coordinates(kinds, M_hat, Q_hat, taps, modes):
     """`Coordinates` from M and the covariance of the noise in real coordinates."""
     states = _sum_of_powers(Q_hat, modes.values)
-    of_values = (autocorrelation_of_eigenvalue(modes.values, *each) for each in zip(taps, n_means, strict=True))
-    return Coordinates(states, tuple(_scaled(states, modes.values, p[:, None] + p[None, :]) for p in of_values))
+    of_values = (_later_and_earlier(modes.values, *each) for each in zip(taps, kinds, strict=True))
+    return Coordinates(states, tuple(_scaled(states, modes.values, _outer_sum(*each)) for each in of_values))
+
+
+def _later_and_earlier(values, taps, kind):
+    return lagged_autocorrelation_of_eigenvalue(values, taps, *kind)
+
+
+def _outer_sum(later, earlier):
+    return later[:, None] + earlier[None, :]
 
 
 @_coordinates.defjvp
-def _coordinates_jvp(n_means, primals, tangents):
+def _coordinates_jvp(kinds, primals, tangents):
     (M_hat, Q_hat, taps, modes), (dM, dQ, dtaps, _) = primals, tangents
-    values, results = modes.values, _coordinates(n_means, M_hat, Q_hat, taps, modes)
+    values, results = modes.values, _coordinates(kinds, M_hat, Q_hat, taps, modes)
     half = dM @ _block_diagonal_product(values, results.states).T
     dstates, dfiltered = _sum_of_powers(half + half.T + dQ, values), []
-    for n_mean, each, change in zip(n_means, taps, dtaps, strict=True):
-        of_value = partial(autocorrelation_of_eigenvalue, n_mean=n_mean)
+    for kind, each, change in zip(kinds, taps, dtaps, strict=True):
+        of_value = partial(_later_and_earlier, kind=kind)
         p, dp = jax.jvp(partial(of_value, values), (each,), (change,))
-        _, slope = jax.jvp(partial(of_value, taps=each), (values,), (jnp.ones_like(values),))
-        of_matrix = _of_operator(dM, values, _difference_quotients(values, p, slope)) @ results.states
-        by_taps = _scaled(results.states, values, dp[:, None] + dp[None, :])
-        dfiltered.append(_scaled(dstates, values, p[:, None] + p[None, :]) + of_matrix + of_matrix.T + by_taps)
+        _, slopes = jax.jvp(partial(of_value, taps=each), (values,), (jnp.ones_like(values),))
+        later, earlier = (
+            _of_operator(dM, values, _difference_quotients(values, *both)) @ results.states
+            for both in zip(p, slopes, strict=True)
+        )
+        by_taps = _scaled(results.states, values, _outer_sum(*dp))
+        dfiltered.append(_scaled(dstates, values, _outer_sum(*p)) + later + earlier.T + by_taps)
     return results, Coordinates(dstates, tuple(dfiltered))
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import spherical_jn
 
-from .filters import autocorrelation
+from .filters import NO_SHIFT, autocorrelation
 
 # Frequency of the slowest relaxation, and of the lowest octave of the panels [rad/ms].
 _LOWEST_FREQUENCY = 1e-4
@@ -64,7 +64,7 @@ class Panels:
         return (self._panels[1][:, None] * self._rule[1]).ravel()
 
     def filon_weights(self, lags) -> np.ndarray:
-        r"""Weights of integrals of cos(lag theta) f(theta), for any lag and an f that is smooth in each panel.
+        r"""Weights of integrals of exp(i lag theta) f(theta), for any lag and an f that is smooth in each panel.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class Panels:
 
         Returns
         -------
-        ndarray, shape (n_lag, n)
+        ndarray of complex, shape (n_lag, n)
 
         Notes
         -----
@@ -85,7 +85,7 @@ class Panels:
         to_legendre = weight[:, None] * (order + 0.5) * np.polynomial.legendre.legvander(at, self.order - 1)
         bessel = spherical_jn(order, np.multiply.outer(lags, half_width)[..., None])
         phase = np.exp(1j * np.multiply.outer(lags, centre))[..., None] * 1j**order
-        weights = 2.0 * half_width[:, None] * (np.real(phase * bessel) @ to_legendre.T)
+        weights = 2.0 * half_width[:, None] * ((phase * bessel) @ to_legendre.T)
         return weights.reshape(len(lags), -1)
 
 
@@ -154,8 +154,11 @@ class FrequencyGrid:
 
         return np.sum(half_phase(theta[:, None] - angle) - half_phase(-angle), axis=1)
 
-    def interpolation(self, theta) -> np.ndarray:
-        """Matrix from an even function's values at the nodes to its values at other frequencies, shape (n_theta, n)."""
+    def interpolation(self, theta, parity: int = 1) -> np.ndarray:
+        """Matrix from a function's values at the nodes to its values at other frequencies, shape (n_theta, n).
+
+        The function is even (``parity`` 1) or odd (-1).
+        """
         n = len(self.poles)
         at, nodes = self.phase(theta)[:, None] / n, np.pi * np.arange(n + 1) / n
 
@@ -164,7 +167,7 @@ class FrequencyGrid:
             safe = np.where(small, 1.0, distance)
             return np.where(small, 1.0, np.sin(n * safe) / (2 * n * np.tan(safe / 2.0)))
 
-        matrix = dirichlet(at - nodes) + dirichlet(at + nodes)
+        matrix = dirichlet(at - nodes) + parity * dirichlet(at + nodes)
         matrix[:, [0, -1]] /= 2.0
         return matrix
 
@@ -222,7 +225,7 @@ def octave_panels(dt: float, longest_delay: int = 0) -> Panels:
     return Panels((0.0, *np.concatenate(parts).tolist()))
 
 
-def filter_weights(grid: FrequencyGrid, taps, n_mean: int) -> jax.Array:
+def filter_weights(grid: FrequencyGrid, taps, n_mean: int, shifts=NO_SHIFT) -> jax.Array:
     """Weights of integrals over (0, pi) of a filter's squared gain times a smooth function.
 
     Parameters
@@ -231,10 +234,14 @@ def filter_weights(grid: FrequencyGrid, taps, n_mean: int) -> jax.Array:
     taps : Array, shape (n_lag,)
         Filter: see `modal.covariance_coordinates`.
     n_mean : int
+    shifts : tuple of (int, float)
+        Lags [steps], and the weights of their sum: a further factor is the sum of exp(i lag theta).
 
     Returns
     -------
     Array, shape (n,)
+        With a lag complex weights of a cross-spectrum S, whose real part is even, and whose imaginary part is odd: the
+        sum of the real parts of their products with S.
 
     Notes
     -----
@@ -242,27 +249,39 @@ def filter_weights(grid: FrequencyGrid, taps, n_mean: int) -> jax.Array:
     expanded as a sum of cosines, each of which is integrated with its own Filon weights in the panels. The function's
     values there are interpolated from those at the grid's nodes.
     """
-    of_lags, of_mean = _weights_of_filter(grid, taps.size, n_mean)
-    if taps.size == 1:
-        return taps[0] ** 2 * jnp.asarray(of_mean, taps.dtype)
-    return autocorrelation(taps) @ jnp.asarray(of_lags, taps.dtype)
+    of_lags = _weights_of_filter(grid, taps.size, n_mean, shifts)
+    dtype = jnp.result_type(taps.dtype, 1j) if np.iscomplexobj(of_lags) else taps.dtype
+    of_taps = taps**2 if taps.size == 1 else autocorrelation(taps)
+    return of_taps.astype(dtype) @ jnp.asarray(of_lags, dtype)
 
 
 @lru_cache(maxsize=16)
-def _weights_of_filter(grid, n_lag, n_mean):
-    """(of_lags, of_mean): weights of each lag of the taps' autocorrelation, or of a single mean; the other is None."""
-    if n_lag == 1 and n_mean <= _MIN_LAG:
-        return None, grid.weight * _mean_gain(grid.theta, n_mean) ** 2
+def _weights_of_filter(grid, n_lag, n_mean, shifts):
+    """Weights of each lag of the taps' autocorrelation, shape (n_lag, n)."""
+    if n_lag == 1 and n_mean <= _MIN_LAG and shifts == NO_SHIFT:
+        return (grid.weight * _mean_gain(grid.theta, n_mean) ** 2)[None]
     panels = grid.panels
-    to_panels = grid.interpolation(panels.theta)
     if n_lag == 1:
+        # The squared gain of a mean oscillates as well: it is a sum over the lags of a triangle.
         lags = np.arange(n_mean)
         triangle = np.where(lags == 0, 1.0, 2.0) * (n_mean - lags) / n_mean**2
         pieces = np.array_split(lags, -(-n_mean // 1000))
-        return None, sum(triangle[piece] @ panels.filon_weights(piece) for piece in pieces) @ to_panels
-    weights = panels.filon_weights(n_mean * np.arange(n_lag))
-    weights[1:] *= 2.0
-    return (weights * _mean_gain(panels.theta, n_mean) ** 2) @ to_panels, None
+        weights = sum(triangle[piece] @ _of_cosines(panels, piece, shifts) for piece in pieces)[None]
+    else:
+        weights = _of_cosines(panels, n_mean * np.arange(n_lag), shifts) * _mean_gain(panels.theta, n_mean) ** 2
+        weights[1:] *= 2.0
+    even = np.real(weights) @ grid.interpolation(panels.theta)
+    return even + 1j * (np.imag(weights) @ grid.interpolation(panels.theta, -1)) if np.iscomplexobj(weights) else even
+
+
+def _of_cosines(panels, lags, shifts):
+    """Filon weights of cos(lag theta) for each lag, times the sum of exp(i shift theta)."""
+    if shifts == NO_SHIFT:
+        return np.real(panels.filon_weights(lags))
+    ahead, behind = (
+        sum(weight * panels.filon_weights(shift + sign * lags) for shift, weight in shifts) for sign in (1, -1)
+    )
+    return 0.5 * (ahead + behind)
 
 
 def _mean_gain(theta, n_mean):

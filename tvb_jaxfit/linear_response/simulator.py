@@ -130,6 +130,37 @@ class LinearizedSimulator(PicklableMixin):
             self._programs[way] = Program(_with_standard_promotion(_response))
         return self._programs[way]
 
+    def lagged_covariance(self, response, lag, monitor):
+        """See `LinearResponse.lagged_covariance`."""
+        state = response.state
+        with self.simulate.precision(state):
+            for way in self.ways(state):
+                covariance, error = self._lagged_program(way, lag, monitor)(
+                    state, response.linearised, response.fixed_point.x
+                )
+                if isinstance(error, jax.core.Tracer) or error <= tolerance(error.dtype):
+                    break
+        return covariance
+
+    def _lagged_program(self, way, lag, monitor):
+        """Compiled function to (lagged covariance, `Covariances.error`)."""
+        key = way, lag, monitor
+        if key not in self._programs:
+            linear = replace(self)
+
+            def _lagged_covariance(state, linearised, x):
+                step, dt, filtering = linear.simulate.step, linear.simulate.dt, linear.simulate.monitors[monitor]
+                node, noise, weights = state.monitors[monitor], state.integrator.noise, state.connectivity.weights
+                filters, shifts = [linear._by_group(linear._filter(filtering, node, x))], filtering.shifts(lag)
+                observed = linear._observed(x)
+                found = stationary_covariances(step, weights, linearised, observed, noise, filters, dt, way, shifts)
+                usable = found.error <= tolerance(found.error.dtype)
+                selected = linear._selected(filtering, jnp.where(usable, found.observed[0], jnp.nan), x)
+                return filtering.spatial_covariance(selected), found.error
+
+            self._programs[key] = Program(_with_standard_promotion(_lagged_covariance))
+        return self._programs[key]
+
     @cached_property
     def _programs(self):
         return {}

@@ -45,6 +45,8 @@ class Points(NamedTuple):
         As ``own``, for the rule of every second frequency.
     filters : Array, shape (n, n_filter)
         Weights of each filter, times the spectral density of the noise.
+    gains : Array, shape (n,)
+        The same for filters with a response for each observed variable.
     """
 
     theta: jax.Array
@@ -52,9 +54,10 @@ class Points(NamedTuple):
     own: jax.Array
     half: jax.Array
     filters: jax.Array
+    gains: jax.Array
 
 
-def weighted_points(grid: FrequencyGrid, density, filters) -> Points:
+def weighted_points(grid: FrequencyGrid, density, filters, of_gains) -> Points:
     """Frequencies of a grid and their weights.
 
     Parameters
@@ -64,6 +67,8 @@ def weighted_points(grid: FrequencyGrid, density, filters) -> Points:
         Spectral density of the noise, 1 for white noise.
     filters : list of Array, each of shape (n,)
         Weights of each filter: see `quadrature.filter_weights`.
+    of_gains : Array, shape (n,)
+        Weights for filters with a response for each observed variable.
 
     Returns
     -------
@@ -72,9 +77,10 @@ def weighted_points(grid: FrequencyGrid, density, filters) -> Points:
     dtype = density.dtype
     density = density / np.pi
     turns, half = jnp.asarray(grid.weight / np.pi, dtype), jnp.asarray(grid.half_weight, dtype)
-    of_filters = jnp.reshape(jnp.asarray(filters, dtype), (len(filters), density.size)).T
+    of_filters = jnp.reshape(jnp.stack(filters) if filters else jnp.zeros(0, dtype), (len(filters), density.size)).T
     own = jnp.asarray(grid.weight, dtype) * density
-    return Points(jnp.asarray(grid.theta, dtype), turns, own, half * density, density[:, None] * of_filters)
+    theta = jnp.asarray(grid.theta, dtype)
+    return Points(theta, turns, own, half * density, density[:, None] * of_filters, density * of_gains)
 
 
 class _Totals(NamedTuple):
@@ -122,7 +128,7 @@ def integrate_spectra(
         density, constant = jax.vmap(_local_density)(transfers), jax.lax.stop_gradient((points.theta, transfers))
         rates = jax.vmap(partial(_phase_rate, linearised, delays))(*constant)
         weighted = [(observed, points.filters)]
-        weighted += [(gain(points.theta)[..., None] * observed, points.own[:, None]) for gain in gains]
+        weighted += [(gain(points.theta)[..., None] * observed, points.gains[:, None]) for gain in gains]
         return _Totals(
             totals.observed + jnp.concatenate([_observed_covariance(transfers, *each) for each in weighted]),
             totals.local + jnp.einsum("f,fgab->gab", points.own, density),
@@ -256,7 +262,7 @@ def _phase_rate(linearised, delays, theta, transfers):
 
 
 def _observed_covariance(transfers, observed, weights):
-    """Sum over frequencies of weights (n, n_filter) times the densities of the observed variables.
+    """Sum over frequencies of weights (n, n_filter) times the densities of the observed variables: its real part.
 
     With K = O G_D X, the density is K T_B T_B^H K^H + K T_B G_B^H O^H + its adjoint + O G_B G_B^H O^H. The noise
     variables are summed in each group first, and the frequencies are part of the sums of one matrix product.
@@ -265,12 +271,17 @@ def _observed_covariance(transfers, observed, weights):
     K = jax.vmap(apply_left)(by_input, transfers.X)
     power, cross = transfers.T_B @ _adjoint(transfers.T_B), transfers.T_B @ _adjoint(by_noise)
     own = jnp.real(jnp.einsum("fp,fgab->pgab", weights.astype(K.dtype), by_noise @ _adjoint(by_noise)))
-    # Half of the density: the other half is its transpose.
+    # Half of the density: the other half is its adjoint.
     right = 0.5 * jax.vmap(apply_right)(K, power).conj() + jax.vmap(block_diagonal)(jnp.swapaxes(cross, -1, -2))
-    weighted = weights.T[:, :, None, None] * K
-    half = jnp.einsum("pfij,fkj->pik", jnp.real(weighted), jnp.real(right))
-    half = half - jnp.einsum("pfij,fkj->pik", jnp.imag(weighted), jnp.imag(right))
-    return half + jnp.swapaxes(half, -1, -2) + jax.vmap(block_diagonal)(own)
+
+    def half(weights):
+        weighted = weights.T[:, :, None, None] * K
+        real = jnp.einsum("pfij,fkj->pik", jnp.real(weighted), jnp.real(right))
+        return real - jnp.einsum("pfij,fkj->pik", jnp.imag(weighted), jnp.imag(right))
+
+    first = half(weights)
+    second = half(jnp.conj(weights)) if jnp.iscomplexobj(weights) else first
+    return first + jnp.swapaxes(second, -1, -2) + jax.vmap(block_diagonal)(own)
 
 
 def _local_density(transfers):
