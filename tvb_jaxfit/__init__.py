@@ -35,7 +35,7 @@ _HOMES = {
     "rmse_corr": "loss",
     "mean_fc_difference": "loss",
     "pfic_cost": "targets.composite",
-    "FCDTarget": "targets.of_signals",
+    "FCDTarget": "targets.fcd",
     "PowerTarget": "targets.of_signals",
     "LaggedCovarianceTarget": "targets.of_signals",
     "VarianceTarget": "targets.of_signals",

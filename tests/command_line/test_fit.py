@@ -258,6 +258,33 @@ def test_no_result_of_a_former_fit_is_left_beside_those_of_another(files, tmp_pa
     assert not (tmp_path / "fc.npy").exists() and (tmp_path / "values.npz").exists()
 
 
+def test_the_group_is_a_baseline_of_the_evaluation(files, tmp_path, instead, done, capsys):
+    random, paths, found = np.random.default_rng(1), [], instead()
+    for i in range(2):
+        paths.append(str(tmp_path / f"{i}.npy"))
+        np.save(paths[-1], np.corrcoef(random.normal(size=(N_NODE, 30))))
+    # The target itself is left out of the group.
+    with pytest.warns(UserWarning, match="^group: left out"):
+        assert files.fit(tmp_path / "out", "--evaluate", "1", "--group", *paths, files.fc) == 0
+    off = ~np.eye(N_NODE, dtype=bool)
+    mean = np.mean([np.load(path) for path in paths], axis=0)
+    expected = np.corrcoef(mean[off], done.result.target[off])[0, 1]
+    assert found.evaluation.group_baseline == {"target": pytest.approx(expected, rel=1e-12)}
+    shown = f"{expected:.4f}"
+    assert shown in capsys.readouterr().out and shown in (tmp_path / "out" / "report.html").read_text()
+    assert read_summary(tmp_path / "out").evaluation.group_baseline == found.evaluation.group_baseline
+
+
+def test_another_group_is_refused_before_the_fit(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "fit", lambda *_, **__: pytest.fail("refused before the fit"))
+    np.save(tmp_path / "other.npy", np.corrcoef(np.random.default_rng(1).normal(size=(4, 30))))
+    for group, message in ((str(tmp_path / "other.npy"), "group: shape (4, 4)"), (files.fc, "FC of 'target' itself")):
+        assert files.fit(tmp_path / "out", "--evaluate", "1", "--group", group) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert files.fit(tmp_path / "out", "--evaluate", "1", "--group", "nowhere.npy") == 2
+    assert "--group nowhere.npy: No such file" in capsys.readouterr().err
+
+
 def test_an_evaluation_that_is_refused_leaves_the_results_of_the_fit(files, tmp_path, instead, monkeypatch, capsys):
     instead()
 

@@ -77,6 +77,7 @@ def test_all_problems_of_options_come_at_once_before_any_work(tmp_path, monkeypa
         "--steps -1": ["--steps", "-1"],
         "--learning-rate 0": ["--learning-rate", "0"],
         "--tvb": ["--tvb"],
+        "--group: its FC is a baseline": ["--group", "a.npy", "b.npy"],
         "--certify compares to rounding": ["--certify", "--float32"],
         "--connectivity: none": [],
         "--resume continues from": ["--resume", "--force"],

@@ -65,7 +65,14 @@ def _resume(options, monkeypatch):
 
 SAME = {
     "the same": {},
-    "what does not decide": {"steps": "500", "evaluate": "4", "tvb": True, "certify": True, "quiet": True},
+    "what does not decide": {
+        "steps": "500",
+        "evaluate": "4",
+        "tvb": True,
+        "group": "copy.csv",
+        "certify": True,
+        "quiet": True,
+    },
     "other words": {"learning-rate": "2e-2", "dt": "4.0", "set": ["model.J_N=@j.npy", "model.I_o=0.30"]},
     "another order": {"free": ["model.w:regional:0:1", "coupling.a"]},
     "a default": {"seed": "42", "method": "simulate", "simulation-length": "120000"},

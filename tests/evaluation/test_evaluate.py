@@ -14,6 +14,7 @@ from tvb_jaxfit.evaluation import baselines, scoring
 from tvb_jaxfit.evaluation.runs import Runs, prepare_runs_of_fit
 from tvb_jaxfit.evaluation.sessions import named_targets
 from tvb_jaxfit.parameters import strip_parameters
+from tvb_jaxfit.persistence.serialise import read, write
 
 N_NODE = 6
 LABELS = np.array(["lA", "lB", "lC", "rA", "rB", "rC"])
@@ -48,6 +49,7 @@ def _no_diagonal(matrix):
 
 SESSIONS = {"one": _session(1), "two": _session(2), "three": _session(3)}
 HELD_OUT = _no_diagonal((SESSIONS["two"] + SESSIONS["three"]) / 2)
+GROUP = [_session(4), _session(5)]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,15 @@ def evaluation(sim, shared, snapshot):
     if "evaluation" not in shared:
         before = snapshot(sim)
         shared["evaluation"] = tj.evaluate(
-            sim, SESSIONS, training_sessions="one", n_seeds=4, n_tvb=2, fc=FC, window=WINDOW, progress=False
+            sim,
+            SESSIONS,
+            training_sessions="one",
+            n_seeds=4,
+            n_tvb=2,
+            fc=FC,
+            window=WINDOW,
+            group=GROUP,
+            progress=False,
         )
         shared["unchanged"] = snapshot(sim) == before
     return shared["evaluation"]
@@ -94,6 +104,7 @@ def _by_hand(bold, target):
     return {
         "r": r(signal),
         "rmse": rmse(signal),
+        "mean_difference": np.mean((np.corrcoef(signal.T) - target)[OFF]),
         "window_r": np.mean([r(window) for window in windows]),
         "window_rmse": np.mean([rmse(window) for window in windows]),
         "r left-left": r(signal, np.outer(LEFT, LEFT)),
@@ -188,21 +199,61 @@ def test_the_text_has_all_scores_and_baselines(evaluation):
         "each session (mean of 3)",
         "each held out (mean of 2)",
         "structural weights, held out",
+        "group's FC, held out",
         "a session, mean of the others",
     ):
         assert message in text, text
+    assert f" {evaluation.group_baseline['held out']:.4f}\n  sessions trained on, held out" in text
     assert "training" not in text and "interrupted" not in text
 
 
 def test_as_a_table_of_pandas(evaluation):
     frame = evaluation.to_pandas()
-    assert frame.shape == (6 * 6, 10)
-    means = frame.groupby(["simulator", "target"])["r"].mean()
-    assert means["JAX", "held out"] == pytest.approx(evaluation.mean())
+    assert frame.shape == (6 * 6, 13)
+    means = frame.groupby(["simulator", "target"])[["r", "structural_baseline", "group_baseline"]].mean()
+    of_one = evaluation.structural_baseline["one"], evaluation.group_baseline["one"]
+    assert means.loc["JAX", "held out"]["r"] == pytest.approx(evaluation.mean())
+    assert tuple(means.loc["TVB", "one"])[1:] == pytest.approx(of_one)
+    alone = replace(evaluation, group_baseline=None)
+    assert "group_baseline" not in alone.to_pandas() and "group" not in repr(alone)
+
+
+def test_a_baseline_that_r_does_not_reach_is_named(evaluation):
+    def at(structural, group):
+        baselines = {"structural_baseline": {"held out": structural}, "group_baseline": {"held out": group}}
+        return replace(evaluation, **baselines)
+
+    r = evaluation.mean()
+    low, high = r - 1e-9, r + 1e-9
+    both = f"r is below that of the structural weights ({r:.4f}) and that of the group's FC ({r:.4f})"
+    assert at(high, high).shortfall() == both
+    assert at(low, high).shortfall() == f"r is below that of the group's FC ({r:.4f})"
+    assert at(high, low).shortfall() == f"r is below that of the structural weights ({r:.4f})"
+    for none in (at(low, low), at(np.nan, np.nan)):
+        assert none.shortfall() == "" and "below" not in repr(none) + none.summary() + none._repr_html_()
+    found = at(high, high)
+    assert repr(found).endswith(f"\n  {both}") and found.summary().endswith(f"; {both}")
+    assert "r is below that of the structural weights" in found._repr_html_()
+
+
+def test_the_group_of_a_fit_is_a_baseline_and_not_the_target_of_the_fit(fitted):
+    group = {"me": SESSIONS["one"], "another": SESSIONS["two"]}
+    with pytest.warns(UserWarning, match="^group: left out.*'me' "):
+        evaluation = fitted.evaluate(n_seeds=1, group=group, progress=False)
+    expected = np.corrcoef(SESSIONS["two"][OFF], SESSIONS["one"][OFF])[0, 1]
+    assert evaluation.group_baseline == {"target": pytest.approx(expected, rel=1e-12)}
+    with pytest.raises(ValueError, match="the FC of 'target' itself"):
+        fitted.evaluate(n_seeds=1, group=SESSIONS["one"], progress=False)
+
+
+def test_an_evaluation_with_a_group_is_stored(evaluation, tmp_path):
+    write(tmp_path / "evaluation.npz", evaluation, "evaluation")
+    stored = read(tmp_path / "evaluation.npz", "evaluation")
+    assert stored.group_baseline == evaluation.group_baseline and repr(stored) == repr(evaluation)
 
 
 def test_an_unknown_measure_or_target_is_an_error(evaluation):
-    with pytest.raises(KeyError, match="no measure 'rsme'; there is: r, rmse, window_r"):
+    with pytest.raises(KeyError, match="no measure 'rsme'; there is: r, rmse, mean_difference, window_r"):
         evaluation.values("rsme")
     with pytest.raises(KeyError, match="no target 'four'; there is: one, two"):
         evaluation.values("r", "four")
@@ -568,4 +619,4 @@ def test_scores_do_not_depend_on_the_diagonal_of_the_target(sim):
         scoring.score(target * OFF, [], named_targets(one, LABELS).matrices["target"], {})
         for one in (target, _no_diagonal(target))
     ]
-    assert scores[0] == scores[1] == {"r": pytest.approx(1.0), "rmse": 0.0}
+    assert scores[0] == scores[1] == {"r": pytest.approx(1.0), "rmse": 0.0, "mean_difference": 0.0}

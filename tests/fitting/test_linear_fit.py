@@ -287,13 +287,13 @@ def test_options_of_fit_reach_the_linear_fit(sim, target, monkeypatch, steps, le
     """The length is that of the samples that FC is computed from, with a minimum."""
     given = {}
 
-    def fitted(linear, state, loss, target, monitor, length, confirm, **limits):
-        given["fit"] = (loss, monitor, length)
+    def fitted(linear, state, criterion, length, confirm, **limits):
+        given["fit"] = (criterion.loss, criterion.monitor, length)
         given["limits"] = limits
         return _ended(state, StopReason(StopKind.LINEAR_DONE, 1))
 
-    def confirmed(sim, simulate, loss, target, monitor, key, state):
-        given["confirmation"] = (loss, monitor)
+    def confirmed(sim, simulate, criterion, key, state):
+        given["confirmation"] = (criterion.loss, criterion.monitor)
         return lambda state, key=None: pytest.fail("simulated")
 
     monkeypatch.setattr(linear_stage, "fit_linear", fitted)
@@ -337,8 +337,8 @@ def _went_on(monkeypatch, sim, target, **options):
     """(loss, length) of the linear fit; optimizer and state of the simulation that continues from it."""
     seen = []
 
-    def found(linear, state, loss, target, monitor, length, *_, **__):
-        seen.append((loss, length))
+    def found(linear, state, criterion, length, *_, **__):
+        seen.append((criterion.loss, length))
         return _ended(state, StopReason(StopKind.LINEAR_DONE, 2))
 
     class Seen(Exception):

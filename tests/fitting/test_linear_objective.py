@@ -174,7 +174,7 @@ class Counted:
 
     def __call__(self, point, *_):
         self.seen.append(float(point[0]))
-        scores = (0.0, 0.0, 0.0, 0.0, jnp.zeros((1, N_NODE, 1)), jnp.eye(N_NODE))
+        scores = (0.0, 0.0, 0.0, 0.0, jnp.zeros(0), jnp.zeros((1, N_NODE, 1)), jnp.eye(N_NODE))
         return float(point[0]) in self.inaccurate, (self.number, *scores), {}, np.ones(1)
 
 

@@ -240,8 +240,8 @@ def test_results_with_targets_travel_and_are_reported(weights_6, targets, tmp_pa
 
 
 def test_an_evaluation_of_a_simulator_takes_observables(weights_6, targets):
-    observables = {"fcd": targets["fcd"]}
-    found = tj.evaluate(_sim(weights_6), targets["fc"], observables=observables, n_seeds=2, progress=False)
+    both = {name: targets[name] for name in ("fc", "fcd")}
+    found = tj.evaluate(_sim(weights_6), both, n_seeds=2, progress=False)
     assert found.values("fcd KS").shape == (2,)
-    rate = {"rate": tj.MeanRateTarget(0.3, rate="S")}
-    assert "rate: not evaluated" in repr(tj.evaluate(_sim(weights_6), targets["fc"], observables=rate, n_seeds=1))
+    rate = {"fc": targets["fc"], "rate": tj.MeanRateTarget(0.3, rate="S")}
+    assert "rate: not evaluated" in repr(tj.evaluate(_sim(weights_6), rate, n_seeds=1, progress=False))

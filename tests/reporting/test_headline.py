@@ -42,6 +42,15 @@ def test_the_other_r_are_listed_with_their_meaning(fit_summary):
     assert rows["TVB, fresh noise"] == ("0.2500", "TVB itself, 1 run")
 
 
+def test_the_headline_says_that_a_group_is_better(fit_summary):
+    better = replace(fit_summary.evaluation, group_baseline={"target": 0.8})
+    first = headline(replace(fit_summary, evaluation=better))
+    assert first.meaning.endswith("that the fit never saw. r is below that of the group's FC (0.8000).")
+    # Negative control: a group that r exceeds is no part of the headline.
+    worse = replace(fit_summary.evaluation, group_baseline={"target": 0.2})
+    assert headline(replace(fit_summary, evaluation=worse)) == headline(fit_summary)
+
+
 def test_without_an_evaluation_the_headline_is_r_of_the_training(fit_summary):
     first = headline(replace(fit_summary, evaluation=None))
     assert first.value == "r = 0.9000 on training noise only"
@@ -89,7 +98,13 @@ def test_an_evaluation_without_any_fc_is_no_headline(fit_summary):
 def test_one_seed_has_no_standard_deviation_and_another_target_is_named(fit_summary):
     (row, *_), fc = fit_summary.evaluation.rows, fit_summary.matrices["Empirical"]
     targets = Targets({"a": fc, "held out": fc}, sessions=("a",))
-    one = replace(fit_summary.evaluation, rows=[row | {"target": "held out"}], fc={"JAX": fc[None]}, targets=targets)
+    one = replace(
+        fit_summary.evaluation,
+        rows=[row | {"target": "held out"}],
+        fc={"JAX": fc[None]},
+        targets=targets,
+        structural_baseline={"held out": 0.1},
+    )
     first = headline(replace(fit_summary, evaluation=one))
     assert first.value == "r = 0.4000" and "of 1 seed," in first.meaning and "target 'held out'" in first.meaning
 

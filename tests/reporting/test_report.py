@@ -472,7 +472,9 @@ def test_the_evaluation_is_shown_run_by_run_or_how_to_make_it(kinds, pages):
 def test_evaluated_and_failed_runs_are_described(kinds, unprinted):
     fit_summary = summary.summarise(kinds["evaluated"])
     failed = replace(fit_summary.evaluation, failed={("JAX", 3): "bold is not finite"})
+    failed = replace(failed, group_baseline={"target": 0.9999})
     text = Page(report.report_html(replace(fit_summary, evaluation=failed))).text
+    assert "group's FC, target" in text and "that of the group's FC (0.9999)" in text
     assert "Runs of 6 s from the best state, on noise that the fit never saw: 50 samples, after 10 left out" in text
     assert "JAX, seed 3: no FC: bold is not finite" in text
 

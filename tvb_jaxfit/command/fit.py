@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import optax
 
 from ..constraints import MaskedParameter, PositiveParameter, ScaledParameter
 from ..errors import FitFailed
+from ..evaluation.group import group_baselines
+from ..evaluation.sessions import named_targets
 from ..fitting.checkpoint import CheckpointPath, NewCheckpointPath
 from ..fitting.fit import fit
 from ..fitting.options import FCOptions, NoiseOptions, RunOptions, SearchOptions
@@ -70,6 +73,8 @@ def run(options: argparse.Namespace, command: str) -> tuple[ExitCode, Exception 
 def _fit(options, folder):
     """(result, reason why the simulation has no result): the linear fit before it is a result nevertheless."""
     sim, target, problem = make_simulator(options), load_fc(options.fc), None
+    if options.group:
+        _refuse_other_group(options, target, sim.connectivity.region_labels)
     optimizer = None if options.learning_rate is None else optax.adam(options.learning_rate)
     try:
         result = fit(
@@ -91,6 +96,20 @@ def _fit(options, folder):
     if optimizer is not None:
         result.settings = result.settings.with_code("optimizer", f"optax.adam({options.learning_rate:g})")
     return result, problem
+
+
+def _refuse_other_group(options, target, labels):
+    """Raise ValueError for a group that `evaluate` would refuse after the fit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        targets = named_targets(target, labels, missing=options.missing)
+        group_baselines(_group(options), targets, labels, options.missing)
+
+
+def _group(options):
+    """FC of the group: of one file, or of one file for each subject; None without any."""
+    matrices = [load_fc(name, "--group") for name in options.group or []]
+    return matrices if len(matrices) > 1 else next(iter(matrices), None)
 
 
 def _search(options):
@@ -147,11 +166,13 @@ def _evaluate_and_certify(result, options):
             certificate = certify_fit(result)
             print(certificate)
         if options.evaluate:
-            print(result.evaluate(n_seeds=options.evaluate, n_tvb=options.tvb, progress=not options.quiet))
+            numbers = {"n_seeds": options.evaluate, "n_tvb": options.tvb}
+            fc = FCOptions(missing=options.missing)
+            print(result.evaluate(fc=fc, **numbers, group=_group(options), progress=not options.quiet))
             if result.evaluation.interrupted:
                 return ExitCode.INTERRUPTED, None, certificate
             if result.evaluation.failed:
-                reasons = "; ".join(result.evaluation.remarks())
+                reasons = "; ".join(result.evaluation.failures())
                 problem = FitFailed(f"the fitted simulator does not stay finite on fresh noise: {reasons}")
                 return ExitCode.FAILED, problem, certificate
     except KeyboardInterrupt:

@@ -140,6 +140,7 @@ def input_files(options: argparse.Namespace) -> dict[str, Path]:
     options : argparse.Namespace
     """
     named = {f"--{name}": getattr(options, name) for name in ("fc", "connectivity", "simulator")}
+    named |= {f"--group {name}": name for name in options.group or []}
     settings = [text.partition("=") for text in options.set or []]
     named |= {f"--set {path}": value[1:] for path, _, value in settings if value[:1] == "@"}
     # FILE:KEY names a part of FILE.

@@ -34,6 +34,8 @@ def input_problems(options: argparse.Namespace) -> list[str]:
     problems = []
     if getattr(options, "fc", None) is not None:
         problems += _fc_problems(options.fc)
+    for name in getattr(options, "group", None) or []:
+        problems += _fc_problems(name, "--group")
     if options.connectivity is not None:
         problems += _connectivity_problems(options.connectivity)
     if options.simulator is not None:
@@ -47,17 +49,17 @@ def input_problems(options: argparse.Namespace) -> list[str]:
     return problems
 
 
-def _fc_problems(name):
+def _fc_problems(name, option="--fc"):
     try:
-        fc = np.asarray(load_fc(name), float)
+        fc = np.asarray(load_fc(name, option), float)
     except Refused as refused:
         return refused.reasons
     if fc.ndim == 2 and fc.shape[0] != fc.shape[1]:
         cause = shape_problem(fc.shape, min(fc.shape))
-        return [f"--fc {name}: shape {fc.shape}{cause and f'; {cause}'}"]
+        return [f"{option} {name}: shape {fc.shape}{cause and f'; {cause}'}"]
     is_symmetric = fc.ndim == 2 and np.array_equal(fc, fc.T, equal_nan=True)
     cause = values_problem(fc) if is_symmetric else ""
-    return [f"--fc {name}: {cause}"] if cause else []
+    return [f"{option} {name}: {cause}"] if cause else []
 
 
 def _connectivity_problems(name):

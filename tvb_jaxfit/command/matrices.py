@@ -9,12 +9,13 @@ from .outcome import Refused
 __all__ = ["LabelledMatrix", "load_array", "load_fc"]
 
 
-def load_fc(name: str) -> np.ndarray | LabelledMatrix:
+def load_fc(name: str, option: str = "--fc") -> np.ndarray | LabelledMatrix:
     """Empirical FC from a file, or from the data set of a name; see `tvb_jaxfit.load_fc`.
 
     Parameters
     ----------
-    name : str
+    name, option : str
+        The file or data set, and the option that names it.
 
     Returns
     -------
@@ -28,7 +29,7 @@ def load_fc(name: str) -> np.ndarray | LabelledMatrix:
     try:
         return read_fc(name)
     except (ValueError, OSError, ImportError) as error:
-        raise Refused(f"--fc {_with_file_name(name, error)}") from error
+        raise Refused(f"{option} {_with_file_name(name, error)}") from error
 
 
 def load_array(name: str, key: str) -> np.ndarray | LabelledMatrix:

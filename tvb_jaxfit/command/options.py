@@ -199,6 +199,12 @@ def _add_fit_options(command):
     add = command.add_argument_group("afterwards").add_argument
     add("--evaluate", type=int, metavar="N", help="score the fit on N seeds of fresh noise")
     add("--tvb", type=int, nargs="?", const=1, default=0, metavar="N", help="and have TVB itself run N of them (1)")
+    add(
+        "--group",
+        nargs="+",
+        metavar="FILE",
+        help="FC of other subjects, or one file with their mean: the baseline that needs no model, beside the scores",
+    )
     add("--certify", action="store_true", help="compare TVB and its translation at the fitted values")
 
 
@@ -266,6 +272,8 @@ def _fit_problems(options):
         problems.append(f"--learning-rate {options.learning_rate:g}: give a positive number")
     if options.tvb and options.evaluate is None:
         problems.append("--tvb: TVB runs beside JAX; give --evaluate N, too")
+    if options.group and options.evaluate is None:
+        problems.append("--group: its FC is a baseline of the scores; give --evaluate N, too")
     if options.certify and options.float32:
         problems.append("--certify compares to rounding, in double precision: leave out --float32, or --certify")
     if options.resume and options.method == Method.LINEAR:

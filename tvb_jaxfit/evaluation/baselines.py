@@ -101,16 +101,17 @@ def noise_ceiling(targets: Targets) -> dict[str, float]:
     r = np.mean([_group_correlation(sessions, half, [i for i in every if i not in half]) for half in halves])
     ceiling = {"leave_one_out": float(np.mean(single)), "split_half": float(2 * r / (1 + r)) if r > 0.0 else np.nan}
     if targets.held_out:
-        ceiling["trained on"] = _common_correlation(*(targets.matrices[name] for name in ("trained on", "held out")))
+        ceiling["trained on"] = common_correlation(*(targets.matrices[name] for name in ("trained on", "held out")))
     return ceiling
 
 
 def _group_correlation(sessions, first, second):
     """Correlation of the means of two groups of sessions, for pairs with data in both."""
-    return _common_correlation(mean_fc(sessions[list(first)]), mean_fc(sessions[list(second)]))
+    return common_correlation(mean_fc(sessions[list(first)]), mean_fc(sessions[list(second)]))
 
 
-def _common_correlation(a, b):
+def common_correlation(a, b) -> float:
+    """Correlation of two matrices over the pairs with data in both; see `correlation`."""
     return correlation(a, np.where(np.isnan(a), np.nan, b))
 
 

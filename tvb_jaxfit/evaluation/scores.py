@@ -23,7 +23,7 @@ _CEILINGS = {
 @serialisable
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """Scores of runs on fresh noise, beside the scores of the fit, a structural baseline and noise ceilings.
+    """Scores of runs on fresh noise, beside the scores of the fit, baselines without a model and noise ceilings.
 
     Attributes
     ----------
@@ -63,6 +63,8 @@ class Evaluation:
         Targets besides FC as text, by name.
     left_out : list of str
         Sentences on targets that were not evaluated.
+    group_baseline : dict of str to float, or None
+        By target, its correlation with the FC of other subjects. None if no group was given.
 
     Notes
     -----
@@ -86,6 +88,7 @@ class Evaluation:
     interrupted: bool = False
     observables: dict = field(default_factory=dict)
     left_out: list = field(default_factory=list)
+    group_baseline: dict | None = None
 
     def values(self, measure: str = "r", target: str | None = None, simulator: str = "JAX") -> np.ndarray:
         """One measure of every run.
@@ -93,7 +96,7 @@ class Evaluation:
         Parameters
         ----------
         measure : str, optional
-            A column of `to_pandas`: ``"r"``, ``"rmse"``, ``"window_r"``, ``"r left-right"``, ...
+            A key of `rows`: ``"r"``, ``"rmse"``, ``"window_r"``, ``"r left-right"``, ...
         target : str, optional
             The primary target by default.
         simulator : {"JAX", "TVB"}, optional
@@ -135,7 +138,7 @@ class Evaluation:
         return _std(self.values(measure, target, simulator))
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Table of `rows`.
+        """Table of `rows`, with the baselines of the target of each: ``structural_baseline``, ``group_baseline``.
 
         Returns
         -------
@@ -143,15 +146,27 @@ class Evaluation:
         """
         import pandas as pd
 
-        return pd.DataFrame(self.rows)
+        frame = pd.DataFrame(self.rows)
+        columns = {"structural_baseline": self.structural_baseline, "group_baseline": self.group_baseline}
+        for column, baseline in columns.items():
+            if baseline is not None:
+                frame[column] = [baseline[row["target"]] for row in self.rows]
+        return frame
 
     def summary(self) -> str:
         """Scores on fresh noise in one line."""
         against = "" if self.targets.primary == "target" else f" against {self.targets.primary}"
+        shortfall = self.shortfall()
         return (
             f"fresh noise: r {format_mean_std(self.values('r'))}, RMSE {format_mean_std(self.values('rmse'))}{against} "
-            f"({format_runs(len(self.r))} of {format_length(self.length)})"
+            f"({format_runs(len(self.r))} of {format_length(self.length)})" + (f"; {shortfall}" if shortfall else "")
         )
+
+    def shortfall(self) -> str:
+        """Sentence on the baselines that r on fresh noise does not reach; empty if r exceeds all of them."""
+        r, baselines = self.mean(), self._baselines(self.targets.primary)
+        missed = [f"that of {title} ({value:.4f})" for title, value in baselines.items() if r < value]
+        return f"r is below {' and '.join(missed)}" if missed else ""
 
     def __repr__(self):
         row = "  {:<34} {:<17} {}".format
@@ -189,15 +204,29 @@ class Evaluation:
         for simulator in self.fc:
             rows += self._simulator_lines(simulator)
         name = self.targets.primary
-        rows.append((f"structural weights, {name}", f"{self.structural_baseline[name]:.4f}", ""))
+        baselines = self._baselines(name).items()
+        rows += [(f"{title.removeprefix('the ')}, {name}", f"{value:.4f}", "") for title, value in baselines]
         ceilings = [(title, self.noise_ceiling[key]) for key, title in _CEILINGS.items() if key in self.noise_ceiling]
         return rows + [(title, f"{value:.4f}", "") for title, value in ceilings]
 
     def remarks(self) -> list[str]:
-        """Sentences on observables besides FC, and on missing runs."""
-        remarks = [self._observable_text(name) for name in self.observables] + self.left_out
-        remarks += [f"{simulator}, seed {seed}: no FC: {reason}" for (simulator, seed), reason in self.failed.items()]
-        return remarks + (["interrupted: these are the runs that were done"] if self.interrupted else [])
+        """Sentences on observables besides FC, on baselines that are not reached, and on missing runs."""
+        shortfall = self.shortfall()
+        interrupted = ["interrupted: these are the runs that were done"] if self.interrupted else []
+        return [shortfall] * bool(shortfall) + self.on_observables() + self.failures() + interrupted
+
+    def on_observables(self) -> list[str]:
+        """Sentence on each observable besides FC."""
+        return [self._observable_text(name) for name in self.observables] + self.left_out
+
+    def failures(self) -> list[str]:
+        """Sentence on each run without FC."""
+        return [f"{simulator}, seed {seed}: no FC: {reason}" for (simulator, seed), reason in self.failed.items()]
+
+    def _baselines(self, target):
+        """Correlations that need no model, by their titles in a sentence."""
+        baselines = {"the structural weights": self.structural_baseline[target]}
+        return baselines | ({"the group's FC": self.group_baseline[target]} if self.group_baseline else {})
 
     def _observable_text(self, name):
         """Distance of the runs from a target besides FC, mean ± standard deviation over noise."""

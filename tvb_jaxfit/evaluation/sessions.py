@@ -61,13 +61,15 @@ def named_targets(target, region_labels, training_sessions=None, missing="refuse
         If a target does not fit the regions (with the session's name), or the training sessions do not exist or leave
         no session to hold out.
     """
-    keyed = _sessions_by_key(target)
+    keyed = matrices_by_key(target)
     if keyed is None:
         if training_sessions is not None:
             raise ValueError(
                 "training_sessions: there is one target alone, so that nothing is held out. Give the sessions."
             )
         return Targets({"target": match_target(target, region_labels, missing)})
+    if len(keyed) < 2:
+        raise ValueError(f"target: {len(keyed)} session; give at least two, or the matrix of the only one itself.")
     matrices = {}
     for name, matrix in keyed.values():
         if name in matrices or name in _MEANS:
@@ -108,17 +110,21 @@ def mean_fc(matrices):
     return np.where(count > 0, np.sum(np.where(known, matrices, 0.0), axis=0) / np.maximum(count, 1), np.nan)
 
 
-def _sessions_by_key(target):
-    """Sessions as {key of the user: (name, matrix)}; None for a single matrix."""
-    if isinstance(target, dict):
-        keyed = {key: (str(key), matrix) for key, matrix in target.items()}
-    elif hasattr(target, "columns") or (not _is_list_of_matrices(target) and np.ndim(target) < 3):
+def matrices_by_key(given, kind="session"):
+    """Several matrices as {key of the user: (name, matrix)}; None for a single matrix.
+
+    Parameters
+    ----------
+    given
+        As the target of `evaluate`.
+    kind : str, optional
+        What one of the matrices is, for the names of those that have none.
+    """
+    if isinstance(given, dict):
+        return {key: (str(key), matrix) for key, matrix in given.items()}
+    if hasattr(given, "columns") or (not _is_list_of_matrices(given) and np.ndim(given) < 3):
         return None
-    else:
-        keyed = {index: (f"session {index}", matrix) for index, matrix in enumerate(target)}
-    if len(keyed) < 2:
-        raise ValueError(f"target: {len(keyed)} session; give at least two, or the matrix of the only one itself.")
-    return keyed
+    return {index: (f"{kind} {index}", matrix) for index, matrix in enumerate(given)}
 
 
 def _is_list_of_matrices(target):

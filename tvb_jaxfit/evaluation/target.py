@@ -11,7 +11,7 @@ from ..data import load_fc
 from ..errors import caller_stacklevel
 
 
-def match_target(target, region_labels, missing="refuse") -> np.ndarray:
+def match_target(target, region_labels, missing="refuse", name="target") -> np.ndarray:
     """Target FC in the order of the regions, its diagonal set to zero.
 
     Parameters
@@ -22,6 +22,8 @@ def match_target(target, region_labels, missing="refuse") -> np.ndarray:
     missing : {"refuse", "ignore"}, optional
         Refuse pairs of regions without data (NaN or masked values; for a DataFrame also regions that it lacks), or keep
         them as NaN.
+    name : str, optional
+        Name of the matrix in messages.
 
     Returns
     -------
@@ -44,22 +46,22 @@ def match_target(target, region_labels, missing="refuse") -> np.ndarray:
     target = read_target(target)
     if hasattr(target, "columns") and hasattr(target, "index"):
         if np.ndim(target) == 2 and len(target.index) != len(target.columns):
-            raise ValueError(_wrong_shape(np.shape(target), len(labels), target.columns))
-        target = _in_region_order(target, labels, missing)
+            raise ValueError(_wrong_shape(name, np.shape(target), len(labels), target.columns))
+        target = _in_region_order(target, labels, missing, name)
     n_node = len(labels)
     # A column of names makes an object array: its shape explains more than the refusal of its values.
     if isinstance(target, np.ndarray) and target.dtype == object and target.shape != (n_node, n_node):
-        raise ValueError(_wrong_shape(target.shape, n_node))
-    target = np.array(real_array(target, "target", masked=np.nan), dtype=float)
+        raise ValueError(_wrong_shape(name, target.shape, n_node))
+    target = np.array(real_array(target, name, masked=np.nan), dtype=float)
     if target.shape != (n_node, n_node):
-        raise ValueError(_wrong_shape(target.shape, n_node))
+        raise ValueError(_wrong_shape(name, target.shape, n_node))
     given = target.copy()
     np.fill_diagonal(target, 0.0)
     problems = _value_problems(target, missing) or _pair_problems(target) or list(filter(None, [values_problem(given)]))
     if problems:
-        raise ValueError("target: " + "; ".join(problems) + ".")
+        raise ValueError(f"{name}: {'; '.join(problems)}.")
     if doubt := values_doubt(given):
-        warnings.warn(f"target: {doubt}.", stacklevel=caller_stacklevel())
+        warnings.warn(f"{name}: {doubt}.", stacklevel=caller_stacklevel())
     return target
 
 
@@ -68,7 +70,7 @@ def read_target(target):
     return load_fc(target) if isinstance(target, (str, os.PathLike)) else target
 
 
-def _wrong_shape(shape, n_node, columns=None):
+def _wrong_shape(name, shape, n_node, columns=None):
     """Message for a target of another shape."""
     cause = shape_problem(shape, n_node, columns)
     if not cause and len(shape) == 2 and shape[0] == shape[1] < n_node:
@@ -76,7 +78,7 @@ def _wrong_shape(shape, n_node, columns=None):
             "of some of the regions, give it with their labels, pandas.DataFrame(fc, labels, labels), and "
             'fc=FCOptions(missing="ignore"): all regions are simulated, and pairs without data have no weight'
         )
-    return f"target: shape {shape} for {n_node} regions; give ({n_node}, {n_node}){cause and f'; {cause}'}."
+    return f"{name}: shape {shape} for {n_node} regions; give ({n_node}, {n_node}){cause and f'; {cause}'}."
 
 
 def _value_problems(target, missing):
@@ -121,7 +123,7 @@ def _pair_problems(target):
     return problems
 
 
-def _in_region_order(frame, labels, missing):
+def _in_region_order(frame, labels, missing, name):
     """Values of a labelled FC in the order of the regions; NaN for regions that it lacks, if they may be missing."""
     rows, columns = [str(i) for i in frame.index], [str(i) for i in frame.columns]
     default = [str(i) for i in range(len(rows))]
@@ -130,18 +132,19 @@ def _in_region_order(frame, labels, missing):
     if rows == columns == default:
         return frame
     if rows != columns:
-        raise ValueError("target: its row and column labels differ; give a square frame with the same labels on both.")
-    _refuse_label_mismatch(rows, labels, missing)
+        raise ValueError(f"{name}: its row and column labels differ; give a square frame with the same labels on both.")
+    _refuse_label_mismatch(rows, labels, missing, name)
     found = [label for label in labels if label in set(rows)]
     order, places = [rows.index(label) for label in found], [labels.index(label) for label in found]
     if order != list(range(len(order))):
-        warnings.warn("target: rows and columns were put into the order of connectivity.region_labels.", stacklevel=4)
+        message = f"{name}: rows and columns were put into the order of connectivity.region_labels."
+        warnings.warn(message, stacklevel=caller_stacklevel())
     values = np.full((len(labels), len(labels)), np.nan)
-    values[np.ix_(places, places)] = real_array(frame, "target", masked=np.nan)[np.ix_(order, order)]
+    values[np.ix_(places, places)] = real_array(frame, name, masked=np.nan)[np.ix_(order, order)]
     return values
 
 
-def _refuse_label_mismatch(rows, labels, missing):
+def _refuse_label_mismatch(rows, labels, missing, name):
     """Raise ValueError for labels that are extra, repeated, or missing although ``missing`` is "refuse"."""
     lacking, extra = sorted(set(labels) - set(rows)), sorted(set(rows) - set(labels))
     repeated = sorted({label for label in rows if rows.count(label) > 1})
@@ -156,5 +159,5 @@ def _refuse_label_mismatch(rows, labels, missing):
             "simulated, and the pairs of these regions have no weight"
         )
     raise ValueError(
-        f"target: labels do not match connectivity.region_labels ({mismatch}). Rename or select them{alternative}."
+        f"{name}: labels do not match connectivity.region_labels ({mismatch}). Rename or select them{alternative}."
     )

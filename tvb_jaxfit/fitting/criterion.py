@@ -1,4 +1,4 @@
-"""What a fit minimises: the loss of FC, and weighted distances of other observables from their values in the data."""
+"""Criterion of a fit: the loss of FC, and weighted distances of other observables from their values in the data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from .losses import checked_loss
 
 @dataclass(frozen=True, eq=False)
 class Criterion:
-    """What a fit minimises, as a function of samples or of a linear response.
+    """Quantity that a fit minimises, as a function of samples or of a linear response.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Criterion:
         return state.replace(monitors=[*state.monitors, *nodes]) if nodes else state
 
     def recorded(self, data) -> tuple:
-        """What is needed of the data of all monitors of `recording`: the signals, and the samples of recorders."""
+        """The signals, and the samples of recorders, of the data of all monitors of `recording`."""
         return (data[self.monitor], *data[len(data) - len(self._observing_states) :])
 
     @property

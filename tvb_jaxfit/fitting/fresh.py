@@ -52,7 +52,7 @@ class FreshNoise:
 
 
 def short_runs(simulate: Simulate, criterion: Criterion) -> Callable:
-    """Function of a state and a key to `ScoredRuns` of the simulator's own length.
+    """Function of a state and a key to `ScoredRuns` of the simulator's own length; without a key, of one run.
 
     Parameters
     ----------
@@ -61,11 +61,10 @@ def short_runs(simulate: Simulate, criterion: Criterion) -> Callable:
     """
     scorer, recording = Scorer(criterion), criterion.recording(simulate)
 
-    def run(state, key, n_runs=N_RUNS):
+    def run(state, key=None):
         state = criterion.recording_state(strip_parameters(state))
-        keys = [None] if key is None else jax.random.split(key, n_runs)
-        noisy = [state if each is None else resample(state, each) for each in keys]
-        recorded = [criterion.recorded(recording(each).data) for each in noisy]
+        states = [state] if key is None else [resample(state, each) for each in jax.random.split(key, N_RUNS)]
+        recorded = [criterion.recorded(recording(each).data) for each in states]
         return scorer.of_runs(recorded, simulate.n_steps * simulate.dt)
 
     return run

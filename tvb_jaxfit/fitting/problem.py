@@ -189,7 +189,7 @@ class FitProblem:
     costs: Costs
 
     def criterion(self, default_loss: Callable) -> Criterion:
-        """What is minimised, with a loss of FC that is used if the request has none."""
+        """Criterion of the fit, with a loss of FC that is used if the request has none."""
         loss = composite.fc_loss(default_loss if self.request.loss is None else self.request.loss)
         monitor = self.simulate.monitors[self.monitor]
         n_time = monitor.steps(0, self.simulate.n_steps).size - self.skip_t

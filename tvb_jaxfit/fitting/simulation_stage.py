@@ -101,7 +101,7 @@ def _sweep(problem):
 
 
 def _score(problem, state, run, key):
-    runs = run(state, key if problem.resamples else None, 1)
+    runs = run(resample(state, key) if problem.resamples else state)
     loss = float(runs.values[0]) + float(problem.penalty(strip_parameters(state)))
     return _Score(state, loss if np.isfinite(loss) else np.inf, runs.means["r"])
 

@@ -51,7 +51,8 @@ def headline(summary: FitSummary) -> Headline:
     ]
     if evaluation is not None and np.isfinite(evaluation.r).any():
         name, value, meaning = rows[0]
-        return Headline(f"r = {value}", f"on {name}: {meaning}.", rows)
+        sentences = [f"on {name}: {meaning}.", *(f"{each}." for each in (evaluation.shortfall(),) if each)]
+        return Headline(f"r = {value}", " ".join(sentences), rows)
     if summary.fresh is not None and np.isfinite(summary.fresh.r).any():
         value, meaning = next((value, meaning) for name, value, meaning in rows if name == _OWN)
         return Headline(f"r = {value}", f"on fresh noise: {meaning}.", rows)

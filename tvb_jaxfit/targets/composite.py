@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from ..checks.arrays import real_array
 from ..loss import fc_corr, mean_fc_difference
 from ..observation.distances import ks_distance, soft_ks_distance
-from .of_signals import FCDTarget
+from .fcd import FCDTarget
 
 # Names of published costs: values of the option ``loss`` of `fit`.
 NAMES = ("pfic",)

@@ -3,8 +3,9 @@
 from typing import Any
 
 from ..checks.suggestions import did_you_mean
+from .fcd import FCDTarget
 from .mean_rate import MeanRateTarget
-from .of_signals import FCDTarget, LaggedCovarianceTarget, PowerTarget, VarianceTarget
+from .of_signals import LaggedCovarianceTarget, PowerTarget, VarianceTarget
 from .target import Target
 
 # Names under which plain values are understood, and the code that makes a target of them.
