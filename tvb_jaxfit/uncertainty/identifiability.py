@@ -16,7 +16,6 @@ from ..linear_response.simulator import LinearizedSimulator
 from ..markup import notebook_html, table
 from ..runtime.processes import PicklableMixin
 from ..state import State
-from ..text import value_range
 from .expected_fc import ExpectedFC
 from .free_values import FreeValues
 from .likelihood import FCLikelihood
@@ -153,8 +152,8 @@ class Identifiability(PicklableMixin):
         """
         check(
             "profile",
-            path=(path, allowed.text),
-            entry=(entry, allowed.optional(allowed.either(allowed.integer(0), allowed.text))),
+            path=(path, allowed.string),
+            entry=(entry, allowed.optional(allowed.either(allowed.integer(0), allowed.string))),
             n=(n, allowed.integer(3)),
             width=(width, allowed.number(above=0.0)),
         )
@@ -162,7 +161,8 @@ class Identifiability(PicklableMixin):
 
     def _index(self, path, entry):
         if path not in self.free.slices:
-            raise ValueError(f"profile: path: {path!r} was not fitted{did_you_mean(path, self.free.slices)}")
+            near, paths = did_you_mean(path, self.free.slices, match_last_part=True), ", ".join(self.free.slices)
+            raise ValueError(f"profile: path: {path!r} is no fitted value ({paths}).{near}")
         start, names = self.free.slices[path].start, self.free.names[path]
         if entry is None and len(names) == 1:
             return start
@@ -213,13 +213,15 @@ class Identifiability(PicklableMixin):
             errors, prior = self.standard_error[path], self.prior_std[path]
             determined = self.is_determined[path]
             count = f"{determined.sum()} of {determined.size}" if values.size > 1 else ("no", "yes")[int(determined[0])]
-            rows.append([path, _range(values, 4), _range(errors, 2), _range(np.unique(prior), 2), count])
+            rows.append([path, _range(values, 4), _range(errors, 2), _range(prior, 2), count])
         return heads, rows
 
     def __repr__(self):
         heads, rows = self._rows()
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in [heads, *rows]]
+        lines = [
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in [heads, *rows]
+        ]
         sentences = [self._summary(), *(line.rstrip() for line in lines), *self.trade_offs(3), *self.remarks]
         return "\n".join([self._title(), *(f"  {line}" for line in sentences)])
 
@@ -232,9 +234,8 @@ class Identifiability(PicklableMixin):
 
 def _range(values, digits):
     """Smallest, median and largest value as short text."""
-    return value_range([float(f"{value:.{digits}g}") for value in (np.min(values), np.median(values), np.max(values))]) if (
-        values.size > 1
-    ) else f"{values[0]:.{digits}g}"
+    values = np.quantile(values, (0.0, 0.5, 1.0)) if np.ptp(values) > 0.0 else values[:1]
+    return " .. ".join(f"{value:.{digits}g}" for value in values)
 
 
 def identifiability(
@@ -280,8 +281,8 @@ def identifiability(
     n_samples = round(length / period)
     if n_samples < _MIN_SAMPLES:
         raise ValueError(
-            f"identifiability: length: {length:g} ms are {n_samples} samples of a period of {period:g} ms; give at least "
-            f"{_MIN_SAMPLES * period:g}."
+            f"identifiability: length: {length:g} ms are {n_samples} samples of a period of {period:g} ms; give at "
+            f"least {_MIN_SAMPLES * period:g}."
         )
     free = FreeValues(free_parameters_of(state), list(labels))
     pairs, of_pairs = _pairs(target)

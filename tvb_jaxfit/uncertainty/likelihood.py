@@ -35,27 +35,27 @@ class FCLikelihood(PicklableMixin):
         covariance = with_second_order(fisher_z_covariance(autocovariance, self.n_samples, expected.pairs))
         return scipy.linalg.cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
 
-    @cached_property
+    @property
     def jacobian(self) -> np.ndarray:
         """Derivative of the whitened z by the free values at the fitted ones, in units of the prior."""
-        return self.whitened(self.expected.free.vector)[1]
+        _, jacobian = self._fitted
+        return self._whiten(jacobian * self.expected.free.prior_std)
 
     @cached_property
     def _fitted(self):
-        return self.expected.z(self.expected.free.vector)
+        return self.expected.jacobian(self.expected.free.vector)
 
     def residual(self, vector: np.ndarray) -> np.ndarray:
         """Whitened difference of the expected z from that of the fitted values, shape (n_pair,).
 
         NaN without a stable fixed point.
         """
-        return self._whiten(self.expected.z(vector) - self._fitted)
+        return self._whiten(self.expected.z(vector) - self._fitted[0])
 
     def whitened(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`residual`, and its derivative by the free values in units of the prior, shape (n_pair, n_free)."""
         z, jacobian = self.expected.jacobian(vector)
-        both = np.column_stack([z - self._fitted, jacobian * self.expected.free.prior_std])
-        both = self._whiten(both)
+        both = self._whiten(np.column_stack([z - self._fitted[0], jacobian * self.expected.free.prior_std]))
         return both[:, 0], both[:, 1:]
 
     def _whiten(self, values):

@@ -52,9 +52,7 @@ class Profile:
         return "\n".join([title, *(f"  {row}" for row in rows)])
 
 
-def profile(
-    likelihood: FCLikelihood, index: int, covariance: np.ndarray, n: int = 9, width: float = 2.0
-) -> Profile:
+def profile(likelihood: FCLikelihood, index: int, covariance: np.ndarray, n: int = 9, width: float = 2.0) -> Profile:
     """Profile of one value.
 
     Parameters
