@@ -1,12 +1,12 @@
 """Covariances of a monitor's samples at all lags, from cross-spectra at the few frequencies of a quadrature."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .quadrature import FrequencyGrid, mean_gain
+from .quadrature import frequency_grids, mean_gain
 
 # Relative error of variances at which a sum over equidistant frequencies is accepted, and part of the variance above
 # the highest of them.
@@ -57,29 +57,32 @@ class Autocovariance:
 
 def autocovariance(
     spectra: Callable,
-    grids: Sequence[FrequencyGrid],
-    filtering: tuple[int, np.ndarray],
-    variance: np.ndarray,
+    delays: np.ndarray | None,
+    dt: float,
+    filtering: tuple | None,
+    covariance,
+    noise,
     istep: int,
-    correlation_time: float,
+    correlation_time,
 ) -> Autocovariance:
     """Covariances of samples at all lags.
 
     Parameters
     ----------
     spectra : callable
-        Function of frequencies (n,) [rad per step] to cross-spectra, ndarray of complex (n, n_signal, n_signal), before
-        the filter.
-    grids : sequence of FrequencyGrid
-        The coarsest first; a finer one is used if the variances of all before it are inaccurate.
-    filtering : (int, ndarray)
-        Filter ``(n_mean, taps)``: see `modal.covariance_coordinates`.
-    variance : ndarray, shape (n_signal,)
-        Variances of the signals, which are known already.
+        Function of frequencies (n,) [rad per step] to cross-spectra (n, n_signal, n_signal), before the filter.
+    delays : ndarray of int, or None
+        [steps]
+    dt : float
+        [ms]
+    filtering : (int, Array) or None
+        Filter ``(n_mean, taps)``, see `modal.covariance_coordinates`; None if the spectra have the monitor's response.
+    covariance, noise : Array, shape (n_signal, n_signal)
+        Covariance of the samples, which is known already, and the part of it that is independent in each sample.
     istep : int
         Sampling period [steps].
-    correlation_time : float
-        Longest correlation time of the states [steps].
+    correlation_time : Array, shape ()
+        Longest correlation time of the states [ms].
 
     Returns
     -------
@@ -90,31 +93,32 @@ def autocovariance(
     The sum over equidistant frequencies is exact apart from covariances at lags of its period or more. The spectra
     are interpolated to these frequencies, so that each takes part in a sum of few numbers only.
     """
-    n_mean, taps = filtering
+    n_mean, taps = (1, np.ones(1)) if filtering is None else (filtering[0], np.asarray(filtering[1], float))
+    covariance, noise = np.asarray(covariance), np.asarray(noise, float)
+    variance = np.diagonal(covariance - noise)
     cycle = math.lcm(istep, n_mean)
-    shortest = 2 * max(n_mean * taps.size, istep) + _PERIOD * correlation_time
-    first, found, error = int(np.ceil(np.log2(shortest / cycle))), None, np.inf
-    for grid in grids:
-        values = spectra(grid.theta)
+    shortest = 2 * max(n_mean * taps.size, istep) + _PERIOD * float(correlation_time) / dt
+    first, found, error = max(1, math.ceil(math.log2(shortest / cycle))), None, np.inf
+    for grid in frequency_grids(dt, delays, filtering is None):
+        values = np.asarray(spectra(np.asarray(grid.theta, covariance.dtype)))
         own = np.real(np.diagonal(values, axis1=1, axis2=2))
         for doubling in range(_MAX_DOUBLINGS):
-            period = cycle * 2 ** max(first + doubling, 1)
-            even, odd = _weights(grid, filtering, own.sum(axis=1), period, istep)
+            period = cycle * 2 ** (first + doubling)
+            even, odd = _weights(grid, n_mean, taps, own.sum(axis=1), period, istep)
             correlations = even @ own / variance
             candidate = float(np.max(np.abs(correlations[0] - 1.0)))
             if not candidate < error:
                 break
-            last = 1 + np.flatnonzero(np.max(np.abs(correlations), axis=1) > _NEGLIGIBLE)[-1]
-            found = Autocovariance(even[:last], np.real(values), odd[:last], np.imag(values))
+            n_lag = 1 + np.flatnonzero(np.max(np.abs(correlations), axis=1) > _NEGLIGIBLE)[-1]
+            found = Autocovariance(even[:n_lag], np.real(values), odd[:n_lag], np.imag(values))
             error = candidate
             if error < _ACCURACY:
-                return found
-    return found
+                return found.with_white_noise(noise)
+    return found.with_white_noise(noise)
 
 
-def _weights(grid, filtering, power, period, istep):
+def _weights(grid, n_mean, taps, power, period, istep):
     """Weights of the spectra at a grid in the covariance at each lag, of their real and of their imaginary parts."""
-    n_mean, taps = filtering
     theta = 2.0 * np.pi * np.arange(period // 2 + 1) / period
     # The response of the taps is periodic in frequency.
     of_taps = np.abs(np.fft.fft(taps, period // n_mean)) ** 2

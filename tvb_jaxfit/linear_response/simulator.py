@@ -25,9 +25,9 @@ from .covariance import (
     tolerance,
     ways,
 )
+from .cross_spectra import cross_spectra
 from .fixed_point import fixed_point
 from .linearise import block_diagonal, by_node, by_variable, delays_of, jacobian, linearise, solve_dc
-from .quadrature import frequency_grids
 from .response import LinearResponse
 
 
@@ -164,40 +164,22 @@ class LinearizedSimulator(PicklableMixin):
         return self._programs[key]
 
     def autocovariance(self, response, monitor) -> Autocovariance:
-        """Covariances of a monitor's samples at all lags.
-
-        Parameters
-        ----------
-        response : LinearResponse
-            Stable, and no tracer.
-        monitor : int
-            Index of the monitor.
-
-        Returns
-        -------
-        Autocovariance
-        """
-        state, x, index = response.state, response.fixed_point.x, monitor
+        """Covariances of a monitor's samples at all lags, for a stable response."""
+        state, index, x = response.state, monitor, response.fixed_point.x
         monitor, node = self.simulate.monitors[index], state.monitors[index]
-        with self.simulate.precision(state), jax.numpy_dtype_promotion("standard"):
+        with self.simulate.precision(state):
             filtering = self._filter(monitor, node, x)
-            has_gains, dt, dtype = callable(filtering), self.simulate.dt, response.error.dtype
-            silent = jnp.zeros((len(monitor.voi) * x[0].size,) * 2, dtype)
-            noise = np.asarray(monitor.sample_covariance(silent, node), float)
-            grids = frequency_grids(dt, delays_of(self.simulate.step, response.linearised), has_gains)
-            program = self._cross_spectra_program(index)
-
-            def spectra(theta):
-                return np.asarray(program(state, response.linearised, x, jnp.asarray(theta, dtype)))
-
+            silent = jnp.zeros((len(monitor.voi) * x[0].size,) * 2, x.dtype)
             return autocovariance(
-                spectra,
-                grids,
-                (1, np.ones(1)) if has_gains else (filtering[0], np.asarray(filtering[1], float)),
-                np.asarray(jnp.diagonal(response.covariances[index]), float) - np.diagonal(noise),
+                lambda theta: self._cross_spectra_program(index)(state, response.linearised, x, theta),
+                delays_of(self.simulate.step, response.linearised),
+                self.simulate.dt,
+                None if callable(filtering) else filtering,
+                response.covariances[index],
+                monitor.sample_covariance(silent, node),
                 monitor.istep,
-                float(jnp.max(response.correlation_time)) / dt,
-            ).with_white_noise(noise)
+                jnp.max(response.correlation_time),
+            )
 
     def _cross_spectra_program(self, index):
         """Compiled function to the cross-spectra of a monitor's signals; before its filter, if all signals share it."""
@@ -206,19 +188,15 @@ class LinearizedSimulator(PicklableMixin):
             linear = replace(self)
 
             def _cross_spectra(state, linearised, x, theta):
-                monitor, node = linear.simulate.monitors[index], state.monitors[index]
-                gain = linear._by_group(linear._filter(monitor, node, x))
-                observed = linear._observed(x)
-                gains = gain(theta) if callable(gain) else jnp.ones((theta.size, 1, 1))
-                density = noise_density(state.integrator.noise, linear.simulate.dt, theta)
-                found = spectral.cross_spectra(
-                    linearised,
-                    delays_of(linear.simulate.step, linearised),
-                    gains[..., None] * observed,
-                    theta,
-                    lambda covariance: monitor.spatial_covariance(linear._selected(monitor, covariance, x)),
-                )
-                return density[:, None, None] * found
+                monitor, node, step = linear.simulate.monitors[index], state.monitors[index], linear.simulate.step
+                gain, observed = linear._by_group(linear._filter(monitor, node, x)), linear._observed(x)
+                observed = (gain(theta) if callable(gain) else jnp.ones((theta.size, 1, 1)))[..., None] * observed
+
+                def reduce(covariance):
+                    return monitor.spatial_covariance(linear._selected(monitor, covariance, x))
+
+                found = cross_spectra(linearised, delays_of(step, linearised), observed, theta, reduce)
+                return noise_density(state.integrator.noise, linear.simulate.dt, theta)[:, None, None] * found
 
             self._programs[key] = Program(_with_standard_promotion(_cross_spectra))
         return self._programs[key]

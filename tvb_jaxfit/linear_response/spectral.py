@@ -333,36 +333,6 @@ def power(linearised: Linearised, delays: np.ndarray | None, observed, theta, re
     return jax.lax.map(at, theta)
 
 
-def cross_spectra(linearised: Linearised, delays: np.ndarray | None, observed, theta, reduce: Callable) -> jax.Array:
-    """Reduced cross-spectral densities of the observed variables, for white noise.
-
-    Parameters
-    ----------
-    linearised, delays
-        As for `integrate_spectra`.
-    observed : Array, shape (n, n_group, n_out, n_state)
-        Derivative of the observed variables by the state, at each frequency.
-    theta : Array, shape (n,)
-        Frequencies [rad per step].
-    reduce : callable
-        Function of the density matrix at one frequency, to an array: Hermitian; entry (i, j) is the Fourier transform
-        of the covariance of i with an earlier j.
-
-    Returns
-    -------
-    Array of complex, shape (n, ...)
-    """
-
-    def at(frequency):
-        theta, observed = frequency
-        each = _transfers(linearised, delays, theta)
-        by_input, by_noise = observed @ each.G_D, observed @ each.G_B
-        from_noise = apply_left(by_input, apply_right(each.X, each.T_B)) + block_diagonal(by_noise)
-        return reduce(from_noise @ _adjoint(from_noise))
-
-    return jax.lax.map(at, (theta, observed))
-
-
 def squared_gain(taps, n_mean: int, theta) -> jax.Array:
     """Squared gain of a filter (see `modal.covariance_coordinates`) at the frequencies ``theta`` [rad per step]."""
     phase = jnp.exp(-1j * n_mean * theta)
