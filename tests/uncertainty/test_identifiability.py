@@ -123,7 +123,7 @@ def test_estimates_from_recordings_scatter_by_the_standard_errors(six):
     # Negative control: the information of independent pairs.
     jacobian = expected.jacobian(truth)[1] / np.linalg.norm(cholesky, axis=1)[:, None]
     independent = np.sqrt(np.diag(np.linalg.inv(jacobian.T @ jacobian)))
-    assert np.max(np.abs(independent / np.sqrt(np.diag(scatter)) - 1.0)) > 0.25
+    assert np.max(np.abs(independent / np.sqrt(np.diag(scatter)) - 1.0)) > 0.15
 
 
 def test_ten_times_the_recording_has_ten_times_the_information(many):
@@ -162,7 +162,8 @@ def test_values_that_act_alike_are_one_flat_direction(six):
     np.testing.assert_allclose(relative[0], -relative[1], rtol=1e-6)
     least, correlated = found.trade_offs()
     assert least.startswith("least determined: ") and "coupling.a" in least and "model.J_N" in least
-    assert correlated == "model.J_N and coupling.a: correlation -1.00"
+    # The prior limits both.
+    assert correlated == "model.J_N and coupling.a: correlation -0.99"
     assert all(np.all(np.isfinite(errors)) for errors in found.standard_error_without_prior.values())
 
 
@@ -255,3 +256,31 @@ def test_values_without_a_stable_fixed_point_are_refused(six):
     state.coupling.a = tj.Parameter(state.coupling.a)
     with pytest.raises(tj.NoStableFixedPoint, match="identifiability: the fitted values have no stable fixed point"):
         identifiability(linear, state, np.zeros((5, 5)), 0, 1e5, six.labels[:5])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_linear_fits")
+def test_a_fit_says_what_its_target_determines(six):
+    target = np.asarray(six.response.fc())
+    free = {
+        "coupling.a": tj.BoundedParameter(lower_bound=0.0, upper_bound=0.5),
+        "model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0, regional=True),
+    }
+    sim, run = copy.deepcopy(six.sim), tj.RunOptions(progress=False)
+    sim.simulation_length = 120_000.0
+    fit = tj.fit(sim, target, free, method="linear", run=run, search=tj.SearchOptions(max_evaluations=20))
+    found = fit.identifiability()
+    assert found.likelihood.n_samples == 600 and found.length == 120_000.0
+    assert "length: that of the simulator" in repr(found)
+    np.testing.assert_array_equal(found.values["model.w"], fit.best.model.w.value)
+    assert found.free.names["model.w"] == [f"region {i}" for i in range(six.n_node)]
+    longer = fit.identifiability(length=1_200_000.0)
+    assert longer.n_determined >= found.n_determined and "length: that" not in repr(longer)
+    np.testing.assert_array_less(longer.standard_error["coupling.a"], found.standard_error["coupling.a"])
+    again = pickle.loads(pickle.dumps(fit)).identifiability()
+    np.testing.assert_allclose(again.eigenvalues, found.eigenvalues, rtol=1e-6, atol=1e-9)
+    for wrong in (0.0, "long", np.nan):
+        with pytest.raises(ValueError, match="identifiability: length: "):
+            fit.identifiability(wrong)
+    with pytest.raises(ValueError, match="does not hold the arguments of its fit"):
+        replace(fit, request=None).identifiability()
