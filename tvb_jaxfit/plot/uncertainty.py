@@ -10,8 +10,8 @@ from .axes import COLOURS, make_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Smallest information that is drawn, relative to the largest.
-_SMALLEST = 1e-9
+# Smallest information that is drawn, relative to the prior's.
+_SMALLEST = 1e-3
 # Opacity of values that are not determined.
 _FAINT = 0.25
 
@@ -51,7 +51,7 @@ def identifiability(result, axes: "Sequence[Axes] | None" = None) -> np.ndarray:
 
 def _draw_spectrum(ax, result):
     """Eigenvalues of the information, relative to the prior's."""
-    information = np.maximum(result.eigenvalues, _SMALLEST * result.eigenvalues[0])
+    information = np.maximum(result.eigenvalues, _SMALLEST)
     number = np.arange(1, information.size + 1)
     determined = result.eigenvalues > 1.0
     ax.plot(number[determined], information[determined], "o", markersize=4, color=COLOURS["training"])
