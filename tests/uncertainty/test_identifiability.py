@@ -174,7 +174,7 @@ def test_a_value_on_its_bound_is_stated(six):
     )
     found = six.identify(six.linear, state)
     assert np.isfinite(found.standard_error["coupling.a"]).all()
-    assert "1 of 2 values lie on a bound (coupling.a)" in repr(found)
+    assert "1 of 2 values lies on a bound (coupling.a)" in repr(found)
     profile = found.profile("coupling.a", n=5)
     assert profile.values.max() <= 0.2
 

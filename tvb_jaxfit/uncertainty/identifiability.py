@@ -335,4 +335,5 @@ def _on_bounds(free):
     if not at.size:
         return ()
     names = ", ".join(free.name(index) for index in at[:3]) + (", ..." if at.size > 3 else "")
-    return (f"{at.size} of {free.vector.size} values lie on a bound ({names}): their errors are of one side only",)
+    lie = "lies" if at.size == 1 else "lie"
+    return (f"{at.size} of {free.vector.size} values {lie} on a bound ({names}): errors are of one side only",)
