@@ -280,7 +280,7 @@ def test_a_fit_says_what_its_target_determines(six):
     again = pickle.loads(pickle.dumps(fit)).identifiability()
     np.testing.assert_allclose(again.eigenvalues, found.eigenvalues, rtol=1e-6, atol=1e-9)
     for wrong in (0.0, "long", np.nan):
-        with pytest.raises(ValueError, match="identifiability: length: "):
+        with pytest.raises(ValueError, match="identifiability: length = "):
             fit.identifiability(wrong)
     with pytest.raises(ValueError, match="does not hold the arguments of its fit"):
         replace(fit, request=None).identifiability()

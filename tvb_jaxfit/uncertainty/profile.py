@@ -3,12 +3,15 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.optimize import least_squares
 
 from .likelihood import FCLikelihood
 
-# Maximum numbers of Gauss-Newton steps, and of their halvings; decrease of the deviance at which they end.
-_MAX_STEPS, _MAX_HALVINGS, _TOLERANCE = 12, 6, 1e-3
-# Part of the range that values keep from their bounds.
+# Relative tolerance and maximum number of evaluations of a fit of the other values.
+_TOLERANCE, _MAX_EVALUATIONS = 1e-4, 40
+# Deviance above that of the linear approximation at which a step is bisected, and how often it may be.
+_MAX_EXCESS, _MAX_BISECTIONS = 1.0, 5
+# Distance that values keep from their bounds, in units of the prior.
 _MARGIN = 1e-6
 
 
@@ -24,7 +27,8 @@ class Profile:
         Values at which it was fixed, the fitted one included.
     deviance : ndarray, shape (n,)
         Minus twice the logarithm of the likelihood and the prior, relative to the fitted value, with the other values
-        fitted again. A deviance of 1 is one standard error away, 4 are two.
+        fitted again: to a local minimum, near that of the neighbouring value. A deviance of 1 is one standard error
+        away, 4 are two.
     quadratic : ndarray, shape (n,)
         The same by the quadratic approximation: squared distance in standard errors.
     fitted, standard_error : float
@@ -75,69 +79,90 @@ def profile(likelihood: FCLikelihood, index: int, covariance: np.ndarray, n: int
     free = likelihood.expected.free
     fitted, scale = free.vector[index], free.prior_std[index]
     error = float(np.sqrt(covariance[index, index]))
-    low, high = (_inside(free)[side][index] for side in (0, 1))
+    ridge = _Ridge(likelihood, index)
     values, deviance = [fitted], [0.0]
-    for end in (max(fitted - width * error * scale, low), min(fitted + width * error * scale, high)):
-        former = np.zeros(free.vector.size)
-        for value in np.linspace(fitted, end, n // 2 + 1)[1:] if end != fitted else ():
-            # Along the ridge of the quadratic approximation.
-            change = (value - fitted) / scale - former[index]
-            start = former + covariance[:, index] / covariance[index, index] * change
-            start[index] = (value - fitted) / scale
-            found = _fit_others(likelihood, index, start)
-            if found is None:
+    for side in (-1.0, 1.0):
+        end = np.clip(side * width * error, ridge.low[index], ridge.high[index])
+        point = np.zeros(free.vector.size), 0.0
+        for change in np.linspace(0.0, end, n // 2 + 1)[1:] if end != 0.0 else ():
+            point = ridge.advance(point, change)
+            if point is None:
                 break
-            former, minimum = found
-            values.append(float(value))
-            deviance.append(minimum)
+            values.append(float(fitted + scale * change))
+            deviance.append(point[1])
     order = np.argsort(values)
     values, deviance = np.array(values)[order], np.array(deviance)[order]
     quadratic = ((values - fitted) / (scale * error)) ** 2
     return Profile(free.name(index), values, deviance, quadratic, float(fitted), error * scale)
 
 
-def _inside(free):
-    low, high = free.bounds
-    margin = _MARGIN * free.prior_std
-    return np.minimum(low + margin, free.vector), np.maximum(high - margin, free.vector)
+class _Ridge:
+    """Best values of all others where one value is fixed: points of (changes in units of the prior, deviance)."""
 
+    def __init__(self, likelihood, index):
+        self.likelihood, self.index = likelihood, index
+        free = likelihood.expected.free
+        low, high = free.bounds
+        self.fitted, self.scale = free.vector, free.prior_std
+        self.others = np.arange(self.fitted.size) != index
+        # A fitted value on its bound may move away from it only.
+        self.low = np.minimum((low - self.fitted) / self.scale + _MARGIN, 0.0)
+        self.high = np.maximum((high - self.fitted) / self.scale - _MARGIN, 0.0)
 
-def _fit_others(likelihood, index, start):
-    """Changes of all values, in units of the prior, and the deviance there; None without a stable fixed point."""
-    free = likelihood.expected.free
-    others = np.arange(free.vector.size) != index
-    low, high = ((end - free.vector) / free.prior_std for end in _inside(free))
+    def advance(self, point, change, depth=_MAX_BISECTIONS):
+        """Point at a new change of the fixed value; None without a stable fixed point.
 
-    def clipped(changes):
-        return np.where(others, np.clip(changes, low, high), changes)
+        The step is bisected where the ridge curves away from its tangent: fits from far beside it hardly move.
+        """
+        start, predicted = self._tangent(point[0], change)
+        is_near = np.sum(self._residual(start) ** 2) - predicted <= _MAX_EXCESS
+        if depth and not is_near:
+            middle = self.advance(point, 0.5 * (point[0][self.index] + change), depth - 1)
+            return None if middle is None else self.advance(middle, change, depth - 1)
+        return self._fitted_from(start)
 
-    def deviance(changes):
-        return float(np.sum(likelihood.residual(free.vector + free.prior_std * changes) ** 2) + changes @ changes)
+    def _residual(self, changes):
+        of_data = self.likelihood.residual(self.fitted + self.scale * changes)
+        return np.concatenate([of_data, changes])
 
-    changes = clipped(start)
-    lowest = deviance(changes)
-    if not np.isfinite(lowest):
-        return None
-    for _ in range(_MAX_STEPS if others.any() else 0):
-        residual, jacobian = likelihood.whitened(free.vector + free.prior_std * changes)
-        of_others = jacobian[:, others]
-        gradient = of_others.T @ residual + changes[others]
-        # Values on a bound that the fit would leave stay there.
-        full = np.zeros(changes.size)
-        full[others] = gradient
-        moves = others & ~((changes <= low) & (full > 0.0)) & ~((changes >= high) & (full < 0.0))
-        if not moves.any():
-            break
-        information = jacobian[:, moves].T @ jacobian[:, moves] + np.eye(moves.sum())
-        step = np.zeros(changes.size)
-        step[moves] = -np.linalg.solve(information, full[moves])
-        before = lowest
-        for halving in range(_MAX_HALVINGS):
-            candidate = clipped(changes + 0.5**halving * step)
-            value = deviance(candidate)
-            if value < lowest:
-                changes, lowest = candidate, value
-                break
-        if before - lowest < _TOLERANCE:
-            break
-    return changes, lowest
+    def _linearised(self, changes):
+        of_data, jacobian = self.likelihood.whitened(self.fitted + self.scale * changes)
+        return np.concatenate([of_data, changes]), np.concatenate([jacobian, np.eye(changes.size)])
+
+    def _tangent(self, changes, change):
+        """Changes at a new change of the fixed value by the linear approximation, and the deviance by it."""
+        residual, jacobian = self._linearised(changes)
+        residual = residual + jacobian[:, self.index] * (change - changes[self.index])
+        of_others = jacobian[:, self.others]
+        step = -np.linalg.solve(of_others.T @ of_others, of_others.T @ residual)
+        new = np.array(changes)
+        new[self.others] += step
+        new = np.clip(new, self.low, self.high)
+        new[self.index] = change
+        return new, np.sum((residual + of_others @ step) ** 2)
+
+    def _fitted_from(self, start):
+        others, at_start = self.others, self._residual(start)
+        if not np.all(np.isfinite(at_start)):
+            return None
+        if not others.any():
+            return start, float(at_start @ at_start)
+
+        def changes(values):
+            new = np.array(start)
+            new[others] = values
+            return new
+
+        found = least_squares(
+            lambda values: self._residual(changes(values)),
+            start[others],
+            lambda values: self._linearised(changes(values))[1][:, others],
+            # The start has to lie inside.
+            (self.low[others] - _MARGIN, self.high[others] + _MARGIN),
+            x_scale="jac",
+            ftol=_TOLERANCE,
+            xtol=_TOLERANCE,
+            gtol=None,
+            max_nfev=_MAX_EVALUATIONS,
+        )
+        return changes(found.x), 2.0 * float(found.cost)
