@@ -8,9 +8,9 @@ from scipy.optimize import least_squares
 from .likelihood import FCLikelihood
 
 # Relative tolerance and maximum number of evaluations of a fit of the other values.
-_TOLERANCE, _MAX_EVALUATIONS = 1e-4, 40
+_TOLERANCE, _MAX_EVALUATIONS = 1e-3, 30
 # Deviance above that of the linear approximation at which a step is bisected, and how often it may be.
-_MAX_EXCESS, _MAX_BISECTIONS = 1.0, 5
+_MAX_EXCESS, _MAX_BISECTIONS = 10.0, 5
 # Distance that values keep from their bounds, in units of the prior.
 _MARGIN = 1e-6
 
