@@ -1,7 +1,7 @@
 r"""Samples of the stationary Gaussian process of a linearised step, on given normal draws.
 
-A process x' = M x + B z with white noise z has the Fourier transform :math:`(e^{i \theta} - M)^{-1} B\, z(\theta)` at the
-frequency :math:`\theta` [rad per step]. Its samples at every p-th step, N of them, are an inverse discrete Fourier
+At the frequency :math:`\theta` [rad per step], a process x' = M x + B z with white noise z has the Fourier transform
+:math:`(e^{i \theta} - M)^{-1} B\, z(\theta)`. Its samples at every p-th step, N of them, are an inverse discrete Fourier
 transform: at the frequency j of N, the sum over the bands :math:`\theta = 2 \pi (j / N + k) / p` that sampling folds
 into one another, each with normal draws of its own. For the same draws the samples are a smooth function of M and B,
 since the draws belong to the noise, and not to the eigenmodes.
