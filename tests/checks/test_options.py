@@ -258,7 +258,7 @@ TABLE = {
     "load_structural_connectivity": (dict(name="dk_average"), {}),
     "evaluate": (
         dict(simulator_or_fit="@sim", fc=tj.FCOptions(skip_t=0), n_seeds=1, n_tvb=0, seed=0, state=None, window=None)
-        | dict(observables=None, progress=False),
+        | dict(progress=False),
         dict(
             observables={"None", "dict"},
             n_seeds={"whole"},

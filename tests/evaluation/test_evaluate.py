@@ -104,6 +104,7 @@ def _by_hand(bold, target):
     return {
         "r": r(signal),
         "rmse": rmse(signal),
+        "mean_difference": np.mean((np.corrcoef(signal.T) - target)[OFF]),
         "window_r": np.mean([r(window) for window in windows]),
         "window_rmse": np.mean([rmse(window) for window in windows]),
         "r left-left": r(signal, np.outer(LEFT, LEFT)),
@@ -208,7 +209,7 @@ def test_the_text_has_all_scores_and_baselines(evaluation):
 
 def test_as_a_table_of_pandas(evaluation):
     frame = evaluation.to_pandas()
-    assert frame.shape == (6 * 6, 12)
+    assert frame.shape == (6 * 6, 13)
     means = frame.groupby(["simulator", "target"])[["r", "structural_baseline", "group_baseline"]].mean()
     of_one = evaluation.structural_baseline["one"], evaluation.group_baseline["one"]
     assert means.loc["JAX", "held out"]["r"] == pytest.approx(evaluation.mean())
@@ -252,7 +253,7 @@ def test_an_evaluation_with_a_group_is_stored(evaluation, tmp_path):
 
 
 def test_an_unknown_measure_or_target_is_an_error(evaluation):
-    with pytest.raises(KeyError, match="no measure 'rsme'; there is: r, rmse, window_r"):
+    with pytest.raises(KeyError, match="no measure 'rsme'; there is: r, rmse, mean_difference, window_r"):
         evaluation.values("rsme")
     with pytest.raises(KeyError, match="no target 'four'; there is: one, two"):
         evaluation.values("r", "four")
@@ -618,4 +619,4 @@ def test_scores_do_not_depend_on_the_diagonal_of_the_target(sim):
         scoring.score(target * OFF, [], named_targets(one, LABELS).matrices["target"], {})
         for one in (target, _no_diagonal(target))
     ]
-    assert scores[0] == scores[1] == {"r": pytest.approx(1.0), "rmse": 0.0}
+    assert scores[0] == scores[1] == {"r": pytest.approx(1.0), "rmse": 0.0, "mean_difference": 0.0}

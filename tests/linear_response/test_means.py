@@ -44,18 +44,18 @@ def test_the_mean_of_the_states_is_their_shift(build_small):
 @pytest.mark.parametrize("function", [coupling.Linear(a=np.array([0.07])), coupling.HyperbolicTangent()], ids=str)
 def test_mean_rates_of_a_simulation(build_small, function):
     """The mean firing rate differs from that of the fixed point as predicted, up to 5 % of the difference."""
-    sim = build_small(nsig=2e-6, dt=4.0, coupling=function, model={"I_o": np.array([0.3])})
+    sim = build_small(nsig=2e-5, dt=4.0, coupling=function, model={"I_o": np.array([0.3])})
     linear, state = tj.prepare_linear(sim)
     response = linear(state)
     evaluate = model_expression(sim.model, 6, "H")
     predicted = np.asarray(response.mean_of(evaluate))[:, 0]
     quiet = linear(with_path(state, "integrator.noise.nsig", jnp.full_like(state.integrator.noise.nsig, 1e-14)))
     at_rest = np.asarray(quiet.mean_of(evaluate))[:, 0]
-    runs = [tj.mean_rates(sim, rate="H", length=400_000.0, skip=2_000.0, key=jax.random.key(k)).rate for k in range(6)]
+    runs = [tj.mean_rates(sim, rate="H", length=600_000.0, skip=2_000.0, key=jax.random.key(k)).rate for k in range(6)]
     error = np.std(runs, axis=0, ddof=1) / np.sqrt(len(runs))
     difference = np.mean(runs, axis=0) - predicted
     effect = predicted - at_rest
-    print(effect, error, difference)
+    print(effect, error, difference, np.max(response.nonlinearity))
     assert np.all(np.abs(difference) < 5.0 * error + 0.05 * np.abs(effect))
     # Negative control: the fixed point.
     assert np.all(np.abs(np.mean(runs, axis=0) - at_rest) > 5.0 * error)

@@ -10,6 +10,7 @@ from ..checks.options import check
 from ..runtime.processes import refuse_forked
 from ..runtime.progress import progress_bar, status_line
 from ..state import State
+from ..targets.read import split_targets
 from ..targets.target import Target
 from .baselines import hemispheres, noise_ceiling, region_blocks, structural_baselines
 from .fc_monitor import transient_samples
@@ -36,7 +37,6 @@ def evaluate(
     window: float | None = None,
     region_groups: Sequence | None = None,
     training_sessions: "int | str | Sequence | None" = None,
-    observables: dict[str, Target] | None = None,
     group: object = None,
     progress: bool = True,
 ) -> Evaluation:
@@ -51,6 +51,10 @@ def evaluate(
         Empirical FC: an array_like or pandas.DataFrame of shape (n_node, n_node), or the path of a file (`load_fc`).
         Several sessions or subjects are given as an array of shape (n_session, n_node, n_node), a list of matrices, or
         a dict of matrices by name. Labelled matrices are matched to ``connectivity.region_labels``.
+
+        A dict with targets besides FC has FC as ``"fc"``: ``{"fc": fc, "fcd": tj.FCDTarget(...)}``, as for `fit`. The
+        distance of each run from each of them is a measure under its name, the KS distance of an FCD under
+        ``"fcd KS"``. Default: those of the fit, unless a target is given.
     fc : FCOptions, optional
         Monitor, samples left out, length of each run, and treatment of missing data. Options that are left out are
         those of the fit. The target of a fit is used as the fit used it, whatever ``fc.missing`` is.
@@ -72,9 +76,6 @@ def evaluate(
     training_sessions : int, str, or sequence of these, optional
         Sessions of ``target`` that the fit was made with: indices, or names for a dict. The mean of the others (held
         out) becomes the primary target. By default the primary target is the mean of all sessions.
-    observables : dict of str to target, optional
-        Targets besides FC, by name, such as ``{"fcd": tj.FCDTarget(...)}``: the distance of each run from each of them
-        is a measure under its name, and the KS distance of an FCD under ``"fcd KS"``. Default: those of the fit.
     group : optional
         FC of other subjects: one matrix, as for ``target``, or several, whose mean is used. Its correlation with each
         target needs no model, and is what a fit of one subject has to exceed. An FC that is that of a target is left
@@ -111,23 +112,18 @@ def evaluate(
         seed=(seed, allowed.integer(0)),
         state=(state, allowed.optional(allowed.instance(State))),
         window=(window, allowed.optional(allowed.number(above=0.0))),
-        observables=(observables, allowed.optional(_targets_by_name)),
         progress=(progress, allowed.boolean),
     )
     fit = simulator_or_fit if isinstance(simulator_or_fit, FittedSimulator) else None
-    if fit is None and target is None:
-        raise ValueError("evaluate: a simulator has no target of its own. Give the empirical FC.")
+    target, given, missing = _split(target, fit, fc.missing)
     with status_line("evaluate: translating the simulator", progress):
         prepare = prepare_runs if fit is None else prepare_runs_of_fit
         runs = prepare(simulator_or_fit, state, fc.monitor, fc.simulation_length)
     # The connectome before the fit: its weights may have been fitted.
     connectivity = runs.sim.connectivity if fit is None else fit.simulator.connectivity
-    target, missing = (fit.target, "ignore") if target is None else (target, fc.missing)
     skip_t = _first_sample(runs, fit, fc.skip_t)
     n_window = samples_per_window(runs, skip_t, window)
     targets = named_targets(target, connectivity.region_labels, training_sessions, missing)
-    group_baseline = group_baselines(group, targets, connectivity.region_labels, fc.missing)
-    given = getattr(fit, "targets", {}) if observables is None else observables
     used, remarks = _observables_of(given, runs, skip_t)
     scoring = Scoring(targets, _blocks(runs.sim.connectivity, region_groups), skip_t, n_window, used, runs.period)
     interrupted = _score_runs(runs, scoring, int(n_seeds), int(n_tvb), int(seed), progress)
@@ -145,7 +141,7 @@ def evaluate(
         validation_scores=_validation_scores(fit) if is_best else None,
         structural_baseline=structural_baselines(connectivity.weights, targets),
         noise_ceiling=noise_ceiling(targets),
-        group_baseline=group_baseline,
+        group_baseline=group_baselines(group, targets, connectivity.region_labels, fc.missing),
         failed=scoring.failed,
         interrupted=interrupted,
         observables={name: str(each) for name, each in used.items()},
@@ -153,10 +149,15 @@ def evaluate(
     )
 
 
-def _targets_by_name(value):
-    """Rule of targets besides FC."""
-    is_dict = isinstance(value, dict) and all(isinstance(each, Target) for each in value.values())
-    return None if is_dict else 'a dict of targets, such as {"fcd": tj.FCDTarget(...)}'
+def _split(target, fit, missing):
+    """(FC or sessions, targets besides FC, rule for missing data) as they are given, or those of the fit."""
+    if fit is None and target is None:
+        raise ValueError("evaluate: a simulator has no target of its own. Give the empirical FC.")
+    if target is None:
+        return fit.target, getattr(fit, "targets", {}), "ignore"
+    if isinstance(target, dict) and any(isinstance(each, Target) for each in target.values()):
+        return *split_targets(target), missing
+    return target, {}, missing
 
 
 def _observables_of(given, runs, skip_t):
@@ -167,7 +168,7 @@ def _observables_of(given, runs, skip_t):
         f"{name}: {problem}" for name, each in used.items() for problem in each.problems(n_node, runs.period, n_time)
     ]
     if problems:
-        raise ValueError(f"evaluate: observables: {'; '.join(problems)}.")
+        raise ValueError(f"evaluate: target: {'; '.join(problems)}.")
     return used, [f"{name}: not evaluated, as no monitor records it; see tj.mean_rates" for name in given.keys() - used]
 
 

@@ -1,7 +1,7 @@
 r"""Samples of the stationary Gaussian process of a linearised step, on given normal draws.
 
-At the frequency :math:`\theta` [rad per step], a process x' = M x + B z with white noise z has the Fourier transform
-:math:`(e^{i \theta} - M)^{-1} B\, z(\theta)`. Its samples at every p-th step, N of them, are an inverse discrete Fourier
+A process x' = M x + B z with white noise z has, at the frequency :math:`\theta` [rad per step], the Fourier transform
+:math:`(e^{i \theta} - M)^{-1} B\, z(\theta)`. Its samples at every p-th step, N of them, are an inverse Fourier
 transform: at the frequency j of N, the sum over the bands :math:`\theta = 2 \pi (j / N + k) / p` that sampling folds
 into one another, each with normal draws of its own. For the same draws the samples are a smooth function of M and B,
 since the draws belong to the noise, and not to the eigenmodes.
@@ -20,7 +20,7 @@ from .linearise import Linearised, delays_of
 
 # Time for which the process remembers, and that hemodynamics do [ms]: the Fourier transform is periodic, and so much of
 # each period is cut away.
-_MEMORY, _HEMODYNAMIC_MEMORY = 10_000.0, 30_000.0
+_MEMORY, _HEMODYNAMIC_MEMORY = 10_000.0, 20_000.0
 # Highest frequency of BOLD [Hz]. Above it, hemodynamic responses leave 2e-5 of the variance of white noise.
 _HIGHEST_OF_BOLD = 5.0
 # Number of bands on each side of the lowest one that are summed one by one. Of those above, in each octave the spectra
