@@ -25,7 +25,7 @@ def watched(ou):
         (monitors.TemporalAverage(period=20.0), 1e-12),
         (ou.eeg(obsnoise=None, reference="average"), 1e-12),
         (monitors.SpatialAverage(period=4.0, spatial_mask=np.array([0, 0, 1, 1, 1])), 1e-12),
-        (monitors.TemporalAverage(period=1000.0), 1e-6),
+        (monitors.TemporalAverage(period=1000.0), 1e-5),
         (monitors.Bold(period=720.0), 3e-5),
         (tj.BalloonBold(period=720.0), 3e-5),
     )
