@@ -134,6 +134,10 @@ class Monitor:
         """Integration steps between the filters of samples that are ``lag`` samples apart, and how often they occur."""
         return ((lag * self.istep, 1.0),)
 
+    def spatial(self, selected: jax.Array) -> jax.Array:
+        """Signals from the selected rows, both (n_time, n_voi, ...), without the monitor's own noise."""
+        return selected
+
     def spatial_covariance(self, selected: jax.Array) -> jax.Array:
         """Covariance of the signals from that of the selected rows, (n, n) with n = n_voi * n_node * n_mode."""
         return selected
@@ -244,8 +248,11 @@ class SpatialAverage(Monitor):
 
     def sample(self, leaves: State, observed: jax.Array, start: int) -> tuple[jax.Array, dict]:
         """Group means at the sampling steps."""
-        mean = jnp.asarray(self.mean, observed.dtype)
-        return jnp.einsum("gn,tvnm->tvgm", mean, self.select_samples(observed, start)), {}
+        return self.spatial(self.select_samples(observed, start)), {}
+
+    def spatial(self, selected: jax.Array) -> jax.Array:
+        """Group means, (n_time, n_voi, n_group, n_mode)."""
+        return jnp.einsum("gn,tvnm->tvgm", jnp.asarray(self.mean, selected.dtype), selected)
 
     def spatial_covariance(self, selected: jax.Array) -> jax.Array:
         """Covariance of the group means."""
@@ -306,6 +313,11 @@ class Projection(Monitor):
     def fir_filter(self, leaves: State) -> tuple[int, jax.Array]:
         """Mean over a period."""
         return self.istep, jnp.ones(1)
+
+    def spatial(self, selected: jax.Array) -> jax.Array:
+        """Sensors' signals, (n_time, n_voi, n_sensor, 1)."""
+        gain = self.gain if self.reference is None else self.gain - self.reference @ self.gain
+        return jnp.einsum("sn,tvnm->tvs", jnp.asarray(gain, selected.dtype), selected)[..., None]
 
     def spatial_covariance(self, selected: jax.Array) -> jax.Array:
         """Covariance of the sensors' signals without noise."""

@@ -133,27 +133,32 @@ def stationary_covariances(
         return Covariances(tuple(through[place] for place in places), *others, jnp.zeros((), dtype))
 
     def by_modes(linearised, observed, noise, taps):
-        M, B = _process(linearised, noise, dt)
+        M, B = process(linearised, noise, dt)
         filters = list(zip(n_means, taps, strict=True))
         return _by_modes(linearised, observed, M, B, modal.general_modes(M), filters, shifts)
 
     def by_symmetric_modes(linearised, observed, noise, taps):
-        a, d, y = (block[:, 0, 0] for block in (linearised.A, linearised.D, linearised.Y))
-        M, B = _process(linearised, noise, dt)
-        modes, filters = modal.symmetric_modes(a, d, weights, y), list(zip(n_means, taps, strict=True))
-        usable = modal.is_symmetrisable(weights, d, y)
+        M, B = process(linearised, noise, dt)
+        modes, usable = symmetric_modes(linearised, weights)
+        filters = list(zip(n_means, taps, strict=True))
         found = _by_modes(linearised, observed, M, B, modes, filters, shifts)
         return found._replace(error=jnp.where(usable, 0.0, jnp.inf).astype(dtype))
 
     functions = {Way.FREQUENCIES: by_frequencies, Way.MODES: by_modes, Way.SYMMETRIC: by_symmetric_modes}
     arguments = linearised, observed, noise, taps
     if way is Way.EITHER:
-        usable = modal.is_symmetrisable(weights, linearised.D[:, 0, 0], linearised.Y[:, 0, 0])
+        _, usable = symmetric_modes(linearised, weights)
         return jax.lax.cond(usable, by_symmetric_modes, by_modes, *arguments)
     return functions[way](*arguments)
 
 
-def _process(linearised, noise, dt):
+def symmetric_modes(linearised: Linearised, weights) -> tuple[modal.Modes, jax.Array]:
+    """Eigenmodes of `modal.symmetric_modes` for one state per node, and whether they are those of the step."""
+    a, d, y = (block[:, 0, 0] for block in (linearised.A, linearised.D, linearised.Y))
+    return modal.symmetric_modes(a, d, weights, y), modal.is_symmetrisable(weights, d, y)
+
+
+def process(linearised: Linearised, noise, dt: float) -> tuple[jax.Array, jax.Array]:
     """Matrices M, B of the process x' = M x + B z, with white noise z of unit variance.
 
     Coloured noise is a first-order process itself: its values are further states, after those of the network.
@@ -205,6 +210,16 @@ def noise_density(noise, dt: float, theta) -> jax.Array:
     ntau = jnp.reshape(noise.ntau, ())
     E = jnp.exp(-dt / ntau)
     return spectral.coloured_density(E, dt**2 / ntau * (1.0 - E**2), theta)
+
+
+def noise_amplitude(noise, dt: float, theta) -> jax.Array:
+    """Complex gain of the noise, whose square is `noise_density`, at frequencies (n,) [rad per step]."""
+    complex_dtype = jnp.result_type(theta.dtype, 1j)
+    if "eta" not in noise:
+        return jnp.ones(theta.shape, complex_dtype)
+    ntau = jnp.reshape(noise.ntau, ())
+    E, strength = jnp.exp(-dt / ntau), dt / jnp.sqrt(ntau) * jnp.sqrt(-jnp.expm1(-2.0 * dt / ntau))
+    return (strength / (1.0 - E * jnp.exp(-1j * theta))).astype(complex_dtype)
 
 
 def gain_correlation_time(gain, voi, dt: float, dtype) -> jax.Array:

@@ -56,10 +56,11 @@ def steady_step(step, theta, weights, inputs, x) -> jax.Array:
 
 def steady_coupling_input(step, theta, weights, x) -> jax.Array:
     """Coupling input if all nodes have been at ``x`` for longer than all delays."""
-    return _coupling_input(step, theta, weights, step.coupling_variables(x), step.source_output(theta, x))
+    return coupling_input(step, theta, weights, step.coupling_variables(x), step.source_output(theta, x))
 
 
-def _coupling_input(step, theta, weights, coupling_variables, source_output):
+def coupling_input(step, theta, weights, coupling_variables, source_output) -> jax.Array:
+    """Coupling input of targets with their own coupling variables, from source outputs that have been constant."""
     if step.pairwise is None:
         return jnp.einsum("ij,cjm->cim", weights, source_output)
     delayed = jnp.broadcast_to(source_output, (source_output.shape[1], *source_output.shape))
@@ -80,22 +81,22 @@ def linearise(step, theta, weights, inputs, x) -> Linearised:
     """
     is_nonlocal = step.is_nonlocal
     coupling_variables, source_output = step.coupling_variables(x), step.source_output(theta, x)
-    coupling_input = partial(_coupling_input, step, theta, weights)
-    s = coupling_input(coupling_variables, source_output)
+    input_of = partial(coupling_input, step, theta, weights)
+    s = input_of(coupling_variables, source_output)
 
     def local(x, change, noise):
         # A pairwise coupling also depends on the target's own state: this part belongs to the local map.
-        local_s = s if step.pairwise is None else coupling_input(step.coupling_variables(x), source_output)
+        local_s = s if step.pairwise is None else input_of(step.coupling_variables(x), source_output)
         return step.next_state(theta, x, local_s + change, inputs | {"noise": noise})
 
     A, D, B = jacobian(local, (x, jnp.zeros_like(s), inputs["noise"]), is_nonlocal)
     (Y,) = jacobian(partial(step.source_output, theta), (x,), is_nonlocal)
-    return Linearised(A, D, Y, B, _network(step, weights, partial(coupling_input, coupling_variables), source_output))
+    return Linearised(A, D, Y, B, _network(step, weights, partial(input_of, coupling_variables), source_output))
 
 
-def _network(step, weights, coupling_input, source_output):
+def _network(step, weights, input_of, source_output):
     if step.pairwise is not None:
-        return jacobian(coupling_input, (source_output,), True)[0][0]
+        return jacobian(input_of, (source_output,), True)[0][0]
     return jnp.kron(weights, jnp.eye(source_output.shape[0] * source_output.shape[2], dtype=weights.dtype))
 
 

@@ -223,6 +223,28 @@ def _block_diagonal_product(values, X):
     return jnp.real(values)[:, None] * X + jnp.imag(values)[:, None] * X[_partner(values)]
 
 
+def resolvent_product(values, z, right) -> jax.Array:
+    """Product (z - J)^-1 ``right`` of the block-diagonal matrix J of eigenvalues.
+
+    Parameters
+    ----------
+    values : Array, shape (n,)
+        See `Modes`.
+    z : Array of complex, shape (n_z,)
+    right : Array of complex, shape (n_z, n)
+
+    Returns
+    -------
+    Array of complex, shape (n_z, n)
+    """
+    z, eigenvalues = z[:, None], values.astype(z.dtype)[None, :]
+    if not jnp.iscomplexobj(values):
+        return right / (z - eigenvalues)
+    real, imaginary = (part(eigenvalues).astype(z.dtype) for part in (jnp.real, jnp.imag))
+    of_pair = (z - real) * right + imaginary * right[:, _partner(values)]
+    return of_pair / ((z - eigenvalues) * (z - jnp.conj(eigenvalues)))
+
+
 def _scaled(X, values, factors):
     """Covariance X in real coordinates, with each entry of its complex coordinates multiplied by a factor."""
     if not jnp.iscomplexobj(values):

@@ -1,5 +1,6 @@
 """Linear response of a simulator to its noise: covariance, FC and power spectra without a simulation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks.options import check, integer
+from ..checks.options import check, integer, random_key
 from ..markup import notebook_html
 from ..observation import covariance_to_fc
 from ..runtime.processes import PicklableMixin
@@ -42,6 +43,8 @@ class LinearResponse(PicklableMixin):
     correlation_time : Array, shape (n_var, n_node, n_mode)
         Correlation time of the states [ms]: half the sum of the autocorrelation over all lags, times dt. It is the time
         constant of an exponential decay.
+    local_covariance : Array, shape (n_group, n_state + n_input, n_state + n_input)
+        Covariance of the states and coupling inputs of each group; see `Linearised`.
     n_unstable : Array, shape ()
         Number of unstable modes, including those too close to the stability boundary to be resolved.
     error : Array, shape ()
@@ -59,6 +62,7 @@ class LinearResponse(PicklableMixin):
     std: jax.Array
     mean_shift: jax.Array
     correlation_time: jax.Array
+    local_covariance: jax.Array = field(repr=False)
     n_unstable: jax.Array
     error: jax.Array
     state: State = field(repr=False)
@@ -132,6 +136,82 @@ class LinearResponse(PicklableMixin):
         check("lagged_covariance", lag=(lag, integer(0)))
         covariance = self._covariance_of(monitor)
         return covariance if lag == 0 else self.system.lagged_covariance(self, int(lag), monitor)
+
+    def sample(self, key: jax.Array, n_samples: int, monitor: int = 0) -> jax.Array:
+        r"""Samples of a monitor's signals as the linear response predicts them, without a simulation.
+
+        Parameters
+        ----------
+        key : Array
+            JAX key of the normal draws. The same key gives the same draws for every state of the simulator, so that
+            the samples are a differentiable function of the state (common random numbers).
+        n_samples : int
+            Number of samples, one per period of the monitor.
+        monitor : int
+            Index of the monitor.
+
+        Returns
+        -------
+        Array, shape (n_samples, n_voi, n_node, n_mode)
+            Fluctuations around the mean, which is 0, as `Simulate` returns samples. Observation noise of sensors is not
+            included. NaN inside a function that JAX transforms, where the eigenmodes are too ill-conditioned; without
+            meaning for an unstable response.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not allowed, or the monitor records nothing.
+
+        Notes
+        -----
+        A stationary Gaussian process, whose covariances at all lags are those of the linear response:
+
+        .. math:: y(t) = \frac{1}{\sqrt N} \sum_j e^{2 \pi i j t / N} \sum_k
+                  g(\theta_{jk})\, C (e^{i \theta_{jk}} - M)^{-1} B\, z_{jk}, \qquad
+                  \theta_{jk} = \frac{2 \pi}{p} \left(\frac j N + k\right)
+
+        with normal draws z, the gain g of the monitor's filter, C the derivative of the observed variables, and p
+        integration steps per sample. Approximations:
+
+        - The period N is longer than the samples by the length of the filter and 10 s, and no more: a mode of a time
+          constant :math:`\tau` correlates the first and last samples by :math:`e^{-10 s / \tau}`.
+        - Bands k of BOLD end at 5 Hz. The rest is at most 3e-5 of the variance of white activity.
+        - A sampling period of more than 33 steps has more bands than are summed. Where there are rhythms above the 16th
+          multiple of the sampling rate that the monitor does not filter, their spectra are interpolated.
+        - A sampling period of `Bold` that is not a multiple of the interim period counts as if it were.
+
+        References
+        ----------
+        Dietrich, C. R., Newsam, G. N. (1997). SIAM J. Sci. Comput. 18(4), 1088-1107.
+        """
+        check("sample", key=(key, random_key), n_samples=(n_samples, integer(1)))
+        self._covariance_of(monitor)
+        return self.system.sample(self, key, int(n_samples), monitor)
+
+    def mean_of(self, function: Callable) -> jax.Array:
+        r"""Mean of a function of states and coupling under noise, such as a firing rate.
+
+        Parameters
+        ----------
+        function : callable
+            Model's parameters, states (n_var, n_node, n_mode) and coupling (n_cvar, n_node, n_mode) to an array
+            (n_node, n_mode), in which each node depends on itself alone: what `model_expression` returns.
+
+        Returns
+        -------
+        Array, shape (n_node, n_mode)
+
+        Notes
+        -----
+        To second order in the noise amplitude,
+
+        .. math:: E[f] = f(x^*) + f'(x^*)\, m + \tfrac12 \mathrm{tr}(f''(x^*)\, \Sigma),
+
+        with the fixed point x* of states and coupling inputs, the difference m of their mean from it (`mean_shift`),
+        and their covariance :math:`\Sigma`. The error falls with the square of the noise's variance. As in
+        `mean_shift`, the curvature of couplings that are no weighted sums, such as Kuramoto's, is left out.
+        """
+        return self.system.mean_of(self, function)
 
     def fc_standard_error(self, length: float, monitor: int = 0) -> jax.Array:
         r"""Standard deviation, over recordings of a given length, of their FC.

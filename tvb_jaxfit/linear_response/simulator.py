@@ -1,7 +1,7 @@
 """Linear response of a simulator as a function of its state."""
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from ..dynamics.simulate import Simulate
 from ..runtime.processes import PicklableMixin, refuse_forked
 from ..runtime.programs import Program
 from ..state import State
-from . import spectral, validity
+from . import sampling, spectral, validity
 from .covariance import (
     Way,
     filter_correlation_time,
@@ -96,12 +96,14 @@ class LinearizedSimulator(PicklableMixin):
     def ways(self, state: State) -> tuple[Way, ...]:
         """Ways to compute the covariances of a state, in the order in which they are tried."""
         needs_frequencies = any(isinstance(monitor, BalloonBold) for monitor in self.simulate.monitors)
+        if needs_frequencies and self.way not in (None, Way.FREQUENCIES):
+            raise ValueError(f"way: {self.way.value}; a BalloonBold monitor needs Way.FREQUENCIES.")
+        return (Way.FREQUENCIES,) if needs_frequencies else self._ways_of_step(state)
+
+    def _ways_of_step(self, state):
+        """Ways for any monitor."""
         if self.way is not None:
-            if needs_frequencies and self.way is not Way.FREQUENCIES:
-                raise ValueError(f"way: {self.way.value}; a BalloonBold monitor needs Way.FREQUENCIES.")
             return (self.way,)
-        if needs_frequencies:
-            return (Way.FREQUENCIES,)
         x, step = state.initial_conditions[-1], self.simulate.step
         outputs = jax.eval_shape(lambda x: step.source_output(self.simulate.constants(state), x), x)
         weights = state.connectivity.weights
@@ -161,6 +163,56 @@ class LinearizedSimulator(PicklableMixin):
             self._programs[key] = Program(_with_standard_promotion(_lagged_covariance))
         return self._programs[key]
 
+    def sample(self, response, key, n_samples, monitor):
+        """See `LinearResponse.sample`."""
+        state = response.state
+        with self.simulate.precision(state):
+            for way in self._ways_of_step(state):
+                samples, error = self._sample_program(way, n_samples, monitor)(
+                    state, response.linearised, response.fixed_point.x, key
+                )
+                if isinstance(error, jax.core.Tracer) or error <= tolerance(error.dtype) or not response.is_stable:
+                    break
+        return samples
+
+    def _sample_program(self, way, n_samples, index):
+        """Compiled function to (samples, `Covariances.error`)."""
+        program_key = "sample", way, n_samples, index
+        if program_key not in self._programs:
+            linear = replace(self)
+
+            def _sample(state, linearised, x, key):
+                step, dt, monitor = linear.simulate.step, linear.simulate.dt, linear.simulate.monitors[index]
+                node, noise, weights = state.monitors[index], state.integrator.noise, state.connectivity.weights
+                gain, length = linear._complex_gain(monitor, node, x)
+                plan = sampling.plan(n_samples, monitor.istep, dt, length, monitor.is_bold)
+                draws = plan.draws(key, linearised.B.shape[0] * linearised.B.shape[2])
+                rows = block_diagonal(linear._observed(x))[linear._order(monitor, x)]
+                samples, error = sampling.sampled_signals(
+                    step, weights, linearised, rows, noise, gain, draws, plan, dt, way
+                )
+                samples = jnp.where(error <= tolerance(error.dtype), samples[:n_samples], jnp.nan)
+                return monitor.spatial(samples.reshape(n_samples, -1, *x.shape[1:])), error
+
+            self._programs[program_key] = Program(_with_standard_promotion(_sample))
+        return self._programs[program_key]
+
+    @_with_standard_promotion
+    def mean_of(self, response, function):
+        """See `LinearResponse.mean_of`."""
+        step, state, x = self.simulate.step, response.state, response.fixed_point.x
+        theta, weights = self.simulate.constants(state), state.connectivity.weights
+        return validity.second_order_mean(
+            step,
+            theta,
+            weights,
+            partial(function, theta["model"]),
+            x,
+            response.linearised,
+            response.local_covariance,
+            response.mean_shift,
+        )
+
     @cached_property
     def _programs(self):
         return {}
@@ -193,7 +245,7 @@ class LinearizedSimulator(PicklableMixin):
         density = density * noise_density(noise, dt, jnp.zeros(1, rest.x.dtype))
         correlation_time = 0.5 * dt * density / jnp.where(positive, variance, 1.0)
         of_states = (by_variable(values, shape) for values in (std, mean_shift, correlation_time))
-        return rest, linearised, by_monitor, *of_states, covariances.n_unstable, covariances.error
+        return rest, linearised, by_monitor, *of_states, covariances.local, covariances.n_unstable, covariances.error
 
     @_with_standard_promotion
     def power(self, response, frequencies, monitor):
@@ -252,6 +304,15 @@ class LinearizedSimulator(PicklableMixin):
             return monitor.response(node, self.simulate.observe(x[None]))
         return monitor.fir_filter(node)
 
+    def _complex_gain(self, monitor, node, x):
+        """Gain of a monitor's filter as for `sampling.sampled_signals`, and the filter's length [steps]."""
+        filtering = self._filter(monitor, node, x)
+        if callable(filtering):
+            rows = np.asarray(monitor.voi)
+            return lambda theta: filtering(theta)[:, rows].reshape(theta.size, -1), None
+        n_mean, taps = filtering
+        return lambda theta: spectral.filter_gain(taps.astype(x.dtype), n_mean, theta)[:, None], n_mean * taps.size
+
     def _by_group(self, filtering):
         """Filter with its gains, if it has any, in the order of the observed variables of each group."""
         if not callable(filtering):
@@ -275,10 +336,15 @@ class LinearizedSimulator(PicklableMixin):
 
     def _selected(self, monitor, covariance, x):
         """Covariance of the variables that a monitor records, in the order (voi, node, mode)."""
-        n_node, n_mode = x.shape[1:]
-        order = np.arange(covariance.shape[0]).reshape(n_node, -1, n_mode)
-        order = np.moveaxis(order, 1, 0)[np.asarray(monitor.voi)].ravel()
+        order = self._order(monitor, x)
         return covariance[order][:, order]
+
+    def _order(self, monitor, x):
+        """Indices of the observed variables that a monitor records, in the order (voi, node, mode)."""
+        n_node, n_mode = x.shape[1:]
+        n_observed = jax.eval_shape(lambda x: self.simulate.observe(x[None]), x).shape[1]
+        order = np.arange(n_observed * n_node * n_mode).reshape(n_node, n_observed, n_mode)
+        return np.moveaxis(order, 1, 0)[np.asarray(monitor.voi)].ravel()
 
     def __repr__(self):
         return f"linear: {self.simulate.description}"

@@ -333,12 +333,49 @@ def power(linearised: Linearised, delays: np.ndarray | None, observed, theta, re
     return jax.lax.map(at, theta)
 
 
-def squared_gain(taps, n_mean: int, theta) -> jax.Array:
-    """Squared gain of a filter (see `modal.covariance_coordinates`) at the frequencies ``theta`` [rad per step]."""
-    phase = jnp.exp(-1j * n_mean * theta)
+def driven_states(linearised: Linearised, delays: np.ndarray | None, theta, noise, batch_size: int) -> jax.Array:
+    """States that noise of given Fourier coefficients drives.
+
+    Parameters
+    ----------
+    linearised, delays
+        As for `integrate_spectra`.
+    theta : Array, shape (n,)
+        Frequencies [rad per step].
+    noise : Array of complex, shape (n, n_group * n_noise)
+    batch_size : int
+        Number of frequencies that are solved together. The derivative solves them again.
+
+    Returns
+    -------
+    Array of complex, shape (n, n_group * n_state)
+    """
+    A, D, Y, B, N = linearised
+
+    @jax.checkpoint
+    def at(theta, noise):
+        z = jnp.exp(1j * theta)
+        resolvent = _inverse(z * jnp.eye(A.shape[1], dtype=A.dtype) - A)
+        local = resolvent @ (B @ noise.reshape(B.shape[0], -1, 1))
+        network = N.astype(z.dtype) if delays is None else N * _phases(theta, delays)
+        by_input = resolvent @ D
+        loop = jnp.eye(N.shape[0], dtype=z.dtype) - apply_right(network, Y @ by_input)
+        inputs = jnp.linalg.solve(loop, network @ (Y @ local).reshape(-1))
+        return (local + by_input @ inputs.reshape(D.shape[0], -1, 1)).reshape(-1)
+
+    return jax.lax.map(lambda both: at(*both), (theta, noise), batch_size=batch_size)
+
+
+def filter_gain(taps, n_mean: int, theta) -> jax.Array:
+    """Complex gain of a filter at frequencies [rad per step], up to the phase of the mean over ``n_mean`` steps."""
     # sin(m a) / (m sin(a)), also at a = 0.
     of_mean = jnp.sinc(n_mean * theta / (2.0 * np.pi)) / jnp.sinc(theta / (2.0 * np.pi))
-    return of_mean**2 * jnp.abs(polynomial(phase, taps)) ** 2
+    return of_mean * polynomial(jnp.exp(-1j * n_mean * theta), taps)
+
+
+def squared_gain(taps, n_mean: int, theta) -> jax.Array:
+    """Squared gain of a filter (see `modal.covariance_coordinates`) at the frequencies ``theta`` [rad per step]."""
+    return jnp.abs(filter_gain(taps, n_mean, theta)) ** 2
 
 
 def coloured_density(E, strength, theta) -> jax.Array:

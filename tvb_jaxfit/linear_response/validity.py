@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .linearise import by_node, by_variable, steady_coupling_input, steady_step
+from .linearise import apply_left, by_node, by_variable, coupling_input, steady_coupling_input, steady_step
 
 # Displacement of second differences, in units of the fluctuations. It is small, so that the differences measure the
 # curvature at the fixed point, and not a nearby bound of the state, which only clips the fluctuations.
@@ -30,19 +30,58 @@ def noise_induced_drift(step, theta, weights, inputs, x, linearised, covariance)
     Array, shape (n_group * n_state,)
         :math:`E[F] - F`, to second order in the standard deviations.
     """
-    n_group, n_state, n_input = linearised.D.shape
     s = steady_coupling_input(step, theta, weights, x)
 
     def next_state(x, s):
         return step.next_state(theta, x, s, inputs)
 
     drift = second_order_mean_correction(next_state, (x, s), covariance)
-    if step.channels is not None:
-        of_states = covariance[:, :n_state, :n_state]
-        of_output = second_order_mean_correction(lambda x: step.source_output(theta, x), (x,), of_states)
-        of_input = (linearised.N @ of_output.ravel()).reshape(n_group, n_input)
-        drift = drift + jnp.einsum("gas,gs->ga", linearised.D, of_input).reshape(drift.shape)
-    return drift.ravel()
+    of_input = _input_correction(step, theta, x, linearised, covariance)
+    return (drift + jnp.einsum("gas,gs->ga", linearised.D, of_input).reshape(drift.shape)).ravel()
+
+
+def _input_correction(step, theta, x, linearised, covariance):
+    """Mean coupling input, minus that of the mean state, (n_group, n_input), from the curvature of source outputs."""
+    n_group, n_state, n_input = linearised.D.shape
+    if step.channels is None:
+        return jnp.zeros((n_group, n_input), x.dtype)
+    of_states = covariance[:, :n_state, :n_state]
+    of_output = second_order_mean_correction(lambda x: step.source_output(theta, x), (x,), of_states)
+    return (linearised.N @ of_output.ravel()).reshape(n_group, n_input)
+
+
+def second_order_mean(step, theta, weights, function, x, linearised, covariance, mean_shift) -> jax.Array:
+    r"""Mean of a function of states and coupling under noise.
+
+    Parameters
+    ----------
+    step, theta, weights, x, linearised, covariance
+        As for `noise_induced_drift`.
+    function : callable
+        (x, coupling) to an array (n_node, n_mode); each node depends on itself alone.
+    mean_shift : Array, shape (n_var, n_node, n_mode)
+        Difference between the mean of the states and ``x``.
+
+    Returns
+    -------
+    Array, shape (n_node, n_mode)
+        To second order in the standard deviations.
+    """
+    y, output = step.coupling_variables(x), step.source_output(theta, x)
+    s = coupling_input(step, theta, weights, y, output)
+
+    def of_inputs(x, change):
+        # A pairwise coupling also depends on the target's own state.
+        own = s if step.pairwise is None else coupling_input(step, theta, weights, step.coupling_variables(x), output)
+        return function(x, step.post(theta, own + change, step.coupling_variables(x)))[None]
+
+    no_change = jnp.zeros_like(s)
+    of_curvature = second_order_mean_correction(of_inputs, (x, no_change), covariance)
+    from_shift = linearised.N @ apply_left(linearised.Y, by_node(mean_shift).reshape(-1, 1))[:, 0]
+    input_shift = from_shift + _input_correction(step, theta, x, linearised, covariance).ravel()
+    shifts = mean_shift, by_variable(input_shift, s.shape)
+    at_rest, of_shift = jax.jvp(of_inputs, (x, no_change), shifts)
+    return (at_rest + of_shift + by_variable(of_curvature, at_rest.shape))[0]
 
 
 def second_order_mean_correction(function, at, covariance) -> jax.Array:

@@ -1,6 +1,7 @@
 """Mean rates under noise as a target."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -42,7 +43,7 @@ class MeanRateTarget(Target):
     Notes
     -----
     Of a linear response, the mean to second order in the noise amplitude (`LinearResponse.mean_of`). Of a simulation,
-    the mean over states every 10 ms, after ``skip``; all states of the run are kept in memory.
+    the mean over states every 10 ms or less, after ``skip``; all states of the run are kept in memory.
 
     Examples
     --------
@@ -53,8 +54,9 @@ class MeanRateTarget(Target):
 
     rate: str = "H_e"
     skip: float = 1000.0
-    # Translated expression; see `bound`.
+    # Translated expression, and integration step [ms]; see `bound`.
     _evaluate: Callable | None = field(default=None, init=False)
+    _dt: float = field(default=1.0, init=False)
 
     is_stationary = True
     observes_states = True
@@ -75,6 +77,7 @@ class MeanRateTarget(Target):
         """Target with the translated expression of a simulator's model."""
         new, n_node = copy.copy(self), sim.connectivity.weights.shape[0]
         object.__setattr__(new, "_evaluate", model_expression(sim.model, n_node, self.rate))
+        object.__setattr__(new, "_dt", float(sim.integrator.dt))
         return new
 
     def problems(self, n_node, period, n_time):
@@ -88,12 +91,15 @@ class MeanRateTarget(Target):
 
     def recorder(self, simulate):
         """Monitor that records the rates."""
-        istep = max(1, round(_PERIOD / simulate.dt))
-        return ExpressionMonitor((), istep, simulate.dt, True, "rate", evaluate=self._evaluate)
+        return ExpressionMonitor((), self._istep, self._dt, True, "rate", evaluate=self._evaluate)
+
+    @property
+    def _istep(self):
+        return max(1, int(_PERIOD / self._dt))
 
     def of_record(self, samples):
         """Mean rate of each region from the samples of the recorder, (n_time, 1, n_node, n_mode)."""
-        n_skipped = int(np.ceil(self.skip / _PERIOD))
+        n_skipped = math.ceil(self.skip / (self._istep * self._dt))
         return jnp.mean(samples[n_skipped:, 0], axis=(0, 2))
 
     def of_response(self, response, monitor):

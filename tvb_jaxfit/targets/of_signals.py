@@ -112,7 +112,7 @@ class PowerTarget(Target):
 
     def _default_distance(self, simulated, value):
         if self.normalised:
-            simulated, value = (each / jnp.sum(each, axis=0) for each in (simulated, value))
+            simulated, value = (each / jnp.sum(each, axis=0, keepdims=True) for each in (simulated, value))
         return root_mean_square(jnp.log10(simulated) - jnp.log10(value))
 
 
@@ -243,7 +243,7 @@ class VarianceTarget(Target):
 
     def _default_distance(self, simulated, value):
         if self.normalised:
-            simulated, value = (each / jnp.mean(each) for each in (simulated, value))
+            simulated, value = (each / jnp.mean(each, keepdims=True) for each in (simulated, value))
         return root_mean_square(jnp.log10(simulated) - jnp.log10(value))
 
 
