@@ -85,8 +85,8 @@ print(f"{len(sessions)} sessions of {len(sessions[0])} samples of {sessions[0].s
 # ------------
 # The linear response gives FC and lagged correlations of any weights, and their gradients, in milliseconds. A penalty
 # draws the weights towards the structural ones. Each session is fitted with a series of penalties, and the other
-# session decides which of them, and where to stop. The final weights are fitted to both sessions. The rows of the
-# table: what was fitted, what was held out and, for the same held-out data, what is trivial.
+# session decides at which of them to stop. The final weights are fitted to both sessions. The rows of the table: what
+# was fitted, what was held out and, for the same held-out data, what is trivial.
 
 # %%
 sim = network(structural)

@@ -9,19 +9,18 @@ from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.effective.objective import Objective
-from tvb_jaxfit.effective.observed import Observed, agreement, difference, observe
-from tvb_jaxfit.effective.path import Trace, held_out_losses
+from tvb_jaxfit.effective.observed import agreement, difference, observe
 
 N_NODE, MINUTES = 8, 20
 FREE = {"model.gamma": tj.BoundedParameter(upper_bound=0.0)}
 
 
-def weights_of(seed=1):
-    """Symmetric structural weights, and directed ones in the same places."""
-    random = np.random.RandomState(seed)
+def weights_of(asymmetry=0.7):
+    """Symmetric structural weights, and directed ones in the same places: their logarithms differ by ``asymmetry``."""
+    random = np.random.RandomState(1)
     structural = np.triu(random.lognormal(0.0, 0.5, (N_NODE, N_NODE)) * (random.rand(N_NODE, N_NODE) < 0.6), 1)
     structural = structural + structural.T
-    directed = structural * np.exp(random.normal(0.0, 0.7, structural.shape))
+    directed = structural * np.exp(random.normal(0.0, asymmetry, structural.shape))
     scale = 0.8 / np.max(np.abs(np.linalg.eigvals(directed)))
     return scale * structural, scale * directed
 
@@ -93,17 +92,16 @@ def test_directed_weights_are_recovered_from_two_sessions(network, record):
 
 @pytest.mark.slow
 def test_the_penalty_that_held_out_data_choose_is_better_than_none(network, record):
-    """Sessions of four minutes, judged by the true weights and by an hour that no estimate has used."""
-    structural, directed = weights_of()
-    sessions, (unseen,) = record(directed, 4, 2, seed=3), record(directed, 60, 1, seed=4)
+    """Sessions of three minutes, judged by the true weights and by an hour that no estimate has used."""
+    structural, directed = weights_of(asymmetry=0.3)
+    sessions, (unseen,) = record(directed, 3, 2, seed=6), record(directed, 60, 1, seed=99)
     sim = network(structural)
     chosen = tj.effective_connectivity(sim, sessions, free=FREE, progress=False)
     free_of_penalty = tj.effective_connectivity(sim, sessions, free=FREE, penalties=[0.0], progress=False)
     assert chosen.penalty > 0.0
     assert chosen.score(unseen).loss < free_of_penalty.score(unseen).loss
     assert of_connections(chosen.weights, directed)[0] > of_connections(free_of_penalty.weights, directed)[0]
-    place = list(chosen.penalties).index(chosen.penalty)
-    assert chosen.held_out_losses[place, chosen.n_evaluations - 1] == np.min(chosen.held_out_losses)
+    assert chosen.penalty == chosen.penalties[np.argmin(chosen.held_out_losses)]
     # Weaker penalties fit the training half better.
     assert np.all(np.diff(chosen.training_losses) < 1e-9)
 
@@ -111,7 +109,7 @@ def test_the_penalty_that_held_out_data_choose_is_better_than_none(network, reco
 def test_one_recording_is_cut_into_halves(network, record):
     structural, directed = weights_of()
     (bold,) = record(directed, 4, 1)
-    options = {"penalties": [0.01], "max_evaluations": 3, "progress": False}
+    options = {"penalties": [0.01], "max_evaluations": 3, "free": FREE, "progress": False}
     cut = tj.effective_connectivity(network(structural), bold, **options)
     given = tj.effective_connectivity(network(structural), [bold[:120], bold[120:]], **options)
     np.testing.assert_array_equal(cut.weights, given.weights)
@@ -137,8 +135,8 @@ def test_the_slope_is_that_of_central_differences(network, record):
     (bold,) = record(directed, 4, 1)
     linear, state = tj.prepare_linear(network(structural))
     state.model.gamma = tj.BoundedParameter(state.model.gamma, upper_bound=0.0)
-    objective = Objective(linear, state, 0, 2)
-    observed, random = observe(jnp.asarray(bold), 2), np.random.RandomState(0)
+    objective = Objective(linear, state, 0, 1)
+    observed, random = observe(jnp.asarray(bold), 1), np.random.RandomState(0)
     point = objective.start_point + 0.1 * random.normal(size=objective.start_point.size)
     value, slope = objective(point, observed, 0.02, objective.x)
     assert value.is_stable and value.value > value.loss
@@ -148,16 +146,6 @@ def test_the_slope_is_that_of_central_differences(network, record):
         direction[part] = random.normal(size=direction[part].size)
         up, down = (objective(point + h * direction, observed, 0.02, objective.x)[0].value for h in (1e-4, -1e-4))
         np.testing.assert_allclose(slope @ direction, (up - down) / 2e-4, rtol=1e-6)
-
-
-def test_a_stop_is_judged_by_the_best_value_so_far():
-    def value(fc):
-        matrix = np.eye(2) + fc * (1.0 - np.eye(2))
-        return type("Value", (), {"predicted": Observed(matrix, np.zeros((2, 2)))})()
-
-    traces = [Trace([value(0.0), value(0.5)]), Trace([value(0.25)])]
-    losses = held_out_losses(traces, value(0.25).predicted, 3)
-    np.testing.assert_allclose(losses, [[0.0625, 0.0625, 0.0625], [0.0, 0.0, 0.0]])
 
 
 def test_what_cannot_be_estimated_is_refused_with_all_reasons(network, record):

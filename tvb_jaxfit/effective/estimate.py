@@ -17,8 +17,8 @@ from ..runtime.progress import progress_bar
 from ..translate.parameter_map import parameter_map
 from ..translate.prepare_linear import prepare_linear
 from .objective import WEIGHTS, Objective
-from .observed import agreement, mean_of, observe, read_recordings
-from .path import choose, follow, held_out_losses, scale_weights
+from .observed import agreement, difference, mean_of, observe, read_recordings
+from .path import FACTORS, follow, scale_weights
 from .result import EffectiveConnectivity
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def effective_connectivity(
 ) -> EffectiveConnectivity:
     r"""Estimate directed connection weights from FC and lagged correlations of recordings.
 
-    The connections of the simulator keep their places, and each direction gets its own weight. Half of the sessions is
-    fitted and the other half decides how much, and the other way round; the result is fitted to all.
+    The connections of the simulator keep their places, and each direction gets its own weight. Each half of the
+    sessions is fitted, and the other half decides how closely; the result is fitted to all.
 
     Parameters
     ----------
@@ -94,8 +94,9 @@ def effective_connectivity(
     where :math:`\hat r_{ij}(\tau)` is the correlation of region i with region j a lag earlier, and
     :math:`w_{ij} \ge 0` the weight of the connection from j to i. The common scale g of the structural weights
     :math:`w_0`, and the values of ``free``, are fitted first with :math:`w = g w_0`. Then the penalty
-    :math:`\lambda` decreases, and each minimisation starts from the one before. The penalty, and the evaluation at
-    which to stop, have the smallest mean difference from the halves that were held out.
+    :math:`\lambda` decreases, and each minimisation starts from the one before. The path stops where the mean
+    difference from the halves that were held out is smallest. All sessions are fitted with half of that penalty, since
+    their sampling error has half the variance.
 
     FC alone does not determine directions. Lagged correlations do if activity is correlated over about a lag, by
     its own dynamics and not by the hemodynamic response alone, which is common to all regions.
@@ -137,22 +138,23 @@ def effective_connectivity(
 def _estimate(objective, sessions, penalties, max_evaluations, progress):
     """Fits of both halves, choice of the penalty, and fit of all sessions."""
     halves = [mean_of(sessions[0::2]), mean_of(sessions[1::2])]
-    limits = [max_evaluations] * len(penalties)
-    total = 3 * (17 + max_evaluations * (1 + len(penalties)))
+    everything, held_out = mean_of(sessions), halves[::-1]
+    total = 3 * (len(FACTORS) + max_evaluations * (1 + len(penalties)))
     with progress_bar("effective connectivity", "evaluation", total, progress) as bar:
 
-        def path(observed, penalties, limits):
+        def path(observed, penalties):
             start = scale_weights(objective, observed, max_evaluations, bar.update)
-            return start, follow(objective, observed, start, penalties, limits, bar.update)
+            return start, follow(objective, observed, start, penalties, max_evaluations, bar.update)
 
-        (starts, paths) = zip(*(path(half, penalties, limits) for half in halves), strict=True)
-        held_out = halves[::-1]
-        losses = np.array([held_out_losses(*each, max_evaluations) for each in zip(paths, held_out, strict=True)])
-        stop = choose(np.mean(losses, axis=0))
-        limits = [*limits[: stop.place], stop.n_evaluations]
-        everything = mean_of(sessions)
-        start, traces = path(everything, penalties[: stop.place + 1], limits)
-    final, ends = traces[-1].after(stop.n_evaluations), [_at(traces, stop) for traces in paths]
+        starts, paths = zip(*(path(half, penalties) for half in halves), strict=True)
+        losses = [
+            [float(difference(end.predicted, observed)) for end in ends]
+            for ends, observed in zip(paths, held_out, strict=True)
+        ]
+        place = int(np.argmin(np.mean(losses, axis=0)))
+        # The sampling error of all sessions has half the variance of that of a half.
+        start, to_final = path(everything, [*penalties[: place + 1], 0.5 * penalties[place]])
+    final, ends = to_final[-1], [ends[place] for ends in paths]
 
     def scores(values, observed):
         return mean_of([agreement(value.predicted, each) for value, each in zip(values, observed, strict=True)])
@@ -162,16 +164,15 @@ def _estimate(objective, sessions, penalties, max_evaluations, progress):
         structural_weights=np.asarray(start.weights),
         weights_of_halves=np.array([end.weights for end in ends]),
         lag=objective.lag,
-        penalty=penalties[stop.place],
-        n_evaluations=stop.n_evaluations,
+        penalty=penalties[place],
         penalties=np.array(penalties),
-        training_losses=np.mean([[trace.values[-1].loss for trace in traces] for traces in paths], axis=0),
+        training_losses=np.mean([[end.loss for end in ends] for ends in paths], axis=0),
         held_out_losses=np.mean(losses, axis=0),
         scores={
             "all sessions": scores([final], [everything]),
             "training half": scores(ends, halves),
             "held-out half": scores(ends, held_out),
-            "held-out half, weakest penalty": scores([traces[-1].values[-1] for traces in paths], held_out),
+            "held-out half, weakest penalty": scores([ends[-1] for ends in paths], held_out),
             "held-out half, structural weights": scores(starts, held_out),
             "held-out half, by the other half": agreement(*halves),
         },
@@ -180,10 +181,6 @@ def _estimate(objective, sessions, penalties, max_evaluations, progress):
         state=objective.state_of(final),
         linear=objective.linear,
     )
-
-
-def _at(traces, stop):
-    return traces[stop.place].after(stop.n_evaluations)
 
 
 def _penalties(value):

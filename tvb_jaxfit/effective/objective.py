@@ -35,7 +35,7 @@ class Value:
     ----------
     point : ndarray
     value : float
-        Difference from the recordings and penalties; infinite without a stable fixed point.
+        Difference from the recordings and penalties; infinite without a stable fixed point, or if `is_inaccurate`.
     loss : float
         Difference alone, see `observed.difference`.
     predicted : Observed
@@ -44,6 +44,8 @@ class Value:
         Largest `LinearResponse.nonlinearity`.
     x : Array
         Fixed point.
+    is_inaccurate : bool
+        True if eigenmodes are ill-conditioned, so that there is no value.
     """
 
     point: np.ndarray = field(repr=False)
@@ -53,10 +55,11 @@ class Value:
     weights: jax.Array = field(repr=False)
     nonlinearity: float
     x: jax.Array = field(repr=False)
+    is_inaccurate: bool = False
 
     @property
     def is_stable(self) -> bool:
-        """True if there is a stable fixed point."""
+        """True if there is a stable fixed point, and a value."""
         return bool(np.isfinite(self.value))
 
 
@@ -121,15 +124,15 @@ class Objective:
         slope : ndarray
         """
         arrays = jnp.asarray(point, self._dtype), self._plain_state, observed, jnp.asarray(penalty, self._dtype), x
-        # Eigenmodes first; over frequencies where they are ill-conditioned.
-        for program in self._programs:
-            (value, (scores, predicted, weights, x, is_inaccurate)), slope = program(*arrays)
-            if not is_inaccurate:
-                break
+        (value, (scores, predicted, weights, x, is_inaccurate)), slope = self._programs[0](*arrays)
         slope = np.array(slope, float)
         value = float(value) if np.isfinite(value) and np.all(np.isfinite(slope)) else np.inf
         loss, nonlinearity = (float(score) for score in scores)
-        return Value(np.array(point), value, loss, predicted, weights, nonlinearity, x), slope
+        return Value(np.array(point), value, loss, predicted, weights, nonlinearity, x, bool(is_inaccurate)), slope
+
+    def compute_over_frequencies(self) -> None:
+        """Compute covariances over frequencies from now on."""
+        self._programs = self._programs[-1:]
 
     def scaled(self, factor: float) -> np.ndarray:
         """Start point with the structural weights times a factor."""
@@ -166,5 +169,5 @@ def _evaluate(values_of, monitor, lag, support, structural, point, plain_state, 
     loss, nonlinearity = difference(predicted, observed), response.nonlinearity
     value = loss + penalty * deviation + _WEIGHT * jnp.mean((nonlinearity / _SCALE) ** 4)
     value = jnp.where(response.is_stable, value, jnp.inf)
-    scores, is_inaccurate = (loss, jnp.max(nonlinearity)), response.is_stable & ~response.is_accurate
-    return value, (scores, predicted, weights, response.fixed_point.x, is_inaccurate)
+    is_inaccurate = response.is_stable & ~response.is_accurate
+    return value, ((loss, jnp.max(nonlinearity)), predicted, weights, response.fixed_point.x, is_inaccurate)

@@ -37,15 +37,12 @@ class EffectiveConnectivity(PicklableMixin):
     lag : int
         Lag [samples].
     penalty : float
-        Penalty that was chosen.
-    n_evaluations : int
-        Evaluations with this penalty, after which the minimisation was stopped.
+        Penalty with the smallest held-out loss; all sessions were fitted with half of it.
     penalties : ndarray, shape (n_penalty,)
         Penalties that were tried, in descending order.
-    training_losses : ndarray, shape (n_penalty,)
-        Difference of FC and lagged correlations from the half that was fitted, at the end; mean over both halves.
-    held_out_losses : ndarray, shape (n_penalty, n_evaluations)
-        The same for the other half, after each evaluation.
+    training_losses, held_out_losses : ndarray, shape (n_penalty,)
+        Difference of FC and lagged correlations from the half that was fitted, and from the other half; means over both
+        halves.
     scores : dict of str to Agreement
         ``fc`` and ``lagged``, Pearson's r off the diagonal, and ``loss``; of the held-out half also of what is trivial.
     nonlinearity : float
@@ -62,7 +59,6 @@ class EffectiveConnectivity(PicklableMixin):
     weights_of_halves: np.ndarray
     lag: int
     penalty: float
-    n_evaluations: int
     penalties: np.ndarray
     training_losses: np.ndarray
     held_out_losses: np.ndarray
@@ -134,7 +130,7 @@ class EffectiveConnectivity(PicklableMixin):
             [
                 f"EffectiveConnectivity: {self.linear.simulate.description}",
                 f"  {np.sum(self.support)} connections; lag {self.lag} samples",
-                f"  penalty {self.penalty:g}, stopped after {self.n_evaluations} evaluations, by the held-out halves",
+                f"  penalty {self.penalty:g}, chosen by the held-out halves",
                 f"  {'':{width}}     r FC  r lagged     loss",
                 *rows,
                 f"  weights of both halves: r {self.reliability:.3f}; differences of directions: r {of_directions:.3f}",

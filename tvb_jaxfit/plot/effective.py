@@ -53,9 +53,8 @@ def _draw_halves(ax, result):
 
 def _draw_path(ax, result):
     place = np.arange(result.penalties.size)
-    held_out = result.held_out_losses[:, -1]
     ax.semilogy(place, result.training_losses, "o-", color=COLOURS["training"], label="training half")
-    ax.semilogy(place, held_out, "o-", color=COLOURS["held out"], label="held-out half")
+    ax.semilogy(place, result.held_out_losses, "o-", color=COLOURS["held out"], label="held-out half")
     chosen = int(np.flatnonzero(result.penalties == result.penalty)[0])
     ax.semilogy(chosen, np.min(result.held_out_losses), "k*", markersize=11, label="chosen")
     for name, style in (("structural weights", ":"), ("by the other half", "--")):
