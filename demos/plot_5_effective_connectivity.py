@@ -30,7 +30,7 @@ from tvb.simulator.lab import connectivity, coupling, integrators, models, monit
 import tvb_jaxfit as tj
 
 arguments = argparse.ArgumentParser(description="Effective connectivity")
-arguments.add_argument("--minutes", type=int, default=10, help="length of a session in minutes (default 10)")
+arguments.add_argument("--minutes", type=int, default=15, help="length of a session in minutes (default 15)")
 arguments.add_argument("--evaluations", type=int, default=60, help="evaluations with each penalty (default 60)")
 arguments.add_argument("--lag", type=int, default=1, help="lag in samples (default 1)")
 arguments.add_argument("--figure", type=Path, default=Path("effective_connectivity.png"), help="where the figure goes")
@@ -137,7 +137,8 @@ print(f"FC in TVB and in the session that nobody has used: r {r_tvb:.3f}")
 # Figure
 # ------
 # Top: estimated and true weights, over the connections, with the standard error from the two sessions; the weights; the
-# agreement of both sessions. Bottom: the choice of the penalty, and the scores.
+# agreement of both sessions. Bottom: the choice of the penalty, and the scores. A penalty makes differences from the
+# structural weights too small, in both sessions: the standard error does not contain that.
 #
 # Things to try: ``--minutes 20``, where the data determine the weights, and no penalty is needed; ``--minutes 5``,
 # where they do not; ``--lag 3``, after which little is left of the activity, and of the directions.

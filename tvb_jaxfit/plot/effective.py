@@ -74,4 +74,5 @@ def _draw_scores(ax, result):
         ax.bar_label(bars, fmt="%.2f", padding=2, fontsize="x-small")
     ax.set_yticks(place, [name.replace(", ", ",\n") for name in names], fontsize="small")
     ax.set(title="Correlation with recordings", xlabel="r", xlim=(min(0.0, ax.get_xlim()[0]), 1.35))
+    ax.set_xticks(np.linspace(0.0, 1.0, 6))
     ax.legend(fontsize="x-small", loc="center right")
