@@ -66,6 +66,8 @@ _HOMES = {
     "NoiseOptions": "fitting.options",
     "SearchOptions": "fitting.options",
     "RunOptions": "fitting.options",
+    "effective_connectivity": "effective.estimate",
+    "EffectiveConnectivity": "effective.result",
     "evaluate": "evaluation.evaluate",
     "Evaluation": "evaluation.scores",
     "resample": "dynamics.noise",

@@ -11,6 +11,7 @@ _DEMOS = {
     "plot_1_fit_resting_state": ("--figure", "fit_resting_state.png", "--steps 2 --seconds 30"),
     "plot_2_linear_response": ("--figure", "linear_response.png", "--evaluations 15 --minutes 0.5"),
     "plot_3_seed_workflow": ("--out", "seed_workflow", "--quick"),
+    "plot_5_effective_connectivity": ("--figure", "effective_connectivity.png", "--minutes 2 --evaluations 4"),
 }
 
 # A page would show every update of a bar, one after the other.

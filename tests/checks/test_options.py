@@ -256,6 +256,12 @@ TABLE = {
     "load_fc": (dict(file="dk_average"), {}),
     "load_functional_connectivity": (dict(name="dk_average"), {}),
     "load_structural_connectivity": (dict(name="dk_average"), {}),
+    "effective_connectivity": (
+        dict(sim="@sim", recordings=[np.tile(BOLD, 2), np.hstack([BOLD, BOLD**2])], lag=1, free=None, penalties=[0.0])
+        | dict(max_evaluations=1, monitor=None, skip_t=0, progress=False),
+        dict(lag={"whole"}, free={"dict", "None"}, penalties={"list"}, max_evaluations={"whole"})
+        | dict(monitor={"zero", "None"}, skip_t={"whole", "zero"}, progress=FLAG),
+    ),
     "evaluate": (
         dict(simulator_or_fit="@sim", fc=tj.FCOptions(skip_t=0), n_seeds=1, n_tvb=0, seed=0, state=None, window=None)
         | dict(progress=False),
@@ -311,7 +317,11 @@ ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "reg
 }
 # Classes that users do not construct, and names with tests of their own.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
+<<<<<<< HEAD
 NOT_MADE_BY_USERS |= {"FCD", "Spectrum", "Identifiability"}
+=======
+NOT_MADE_BY_USERS |= {"FCD", "Spectrum", "EffectiveConnectivity"}
+>>>>>>> h1
 OTHERS = {
     "State",
     "JaxBackend",

@@ -15,6 +15,7 @@ REDUCED = {
     "plot_1_fit_resting_state": ("--evaluations 4 --minutes 0.5", 1, "regional, by TVB r"),
     "plot_2_linear_response": ("--evaluations 15 --minutes 0.2", 1, "of fresh noise: r"),
     "plot_3_seed_workflow": ("--quick", 11, "linear response"),
+    "plot_5_effective_connectivity": ("--minutes 2 --evaluations 4", 1, "nobody has used: r"),
 }
 
 

@@ -82,6 +82,33 @@ def refuse_no_fc(owner, sim, simulate, state, monitor, skip_t, index=None) -> in
         With all reasons: fewer than three regions or samples; samples without a time axis, of something other than
         regions, or of several variables or modes.
     """
+    shape, problems = signal_problems(sim, simulate, state, monitor, index)
+    if len(shape) == 4 and shape[0] - skip_t < 3:
+        recorder = simulate.monitors[monitor]
+        problems.append(
+            f"{monitor_label(recorder, monitor if index is None else index)}: {shape[0]} samples in "
+            f"{simulate.n_steps * simulate.dt:g} ms, of which skip_t = {skip_t} leaves {max(shape[0] - skip_t, 0)}; FC "
+            f"needs at least 3. Give a simulation_length of at least {(skip_t + 3) * recorder.istep * recorder.dt:g} "
+            "ms, or a smaller skip_t"
+        )
+    if problems:
+        raise ValueError(f"{owner}: {'; '.join(problems)}.")
+    return shape[0]
+
+
+def signal_problems(sim, simulate, state, monitor, index=None) -> tuple[tuple[int, ...], list[str]]:
+    """Shape of a monitor's samples in a run, and reasons why they are not one signal for each region.
+
+    Parameters
+    ----------
+    sim, simulate, state, monitor, index
+        As for `refuse_no_fc`.
+
+    Returns
+    -------
+    shape : tuple of int
+    problems : list of str
+    """
     recorder, n_region = simulate.monitors[monitor], state.connectivity.weights.shape[0]
     shape = jax.eval_shape(lambda state: simulate(state).data[monitor], state).shape
     name, problems = monitor_label(recorder, monitor if index is None else index), []
@@ -96,16 +123,7 @@ def refuse_no_fc(owner, sim, simulate, state, monitor, skip_t, index=None) -> in
         )
     else:
         problems += _shape_problems(name, shape[1:], n_region, sim, recorder)
-        n_used = shape[0] - skip_t
-        if n_used < 3:
-            problems.append(
-                f"{name}: {shape[0]} samples in {simulate.n_steps * simulate.dt:g} ms, of which skip_t = {skip_t} "
-                f"leaves {max(n_used, 0)}; FC needs at least 3. Give a simulation_length of at least "
-                f"{(skip_t + 3) * recorder.istep * recorder.dt:g} ms, or a smaller skip_t"
-            )
-    if problems:
-        raise ValueError(f"{owner}: {'; '.join(problems)}.")
-    return shape[0]
+    return shape, problems
 
 
 def _shape_problems(name, shape, n_region, sim, recorder):

@@ -4,6 +4,7 @@ Each function draws into the given Axes, or into new ones, and returns them.
 """
 
 from .certificates import certificate
+from .effective import effective_connectivity
 from .fits import exploration, history, regional
 from .matrices import fc_scatter, functional_connectivity, structural_connectivity
 from .signals import time_series
@@ -11,6 +12,7 @@ from .uncertainty import identifiability
 
 __all__ = [
     "certificate",
+    "effective_connectivity",
     "exploration",
     "fc_scatter",
     "functional_connectivity",

@@ -1,0 +1,1 @@
+"""Effective connectivity: directed weights from functional connectivity and covariance at a lag."""
