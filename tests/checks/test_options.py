@@ -317,11 +317,7 @@ ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "reg
 }
 # Classes that users do not construct, and names with tests of their own.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
-<<<<<<< HEAD
-NOT_MADE_BY_USERS |= {"FCD", "Spectrum", "Identifiability"}
-=======
-NOT_MADE_BY_USERS |= {"FCD", "Spectrum", "EffectiveConnectivity"}
->>>>>>> h1
+NOT_MADE_BY_USERS |= {"FCD", "Spectrum", "Identifiability", "EffectiveConnectivity"}
 OTHERS = {
     "State",
     "JaxBackend",
