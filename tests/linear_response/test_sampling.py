@@ -219,6 +219,6 @@ def test_bands_stand_for_all_bands():
         assert np.all(weights > 0.0) and np.all(np.isin(bands, every))
         for power in (0.0, -1.0, -2.0, -4.0):
             error = weights @ bands**power - np.sum(every**power)
-            assert abs(error) < 2e-3 * np.sum(every[16:] ** power) + 1e-12
+            assert abs(error) < 5e-3 * np.sum(every[16:] ** power) + 1e-12
     # Negative control: without the weights.
     assert abs(np.sum(bands**-1.0) - np.sum(every**-1.0)) > 0.1
