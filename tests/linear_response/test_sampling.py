@@ -217,7 +217,7 @@ def test_bands_stand_for_all_bands():
         bands, weights = sampling._bands(last)
         every = np.arange(1, last + 1)
         assert np.all(weights > 0.0) and np.all(np.isin(bands, every))
-        for power in (0.0, -1.0, -2.0, -4.0):
+        for power in (0.0, -1.0, -2.0):
             error = weights @ bands**power - np.sum(every**power)
             assert abs(error) < 5e-3 * np.sum(every[16:] ** power) + 1e-12
     # Negative control: without the weights.
