@@ -61,6 +61,7 @@ _HOMES = {
     "StopOnPlateau": "fitting.callbacks",
     "fit": "fitting.fit",
     "FitResult": "fitting.result",
+    "Identifiability": "uncertainty.identifiability",
     "FCOptions": "evaluation.options",
     "NoiseOptions": "fitting.options",
     "SearchOptions": "fitting.options",

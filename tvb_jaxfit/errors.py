@@ -44,18 +44,20 @@ class NoLinearFit(ValueError):
     Parameters
     ----------
     reason, remedy : str
+    function : str, optional
+        Name of the function that refuses it.
 
     Attributes
     ----------
     reason : str
     """
 
-    def __init__(self, reason: str, remedy: str):
-        self.reason, self.remedy = reason, remedy
-        super().__init__(f"fit: {reason}. {remedy}")
+    def __init__(self, reason: str, remedy: str, function: str = "fit"):
+        self.reason, self.remedy, self.function = reason, remedy, function
+        super().__init__(f"{function}: {reason}. {remedy}")
 
     def __reduce__(self):
-        return type(self), (self.reason, self.remedy), vars(self)
+        return type(self), (self.reason, self.remedy, self.function), vars(self)
 
 
 class NoStableFixedPoint(NoLinearFit):

@@ -39,6 +39,7 @@ def test_the_iteration_ends_at_the_balanced_values():
     assert not tj.balance_by_iteration(sim, max_trials=2, **options).converged
 
 
+@pytest.mark.slow
 def test_mean_rates_are_those_of_the_states_of_tvb():
     sim = exc_inh(G=0.4, nsig=1e-6)
     sim.model.J_i = _balanced_values(sim)

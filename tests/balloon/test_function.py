@@ -68,6 +68,7 @@ def test_it_is_tvbs_analyzer(data, transformation, revised, model, centred):
 CHANGED = {"tau_s": 0.8, "tau_f": 0.5, "tau_o": 1.3, "alpha": 0.4, "E0": 0.3, "V0": 2.0}
 
 
+@pytest.mark.slow
 def test_other_parameters_scheme_and_step_are_tvbs(data):
     coefficients = {"TE": 0.03, "epsilon": 1.0, "nu_0": 80.0, "r_0": 100.0}
     # TVB takes epsilon as an array.
@@ -133,6 +134,7 @@ def test_gradients_are_those_of_central_differences(data):
     np.testing.assert_allclose(central, np.sum(of_neural * step), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_derived_coefficients_follow_e0(data):
     """In the sets with k1 and k2 from E0, the derivative includes them; with a number for k1 and k2 it does not."""
 

@@ -77,6 +77,7 @@ def test_it_passes_with_every_control_noticed_from_any_initial_state_and_modifie
             assert noticed > 1e-4, name
 
 
+@pytest.mark.slow
 def test_it_passes_with_regional_parameters_on_76_regions(build):
     random = np.random.RandomState(0)
     sim = build(
@@ -151,7 +152,16 @@ def wrong_times(monkeypatch):
     monkeypatch.setattr(jax_monitors.TemporalAverage, "times", lambda self, start, n: self.steps(start, n) * self.dt)
 
 
-@pytest.mark.parametrize("mistake", [wrong_field, wrong_coupling, wrong_scheme, wrong_noise, wrong_times])
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        wrong_field,
+        wrong_coupling,
+        pytest.param(wrong_scheme, marks=pytest.mark.slow),
+        wrong_noise,
+        pytest.param(wrong_times, marks=pytest.mark.slow),
+    ],
+)
 def test_it_fails_for_a_wrong_translation(build_small, monkeypatch, mistake):
     sim = build_small(
         monitors=[monitors.TemporalAverage(period=40.0)],

@@ -113,7 +113,12 @@ CASES = {
 
 
 # Slow: their reasons are those of "no gain" and of "one region".
-OTHERS = ("Epileptor by default", "a model that ignores its input", "symmetric weights")
+OTHERS = (
+    "Epileptor by default",
+    "a model that ignores its input",
+    "symmetric weights",
+    "noise on what is not recorded",
+)
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow if c in OTHERS else ()) for c in CASES])
@@ -153,6 +158,7 @@ def every_mistake(make, weights_6):
     return sim
 
 
+@pytest.mark.slow
 def test_each_mistake_has_the_same_effect_in_tvb_and_in_the_translation(make, weights_6):
     sim = every_mistake(make, weights_6)
     float64_tvb = prepare_module.configured_clone(sim, float64_history=True)

@@ -311,7 +311,7 @@ ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "reg
 }
 # Classes that users do not construct, and names with tests of their own.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
-NOT_MADE_BY_USERS |= {"FCD", "Spectrum"}
+NOT_MADE_BY_USERS |= {"FCD", "Spectrum", "Identifiability"}
 OTHERS = {
     "State",
     "JaxBackend",

@@ -237,6 +237,7 @@ def test_on_a_full_disk_all_results_are_written_or_none(
     assert len(before) == (len(FILES) - 1 if former else 0)
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_the_report_of_a_former_fit_is_removed(files, tmp_path, instead, monkeypatch, capsys, done):
     result = instead()
     monkeypatch.setattr(command, "fit", lambda *_, run, **__: run.checkpoint.write_text("of this fit") and result)
@@ -251,6 +252,7 @@ def test_on_a_full_disk_the_report_of_a_former_fit_is_removed(files, tmp_path, i
     assert main(["report", str(tmp_path)]) == 0 and (tmp_path / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_no_result_of_a_former_fit_is_left_beside_those_of_another(files, tmp_path, instead, done):
     shutil.copytree(done.folder, tmp_path, dirs_exist_ok=True)
     instead(best=with_values(done.result.best, {"coupling.a": np.full(1, np.nan)}))

@@ -18,6 +18,8 @@ BEGUN = {
     "fc": "fc.csv",
     "free": ["coupling.a", "model.w:regional:0:1"],
     "set": ["model.I_o=0.3", "model.J_N=@j.npy"],
+    "map": ["model.tau_s=maps.csv:m"],
+    "balance": ["model.gamma"],
     "dt": "4",
     "method": "simulate",
     "out": "out",
@@ -42,6 +44,7 @@ def folder(tmp_path, monkeypatch):
     np.savetxt("fc.csv", FC, delimiter=",")
     np.savetxt("other.csv", FC * 0.5 + 0.5 * np.eye(3), delimiter=",")
     np.save("j.npy", np.array([0.2609]))
+    Path("maps.csv").write_text("m,g\n1,2\n3,1\n2,2\n")
     Path("sim.py").write_text("sim = None")
     shutil.copy("fc.csv", "copy.csv")
     shutil.copy("sim.py", "moved.py")
@@ -94,6 +97,14 @@ CHANGED = {
     "set": (
         {"set": ["model.I_o=0.31", "model.J_N=@j.npy"]},
         ["--set model.I_o: model.I_o=0.3 before, model.I_o=0.31 now"],
+    ),
+    "map": (
+        {"map": ["model.tau_s=maps.csv:g"]},
+        ["--map model.tau_s: model.tau_s=maps.csv:m before, model.tau_s=maps.csv:g now"],
+    ),
+    "balance": (
+        {"balance": ["model.gamma=2"]},
+        ["--balance model.gamma: model.gamma before, model.gamma=2 now"],
     ),
     "FC": ({"fc": "other.csv"}, ["--fc: fc.csv before, other.csv now"]),
     "several": (

@@ -34,6 +34,7 @@ SHORTER = {
     "n_seeds=4": "n_seeds=1",
     "n_seeds=3": "n_seeds=1",
     "max_evaluations=200": "max_evaluations=5",
+    "max_evaluations=600": "max_evaluations=5",
 }
 
 

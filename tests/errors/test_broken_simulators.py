@@ -135,7 +135,7 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_simulator_whose_configure_failed_half_way_is_translated_as_tvb_would_run_it_or_refused(
     complete, monkeypatch, stage, again

@@ -447,7 +447,7 @@ def changed(sim, what):
         sim.connectivity.speed = np.array([1.0])
 
 
-@pytest.mark.parametrize("scheme", ["HeunStochastic", "HeunDeterministic"])
+@pytest.mark.parametrize("scheme", ["HeunStochastic", pytest.param("HeunDeterministic", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "what, path",
     [

@@ -91,7 +91,7 @@ def test_parameters_that_are_neither_one_value_nor_one_for_each_region_are_refus
         assert f"State.{path}: shape {shape}" in str(caught.value) and "Give one value" in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["model.w", "coupling.a"])
+@pytest.mark.parametrize("path", ["model.w", pytest.param("coupling.a", marks=pytest.mark.slow)])
 def test_one_value_in_any_shape_and_one_for_each_region_are_taken(prepared, path):
     simulate, state = prepared
     value = float(np.ravel(get_path(state, path))[0])
@@ -140,7 +140,9 @@ def test_what_is_missing_is_named(prepared, path):
         simulate(with_path(state, path, None))
 
 
-@pytest.mark.parametrize("own, other", [(5, 3), (3, 5), (5, 0), (0, 5)])
+@pytest.mark.parametrize(
+    "own, other", [(5, 3), (0, 5), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((3, 5), (5, 0)))]
+)
 def test_a_state_of_other_delays_is_refused(built, own, other):
     simulate, _ = tj.prepare(built(own))
     _, state = tj.prepare(built(other))

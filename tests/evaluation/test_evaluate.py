@@ -290,6 +290,7 @@ def test_more_runs_begin_with_the_same_ones_and_another_seed_has_others(fitted):
     assert np.isnan(one.std()) and "±" not in one.summary()
 
 
+@pytest.mark.slow
 def test_evaluation_in_single_precision(sim):
     with jax.enable_x64(False):
         evaluation = tj.evaluate(sim, SESSIONS["one"], n_seeds=1, progress=False)

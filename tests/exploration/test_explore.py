@@ -480,7 +480,7 @@ def _simulator(delays):
     )
 
 
-@pytest.mark.parametrize("delays", [False, True], ids=["no delays", "delays"])
+@pytest.mark.parametrize("delays", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["no delays", "delays"])
 def test_simulations_in_a_batch_are_those_one_by_one(delays):
     simulate, state = tj.prepare(_simulator(delays))
     assert (simulate.step.delays is not None) == delays

@@ -315,8 +315,8 @@ def test_values_come_back_from_the_fc_of_other_monitors(case):
 
 
 # Least correlation of the values found with those of the target: bounds below what was found, not predictions. For
-# JansenRit r is 0.25, for WilsonCowan 0.81, and for ReducedWongWangExcInh 0.58. The latter is the limit of the data: the
-# sampling error of its FC is 0.0081, and the values change FC by 0.0089; with smaller weights of the differences
+# JansenRit r is 0.25, for WilsonCowan 0.81, and for ReducedWongWangExcInh 0.58. The latter is the limit of the data:
+# the sampling error of its FC is 0.0081, and the values change FC by 0.0089; with smaller weights of the differences
 # between regions (HOMOGENEITY_WEIGHTS down to 0.003 and 0.0005), r falls to 0.52 and 0.51.
 R_OF_VALUES = {
     "ReducedWongWang": 0.8,

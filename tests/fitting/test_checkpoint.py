@@ -111,7 +111,7 @@ def test_a_fit_killed_at_random_steps_ends_as_one_that_was_not(tmp_path, optimiz
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("kill", [0, 1, 4, 5, STEPS])
+@pytest.mark.parametrize("kill", [0, 4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, STEPS))])
 def test_a_fit_killed_at_any_step_ends_as_one_that_was_not(tmp_path, kill):
     with pytest.raises(Killed):
         _run(tmp_path / "fit.npz", kill)

@@ -40,8 +40,16 @@ def fitted(path, steps=STEPS, sim=None, target=None, **options):
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
-    """Checkpoint of a fit that was started in another process."""
+    """Checkpoint of a fit of three steps."""
     path = tmp_path_factory.mktemp("begun") / "fit.npz"
+    fitted(path, steps=3)
+    return path
+
+
+@pytest.fixture
+def begun_elsewhere(tmp_path):
+    """Checkpoint of a fit that was started in another process."""
+    path = tmp_path / "fit.npz"
     script = f"""
 import jax
 jax.config.update("jax_enable_x64", True)
@@ -62,8 +70,8 @@ def copied(begun, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_fit_resumed_by_another_process_has_the_same_end(copied):
-    whole, resumed = fitted(None), fitted(copied, resume=True)
+def test_a_fit_resumed_by_another_process_has_the_same_end(begun_elsewhere):
+    whole, resumed = fitted(None), fitted(begun_elsewhere, resume=True)
     np.testing.assert_array_equal(resumed.history.loss, whole.history.loss)
     np.testing.assert_array_equal(resumed.fitted.model.w.value, whole.fitted.model.w.value)
 
@@ -113,7 +121,14 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+# Slow: each of them is recognised in the same way as one of the others.
+SLOW = (
+    *("another target", "penalty", "n_realisations", "resample", "simulation_length", "simulator.model.I_o"),
+    *("simulator.integrator.dt", "simulator.integrator.noise.nsig", "simulator.coupling"),
+)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in OTHERS])
 def test_another_fit_is_refused_by_name(copied, name):
     before = Path(copied).read_bytes()
     named = "target" if name == "another target" else name

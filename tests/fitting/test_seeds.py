@@ -55,12 +55,10 @@ def _same(one, other):
     jax.tree.map(np.testing.assert_array_equal, strip_parameters(one.best), strip_parameters(other.best))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [
-        {"method": "simulate", "n_starts": 2, "max_steps": 2},
-        pytest.param({"method": "linear", "max_evaluations": 20}, marks=pytest.mark.slow),
-    ],
+    [{"method": "simulate", "n_starts": 2, "max_steps": 2}, {"method": "linear", "max_evaluations": 20}],
     ids=["simulate", "linear"],
 )
 def test_the_same_seed_gives_the_same_result_and_another_seed_another(sim, target, options):

@@ -214,6 +214,7 @@ def test_reduced_outputs_and_the_final_history_have_the_gradients_of_plain_autod
     _assert_same(ours[1], expected[1])
 
 
+@pytest.mark.slow
 def test_gradients_by_a_second_pullback_equal_those_by_rows_of_jacobians(monkeypatch, reference):
     arguments, cotangent = _problem()
     assert N_VAR * N_MODE <= reverse_pass._MAX_ROWS
@@ -222,12 +223,14 @@ def test_gradients_by_a_second_pullback_equal_those_by_rows_of_jacobians(monkeyp
     _assert_same(got, reference(*arguments, cotangent))
 
 
+@pytest.mark.slow
 def test_gradients_of_a_single_step_equal_plain_autodiff():
     arguments, cotangent = _problem(n_steps=1)
     ours, expected = (jax.jit(jax.grad(_loss(run, 1), (0, 1, 2, 3))) for run in (trajectory, scan_steps))
     _assert_same(ours(*arguments, cotangent), expected(*arguments, cotangent))
 
 
+@pytest.mark.slow
 def test_gradients_of_a_deterministic_step_in_blocks_that_divide_equal_plain_autodiff(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 4 * N_NODE * N_MODE)
     arguments, cotangent = _problem(12, stochastic=False)
@@ -243,7 +246,9 @@ def test_a_cotangent_on_the_last_state_alone_reaches_the_first(structured, refer
     _assert_same(structured(*arguments, cotangent), expected)
 
 
-@pytest.mark.parametrize("name", ["drive", "weights", pytest.param("inputs", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["drive", *(pytest.param(name, marks=pytest.mark.slow) for name in ("weights", "inputs"))]
+)
 def test_a_gradient_in_one_argument_alone_is_the_same_as_among_all(name, reference):
     (theta, *others), cotangent = _problem()
     among_all = reference(theta, *others, cotangent)
@@ -269,6 +274,7 @@ def test_under_vmap_each_gradient_equals_the_unbatched_one(reference):
         _assert_same(jax.tree.map(lambda leaf, index=index: leaf[index], together), reference(*problem))
 
 
+@pytest.mark.slow
 def test_under_vmap_over_the_noise_alone_the_gradients_are_those_of_each_noise(reference):
     (theta, weights, past, inputs), cotangent = _problem()
     noises = jnp.stack([_problem(seed=seed)[0][3]["noise"] for seed in range(3)])
@@ -280,7 +286,7 @@ def test_under_vmap_over_the_noise_alone_the_gradients_are_those_of_each_noise(r
 
 
 @pytest.mark.parametrize("kind", ["plain", pytest.param("channels and delays", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["rate", "source"])
+@pytest.mark.parametrize("name", ["rate", pytest.param("source", marks=pytest.mark.slow)])
 def test_the_gradient_in_one_number_is_that_of_plain_autodiff_and_takes_no_reverse_pass(kind, name):
     arguments, cotangent = _problem(horizon=STEPS[kind].horizon)
     theta, *others = arguments
@@ -299,6 +305,7 @@ def test_the_gradient_in_one_number_is_that_of_plain_autodiff_and_takes_no_rever
     assert "reverse=True" not in str(jax.make_jaxpr(gradient(trajectory))(theta[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["channels", pytest.param("channels and delays", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "outside",

@@ -136,7 +136,9 @@ COUPLINGS = {
 BY_DEFAULT = ("Difference",)
 
 
-@pytest.mark.parametrize("cls, is_homogeneous", [(Uneven, False), (Even, True)], ids=["uneven", "even"])
+@pytest.mark.parametrize(
+    "cls, is_homogeneous", [(Uneven, False), pytest.param(Even, True, marks=pytest.mark.slow)], ids=["uneven", "even"]
+)
 def test_gradient_of_a_users_model_is_right_whether_or_not_its_code_depends_on_the_region(cls, is_homogeneous):
     sim = simulator(cls(gamma=np.array([-0.5])), coupling.Linear(a=np.array([0.1])))
     simulate, _ = tj.prepare(sim)

@@ -218,9 +218,9 @@ def filled(cls, rows=None, c=0.0, **flags):
     "cls, rows, c, flags",
     [
         pytest.param(models.ReducedWongWang, {}, -100.0, {}, id="ReducedWongWang"),
-        pytest.param(models.WilsonCowan, {}, -1000.0, {}, id="WilsonCowan"),
+        pytest.param(models.WilsonCowan, {}, -1000.0, {}, id="WilsonCowan", marks=pytest.mark.slow),
         pytest.param(models.JansenRit, {1: -1500.0, 2: 0.0}, 0.0, {}, id="JansenRit"),
-        pytest.param(models.Epileptor, {0: -80.0}, 0.0, {"modification": True}, id="Epileptor"),
+        pytest.param(models.Epileptor, {0: -80.0}, 0.0, {"modification": True}, id="Epileptor", marks=pytest.mark.slow),
     ],
 )
 def test_where_an_exponential_overflows_the_gradient_equals_central_differences(cls, rows, c, flags):

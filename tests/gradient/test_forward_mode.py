@@ -22,7 +22,6 @@ class Pairwise(coupling.Difference):
 COUPLINGS = {"channels": coupling.Difference, "pairwise": Pairwise}
 
 
-BOTH = pytest.mark.parametrize("loss", COUPLINGS, indirect=True)
 # Programs of pairwise couplings take twice as long to compile.
 PAIRWISE_SLOW = pytest.mark.parametrize(
     "loss", ["channels", pytest.param("pairwise", marks=pytest.mark.slow)], indirect=True
@@ -56,7 +55,7 @@ def _dot(first, second):
     return sum(jnp.sum(a * b) for a, b in zip(first, second, strict=True))
 
 
-@BOTH
+@PAIRWISE_SLOW
 def test_the_directional_derivative_is_that_of_the_gradient(loss):
     function, arguments, direction = loss
     value, slope = jax.jit(lambda a, d: jax.jvp(function, a, d))(arguments, direction)

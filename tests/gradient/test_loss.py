@@ -211,6 +211,7 @@ def test_where_trajectories_run_into_their_bounds_the_gradient_is_that_between_t
     np.testing.assert_allclose(gradient, numeric, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_single_precision_gives_the_gradient_to_three_digits(whole):
     _, _, expected = whole
     with jax.enable_x64(False):

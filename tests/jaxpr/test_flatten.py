@@ -43,8 +43,8 @@ CASES = {
 
 @pytest.mark.parametrize(
     "rewritten",
-    [flatten_jaxpr, lambda function: materialise_shared(flatten_jaxpr(function))],
-    ids=["flatten_jaxpr", "materialise_shared"],
+    [lambda function: materialise_shared(flatten_jaxpr(function)), pytest.param(flatten_jaxpr, marks=pytest.mark.slow)],
+    ids=["materialise_shared", "flatten_jaxpr"],
 )
 @pytest.mark.parametrize("function, arguments", CASES.values(), ids=list(CASES))
 def test_results_are_the_same(function, arguments, rewritten):

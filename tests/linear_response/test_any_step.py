@@ -47,7 +47,7 @@ CASES = {
     "several variables": (models.ReducedWongWangExcInh, lambda: coupling.Linear(a=np.array([0.1]))),
 }
 # These compile in a quarter of the time of the others.
-BY_DEFAULT = ("pairwise coupling", "several modes")
+BY_DEFAULT = ("several modes",)
 
 
 def _by_brute_force(sim, rest):

@@ -59,7 +59,10 @@ def by_one_matrix(response, n_mean, A, b, c, n_lag=0):
     return c @ (np.linalg.matrix_power(F, n_lag) @ P)[n:, n:] @ c.T
 
 
-@pytest.mark.parametrize(("interim", "parameter_set", "tolerance"), [(4.0, "tvb", 1e-10), (8.0, "cubnm", 1e-8)])
+@pytest.mark.parametrize(
+    ("interim", "parameter_set", "tolerance"),
+    [pytest.param(4.0, "tvb", 1e-10, marks=pytest.mark.slow), (8.0, "cubnm", 1e-8)],
+)
 def test_the_covariance_is_that_of_one_matrix_of_network_and_hemodynamics(build, ou, interim, tolerance, parameter_set):
     """To rounding without interim means, and with them up to what fast activity adds by its sampling."""
     response, _, _ = ou.prepared(build(interim, parameter_set=parameter_set))
@@ -76,6 +79,7 @@ def test_the_covariance_is_that_of_one_matrix_of_network_and_hemodynamics(build,
     assert ou.off_by(response.covariance(), at_rest) > 0.05
 
 
+@pytest.mark.slow
 def test_monitors_with_shared_and_with_own_filters_keep_their_order(ou):
     """Each covariance is that of the same monitor alone."""
     makers = [

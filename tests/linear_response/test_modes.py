@@ -81,6 +81,7 @@ def test_modes_and_frequencies_agree(connectivity_of, case):
     assert off_by(gradient, slope(of_frequencies)) < 1e-7 and np.any(np.asarray(gradient) != 0.0)
 
 
+@pytest.mark.slow
 def test_a_chain_that_feeds_forward_has_no_eigenvectors_and_is_integrated_over_frequencies(connectivity_of):
     """All regions of the chain have the same decay rate: the step matrix is one Jordan block."""
     weights = np.diag(np.ones(N_NODE - 1), -1)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 
@@ -279,3 +280,27 @@ def test_importing_plot_does_not_import_matplotlib():
 def test_fc_matrices_without_titles_are_refused(matrices):
     with pytest.raises(ValueError, match="functional_connectivity: matrices = .*; give a dict of titles and matrices"):
         plot.functional_connectivity(matrices)
+
+
+def test_identifiability_shows_what_is_not_determined_faint():
+    values = {"model.w": np.array([0.2, 0.4, 0.6]), "coupling.a": np.array([0.1])}
+    errors = {"model.w": np.array([0.05, 0.28, 0.1]), "coupling.a": np.array([0.07])}
+    prior = {"model.w": np.full(3, 0.29), "coupling.a": np.array([0.14])}
+    result = SimpleNamespace(
+        values=values,
+        standard_error=errors,
+        prior_std=prior,
+        is_determined={path: errors[path] < prior[path] / np.sqrt(2.0) for path in values},
+        eigenvalues=np.array([500.0, 20.0, 2.0, 0.0]),
+        free=SimpleNamespace(names={"model.w": ["a", "b", "c"], "coupling.a": [""]}, labels=["a", "b", "c"]),
+    )
+    spectrum, regional, single = plot.identifiability(result)
+    determined, others = spectrum.lines[:2]
+    assert determined.get_ydata().tolist() == [500.0, 20.0, 2.0] and others.get_xdata().tolist() == [4]
+    assert spectrum.get_title() == "3 of 4 directions determined"
+    clear, faint = regional.containers
+    assert clear.lines[0].get_xdata().tolist() == [0, 2] and faint.lines[0].get_ydata().tolist() == [0.4]
+    assert faint.lines[0].get_alpha() < clear.lines[0].get_alpha()
+    assert single.patches[0].get_width() == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="axes: 1, where 3 are needed"):
+        plot.identifiability(result, axes=[spectrum])

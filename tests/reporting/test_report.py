@@ -836,8 +836,9 @@ def test_a_result_without_a_simulator_is_refused(kinds, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
-@pytest.mark.parametrize("kind", [pytest.param("evaluated", marks=pytest.mark.slow), "weights"])
+@pytest.mark.parametrize("kind", ["evaluated", "weights"])
 def test_a_browser_opens_the_page_and_all_of_its_pictures(pages, tmp_path, kind):
     path, page = pages[kind]
     probe = """<script>addEventListener("load", () => {

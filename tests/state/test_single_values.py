@@ -67,7 +67,9 @@ def test_it_stays_one_however_it_is_given(sim, prepared, kind):
     np.testing.assert_array_equal(simulate(state).data[0], expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.slow] * (k not in ("plain", "number", "jax", "masked"))) for k in KINDS]
+)
 def test_tvb_has_its_shape_again(sim, kind):
     simulate, state = tj.prepare(sim)
     for path in ("model.w", "coupling.a", "integrator.noise.nsig"):

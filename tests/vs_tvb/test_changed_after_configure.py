@@ -176,6 +176,9 @@ def _other_arrays(value):
         yield value[::-1].copy()
 
 
+BY_KIND = [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "oscillators")) for kind in SIMULATORS]
+
+
 def put(owner, name, value):
     """Set an attribute, if necessary past TVB's checks."""
     try:
@@ -196,7 +199,7 @@ def largest_difference(sim, float64_tvb):
     return worst, theirs
 
 
-@pytest.mark.parametrize("kind", ["oscillators", "sensors", pytest.param("clamped modes", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", BY_KIND)
 def test_every_attribute_that_is_changed_after_configure_acts_as_in_tvb_or_is_refused(connected, float64_tvb, kind):
     """Refused changes are tried one by one; all others together in one simulator, which is compared with TVB's run."""
     make, least = SIMULATORS[kind]
@@ -221,9 +224,7 @@ def test_every_attribute_that_is_changed_after_configure_acts_as_in_tvb_or_is_re
     assert np.max(np.abs(theirs[0][1][:5] - before[0][1][:5])) > 1e-6
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "clamped modes")) for kind in SIMULATORS]
-)
+@pytest.mark.parametrize("kind", BY_KIND)
 def test_a_simulator_that_only_ran_is_not_refused(connected, float64_tvb, kind):
     sim = SIMULATORS[kind][0](connected).configure()
     sim.run(simulation_length=37.0)

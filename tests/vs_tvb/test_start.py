@@ -67,7 +67,7 @@ def test_initial_conditions_are_those_that_a_deterministic_integrator_draws_from
     "scheme, dt",
     [
         ("HeunStochastic", 1.0),
-        ("HeunDeterministic", 0.3),
+        pytest.param("HeunDeterministic", 0.3, marks=pytest.mark.slow),
         pytest.param("HeunStochastic", 0.3, marks=pytest.mark.slow),
         pytest.param("HeunDeterministic", 1.0, marks=pytest.mark.slow),
         pytest.param("HeunStochastic", 4.0, marks=pytest.mark.slow),

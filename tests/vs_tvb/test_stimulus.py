@@ -54,7 +54,7 @@ PULSES = [(0.1, 7.7), (0.05, 1000 / 130), (0.5, 1000 / 60), (0.1, 5.1), (1 / 3, 
 
 
 @pytest.mark.parametrize("dt, T", PULSES)
-@pytest.mark.parametrize("x64", [True, False], ids=["double", "single"])
+@pytest.mark.parametrize("x64", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["double", "single"])
 def test_pulses_begin_and_end_at_tvbs_steps_over_all_that_is_run(connectivity_of, dt, T, x64):
     """Also for another length than the simulator was configured for, and in single precision."""
     sim = stimulated(connectivity_of, pulses(T), dt=dt, length=10 * dt)
@@ -76,7 +76,9 @@ def test_numpys_own_remainder_gives_other_pulses():
     assert wrong > 100
 
 
-@pytest.mark.parametrize("dt, T", PULSES)
+@pytest.mark.parametrize(
+    "dt, T", [*PULSES[:3], *(pytest.param(*pulse, marks=pytest.mark.slow) for pulse in PULSES[3:])]
+)
 def test_pulses_of_other_parameters_begin_and_end_at_tvbs_steps(connectivity_of, dt, T):
     sim = stimulated(connectivity_of, pulses(33.3, onset=1.0), dt=dt)
     simulate, state = tj.prepare(sim, simulation_length=1000.0)

@@ -171,8 +171,8 @@ def overriding(base, name):
         ("HeunStochastic", noise.Additive),
         ("EulerStochastic", noise.Multiplicative),
         ("EulerDeterministic", None),
-        ("HeunDeterministic", None),
-        ("RungeKutta4thOrderDeterministic", None),
+        pytest.param("HeunDeterministic", None, marks=pytest.mark.slow),
+        pytest.param("RungeKutta4thOrderDeterministic", None, marks=pytest.mark.slow),
         ("Identity", None),
     ],
 )

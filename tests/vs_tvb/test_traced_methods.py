@@ -128,7 +128,7 @@ CASES = [(Methods, name) for name, value in vars(Methods).items() if callable(va
 CASES = [case for case in CASES if case[1] != "plus_one"] + [(Child, "rows")]
 
 
-@pytest.mark.parametrize("traced", [True, False], ids=["under jit", "op by op"])
+@pytest.mark.parametrize("traced", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["under jit", "op by op"])
 @pytest.mark.parametrize("cls,name", CASES, ids=[f"{cls.__name__}.{name}" for cls, name in CASES])
 def test_a_methods_code_gives_numpys_numbers(cls, name, traced):
     x = np.random.RandomState(0).uniform(-1.0, 1.0, size=(3, 5))

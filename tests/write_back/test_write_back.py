@@ -268,7 +268,7 @@ def test_marked_parameters_are_written_as_their_values(build_small):
     np.testing.assert_allclose(sim.coupling.a, [0.05], rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("standing", ["unconfigured", "configured", "run"])
+@pytest.mark.parametrize("standing", ["unconfigured", pytest.param("configured", marks=pytest.mark.slow), "run"])
 @pytest.mark.parametrize("fails_at", range(len(FITTED)))
 def test_where_one_write_fails_nothing_is_changed(build_small, snapshot, monkeypatch, standing, fails_at):
     sim = stand(build_small(steps=60, monitors=every_stock()), standing)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optax
 
+from ..balance.balanced import Balanced
 from ..constraints import MaskedParameter, PositiveParameter, ScaledParameter
 from ..errors import FitFailed
 from ..evaluation.group import group_baselines
@@ -15,11 +16,13 @@ from ..evaluation.sessions import named_targets
 from ..fitting.checkpoint import CheckpointPath, NewCheckpointPath
 from ..fitting.fit import fit
 from ..fitting.options import FCOptions, NoiseOptions, RunOptions, SearchOptions
+from ..maps import MapParameter
 from ..parameters import BoundedParameter, Parameter
 from ..reporting.report import write_report
 from ..reporting.summary import certify_fit, summarise
+from .dependent_options import parse_balances, parse_maps
 from .folder import CHECKPOINT, PAGE, file_identity, write_results
-from .matrices import load_fc
+from .matrices import load_fc, load_maps
 from .options import has_checkpoint
 from .outcome import ExitCode, Refused, is_refusal
 from .path_options import FreeOption, ParameterKind, parse_free
@@ -80,7 +83,7 @@ def _fit(options, folder):
         result = fit(
             sim,
             target,
-            {path: make_parameter(option) for path, option in parse_free(options.free)[0].items()},
+            make_parameters(options),
             method=options.method,
             optimizer=optimizer,
             max_steps=options.steps,
@@ -183,6 +186,17 @@ def _evaluate_and_certify(result, options):
         return ExitCode.REFUSED, error, certificate
     code = ExitCode.DONE if certificate is None or certificate.passed else ExitCode.FAILED
     return code, None, certificate
+
+
+def make_parameters(options: argparse.Namespace) -> dict[str, Parameter]:
+    """Parameters that ``--free``, ``--map`` and ``--balance`` ask for, by path."""
+    free = {path: make_parameter(option) for path, option in parse_free(options.free)[0].items()}
+    for path, option in parse_maps(options.map)[0].items():
+        bounds = {"lower_bound": option.lower_bound, "upper_bound": option.upper_bound}
+        free[path] = MapParameter(load_maps(option), option.transform, **bounds)
+    return free | {
+        path: Balanced(option.target, option.rate) for path, option in parse_balances(options.balance)[0].items()
+    }
 
 
 def make_parameter(option: FreeOption) -> Parameter:

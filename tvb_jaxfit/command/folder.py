@@ -15,6 +15,7 @@ import numpy as np
 
 from ..persistence.atomic import atomic_write, atomic_write_all, recover
 from ..reporting.html import GENERATOR
+from .dependent_options import parse_maps
 from .outcome import Refused
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def input_files(options: argparse.Namespace) -> dict[str, Path]:
     """
     named = {f"--{name}": getattr(options, name) for name in ("fc", "connectivity", "simulator")}
     named |= {f"--group {name}": name for name in options.group or []}
+    named |= {f"--map {path}": option.file for path, option in parse_maps(options.map)[0].items()}
     settings = [text.partition("=") for text in options.set or []]
     named |= {f"--set {path}": value[1:] for path, _, value in settings if value[:1] == "@"}
     # FILE:KEY names a part of FILE.
@@ -232,6 +234,11 @@ def read_summary(folder) -> "FitSummary":
     return stored["summary"] if isinstance(stored, dict) else stored
 
 
+def _coefficients(parameter):
+    """Coefficients of maps by name."""
+    return {name: {"initial": initial, "fitted": fitted} for name, (initial, fitted) in parameter.coefficients.items()}
+
+
 def _values(summary):
     """Fitted values for people and other programs."""
     values = {
@@ -242,6 +249,7 @@ def _values(summary):
             "initial": each.initial.tolist(),
             "fitted": each.fitted.tolist(),
         }
+        | ({"coefficients": _coefficients(each)} if each.coefficients else {})
         for each in summary.parameters
     }
     return {

@@ -10,7 +10,8 @@ import numpy as np
 from ..checks.fc import shape_problem, values_problem
 from ..data import connectivity_problem
 from ..persistence.matrix_files import suggest_file
-from .matrices import load_array, load_fc
+from .dependent_options import parse_maps
+from .matrices import load_array, load_fc, load_maps
 from .options import is_script
 from .outcome import Refused
 from .path_options import parse_settings
@@ -36,6 +37,11 @@ def input_problems(options: argparse.Namespace) -> list[str]:
         problems += _fc_problems(options.fc)
     for name in getattr(options, "group", None) or []:
         problems += _fc_problems(name, "--group")
+    for path, option in parse_maps(getattr(options, "map", []))[0].items():
+        try:
+            load_maps(option)
+        except Refused as refused:
+            problems += [f"--map {path}: {reason}" for reason in refused.reasons]
     if options.connectivity is not None:
         problems += _connectivity_problems(options.connectivity)
     if options.simulator is not None:

@@ -7,6 +7,7 @@ import re
 from .. import __version__
 from ..checks.suggestions import did_you_mean
 from ..fitting.method import Method, choosing_simulation, conflicts
+from .dependent_options import BALANCE, MAP, parse_balances, parse_maps
 from .path_options import FREE, parse_free, parse_settings
 
 # Default options of a simulator; where they are None or empty, TVB's own defaults hold.
@@ -157,16 +158,7 @@ def _add_fit_options(command):
         metavar="FILE",
         help='empirical FC: csv, tsv, txt, npy, npz[:KEY], mat[:KEY]; "dk_average"',
     )
-    add(
-        "--free",
-        required=True,
-        action="append",
-        metavar=FREE,
-        help="parameter to fit, as in coupling.a or model.w:regional:0:1; a bound may be empty. KIND: positive (steps "
-        "in parts of the value, for noise and time constants: integrator.noise.nsig:positive), scaled (in parts of "
-        "the start value), masked (entries that are not 0 alone, which may have bounds: "
-        "connectivity.weights:masked:0:)",
-    )
+    _add_parameter_options(command)
     add("--out", required=True, metavar="DIR", help="folder for values, FC, history and report")
     _add_force(command)
     _add_simulator_options(command)
@@ -206,6 +198,36 @@ def _add_fit_options(command):
         help="FC of other subjects, or one file with their mean: the baseline that needs no model, beside the scores",
     )
     add("--certify", action="store_true", help="compare TVB and its translation at the fitted values")
+
+
+def _add_parameter_options(command):
+    """Add the options that name the parameters of a fit."""
+    add = command.add_argument
+    add(
+        "--free",
+        action="append",
+        default=[],
+        metavar=FREE,
+        help="parameter to fit, as in coupling.a or model.w:regional:0:1; a bound may be empty. KIND: positive (steps "
+        "in parts of the value, for noise and time constants: integrator.noise.nsig:positive), scaled (in parts of "
+        "the start value), masked (entries that are not 0 alone, which may have bounds: "
+        "connectivity.weights:masked:0:)",
+    )
+    add(
+        "--map",
+        action="append",
+        default=[],
+        metavar=MAP,
+        help="parameter that follows maps of the regions, whose coefficients are fitted: model.w_p=maps.csv; the file "
+        "has a line of names and, in its first column, region labels. TRANSFORM: exp (default), linear, sigmoid",
+    )
+    add(
+        "--balance",
+        action="append",
+        default=[],
+        metavar=BALANCE,
+        help="parameter that keeps the rate of each region at a target at the fixed point: model.J_i (3 Hz of H_e)",
+    )
 
 
 def option_problems(options: argparse.Namespace) -> list[str]:
@@ -263,7 +285,16 @@ def _simulator_problems(options):
 
 
 def _fit_problems(options):
-    problems = parse_free(options.free)[1]
+    parsed = parse_free(options.free), parse_maps(options.map), parse_balances(options.balance)
+    problems = [problem for _, each in parsed for problem in each]
+    paths = [path for found, _ in parsed for path in found]
+    problems += [
+        f"{path}: in more than one of --free, --map and --balance"
+        for path in dict.fromkeys(paths)
+        if paths.count(path) > 1
+    ]
+    if not options.free and not options.map:
+        problems.append("nothing is free: give --free or --map")
     for name, minimum in _MINIMA.items():
         value = getattr(options, name)
         if value is not None and value < minimum:

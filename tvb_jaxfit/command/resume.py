@@ -2,9 +2,11 @@
 
 import argparse
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from ..fitting.method import Method
+from .dependent_options import MapOption, parse_balances, parse_maps
 from .folder import CHECKPOINT, input_files
 from .options import DEFAULTS, LENGTH
 from .outcome import Refused
@@ -17,7 +19,9 @@ _LEARNING_RATE, _STEPS = 0.01, 100
 # Files are compared by content, but for a script: the checkpoint itself compares its simulator.
 _SCRIPT = "--simulator"
 # Options that can be given several times: their parser, and the character that ends their path.
-_REPEATED = {"free": (parse_free, ":"), "set": (parse_settings, "=")}
+_REPEATED = {"free": (parse_free, ":")} | {
+    name: (parse, "=") for name, parse in (("set", parse_settings), ("map", parse_maps), ("balance", parse_balances))
+}
 
 
 def determining_options(options: argparse.Namespace) -> dict:
@@ -92,6 +96,9 @@ def _is_same(option, former, present, then, now):
     digests = [each["files"].get(option) for each in (then, now)]
     if digests[0] is None and digests[1] is None:
         return former == present
+    if isinstance(former, MapOption) and isinstance(present, MapOption):
+        is_same_use = replace(former, file="") == replace(present, file="")
+        return is_same_use and digests[0] == digests[1]
     return digests[0] == digests[1] or (option == _SCRIPT and former == present)
 
 

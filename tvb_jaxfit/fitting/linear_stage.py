@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from ..dynamics.noise import resample
 from ..evaluation.diagnosis import explain_no_fc
 from ..loss import rmse_corr
@@ -13,15 +11,12 @@ from ..translate.prepare_linear import prepare_linear
 from .keys import Purpose, noise_key
 from .linear.confirmation import confirmation
 from .linear.fit import LinearFitCandidate, fit_linear
-from .method import Method
 from .outcome import Candidate, result_of
-from .problem import FitProblem
+from .problem import FitProblem, expected_length
 from .result import FitResult
 
 # Number of samples of a simulation on fresh noise, within the limits of confirmations.
 _N_FRESH = 1_200
-# Shortest recording that the linear response is fitted for [samples]: FC of a shorter one is mostly sampling error.
-_SHORTEST = 100
 # Difference between r of the linear response and noise-corrected r of simulations above which a refinement through the
 # simulation may gain something.
 _R_GAP = 0.03
@@ -91,7 +86,7 @@ def fit_by_linear_response(problem: FitProblem) -> LinearStage:
             linear,
             problem.state,
             criterion,
-            _expected_length(problem),
+            expected_length(request, simulate, monitor, problem.skip_t),
             problem.costs.timed("confirmation", confirm),
             search=request.search,
             penalty=problem.penalty,
@@ -118,15 +113,3 @@ def _gap(criterion, best, history):
     if best is None or not best.terms:
         return 0.0
     return sum(each.weight * (best.terms[name] - history.aux[name][-1]) for name, each in criterion.others.items())
-
-
-def _expected_length(problem):
-    """Length [ms] of the recording that the linear response predicts the loss of."""
-    request, simulate = problem.request, problem.simulate
-    monitor = simulate.monitors[problem.monitor]
-    n_steps = simulate.n_steps
-    if request.method in (Method.AUTO, Method.LINEAR_THEN_SIMULATE):
-        # A long simulation serves a smoother refinement; the start of it is that of the simulator's own length.
-        n_steps = int(np.ceil(request.sim.simulation_length / simulate.dt))
-    n_samples = monitor.steps(0, n_steps).size - problem.skip_t
-    return max(n_samples, _SHORTEST) * monitor.istep * simulate.dt

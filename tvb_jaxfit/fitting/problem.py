@@ -35,6 +35,9 @@ from .options import FCOptions, FitSettings, NoiseOptions, RunOptions, SearchOpt
 if TYPE_CHECKING:
     from tvb.simulator.simulator import Simulator
 
+# Shortest recording that the linear response is fitted for [samples]: FC of a shorter one is mostly sampling error.
+_SHORTEST = 100
+
 
 class Lost:
     """Place of an option that did not pickle; it accepts any call that only checks it."""
@@ -281,3 +284,14 @@ def _refuse_unused_noise_options(noise, resamples):
             f"patience: {noise.patience}; it counts validations on other noise, and this fit uses the same noise in "
             "all steps. Leave it out."
         )
+
+
+def expected_length(request: FitRequest, simulate: Simulate, monitor: int, skip_t: int) -> float:
+    """Length of the recording that the linear response predicts the loss of [ms]."""
+    n_steps = simulate.n_steps
+    if request.method in (Method.AUTO, Method.LINEAR_THEN_SIMULATE):
+        # A long simulation serves a smoother refinement; the start of it is that of the simulator's own length.
+        n_steps = int(np.ceil(request.sim.simulation_length / simulate.dt))
+    recorder = simulate.monitors[monitor]
+    n_samples = recorder.steps(0, n_steps).size - skip_t
+    return max(n_samples, _SHORTEST) * recorder.istep * simulate.dt

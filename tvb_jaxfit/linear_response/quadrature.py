@@ -259,7 +259,7 @@ def filter_weights(grid: FrequencyGrid, taps, n_mean: int, shifts=NO_SHIFT) -> j
 def _weights_of_filter(grid, n_lag, n_mean, shifts):
     """Weights of each lag of the taps' autocorrelation, shape (n_lag, n)."""
     if n_lag == 1 and n_mean <= _MIN_LAG and shifts == NO_SHIFT:
-        return (grid.weight * _mean_gain(grid.theta, n_mean) ** 2)[None]
+        return (grid.weight * mean_gain(grid.theta, n_mean) ** 2)[None]
     panels = grid.panels
     if n_lag == 1:
         # The squared gain of a mean oscillates as well: it is a sum over the lags of a triangle.
@@ -268,7 +268,7 @@ def _weights_of_filter(grid, n_lag, n_mean, shifts):
         pieces = np.array_split(lags, -(-n_mean // 1000))
         weights = sum(triangle[piece] @ _of_cosines(panels, piece, shifts) for piece in pieces)[None]
     else:
-        weights = _of_cosines(panels, n_mean * np.arange(n_lag), shifts) * _mean_gain(panels.theta, n_mean) ** 2
+        weights = _of_cosines(panels, n_mean * np.arange(n_lag), shifts) * mean_gain(panels.theta, n_mean) ** 2
         weights[1:] *= 2.0
     even = np.real(weights) @ grid.interpolation(panels.theta)
     return even + 1j * (np.imag(weights) @ grid.interpolation(panels.theta, -1)) if np.iscomplexobj(weights) else even
@@ -284,6 +284,6 @@ def _of_cosines(panels, lags, shifts):
     return 0.5 * (ahead + behind)
 
 
-def _mean_gain(theta, n_mean):
+def mean_gain(theta, n_mean):
     """Gain of a mean of ``n_mean`` steps: sin(m a) / (m sin(a)) with a = theta / 2, also at 0."""
     return np.sinc(n_mean * theta / (2.0 * np.pi)) / np.sinc(theta / (2.0 * np.pi))

@@ -15,6 +15,7 @@ from ..runtime.processes import PicklableMixin, refuse_forked
 from ..runtime.programs import Program
 from ..state import State
 from . import sampling, spectral, validity
+from .autocovariance import Autocovariance, autocovariance
 from .covariance import (
     Way,
     filter_correlation_time,
@@ -24,6 +25,7 @@ from .covariance import (
     tolerance,
     ways,
 )
+from .cross_spectra import cross_spectra
 from .fixed_point import fixed_point
 from .linearise import block_diagonal, by_node, by_variable, delays_of, jacobian, linearise, solve_dc
 from .response import LinearResponse
@@ -161,6 +163,45 @@ class LinearizedSimulator(PicklableMixin):
                 return filtering.spatial_covariance(selected), found.error
 
             self._programs[key] = Program(_with_standard_promotion(_lagged_covariance))
+        return self._programs[key]
+
+    @_with_standard_promotion
+    def autocovariance(self, response, monitor) -> Autocovariance:
+        """Covariances of a monitor's samples at all lags, for a stable response."""
+        state, index, x = response.state, monitor, response.fixed_point.x
+        monitor, node = self.simulate.monitors[index], state.monitors[index]
+        with self.simulate.precision(state):
+            filtering = self._filter(monitor, node, x)
+            silent = jnp.zeros((len(monitor.voi) * x[0].size,) * 2, x.dtype)
+            return autocovariance(
+                lambda theta: self._cross_spectra_program(index)(state, response.linearised, x, theta),
+                delays_of(self.simulate.step, response.linearised),
+                self.simulate.dt,
+                None if callable(filtering) else filtering,
+                response.covariances[index],
+                monitor.sample_covariance(silent, node),
+                monitor.istep,
+                jnp.max(response.correlation_time),
+            )
+
+    def _cross_spectra_program(self, index):
+        """Compiled function to the cross-spectra of a monitor's signals; before its filter, if all signals share it."""
+        key = "cross-spectra", index
+        if key not in self._programs:
+            linear = replace(self)
+
+            def _cross_spectra(state, linearised, x, theta):
+                monitor, node, step = linear.simulate.monitors[index], state.monitors[index], linear.simulate.step
+                gain, observed = linear._by_group(linear._filter(monitor, node, x)), linear._observed(x)
+                observed = (gain(theta) if callable(gain) else jnp.ones((theta.size, 1, 1)))[..., None] * observed
+
+                def reduce(covariance):
+                    return monitor.spatial_covariance(linear._selected(monitor, covariance, x))
+
+                found = cross_spectra(linearised, delays_of(step, linearised), observed, theta, reduce)
+                return noise_density(state.integrator.noise, linear.simulate.dt, theta)[:, None, None] * found
+
+            self._programs[key] = Program(_with_standard_promotion(_cross_spectra))
         return self._programs[key]
 
     def sample(self, response, key, n_samples, monitor):

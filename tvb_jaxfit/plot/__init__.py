@@ -7,6 +7,7 @@ from .certificates import certificate
 from .fits import exploration, history, regional
 from .matrices import fc_scatter, functional_connectivity, structural_connectivity
 from .signals import time_series
+from .uncertainty import identifiability
 
 __all__ = [
     "certificate",
@@ -14,6 +15,7 @@ __all__ = [
     "fc_scatter",
     "functional_connectivity",
     "history",
+    "identifiability",
     "regional",
     "structural_connectivity",
     "time_series",

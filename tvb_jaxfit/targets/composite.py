@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from ..checks.arrays import real_array
@@ -13,8 +14,8 @@ from .fcd import FCDTarget
 
 # Names of published costs: values of the option ``loss`` of `fit`.
 NAMES = ("pfic",)
-# Smoothing of the KS distance in a fit; see `soft_ks_distance`.
-_WIDTH = 0.05
+# Smoothing in a fit: of the KS distance, see `soft_ks_distance`; and of the absolute value of a difference of means.
+_WIDTH, _SMALL_DIFFERENCE = 0.05, 0.02
 
 
 def pfic_cost(fc: ArrayLike, target: ArrayLike, fcd: ArrayLike, fcd_target: ArrayLike) -> jax.Array:
@@ -41,7 +42,8 @@ def pfic_cost(fc: ArrayLike, target: ArrayLike, fcd: ArrayLike, fcd_target: Arra
     .. math:: (1 - r) + |\overline{FC} - \overline{FC}_{target}| + KS
 
     with r and the means over pairs of regions, and KS at the edges of CBIG's 10,000 bins. As the option
-    ``loss="pfic"`` of `fit`, whose gradients need a smooth cost, KS is `soft_ks_distance` with a width of 0.05.
+    ``loss="pfic"`` of `fit`, whose gradients need a smooth cost, KS is `soft_ks_distance` with a width of 0.05, and the
+    absolute difference d of the means is :math:`\sqrt{d^2 + 0.02^2} - 0.02`.
 
     References
     ----------
@@ -57,7 +59,8 @@ def pfic_cost(fc: ArrayLike, target: ArrayLike, fcd: ArrayLike, fcd_target: Arra
     0.200
     """
     of_fcd = _distribution("fcd", fcd), _distribution("fcd_target", fcd_target)
-    return fc_distance(fc, target) + ks_distance(*of_fcd, "cbig")
+    difference = abs(mean_fc_difference(fc, target))
+    return 1.0 - fc_corr(fc, target) + difference + ks_distance(*of_fcd, "cbig")
 
 
 def _distribution(name, values):
@@ -67,14 +70,16 @@ def _distribution(name, values):
     return values
 
 
-def fc_distance(fc, target, missing="refuse"):
-    """1 - `fc_corr`, plus the absolute value of `mean_fc_difference`: what the costs compare of FC."""
-    return 1.0 - fc_corr(fc, target, missing=missing) + abs(mean_fc_difference(fc, target, missing))
+def smooth_fc_distance(fc, target, missing="refuse"):
+    """1 - `fc_corr`, plus a smooth absolute value of `mean_fc_difference`: a kink would end a descent."""
+    difference = mean_fc_difference(fc, target, missing)
+    smooth = jnp.sqrt(difference**2 + _SMALL_DIFFERENCE**2) - _SMALL_DIFFERENCE
+    return 1.0 - fc_corr(fc, target, missing=missing) + smooth
 
 
 def fc_loss(loss):
     """Loss of FC that an option ``loss`` stands for."""
-    return fc_distance if loss in NAMES else loss
+    return smooth_fc_distance if isinstance(loss, str) else loss
 
 
 def targets_of(loss, others: dict) -> dict:

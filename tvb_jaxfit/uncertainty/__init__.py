@@ -1,0 +1,1 @@
+"""Uncertainty of fitted values: information about them in the FC of a recording."""
