@@ -209,3 +209,16 @@ def test_fcd_of_samples_is_that_of_simulations(build_small):
     # Negative control: samples without correlation in time.
     white = np.random.RandomState(0).multivariate_normal(np.zeros(6), response.covariance(), n_samples)
     assert np.mean([float(tj.ks_distance(distribution(white), each)) for each in drawn]) > 2.0 * between
+
+
+def test_bands_stand_for_all_bands():
+    """Their weights are positive, and sum smooth functions as all bands do."""
+    for last in (0, 1, 16, 17, 22, 27, 44, 78, 500, 5000):
+        bands, weights = sampling._bands(last)
+        every = np.arange(1, last + 1)
+        assert np.all(weights > 0.0) and np.all(np.isin(bands, every))
+        for power in (0.0, -1.0, -2.0):
+            error = weights @ bands**power - np.sum(every**power)
+            assert abs(error) < 5e-3 * np.sum(every[16:] ** power) + 1e-12
+    # Negative control: without the weights.
+    assert abs(np.sum(bands**-1.0) - np.sum(every**-1.0)) > 0.1

@@ -85,19 +85,20 @@ def plan(n_samples: int, istep: int, dt: float, filter_length: int | None, is_bo
 
 def _bands(last):
     """Bands from 1 to ``last`` that stand for all of them, and the number of bands that each stands for."""
-    bands, weights = [np.arange(1, min(last, _N_SINGLE) + 1)], [np.ones(min(last, _N_SINGLE))]
-    first = _N_SINGLE + 1
+    bands, weights, first = [], [], 1
+    nodes = 0.5 * (1.0 + np.polynomial.legendre.leggauss(_N_PER_OCTAVE)[0])
     while first <= last:
-        octave = np.arange(first, min(2 * first, last + 1))
-        # Near the nodes of Gauss-Legendre quadrature: the sum over the octave is exact for polynomials.
-        nodes = 0.5 * (1.0 + np.polynomial.legendre.leggauss(min(_N_PER_OCTAVE, octave.size))[0])
-        index = np.unique(np.rint(nodes * (octave.size - 1)).astype(int))
-        at = (octave - octave[0]) / octave.size
-        powers = np.arange(index.size)[:, None]
+        octave = np.arange(first, min(max(2 * first, _N_SINGLE + 1), last + 1))
+        index, weight = np.arange(octave.size), np.ones(octave.size)
+        if first > _N_SINGLE and octave.size >= _N_SINGLE:
+            # Near the nodes of Gauss-Legendre quadrature: the sum over the octave is exact for polynomials.
+            index = np.rint(nodes * (octave.size - 1)).astype(int)
+            powers, at = np.arange(index.size)[:, None], (octave - first) / octave.size
+            weight = np.linalg.solve(at[index] ** powers, np.sum(at**powers, axis=1))
         bands.append(octave[index])
-        weights.append(np.linalg.solve(at[index] ** powers, np.sum(at**powers, axis=1)))
+        weights.append(weight)
         first = octave[-1] + 1
-    return np.concatenate(bands), np.concatenate(weights)
+    return np.concatenate([[], *bands]), np.concatenate([[], *weights])
 
 
 def sampled_signals(
