@@ -51,7 +51,7 @@ VARIANTS = {
 @pytest.mark.filterwarnings("ignore::tvb_jaxfit.PeriodWarning")
 @pytest.mark.parametrize(
     "variant",
-    [name if name in ("means", "rounded") else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS],
+    [name if name == "rounded" else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS],
 )
 def test_the_translation_is_the_monitor_in_tvb(build_small, float64_tvb, equal_runs, difference, variant):
     """Two runs, of which the first one ends within all periods; regional parameters."""

@@ -186,7 +186,11 @@ class ShiftedIndex(OfTime):
 
 
 @pytest.mark.parametrize(
-    "equation", [ByIndex, Interpolated, ByScipy, AllRecorded, BranchingOnTime, ByMask, ShiftedIndex]
+    "equation",
+    [
+        *(ByIndex, ByScipy, BranchingOnTime, ByMask),
+        *(pytest.param(equation, marks=pytest.mark.slow) for equation in (Interpolated, AllRecorded, ShiftedIndex)),
+    ],
 )
 def test_equations_that_look_values_up_by_time_are_translated(
     connectivity_of, float64_tvb, equal_runs, recwarn, equation

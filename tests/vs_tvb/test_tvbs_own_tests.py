@@ -174,6 +174,8 @@ SCHEMES = [
     "EulerStochastic",
     "RungeKutta4thOrderDeterministic",
 ]
+BY_DEFAULT = ("HeunDeterministic", "EulerStochastic")
+EACH_SCHEME = [pytest.param(name, marks=[pytest.mark.slow] * (name not in BY_DEFAULT)) for name in SCHEMES]
 
 
 def of_five(scheme, connectivity_of, model, **clamps):
@@ -194,7 +196,7 @@ def of_five(scheme, connectivity_of, model, **clamps):
     )
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", EACH_SCHEME)
 def test_bounds_hold_on_the_side_where_they_are_given(scheme, float64_tvb, equal_runs, connectivity_of):
     """integrators_test.test_boundaries, on the whole run."""
     sim = of_five(scheme, connectivity_of, FiveStill())
@@ -209,7 +211,7 @@ def test_bounds_hold_on_the_side_where_they_are_given(scheme, float64_tvb, equal
     equal_runs(ours, float64_tvb(sim).run(), tolerance=0.0)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", EACH_SCHEME)
 def test_bounds_and_clamps_of_variables_that_grow_equal_tvb(scheme, float64_tvb, equal_runs, connectivity_of):
     """integrators_test.test_clamp: 42 and 24, for each scheme in place of TVB's VODE; x2 and x3 reach a bound."""
     clamps = {

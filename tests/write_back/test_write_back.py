@@ -171,7 +171,7 @@ def test_tvbs_own_run_afterwards_equals_simulate(
         ("HeunStochastic", "float64"),
         pytest.param("HeunStochastic", "float32", marks=pytest.mark.slow),
         pytest.param("HeunDeterministic", "float64", marks=pytest.mark.slow),
-        ("HeunDeterministic", "float32"),
+        pytest.param("HeunDeterministic", "float32", marks=pytest.mark.slow),
     ],
 )
 def test_position_moves_the_simulator_to_where_the_state_stands(
