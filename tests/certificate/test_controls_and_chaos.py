@@ -158,7 +158,6 @@ def every_mistake(make, weights_6):
     return sim
 
 
-@pytest.mark.slow
 def test_each_mistake_has_the_same_effect_in_tvb_and_in_the_translation(make, weights_6):
     sim = every_mistake(make, weights_6)
     float64_tvb = prepare_module.configured_clone(sim, float64_history=True)
