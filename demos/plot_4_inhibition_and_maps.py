@@ -94,9 +94,9 @@ initial = np.empty((1, 2, n_nodes, 1))
 initial[:, 0], initial[:, 1] = 0.16, 0.04  # near 3 Hz
 sim = simulator.Simulator(
     connectivity=white_matter,
-    model=models.ReducedWongWangExcInh(lamda=np.array([0.3])),
+    model=models.ReducedWongWangExcInh(lamda=np.array([0.35])),
     coupling=coupling.Linear(a=np.array([1.0])),
-    integrator=integrators.HeunStochastic(dt=2.0, noise=noise.Additive(nsig=np.array([1e-7]), ntau=2000.0)),
+    integrator=integrators.HeunStochastic(dt=2.0, noise=noise.Additive(nsig=np.array([1e-7]), ntau=2500.0)),
     monitors=[monitors.Bold(period=period, variables_of_interest=np.array([0]))],
     initial_conditions=initial,
     simulation_length=period * options.frames,
@@ -111,8 +111,8 @@ sim = simulator.Simulator(
 
 # %%
 free = {
-    "model.G": tj.MapParameter(maps, "exp", [0.0, 0.0, -1.2]),
-    "model.w_p": tj.MapParameter(maps, "sigmoid", [1.5, 0.0, -0.7], lower_bound=0.0, upper_bound=2.0),
+    "model.G": tj.MapParameter(maps, "exp", [0.0, 0.0, -1.5]),
+    "model.w_p": tj.MapParameter(maps, "sigmoid", [2.0, 0.0, -1.0], lower_bound=0.0, upper_bound=2.5),
     "model.lamda": tj.PositiveParameter(),
     "integrator.noise.ntau": tj.PositiveParameter(),
     "model.J_i": tj.Balanced(),
@@ -121,13 +121,20 @@ free = {
 # %% [markdown]
 # A fit to FC and FCD
 # -------------------
-# The loss of FC compares its values and its pattern. The distance of the distributions of FCD is added. The linear
-# response has the FC, and yields samples for the FCD, without a simulation.
+# The loss is close to the published cost of such studies, (1 - r) + \|difference of mean FC\| + KS distance of FCD, and
+# smooth. The linear response has the FC, and yields samples for the FCD, without a simulation.
 
 # %%
 target = {"fc": fc["fit"], "fcd": tj.FCDTarget(fcd["fit"], definition="cubnm", n_samples_of_recording=options.frames)}
 search = tj.SearchOptions(max_evaluations=options.evaluations, n_starts=1)
-result = tj.fit(sim, target, free, method="linear", search=search)
+
+
+def loss(simulated, measured):
+    """1 - r, and the squared difference of the means."""
+    return 1.0 - tj.fc_corr(simulated, measured) + 5.0 * tj.mean_fc_difference(simulated, measured) ** 2
+
+
+result = tj.fit(sim, target, free, method="linear", loss=loss, search=search)
 print(result)
 for name, coefficients in result.coefficients.items():
     print(name, ", ".join(f"{key} {float(value):.2f}" for key, value in coefficients.items()))
