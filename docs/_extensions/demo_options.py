@@ -11,6 +11,7 @@ _DEMOS = {
     "plot_1_fit_resting_state": ("--figure", "fit_resting_state.png", "--steps 2 --seconds 30"),
     "plot_2_linear_response": ("--figure", "linear_response.png", "--evaluations 15 --minutes 0.5"),
     "plot_3_seed_workflow": ("--out", "seed_workflow", "--quick"),
+    "plot_4_inhibition_and_maps": ("--figure", "inhibition_and_maps.png", "--evaluations 2 --runs 1 --frames 120"),
     "plot_5_effective_connectivity": ("--figure", "effective_connectivity.png", "--minutes 2 --evaluations 4"),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import jupytext
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).parents[2]
 # Demo: options of a reduced run, number of figures, and a part of its last output.
@@ -15,6 +16,7 @@ REDUCED = {
     "plot_1_fit_resting_state": ("--evaluations 4 --minutes 0.5", 1, "regional, by TVB r"),
     "plot_2_linear_response": ("--evaluations 15 --minutes 0.2", 1, "of fresh noise: r"),
     "plot_3_seed_workflow": ("--quick", 11, "linear response"),
+    "plot_4_inhibition_and_maps": ("--evaluations 2 --runs 1 --frames 120", 1, "TVB, against the second group"),
     "plot_5_effective_connectivity": ("--minutes 2 --evaluations 4", 1, "nobody has used: r"),
 }
 
@@ -55,7 +57,12 @@ def test_each_notebook_runs_and_shows_its_figures(demo, tmp_path, monkeypatch):
     notebook = jupytext.read(ROOT / "demos" / f"{demo}.py")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": sys.executable, "language": "python"}
     # An error in a cell is raised here.
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    try:
+        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    except CellExecutionError as error:
+        if "'pip', 'download'" in error.evalue:
+            pytest.skip(f"{demo}: its data cannot be downloaded here")
+        raise
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", ()) for output in outputs) == n_figures
     shown = [str(output.get("data", {}).get("text/plain", "")) for output in outputs]
