@@ -27,6 +27,8 @@ from ..starts import latin_hypercube, parameter_scale
 # has them at its start values already, with a penalty above _MULTISTABLE, has none for them.
 _NONLINEARITY_WEIGHT, _NONLINEARITY_SCALE = 0.01, 0.4
 _MULTISTABILITY_WEIGHT, _MULTISTABLE = 30.0, 0.01
+# Number of points at which a way is inaccurate before it is left out, if these are half of all points or more.
+_MIN_INACCURATE = 4
 # Standard deviation by which a value is perturbed to find out if FC depends on it.
 _PERTURBATION = 0.1
 
@@ -112,6 +114,9 @@ class Objective:
         self.x = state.initial_conditions[-1]
         self._plain_state = strip_free_parameters(state)
         self._ways = list(linear.ways(strip_parameters(state)))
+        # Number of points, and of those at which it was inaccurate, by way.
+        self._counts = {way: np.zeros(2, int) for way in self._ways}
+        self._order = {way: place for place, way in enumerate(self._ways)}
         expected_loss = _expected_loss(criterion, length, self.start.dtype, seed)
         of_values = _scored(expected_loss, criterion, penalty, noise_key(seed, Purpose.SAMPLES))
 
@@ -202,15 +207,23 @@ class Objective:
         return self._array(point), self._plain_state, x, *weights
 
     def _result(self, point, arguments, way, is_inaccurate, result, gradients, slope):
-        """Results of `__call__`, by the next way if this one is inaccurate; it is then left out."""
-        while is_inaccurate and way is not self._ways[-1]:
-            # Another point of the same sweep may have left it out before.
-            if way is self._ways[0]:
-                del self._ways[0]
-            way = self._ways[0]
-            is_inaccurate, result, gradients, slope = self._programs[way](*arguments)
+        """Results of `__call__`; by the next ways if this one is inaccurate."""
+        self._count(way, is_inaccurate)
+        for next_way in [each for each in self._ways if self._order[each] > self._order[way]]:
+            if not is_inaccurate:
+                break
+            is_inaccurate, result, gradients, slope = self._programs[next_way](*arguments)
+            self._count(next_way, is_inaccurate)
         value, slope = _objective_value(point, *result), np.where(self._is_fixed, 0.0, np.asarray(slope, float))
         return (value if np.all(np.isfinite(slope)) else replace(value, value=np.inf)), gradients, slope
+
+    def _count(self, way, is_inaccurate):
+        """Leave out a way that is inaccurate at most points: the next one may take a hundred times as long."""
+        counts = self._counts[way]
+        counts += (1, bool(is_inaccurate))
+        is_mostly_inaccurate = counts[1] >= _MIN_INACCURATE and 2 * counts[1] >= counts[0]
+        if is_mostly_inaccurate and way is self._ways[0] and len(self._ways) > 1:
+            self._ways = self._ways[1:]
 
     @cached_property
     def start_point(self) -> np.ndarray:
