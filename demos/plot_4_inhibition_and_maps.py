@@ -153,7 +153,7 @@ sim.simulation_length = period * (options.frames + skip_t)
 runs, rates = [], []
 for seed in range(options.runs):
     sim.initial_conditions = np.array(result.best.initial_conditions)
-    sim.integrator.noise.noise_seed = 100 + seed
+    sim.integrator.noise.random_stream.seed(seed)
     sim.configure()
     (_, bold), (_, S_e) = sim.run()
     runs.append(bold[skip_t:])
