@@ -87,7 +87,7 @@ def sim_of(build_small):
 def test_a_second_fit_and_evaluation_compile_nothing(sim_of, compiled):
     first = fit(sim_of())
     first.evaluate(n_seeds=1, progress=False)
-    assert number_of_programs(compiled()) == 3
+    assert number_of_programs(compiled()) == 4
     fit(sim_of())
     again = fit(sim_of(seed=7), seed=1, a=0.1, max_steps=3)
     assert number_of((*SIMULATIONS, *UPDATES), compiled()) == 0
@@ -140,8 +140,8 @@ def test_a_change_is_compiled_separately_and_gives_the_numbers_of_an_empty_store
     programs._store.clear()
     compiled()
     alone = CHANGES[change](sim_of)
-    # The step, and the simulations on fresh noise.
-    assert number_of_programs(compiled()) == 2
+    # The step, the simulations on fresh noise, and their scores.
+    assert number_of_programs(compiled()) == 3
     for ours, expected in ((after.loss, alone.loss), (after.r, alone.r)):
         np.testing.assert_array_equal(ours, expected)
     jax.tree.map(np.testing.assert_array_equal, strip_parameters(after.fitted), strip_parameters(alone.fitted))
