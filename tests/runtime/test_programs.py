@@ -54,7 +54,16 @@ def compiled(monkeypatch):
 
 
 # Names of the functions that programs are compiled from: simulations, losses and gradients; updates.
-SIMULATIONS = ("_evaluation", "_validation", "_simulate_state", "evaluate", "scores", "batch", "_response", "advance")
+SIMULATIONS = (
+    "_evaluation",
+    "_validation",
+    "_simulate_state",
+    "evaluate_by_way",
+    "scores",
+    "batch",
+    "_response",
+    "advance",
+)
 UPDATES = ("_following", "updated")
 
 
