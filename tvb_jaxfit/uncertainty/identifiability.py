@@ -55,7 +55,7 @@ class Identifiability(PicklableMixin):
     Notes
     -----
     The expected Fisher z of the FC is that of the linear response, with its exact Jacobian J; sampling errors have the
-    covariance S of `uncertainty.sampling`, between all pairs. The information is :math:`F = J^\top S^{-1} J`, and
+    covariance S of ``uncertainty.sampling``, between all pairs. The information is :math:`F = J^\top S^{-1} J`, and
     the covariance of the values :math:`(F + P)^{-1}` with the precision P of the prior: see `FreeValues.prior_std`.
     It is local: the likelihood is taken as Gaussian around the fitted values; `profile` shows how far that holds.
     """
