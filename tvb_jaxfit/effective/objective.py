@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from ..constraints import MaskedParameter
 from ..dependents import free_parameters_of, strip_free_parameters, strip_with_rest
 from ..dynamics.resting_state import resting_state
+from ..fitting.linear.objective import nonlinearity_penalty
 from ..fitting.starts import parameter_scale
 from ..linear_response.covariance import Way
 from ..linear_response.simulator import LinearizedSimulator
@@ -21,8 +22,6 @@ from ..state import State, with_path
 from .observed import Observed, difference, normalised
 
 WEIGHTS = "connectivity.weights"
-# Penalty of an invalid linearisation, as in fits by the linear response: _WEIGHT * mean((nonlinearity / _SCALE)**4).
-_WEIGHT, _SCALE = 0.01, 0.4
 # Smallest start of a weight, relative to the mean of all: smaller ones would hardly change.
 _SMALLEST = 1e-3
 
@@ -166,8 +165,8 @@ def _evaluate(values_of, monitor, lag, support, structural, point, plain_state, 
     state, x = strip_with_rest(state, x)
     response = linear(state, x)
     predicted = normalised(response.covariance(monitor), response.lagged_covariance(lag, monitor))
-    loss, nonlinearity = difference(predicted, observed), response.nonlinearity
-    value = loss + penalty * deviation + _WEIGHT * jnp.mean((nonlinearity / _SCALE) ** 4)
+    loss = difference(predicted, observed)
+    value = loss + penalty * deviation + nonlinearity_penalty(response)
     value = jnp.where(response.is_stable, value, jnp.inf)
     is_inaccurate = response.is_stable & ~response.is_accurate
-    return value, ((loss, jnp.max(nonlinearity)), predicted, weights, response.fixed_point.x, is_inaccurate)
+    return value, ((loss, jnp.max(response.nonlinearity)), predicted, weights, response.fixed_point.x, is_inaccurate)

@@ -14,7 +14,6 @@ from ..observation import compute_fc
 from ..runtime.programs import Program
 from ..state import State
 from ..targets.target import Target
-from .losses import checked_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +50,6 @@ class Criterion:
     def names(self) -> tuple[str, ...]:
         """Names of the terms; none if there is no other than FC."""
         return ("fc", *self.others) if self.others else ()
-
-    def with_loss(self, loss: Callable) -> "Criterion":
-        """The same criterion with another loss of FC, which is checked: see `checked_loss`."""
-        return replace(self, loss=checked_loss(loss, self.target))
 
     def recording(self, simulate: Simulate) -> Simulate:
         """Simulation that also records what targets need besides the signals."""

@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 from ...dependents import free_parameters_of, strip_free_parameters, strip_with_rest
 from ...dynamics.resting_state import resting_state
+from ...linear_response.response import LinearResponse
 from ...linear_response.simulator import LinearizedSimulator
 from ...loss import fc_corr
 from ...parameters import resolve_dependents, strip_parameters, with_parameters, with_values
@@ -336,9 +337,14 @@ def _expected_loss(criterion, length, dtype, seed):
     def expected_loss(response, fc):
         error = response.z_standard_error(length, monitor) * draw
         recorded = 0.5 * (loss(add_fisher_z(fc, error), target) + loss(add_fisher_z(fc, -error), target))
-        return recorded + _NONLINEARITY_WEIGHT * jnp.mean((response.nonlinearity / _NONLINEARITY_SCALE) ** 4)
+        return recorded + nonlinearity_penalty(response)
 
     return expected_loss
+
+
+def nonlinearity_penalty(response: LinearResponse) -> jax.Array:
+    """Penalty of a response whose neglected terms are large: its linearisation is not valid there."""
+    return _NONLINEARITY_WEIGHT * jnp.mean((response.nonlinearity / _NONLINEARITY_SCALE) ** 4)
 
 
 def add_fisher_z(fc, z):
