@@ -45,7 +45,16 @@ _SHORTEST = 100
 
 @serialisable
 class Lost:
-    """Place of an option that did not pickle, or that no file contains; it accepts any call that only checks it."""
+    """Place of an option that did not pickle, or that no file contains; it accepts any call that only checks it.
+
+    Parameters
+    ----------
+    option
+        Its name remains.
+    """
+
+    def __init__(self, option: Any):
+        self.name = getattr(option, "__qualname__", type(option).__qualname__)
 
     def __call__(self, *_):
         """Not available."""
@@ -54,7 +63,7 @@ class Lost:
     init = update = __call__
 
     def __repr__(self):
-        return "<lost function>"
+        return f"<lost: {self.name}>"
 
 
 def _if_pickled(value):
@@ -63,7 +72,7 @@ def _if_pickled(value):
         pickle.dumps(value)
     # Pickling fails with various errors.
     except Exception:
-        return Lost()
+        return Lost(value)
     return value
 
 
@@ -74,7 +83,8 @@ def _if_stored(value):
         vars(new).update({name: _if_stored(each) for name, each in vars(value).items()})
         return new
     is_function = callable(value) or hasattr(value, "init")
-    return Lost() if is_function and not is_serialisable(value) else value
+    is_kept = is_serialisable(value) or isinstance(value, Lost)
+    return Lost(value) if is_function and not is_kept else value
 
 
 def _is_lost(value):

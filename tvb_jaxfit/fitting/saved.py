@@ -1,5 +1,6 @@
 """Files of fits: a result without its simulator, as arrays and JSON; and a result with its simulator again."""
 
+import re
 import warnings
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ _STATES = ("fitted", "best", "initial")
 # Depth at which messages name what differs: "monitors[0].period".
 _DEPTH = 2
 _MAX_NAMES = 10
+# A child of a State, or a value of a dict, in a path of the file's tree.
+_CHILD = re.compile(r"(\._children)?\['(\w+)'\]")
 
 
 @serialisable
@@ -201,7 +204,8 @@ def _write(path, result, simulate_fc):
     try:
         write(path, _as_tree(result, stored, _EachOnce(noise.without_draws)), _kind())
     except NotSerialisable as error:
-        raise NotSerialisable(error.path, error.found, _REMEDY) from None
+        # The attribute path that users know.
+        raise NotSerialisable(_CHILD.sub(r".\2", error.path), error.found, _REMEDY) from None
     return path
 
 
