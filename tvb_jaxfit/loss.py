@@ -13,6 +13,7 @@ from .checks.arrays import real_array, unmasked
 from .checks.fc import is_in_range, shape_problem, values_problem
 from .checks.options import boolean, check, choice
 from .observation import standardise
+from .persistence import serialisable
 from .runtime.processes import refuse_forked
 
 __all__ = ["fc_corr", "mean_fc_difference", "rmse", "rmse_corr"]
@@ -22,6 +23,7 @@ MISSING = choice("refuse", "ignore")
 Missing = Literal["refuse", "ignore"]
 
 
+@serialisable
 def rmse(fc: ArrayLike, target: ArrayLike, missing: Missing = "refuse") -> jax.Array:
     """Root-mean-square difference of two matrices.
 
@@ -85,6 +87,7 @@ def rmse(fc: ArrayLike, target: ArrayLike, missing: Missing = "refuse") -> jax.A
     return jnp.where(is_equal, mean_square, jnp.sqrt(jnp.where(is_equal, jnp.ones_like(mean_square), mean_square)))
 
 
+@serialisable
 def fc_corr(fc: ArrayLike, target: ArrayLike, include_diagonal: bool = False, missing: Missing = "refuse") -> jax.Array:
     """Pearson correlation of the entries of two matrices.
 
@@ -144,6 +147,7 @@ def fc_corr(fc: ArrayLike, target: ArrayLike, include_diagonal: bool = False, mi
     return jnp.sum(unit[:, 0] * unit[:, 1])
 
 
+@serialisable
 def rmse_corr(fc: ArrayLike, target: ArrayLike, missing: Missing = "refuse") -> jax.Array:
     """Mean of `rmse` and 1 - `fc_corr`: compares the values and the pattern of two matrices.
 
@@ -179,6 +183,7 @@ def rmse_corr(fc: ArrayLike, target: ArrayLike, missing: Missing = "refuse") -> 
     return 0.5 * (rmse(fc, target, missing) + 1.0 - fc_corr(fc, target, missing=missing))
 
 
+@serialisable
 def mean_fc_difference(fc: ArrayLike, target: ArrayLike, missing: Missing = "refuse") -> jax.Array:
     """Difference of the means of two FC matrices over pairs of regions.
 

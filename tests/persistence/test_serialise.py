@@ -14,7 +14,7 @@ from tvb_jaxfit.persistence.serialise import NotSerialisable, ReadError, read, w
 @pytest.fixture
 def registered(monkeypatch):
     """Function: register a class for the length of a test."""
-    monkeypatch.setattr(registry, "_CLASSES", dict(registry._CLASSES))
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
     return serialisable
 
 

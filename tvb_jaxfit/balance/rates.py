@@ -18,6 +18,7 @@ from ..dynamics.network import coupling_series
 from ..dynamics.simulate import Simulate
 from ..errors import DomainWarning
 from ..parameters import strip_parameters
+from ..persistence import serialisable
 from ..runtime.programs import Program
 from ..state import State
 from ..text import value_range
@@ -35,6 +36,7 @@ ACCEPTED = (2.7, 3.3)
 _RUN = 1000.0
 
 
+@serialisable
 @dataclass(frozen=True, eq=False)
 class MeanRates:
     """Mean rates of the regions in a simulation; its text names the regions that leave the accepted range.

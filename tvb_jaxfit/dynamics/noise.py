@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,11 @@ class NumpyStream:
 
     def __init__(self, random_state: np.random.RandomState, first_step: int):
         self._start = first_step, random_state.get_state()
-        self._states = dict([self._start])
+
+    @cached_property
+    def _states(self):
+        """Known positions of the stream by step."""
+        return dict([self._start])
 
     def draws(self, step: int, stop: int, shape: tuple[int, ...]) -> np.ndarray:
         """Standard normal draws of a run.

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from ..checks import options as allowed
 from ..checks.option_group import OptionGroup
 from ..loss import MISSING
+from ..persistence import serialisable
 
 
+@serialisable
 @dataclass(frozen=True, repr=False)
 class FCOptions(OptionGroup):
     """Functional connectivity (FC) of a run, and its comparison with an empirical FC.

@@ -152,7 +152,10 @@ def prepare_runs_of_fit(result: FittedSimulator, state=None, monitor=None, simul
         As in `prepare_runs`; ValueError also if the result has no simulator.
     """
     if result.simulator is None:
-        raise ValueError("evaluate: this FitResult holds no simulator. Give the simulator itself, and state=.")
+        raise ValueError(
+            "evaluate: this FitResult holds no simulator. Give the simulator itself, and state=; or load a saved "
+            "result with its simulator, FitResult.load(path, sim)."
+        )
     state = result.best if state is None else state
     monitor = result.monitor if monitor is None else monitor
     if simulation_length is None:

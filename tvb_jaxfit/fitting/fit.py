@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import optax
 
 from ..parameters import Parameter
+from ..persistence import serialisable
 from ..runtime.processes import refuse_forked
 from ..targets.read import split_targets
 from .options import FCOptions, NoiseOptions, RunOptions, SearchOptions, with_single_options
@@ -131,6 +132,7 @@ def fit(
     return fit_request(FitRequest(sim, target, free, method, loss, penalty, optimizer, max_steps, **groups))
 
 
+@serialisable
 def fit_request(request: FitRequest) -> FitResult:
     """Fit what a request asks for.
 

@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from enum import StrEnum
 
+from ..persistence.registry import serialisable
 
+
+@serialisable
 class Method(StrEnum):
     """Method by which a fit computes its loss. Users give the value as a string.
 

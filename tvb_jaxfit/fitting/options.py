@@ -11,6 +11,7 @@ from ..checks.option_group import OptionGroup
 from ..checks.options import short_repr
 from ..checks.suggestions import did_you_mean
 from ..evaluation.options import FCOptions
+from ..persistence import serialisable
 from ..reporting.reproduction import options_as_code
 from .method import Method
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import jax
 
 
+@serialisable
 @dataclass(frozen=True, repr=False)
 class NoiseOptions(OptionGroup):
     """Noise of the simulations of a fit.
@@ -61,6 +63,7 @@ class NoiseOptions(OptionGroup):
         )
 
 
+@serialisable
 @dataclass(frozen=True, repr=False)
 class SearchOptions(OptionGroup):
     """Search of the best values: what is drawn, and how many starts are followed.
@@ -102,6 +105,7 @@ class SearchOptions(OptionGroup):
         object.__setattr__(self, "n_starts", None if self.n_starts is None else int(self.n_starts))
 
 
+@serialisable
 @dataclass(frozen=True, repr=False)
 class RunOptions(OptionGroup):
     """Options of the run of a fit: callback, progress, checkpoint. None of them changes its numbers.
@@ -204,6 +208,7 @@ def with_single_options(groups: dict, keywords: dict) -> dict:
     return groups | changed
 
 
+@serialisable
 @dataclass(frozen=True)
 class FitSettings:
     """Options of a fit that was done, as text: they can be printed and pickled, whatever they were.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..parameters import parameters_of
+from ..persistence import serialisable
 from ..state import State
 from .history import History
 from .keys import Purpose, key_as_code
@@ -12,6 +13,7 @@ from .problem import FitProblem
 from .result import FitResult
 
 
+@serialisable
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """End of a fit from one start.

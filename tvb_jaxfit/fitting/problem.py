@@ -1,5 +1,6 @@
 """A fit before its first step: the request of a user, checked; and the translated, marked problem."""
 
+import copy
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,11 +15,14 @@ from ..dynamics.simulate import Simulate
 from ..evaluation.diagnosis import refuse_constant_signal
 from ..evaluation.fc_monitor import choose_monitor, refuse_no_fc, transient_samples
 from ..evaluation.target import match_target, read_target
+from ..persistence import serialisable
 from ..persistence.provenance import data_provenance
+from ..persistence.registry import is_serialisable
 from ..runtime.progress import status_line
 from ..state import State
 from ..targets import composite
 from ..targets.read import split_targets
+from ..targets.target import Target
 from ..translate.clone import configured_clone
 from ..translate.parameter_map import parameter_map
 from ..translate.prepare import prepare
@@ -39,17 +43,22 @@ if TYPE_CHECKING:
 _SHORTEST = 100
 
 
+@serialisable
 class Lost:
-    """Place of an option that did not pickle; it accepts any call that only checks it."""
+    """Place of an option that did not pickle, or that no file contains; it accepts any call that only checks it."""
 
     def __call__(self, *_):
         """Not available."""
-        raise ValueError("this function was lost when its fit was pickled.")
+        raise ValueError("this function was lost when its fit was pickled or saved. Give it again.")
 
     init = update = __call__
 
+    def __repr__(self):
+        return "<lost function>"
 
-def _or_lost(name, value):
+
+def _if_pickled(value):
+    """Value, or `Lost` if it does not pickle."""
     try:
         pickle.dumps(value)
     # Pickling fails with various errors.
@@ -58,6 +67,22 @@ def _or_lost(name, value):
     return value
 
 
+def _if_stored(value):
+    """Value, or `Lost` for a function that files cannot name; of a target, with its functions likewise."""
+    if isinstance(value, Target):
+        new = copy.copy(value)
+        vars(new).update({name: _if_stored(each) for name, each in vars(value).items()})
+        return new
+    is_function = callable(value) or hasattr(value, "init")
+    return Lost() if is_function and not is_serialisable(value) else value
+
+
+def _is_lost(value):
+    """True for a function that was lost, and for a target with such a function."""
+    return isinstance(value, Lost) or isinstance(value, Target) and any(map(_is_lost, vars(value).values()))
+
+
+@serialisable
 @dataclass(frozen=True, eq=False)
 class FitRequest:
     """Arguments of `fit`, checked together.
@@ -103,12 +128,20 @@ class FitRequest:
 
     def picklable(self) -> "FitRequest":
         """The same request, with `Lost` in place of functions that do not pickle, such as those of a script."""
-        kept = {name: _or_lost(name, getattr(self, name)) for name in ("loss", "penalty", "optimizer")}
-        run = replace(self.run, callback=_or_lost("callback", self.run.callback), checkpoint=None, resume=False)
+        return self._keeping(_if_pickled)
+
+    def storable(self) -> "FitRequest":
+        """The same request, with `Lost` in place of functions that are not this package's own, also in targets."""
+        return self._keeping(_if_stored)
+
+    def _keeping(self, kept):
+        """Request with what a function keeps of each function and target."""
+        functions = {name: kept(getattr(self, name)) for name in ("loss", "penalty", "optimizer")}
+        run = replace(self.run, callback=kept(self.run.callback), checkpoint=None, resume=False)
         target = self.target
         if isinstance(target, dict):
-            target = {name: _or_lost(name, each) for name, each in target.items()}
-        return replace(self, **kept, run=run, target=target)
+            target = {name: kept(each) for name, each in target.items()}
+        return replace(self, **functions, run=run, target=target)
 
     def with_functions(self, functions: dict) -> "FitRequest":
         """The same request, with functions in place of those that were lost.
@@ -126,11 +159,11 @@ class FitRequest:
         names = {name: getattr(self, name) for name in ("loss", "penalty", "optimizer")}
         names["callback"] = self.run.callback
         targets = self.target if isinstance(self.target, dict) else {}
-        names |= {name: each for name, each in targets.items() if isinstance(each, Lost)}
+        names |= {name: each for name, each in targets.items() if _is_lost(each)}
         unknown = [name for name in functions if name not in names]
-        lost = [name for name, value in names.items() if isinstance(value, Lost) and name not in functions]
+        lost = [name for name, value in names.items() if _is_lost(value) and name not in functions]
         problems = [f"{name}: no function of a fit; give {', '.join(names)}" for name in unknown]
-        problems += [f"{name}: lost when the result was pickled; give it again, {name}=..." for name in lost]
+        problems += [f"{name}: lost when the result was pickled or saved; give it again, {name}=..." for name in lost]
         if problems:
             raise ValueError(f"spread: {'; '.join(problems)}.")
         names |= functions

@@ -35,6 +35,7 @@ from .history import History
 from .method import Method
 from .options import FitSettings
 from .problem import FitRequest, expected_length
+from .saved import SavableMixin, StoredSimulator
 from .spread import Spread, spread
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class FitResult(PicklableMixin):
+class FitResult(SavableMixin, PicklableMixin):
     """Result of a fit, with all that is needed to evaluate, repeat and report it.
 
     Attributes
@@ -57,14 +58,14 @@ class FitResult(PicklableMixin):
         each term without its weight, by its name; stop reason; wall time.
     target : ndarray, shape (n_node, n_node)
         Target in the order of the regions, with a zero diagonal; NaN for pairs without data.
-    simulate : Simulate
-        Translated simulation.
+    simulate : Simulate or StoredSimulator
+        Translated simulation; the latter for a result that was loaded without its simulator.
     skip_t : int
         Number of samples left out before FC is computed.
     monitor : int
         Index of the monitor that FC is computed from.
-    simulator : Simulator
-        Copy of the TVB simulator, as it was before the fit.
+    simulator : Simulator or None
+        Copy of the TVB simulator, as it was before the fit; None for a result that was loaded without it.
     evaluation : Evaluation or None
         Result of the last `evaluate` of the best state.
     linear_stage : FitResult or None
@@ -211,8 +212,8 @@ class FitResult(PicklableMixin):
         progress : bool, optional
             Show progress bars.
         **options
-            Functions of the fit that were lost when the result was pickled: ``loss``, ``penalty``, ``optimizer``,
-            ``callback``.
+            Functions of the fit that were lost when the result was pickled or saved: ``loss``, ``penalty``,
+            ``optimizer``, ``callback``; and targets by their names.
 
         Returns
         -------
@@ -225,10 +226,7 @@ class FitResult(PicklableMixin):
             An option of another kind; a result of `OptaxOptimizer`, or one whose functions were lost.
         """
         check("spread", n_seeds=(n_seeds, allowed.integer(1)), progress=(progress, allowed.boolean))
-        if self.request is None:
-            raise ValueError(
-                "spread: this FitResult does not hold the arguments of its fit. Use the result of tj.fit()."
-            )
+        self._refuse_missing("spread")
         request = replace(self.request.with_functions(options), sim=self.simulator)
         return spread(self, self.refit, request, int(n_seeds), bool(progress))
 
@@ -257,10 +255,7 @@ class FitResult(PicklableMixin):
             A recording of less than 10 samples; a result without a simulator or without the arguments of its fit.
         """
         check("identifiability", length=(length, allowed.optional(allowed.number(above=0.0))))
-        if self.request is None or self.simulator is None:
-            raise ValueError(
-                "identifiability: this FitResult does not hold the arguments of its fit. Use the result of tj.fit()."
-            )
+        self._refuse_missing("identifiability")
         remarks = [f"FC alone: {', '.join(self.targets)} would say more"] if self.targets else []
         if length is None:
             request = replace(self.request, sim=self.simulator)
@@ -269,6 +264,15 @@ class FitResult(PicklableMixin):
         linear, _ = prepare_linear(self.simulator)
         labels = self.simulator.connectivity.region_labels
         return identifiability(linear, self.best, self.target, self.monitor, length, labels, remarks)
+
+    def _refuse_missing(self, what):
+        """Raise ValueError if the result does not hold what a repetition of its fit needs."""
+        missing = "arguments" if self.request is None else "simulator" if self.simulator is None else ""
+        if missing:
+            raise ValueError(
+                f"{what}: this FitResult does not hold the {missing} of its fit. Use the result of tj.fit(), or load a "
+                "saved one with its simulator, FitResult.load(path, sim)."
+            )
 
     def write_back(self, sim: "Simulator", state: State | None = None) -> WriteBackReport:
         """Write the values of the best state, or of another one, into a simulator; see `tvb_jaxfit.write_back`."""
@@ -312,10 +316,12 @@ class FitResult(PicklableMixin):
             force=(force, allowed.boolean),
         )
         refuse_unusable_path(path)
-        refuse_existing(path, force)
+        refuse_existing("report", path, force)
         # A certificate that failed is false, and is shown.
         if isinstance(certificate, bool) or certificate is None:
             certificate = certify_fit(self) if certificate else None
+        if isinstance(self.simulate, StoredSimulator):
+            return write_report(path, replace(self.simulate.summary, certificate=certificate), force)
         return write_report(path, summarise(self, certificate), force)
 
     def __repr__(self):

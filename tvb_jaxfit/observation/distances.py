@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..checks.arrays import unmasked
 from ..checks.options import check, choice, integer, number, optional
+from ..persistence import serialisable
 from ..runtime.processes import refuse_forked
 from .signals import is_known
 from .windows import DEFINITIONS
@@ -18,6 +19,7 @@ from .windows import DEFINITIONS
 _N_BINS = 10_000
 
 
+@serialisable
 def ks_distance(
     x: ArrayLike, y: ArrayLike, definition: Literal["cubnm", "cbig", "deco", "neurolib", "tvb"] | None = None
 ) -> jax.Array:
@@ -62,6 +64,7 @@ def ks_distance(
     return _or_nan(_ks_of_bins(x, y) if definition == "cbig" else _ks(x, y), x, y)
 
 
+@serialisable
 def soft_ks_distance(x: ArrayLike, y: ArrayLike, width: float) -> jax.Array:
     r"""Kolmogorov-Smirnov distance of two samples that are smoothed: a KS distance with a gradient.
 
@@ -107,6 +110,7 @@ def soft_ks_distance(x: ArrayLike, y: ArrayLike, width: float) -> jax.Array:
     return _or_nan(_soft_ks(x, y, float(width)), x, y)
 
 
+@serialisable
 def wasserstein_distance(x: ArrayLike, y: ArrayLike, order: Literal[1, 2] = 1) -> jax.Array:
     r"""Wasserstein distance of two samples: the mean distance of their sorted values.
 

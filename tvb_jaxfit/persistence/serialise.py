@@ -10,16 +10,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from .atomic import atomic_write
-from .registry import class_name, is_serialisable, registered_class
+from .registry import is_serialisable, registered, registered_name
 
 _FORMAT = "tvb_jaxfit 1"
 _SEQUENCES = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 # JAX gives arrays that are made of Python's own numbers weak types.
 _PYTHON_NUMBERS = {"i": int, "f": float, "c": complex}
+_REMEDY = "Return numbers, strings, arrays, lists, dicts, states, histories or explorations."
 
 
 class NotSerialisable(TypeError):
-    """A value that has no representation as arrays and JSON."""
+    """A value that has no representation as arrays and JSON.
+
+    Parameters
+    ----------
+    path : str
+        Of the value in the tree.
+    found : str
+        Description of the value.
+    remedy : str, optional
+    """
+
+    def __init__(self, path: str, found: str, remedy: str = _REMEDY):
+        super().__init__(path, found, remedy)
+        self.path, self.found, self.remedy = path, found, remedy
+
+    def __str__(self):
+        return f"result{self.path}: {self.found} cannot be stored as arrays and JSON. {self.remedy}"
 
 
 class ReadError(ValueError):
@@ -34,8 +51,8 @@ def write(path: str | os.PathLike, tree: Any, kind: str) -> None:
     path : path-like
         Its directory is made if necessary.
     tree
-        Numbers, strings, bytes, None, arrays, lists, tuples, dicts, sets, and instances of `serialisable` classes,
-        nested in any way.
+        Numbers, strings, bytes, None, arrays, lists, tuples, dicts, sets, instances of `serialisable` classes, and
+        `serialisable` functions, nested in any way.
     kind : str
         The kind that `read` expects.
 
@@ -110,6 +127,16 @@ def read(path: str | os.PathLike, kind: str) -> Any:
         raise ReadError(f"{path} is damaged, or no {kind} of tvb_jaxfit ({type(error).__name__}: {error})") from error
 
 
+def kind_of(path: str | os.PathLike) -> str:
+    """Kind with which a file was written; empty for a file that `write` has not written."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return str(json.loads(bytes(file["json"]).decode())["kind"])
+    # As for `read`.
+    except Exception:
+        return ""
+
+
 class _Writer:
     """Converts values to JSON; collects arrays and objects, each of them once."""
 
@@ -133,13 +160,12 @@ class _Writer:
         if isinstance(value, (np.ndarray, np.generic, jax.Array)):
             return self._array(value, path)
         if isinstance(value, enum.Enum) and is_serialisable(cls):
-            return {"enum": [class_name(cls), value.name]}
+            return {"enum": [registered_name(cls), value.name]}
         if is_serialisable(cls):
             return self._object(value, path)
-        raise NotSerialisable(
-            f"result{path}: {cls.__module__}.{cls.__name__} cannot be stored as arrays and JSON. Return numbers, "
-            "strings, arrays, lists, dicts, states, histories or explorations."
-        )
+        if is_serialisable(value):
+            return {"named": registered_name(value)}
+        raise NotSerialisable(path, f"{cls.__module__}.{cls.__name__}")
 
     def _array(self, value, path):
         if id(value) not in self._references:
@@ -152,7 +178,7 @@ class _Writer:
             array = np.asarray(array)
             is_subclass = form == "numpy" and type(value) is not np.ndarray
             if is_subclass or array.dtype.hasobject or array.dtype.kind == "V":
-                raise NotSerialisable(f"result{path}: a {type(value).__name__} of {array.dtype} cannot be stored.")
+                raise NotSerialisable(path, f"a {type(value).__name__} of {array.dtype}")
             self.arrays.append(array)
             self._references[id(value)] = value, {"array": len(self.arrays) - 1, "as": form}
         return self._references[id(value)][1]
@@ -166,7 +192,7 @@ class _Writer:
             transient = getattr(type(value), "_transient", ())
             content = {name: item for name, item in vars(value).items() if name not in transient}
             attributes = {name: self.node(item, f"{path}.{name}") for name, item in content.items()}
-            self.objects[index] = {"class": class_name(type(value)), "attributes": attributes}
+            self.objects[index] = {"class": registered_name(type(value)), "attributes": attributes}
         return self._references[id(value)][1]
 
 
@@ -192,7 +218,9 @@ class _Reader:
             return bytes.fromhex(items)
         if kind == "enum":
             name, member = items
-            return registered_class(name)[member]
+            return registered(name)[member]
+        if kind == "named":
+            return registered(items)
         return _SEQUENCES[kind](map(self.node, items))
 
     def _once(self, restore, *arguments):
@@ -214,6 +242,6 @@ class _Reader:
 
     def _object(self, index):
         name, attributes = self._objects[index]["class"], self._objects[index]["attributes"]
-        new = object.__new__(registered_class(name))
+        new = object.__new__(registered(name))
         vars(new).update({key: self.node(item) for key, item in attributes.items()})
         return new

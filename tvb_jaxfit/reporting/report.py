@@ -43,17 +43,19 @@ def refuse_unusable_path(path):
         raise ValueError(f"report: {parent} is a file, and no folder for {path}. Name another place.")
 
 
-def refuse_existing(path, force):
+def refuse_existing(what, path, force):
     """Raise FileExistsError if a file exists at a path and may not be replaced.
 
     Parameters
     ----------
+    what : str
+        Name of the operation, for the message.
     path : path-like
     force : bool
         Whether the file may be replaced.
     """
     if not force and Path(path).exists():
-        raise FileExistsError(f"report: {path} is there already. Name another file, or give force=True to replace it.")
+        raise FileExistsError(f"{what}: {path} is there already. Name another file, or give force=True to replace it.")
 
 
 def write_report(path, summary: FitSummary, force: bool = False) -> Path:
@@ -80,10 +82,10 @@ def write_report(path, summary: FitSummary, force: bool = False) -> Path:
         If the file cannot be written.
     """
     refuse_unusable_path(path)
-    refuse_existing(path, force)
+    refuse_existing("report", path, force)
     text = report_html(summary)
     # The file may have appeared in the meantime.
-    refuse_existing(path, force)
+    refuse_existing("report", path, force)
     with atomic_write(path) as file:
         file.write(text.encode())
     return Path(path)

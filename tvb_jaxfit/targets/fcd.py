@@ -11,6 +11,7 @@ from ..checks import options as allowed
 from ..observation.distances import ks_distance, wasserstein_distance
 from ..observation.fcd import FCD, compute_fcd
 from ..observation.windows import DEFINITIONS
+from ..persistence import serialisable
 from .target import Target
 
 # Number of recordings that are drawn from a linear response for a distribution: their sampling error is half that of
@@ -18,6 +19,7 @@ from .target import Target
 _N_DRAWN = 4
 
 
+@serialisable
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FCDTarget(Target):
     """Functional connectivity dynamics (FCD) as a target of `fit`.

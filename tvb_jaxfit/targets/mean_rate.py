@@ -10,6 +10,7 @@ import numpy as np
 
 from ..checks import options as allowed
 from ..dynamics.expression_monitor import ExpressionMonitor
+from ..persistence import serialisable
 from ..translate.model_expression import model_expression
 from .target import Target, root_mean_square
 
@@ -17,6 +18,7 @@ from .target import Target, root_mean_square
 _PERIOD = 10.0
 
 
+@serialisable
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class MeanRateTarget(Target):
     """Mean firing rate of each region under noise as a target of `fit`.

@@ -12,9 +12,11 @@ from ..checks import options as allowed
 from ..checks.arrays import real_array
 from ..observation.moments import lagged_covariance, signal_variance
 from ..observation.spectra import Spectrum, power_spectrum
+from ..persistence import serialisable
 from .target import Target, root_mean_square
 
 
+@serialisable
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class PowerTarget(Target):
     """Power spectrum of the signals as a target of `fit`.
@@ -116,6 +118,7 @@ class PowerTarget(Target):
         return root_mean_square(jnp.log10(simulated) - jnp.log10(value))
 
 
+@serialisable
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class LaggedCovarianceTarget(Target):
     """Covariance of the signals with older signals as a target of `fit`: it has a direction, which FC has not.
@@ -189,6 +192,7 @@ class LaggedCovarianceTarget(Target):
         return covariance / (std[:, None] * std[None])
 
 
+@serialisable
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class VarianceTarget(Target):
     """Variance of each signal as a target of `fit`.
@@ -247,6 +251,7 @@ class VarianceTarget(Target):
         return root_mean_square(jnp.log10(simulated) - jnp.log10(value))
 
 
+@serialisable
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class SignalTarget(Target):
     """Any function of the signals as a target of `fit`.

@@ -6,6 +6,7 @@ depth. An object of a library is identified by name and version. An object witho
 name.
 """
 
+import contextlib
 import decimal
 import hashlib
 import locale
@@ -19,7 +20,7 @@ import numpy as np
 from ..versions import package_versions
 from . import code_objects  # noqa: F401  registers the rules of code with `content_of`
 from .code_names import replaced_functions
-from .installed import forget_sources, own_source_digest
+from .installed import forget_sources, own_source_digest, without_versions
 from .objects import CachedValue, LibraryValue, NotHashable, content_of
 from .untracked import Untracked
 
@@ -87,7 +88,9 @@ def digest_and_untracked(value: Any, name: str = "value") -> tuple[str, dict[str
     return hasher.digest(value, name).hex(), hasher.untracked
 
 
-def digests_by_path(value: Any, name: str, depth: int = 0) -> tuple[dict[str, str], dict[str, Untracked]]:
+def digests_by_path(
+    value: Any, name: str, depth: int = 0, versions: bool = True
+) -> tuple[dict[str, str], dict[str, Untracked]]:
     """Digests of an object and of its parts. Nothing is refused.
 
     Parameters
@@ -96,6 +99,8 @@ def digests_by_path(value: Any, name: str, depth: int = 0) -> tuple[dict[str, st
         As for `digest`.
     depth : int, optional
         Depth of nesting down to which parts have a digest of their own.
+    versions : bool, optional
+        False: digests that do not depend on the versions of the libraries whose classes occur.
 
     Returns
     -------
@@ -105,7 +110,8 @@ def digests_by_path(value: Any, name: str, depth: int = 0) -> tuple[dict[str, st
         By path, the dependencies that the digests do not cover, and the parts that cannot be compared.
     """
     hasher = _Hasher(lenient=True, depth=depth)
-    hasher.digest(value, name)
+    with contextlib.nullcontext() if versions else without_versions():
+        hasher.digest(value, name)
     return hasher.digests, hasher.untracked
 
 

@@ -1,6 +1,8 @@
 """Installed packages: whether a module belongs to one, and a label for its version and for edits of its files."""
 
 import base64
+import contextlib
+import contextvars
 import functools
 import hashlib
 import importlib.metadata
@@ -9,12 +11,14 @@ import pathlib
 import sys
 import sysconfig
 import types
+from collections.abc import Iterator
 from typing import Any
 
 _STANDARD_LIBRARY = pathlib.Path(sysconfig.get_path("stdlib"))
 _PACKAGE = __name__.partition(".")[0]
 # Suffixes of files that are executed when a package is imported.
 _EXECUTABLE = (".py", ".so", ".pyd")
+_has_versions = contextvars.ContextVar("has_versions", default=True)
 
 
 @functools.cache
@@ -59,6 +63,16 @@ def is_module(value: Any) -> bool:
     return isinstance(name, str) and sys.modules.get(name) is value
 
 
+@contextlib.contextmanager
+def without_versions() -> Iterator[None]:
+    """Context in which `library_label` is the name alone."""
+    token = _has_versions.set(False)
+    try:
+        yield
+    finally:
+        _has_versions.reset(token)
+
+
 def library_label(name: str) -> str:
     """Name of a library's module, its version, and a digest of the files that were edited since it was installed.
 
@@ -70,6 +84,8 @@ def library_label(name: str) -> str:
     -------
     str
     """
+    if not _has_versions.get():
+        return name
     top = name.partition(".")[0]
     version = getattr(sys.modules.get(top), "__version__", "")
     return f"{name} {version if isinstance(version, str) else ''}{_edits(top)}"
