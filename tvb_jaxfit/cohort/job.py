@@ -143,10 +143,13 @@ class _Run:
     def run(self, former):
         """Status after the run. An error of the fit becomes part of it; one of writing does not."""
         try:
-            result = self._fitted(former)
+            result, is_new = self._fitted(former)
+            content = self._content(result) if is_new else None
         # The user's functions, TVB and a fit can raise any error.
         except Exception:
             return self._failed()
+        if is_new:
+            self._write(self.status, {RESULT: content})
         try:
             with self._observed("evaluation", [self.job.subject, *self.job.others]) as (subject, *others):
                 self._evaluate(result, subject, others)
@@ -172,13 +175,13 @@ class _Run:
             }
 
     def _fitted(self, former):
-        """Result of the fit: the one that is there if nothing that determines it has changed."""
+        """(result of the fit, False if it is the one that is there, since nothing that determines it has changed)."""
         with self._observed("fit", [self.job.subject]) as (subject,):
             sim = self.recipe.make_simulator(subject)
             result = self._loaded(sim) if former.holds("fit", self.job) else None
             if result is not None:
                 self.status = replace(self.status, scores={"seconds": former.scores.get("seconds")})
-                return result
+                return result, False
             self.stage, start = "fit", time.perf_counter()
             result = fit(sim, self.recipe.target_of(subject), self.recipe.free_of(subject), **self._options())
             if result.history.stop_reason.interrupted:
@@ -188,8 +191,7 @@ class _Run:
                 raise FitFailed(f"the fit diverged: {result.diverged}")
             scores = {"seconds": round(time.perf_counter() - start, 3)}
         self.status = replace(self.status, progress=Progress.FITTED, asked=dict(self.asked), scores=scores)
-        self._write(self.status, {RESULT: self._content(result)})
-        return result
+        return result, True
 
     def _loaded(self, sim):
         """Result in the folder; None if the simulator differs, for a reason that no digest covers."""

@@ -167,7 +167,7 @@ class Cohort:
         values = self.values(path).reshape(len(self.done), -1)
         spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1], np.nan)
         columns = {"mean": values.mean(axis=0), "sd": spread, "min": values.min(axis=0), "max": values.max(axis=0)}
-        return pd.DataFrame(columns, index=pd.Index(self._places(self.done[0], path), name="region"))
+        return pd.DataFrame(columns, index=pd.Index(self.places(self.done[0], path), name="region"))
 
     def reliability(self, over: str = "session_id") -> "pandas.DataFrame":
         """Intraclass correlation ICC(2,1) of the fitted values over sessions or seeds.
@@ -204,7 +204,7 @@ class Cohort:
             icc = np.atleast_1d(intraclass_correlation(values))
             rows += [
                 {"path": path, "region": place, "icc": each, "n_subjects": len(repeated), "n_repetitions": n_repeated}
-                for place, each in zip(self._places(first, path), icc.tolist(), strict=True)
+                for place, each in zip(self.places(first, path), icc.tolist(), strict=True)
             ]
         return _frame(rows)
 
@@ -279,7 +279,7 @@ class Cohort:
                 "seed": status.seed,
             }
             for path, values in self._fitted[name].items():
-                places = self._places(name, path)
+                places = self.places(name, path)
                 for place, value in zip(places, values.ravel().tolist(), strict=True):
                     yield key | {"path": path, "region": place, "value": value}
 
@@ -301,8 +301,20 @@ class Cohort:
                 found[name] = dict(file)
         return found
 
-    def _places(self, name, path):
-        """Region of each entry of a parameter of a fit, or its indices."""
+    def places(self, name: str, path: str) -> list:
+        """Region of each value of a parameter of a fit, or its indices; None for a single value.
+
+        Parameters
+        ----------
+        name : str
+            Folder of the fit; see `done`.
+        path : str
+            Attribute path, such as ``"model.w"``.
+
+        Returns
+        -------
+        list of str, or of None
+        """
         values, labels = self._fitted[name][path], self._targets[name]["labels"].tolist()
         if values.size == 1:
             return [None]
