@@ -38,7 +38,7 @@ _ALL_FILES = (*FILES, RESULT, TARGETS, LOG, STATUS)
 
 
 class Outcome(Enum):
-    """What a call of `run_job` did.
+    """Outcome of a call of `run_job`.
 
     Members
     -------
@@ -61,7 +61,7 @@ class OtherEnvironment(RuntimeError):
 
 @dataclass(frozen=True)
 class Worker:
-    """What runs the fits of a cohort: the function that travels to other processes.
+    """Function that makes the fits of a cohort in other processes.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What all fits of a cohort have in common, and the fits that there are."""
+"""Recipe of a cohort, which all its fits have in common, and the list of fits."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _NOT_FOR_EVALUATION = ("simulator_or_fit", "target", "training_sessions", "state
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What all fits of a cohort have in common.
+    """Common part of all fits of a cohort.
 
     Attributes
     ----------

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..evaluation.baselines import common_correlation
-from ..evaluation.sessions import mean_fc
 from ..fitting.result import FitResult
+from .group import group_baselines
 from .job import RESULT, TARGETS, VALUES
 from .page import write_page
 from .recipe import Job
@@ -252,7 +251,7 @@ class Cohort:
     @cached_property
     def score_rows(self) -> list[dict]:
         """Rows of the table of scores."""
-        group = self._group_baselines()
+        group = group_baselines({name: dict(self.entries)[name].participant_id for name in self.done}, self._targets)
         participants = {_key_of(row): row for row in read_table(self.folder / PARTICIPANTS)}
         rows = []
         for name, status in self.entries:
@@ -321,27 +320,6 @@ class Cohort:
         if values.shape == (len(labels),):
             return labels
         return [" ".join(map(str, np.unravel_index(place, values.shape))) for place in range(values.size)]
-
-    def _group_baselines(self):
-        """Correlation of the mean FC of the other subjects with the FC that a fit is judged on, by folder."""
-        statuses, by_subject = dict(self.entries), {}
-        for name in self.done:
-            by_subject.setdefault(statuses[name].participant_id, []).append(self._targets[name]["fitted"])
-        own = {subject: mean_fc(np.stack(found)) for subject, found in by_subject.items() if _same_shape(found)}
-        if len(own) < 2 or not _same_shape(own.values()):
-            return {}
-        known = {subject: ~np.isnan(fc) for subject, fc in own.items()}
-        total = sum(np.where(known[subject], fc, 0.0) for subject, fc in own.items())
-        count = sum(each.astype(int) for each in known.values())
-        found = {}
-        for name in self.done:
-            subject = statuses[name].participant_id
-            if subject in own:
-                others = count - known[subject]
-                rest = total - np.where(known[subject], own[subject], 0.0)
-                mean = np.where(others > 0, rest / np.maximum(others, 1), np.nan)
-                found[name] = common_correlation(mean, self._targets[name]["judged"])
-        return found
 
     def _repetitions(self, over):
         """Folders of each subject's repetitions, in one order; of the subjects that have all of them."""
@@ -414,10 +392,6 @@ def _status_of(folder, job):
 
 def _key_of(row):
     return row["participant_id"].removeprefix("sub-"), row.get("session_id", "")
-
-
-def _same_shape(arrays):
-    return len({np.shape(each) for each in arrays}) == 1
 
 
 def _frame(rows):
