@@ -6,10 +6,12 @@ import re
 import numpy as np
 import pytest
 
+from tvb_jaxfit.cohort.subjects import Subject
 from tvb_jaxfit.command.cohort_inputs import subjects_of
 from tvb_jaxfit.command.cohort_options import parse_array, parse_column, parse_slurm
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.options import parser
+from tvb_jaxfit.command.recordings import fc_of_recording, recording_problems
 
 
 @pytest.fixture
@@ -105,6 +107,41 @@ def test_a_script_makes_the_simulator_of_a_subject(study, files, tmp_path, capsy
     said = capsys.readouterr().out
     assert "failed: sub-1: RuntimeError: no simulator for this age" in said
     assert said.splitlines()[-1] == "tvb-jaxfit cohort: 1 done, 1 failed, 0 missing of 2"
+
+
+def test_fc_of_time_series(tmp_path, capsys):
+    signals = np.random.default_rng(0).normal(size=(30, 5))
+    np.save(tmp_path / "good.npy", signals)
+    np.save(tmp_path / "constant.npy", np.where(np.arange(5) == 3, 1.0, signals))
+    np.save(tmp_path / "vector.npy", signals[:, 0])
+    subject = Subject("1", "", {"timeseries": str(tmp_path / "good.npy")})
+    np.testing.assert_array_equal(fc_of_recording(subject), np.corrcoef(signals.T))
+    problems = {
+        name: recording_problems(Subject("1", "", {"timeseries": str(tmp_path / f"{name}.npy")}), None)
+        for name in ("good", "constant", "vector", "none")
+    }
+    assert problems["good"] == []
+    assert "constant in the columns [3]" in problems["constant"][0]
+    assert "shape (30,); give (n_time, n_node)" in problems["vector"][0]
+    assert "none.npy" in problems["none"][0]
+
+
+def test_fc_of_images(tmp_path):
+    subject = Subject("1", "", {"bold": str(tmp_path / "bold.nii.gz")})
+    assert recording_problems(subject, None) == [
+        f"bold {tmp_path / 'bold.nii.gz'}: no such file",
+        "--atlas: none; an image needs the image of the regions",
+    ]
+    pytest.importorskip("nilearn")
+    nibabel = pytest.importorskip("nibabel")
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, (4, 4, 4))
+    image = random.normal(size=(4, 4, 4, 25))
+    nibabel.save(nibabel.Nifti1Image(labels.astype(np.int16), np.eye(4)), tmp_path / "atlas.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), tmp_path / "bold.nii.gz")
+    expected = np.corrcoef([image[labels == label].mean(axis=0) for label in (1, 2, 3)])
+    found = fc_of_recording(subject, str(tmp_path / "atlas.nii.gz"))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def options_of(*arguments):

@@ -2,12 +2,13 @@
 
 import contextlib
 import io
+import os
 import pickle
 import socket
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..persistence.locks import file_lock
 from ..reporting.result_files import result_files
 from ..reporting.result_names import FILES
 from ..reporting.summary import summarise
+from ..runtime.compilation_cache import use_compilation_cache
 from ..targets.read import split_targets
 from .log import recorded_log
 from .recipe import Job, Recipe, versions_and_settings
@@ -34,6 +36,8 @@ from .subjects import ObservedSubject
 RESULT, LOG = "result.npz", "log.txt"
 # FC that was fitted, FC that the fit is judged on, and labels of the regions.
 TARGETS, VALUES = "targets.npz", "values.npz"
+# Folder of compiled programs in that of a cohort.
+COMPILED = ".compiled"
 _ALL_FILES = (*FILES, RESULT, TARGETS, LOG, STATUS)
 
 
@@ -70,11 +74,14 @@ class Worker:
         Folder of the cohort; all processes must see it.
     environment : dict of str to object
         Versions and settings of the process that asks.
+    process : int
+        Number of that process. Others keep their compiled programs in the folder of the cohort.
     """
 
     recipe: Recipe
     root: str
     environment: dict
+    process: int = field(default_factory=os.getpid)
 
     def __call__(self, job: Job | bytes, wait: bool) -> tuple[Outcome, Status]:
         """Make a fit, unless it is there; see `run_job`. The job may be pickled."""
@@ -87,6 +94,8 @@ class Worker:
                 f"fit_cohort: the worker on {socket.gethostname()} has {here}; the process that asks for the fits has "
                 f"{ ({name: self.environment[name] for name in differing}) }. Use the same versions and settings."
             )
+        if os.getpid() != self.process:
+            use_compilation_cache(Path(self.root) / COMPILED)
         return run_job(self.recipe, job, Path(self.root), wait)
 
 
