@@ -68,6 +68,10 @@ class NoEffect(NoLinearFit):
     """FC of the linear response depends on no free value: there is nothing to fit."""
 
 
+class WorkerDied(RuntimeError):
+    """A process that ran a task ended before the task did: killed, or out of memory."""
+
+
 class PeriodWarning(UserWarning):
     """A monitor's period is not a multiple of dt. TVB rounds it, and so does the translation."""
 

@@ -9,7 +9,7 @@ from tvb.simulator.lab import coupling, models, monitors, noise
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator, white_matter
-from tvb_jaxfit.fitting.linear.fit import LinearFitCandidate
+from tvb_jaxfit.fitting.linear.candidate import LinearFitCandidate
 from tvb_jaxfit.translate.clone import configured_clone
 from tvb_jaxfit.translate.divergence import DivergenceWatch, find_divergence
 

@@ -1,7 +1,6 @@
 """A loss at every point of a space: in compiled batches that run in parallel, or point by point."""
 
 import itertools
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from ..checks import options as allowed
 from ..checks.options import check
 from ..errors import caller_stacklevel
 from ..parameters import strip_parameters, with_values
-from ..runtime.processes import PicklableMixin, refuse_forked
+from ..runtime.processes import PicklableMixin, processors, refuse_forked
 from ..runtime.programs import Program
 from ..runtime.progress import progress_bar
 from .results import Exploration, named_leaves
@@ -89,7 +88,7 @@ class ParallelExecution(PicklableMixin):
         )
         self.loss, self.space, self.progress = loss, space, progress
         is_cpu = jax.default_backend() == "cpu"
-        self.n_pmap = int(n_pmap or (_n_processors() if is_cpu else 1))
+        self.n_pmap = int(n_pmap or (len(processors()) if is_cpu else 1))
         # The batches of a small space are smaller, so that every thread has one.
         default = min(_CPU_BATCH_SIZE if is_cpu else _ACCELERATOR_BATCH_SIZE, -(-len(space) // self.n_pmap))
         self.batch_size = int(batch_size or default)
@@ -248,10 +247,6 @@ class SequentialExecution:
 def _lacks_memory(error):
     """True for the error of a device whose memory does not suffice."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-
-
-def _n_processors():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _run_sequentially(loss, space, points, recorder, bar):

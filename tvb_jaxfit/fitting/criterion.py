@@ -105,17 +105,14 @@ class Criterion:
             JAX key of the normal draws of samples, for observables that are not stationary.
         """
         n_drawn = {name: each.n_samples(self.n_time) for name, each in self.others.items() if not each.is_stationary}
-        # One after the other: see `LinearResponse.after`.
-        response, distances = response.after(response.covariance(self.monitor)), {}
+        distances = {}
         if n_drawn:
             signals = response.sample(key, max(n_drawn.values()), self.monitor)[:, 0, :, 0]
-            response = response.after(signals)
         for name, each in self.others.items():
             if name in n_drawn:
                 simulated = each.of_signal(signals[: n_drawn[name]], self.period)
             else:
                 simulated = each.of_response(response, self.monitor)
-                response = response.after(simulated)
             distances[name] = each.distance_of(simulated)
         return distances
 

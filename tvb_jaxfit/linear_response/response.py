@@ -1,7 +1,7 @@
 """Linear response of a simulator to its noise: covariance, FC and power spectra without a simulation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -98,15 +98,6 @@ class LinearResponse(PicklableMixin):
         one is about to appear, and noise may drive the network from one to the other.
         """
         return self.system.relaxation_residual(self)
-
-    def after(self, value: jax.Array) -> "LinearResponse":
-        """The same response, whose further observables are computed after a finite value, inside one program.
-
-        Observables by an integral over frequencies solve batches of linear systems. XLA runs what is independent side
-        by side, and two of these batches may wait for each other's threads for ever.
-        """
-        nothing = 0.0 * jnp.sum(value)
-        return replace(self, linearised=jax.tree.map(lambda each: each + nothing, self.linearised))
 
     def fc(self, monitor: int = 0) -> jax.Array:
         """Correlation matrix of a monitor's signals, shape (n, n); its diagonal is 0, as in `compute_fc`."""

@@ -1,4 +1,4 @@
-"""Support for several processes: detection of forked ones, in which JAX cannot run, and pickling of JAX arrays."""
+"""Support for several processes: processors, forked processes, in which JAX cannot run, and pickling of JAX arrays."""
 
 import functools
 import os
@@ -6,6 +6,11 @@ import sys
 
 # The process that this state belongs to, and whether it was forked from a process that had used JAX.
 _process = {"pid": os.getpid(), "forked": False}
+
+
+def processors() -> list[int]:
+    """Numbers of the processors that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def is_forked() -> bool:

@@ -19,6 +19,7 @@ from functools import cache
 import jax
 
 from .blas import single_blas_thread
+from .blocking import evaluate_in_order, n_blocking
 from .progress import bar_status
 
 # Number of programs that the store keeps, the most recently used ones.
@@ -102,9 +103,11 @@ class Program:
     def _compile(self, traced, leaves, submit):
         jaxpr, constants, tree = traced.jaxpr.jaxpr, traced.jaxpr.consts, traced.out_tree
         shared = [jax.numpy.asarray(value) for value in constants] if self._shares_constants else []
+        is_blocking = jax.default_backend() == "cpu" and n_blocking(jaxpr) > 1
+        evaluate = evaluate_in_order if is_blocking else _evaluate
 
         def program(shared, leaves):
-            return jax.core.eval_jaxpr(jaxpr, shared or constants, *leaves)
+            return evaluate(jaxpr, shared or constants, leaves)
 
         program.__name__ = self._name
         with bar_status("compiling"):
@@ -145,6 +148,10 @@ def _executable(lowered, types, placement, submit):
     return executable
 
 
+def _evaluate(jaxpr, constants, arguments):
+    return jax.core.eval_jaxpr(jaxpr, constants, *arguments)
+
+
 def _here(function, *arguments):
     """Future of a function that is called at once."""
     future = Future()
@@ -158,28 +165,28 @@ def _in_background(pid):
 
 
 def _compiled(lowered, text):
-    """Compiled program; one that calls LAPACK runs with a single BLAS thread, one with batches of it alone."""
-    if "lapack_" not in text:
-        return lowered.compile()
+    """Compiled program; one that calls LAPACK runs with a single BLAS thread, one with batches of it or FFTs alone."""
+    calls_lapack, is_blocking = "lapack_" in text, bool(_BLOCKING.search(text))
     try:
-        executable = lowered.compile(_OPTIONS)
+        executable = lowered.compile(_OPTIONS if calls_lapack else None)
     except jax.errors.JaxRuntimeError as error:
         # Another version of XLA may lack an option.
         if "compile option" not in str(error):
             raise
         executable = lowered.compile()
-    alone = _one_at_a_time if _BATCHED_LAPACK.search(text) else contextlib.nullcontext()
+    if not (calls_lapack or is_blocking):
+        return executable
 
-    def with_single_blas_thread(*arguments):
-        with single_blas_thread(), alone:
+    def guarded(*arguments):
+        with single_blas_thread(), _one_at_a_time if is_blocking else contextlib.nullcontext():
             return jax.block_until_ready(executable(*arguments))
 
-    return with_single_blas_thread
+    return guarded
 
 
-# A thread of XLA that calls LAPACK for a batch waits for other threads of the same pool. Two programs that do so at the
-# same time may wait for each other for ever.
-_BATCHED_LAPACK, _one_at_a_time = re.compile(r"@lapack_.*tensor<\d+x\d+x\d+x"), threading.Lock()
+# A thread of XLA that calls LAPACK for a batch, or an FFT, waits for other threads of the same pool: see `blocking`. So
+# do two programs at the same time.
+_BLOCKING, _one_at_a_time = re.compile(r"@lapack_.*tensor<\d+x\d+x\d+x|stablehlo\.fft"), threading.Lock()
 
 
 def _placement(leaves):

@@ -3,13 +3,12 @@
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+import jax
 import numpy as np
 
 from ...errors import NoEffect, NoStableFixedPoint, caller_stacklevel
 from ...linear_response.simulator import LinearizedSimulator
-from ...loss import fc_corr
 from ...parameters import strip_parameters
 from ...runtime.blas import single_blas_thread
 from ...runtime.progress import bar_status, progress_bar
@@ -17,9 +16,11 @@ from ...state import State
 from ..callbacks import Callback, as_callback
 from ..criterion import Criterion
 from ..history import History
+from ..keys import Purpose, noise_key
 from ..options import SearchOptions
 from ..starts import apart
 from ..stopping import StopKind, StopReason
+from .candidate import LinearFitCandidate, noise_corrected
 from .lbfgs import descend
 from .lockstep import Ended, in_lockstep
 from .objective import Objective, no_penalty
@@ -29,63 +30,8 @@ from .objective import Objective, no_penalty
 HOMOGENEITY_WEIGHTS = (0.1, 0.025)
 # Points of the coarse sweep, and default number of starts that are followed.
 _POINTS, _STARTS = 128, 2
-# A linear fit is confirmed if the noise-corrected r of simulations is at most _R_TOLERANCE below its own, and the
-# noise-corrected RMS difference between their FC and its own at most _FC_TOLERANCE.
-_R_TOLERANCE, _FC_TOLERANCE = 0.05, 0.1
-# Minimum share of the variance between pairs that is attributed to FC, and not to its sampling error: recordings that
-# are mostly noise are corrected to twice their r at most.
-_MIN_RELIABILITY = 0.25
-
-
-@dataclass(frozen=True)
-class LinearFitCandidate:
-    """End of a minimisation, with the results of simulations from there.
-
-    Attributes
-    ----------
-    fitted : State
-        At its fixed point.
-    trace : ndarray, shape (n, 3 + n_term)
-        Loss, r, nonlinearity, and the terms of a loss of more than FC, at the start values, at the start of the
-        minimisation, and at each improvement.
-    loss, r : float
-        Mean over simulations on new noise. Infinite and NaN after an interrupt, without simulations; both NaN if the
-        simulations are not finite.
-    noise_corrected_r, fc_distance : float
-        r, and RMS difference between FC of the simulations and of the linear response, as expected of infinitely long
-        simulations; see `noise_corrected`.
-    terms : dict of str to float
-        Mean terms of a loss of more than FC over the simulations, by name.
-    """
-
-    fitted: State = field(repr=False)
-    trace: np.ndarray = field(repr=False)
-    loss: float = np.inf
-    r: float = np.nan
-    noise_corrected_r: float = np.nan
-    fc_distance: float = np.nan
-    terms: dict = field(default_factory=dict, repr=False)
-
-    @property
-    def is_confirmed(self) -> bool:
-        """True if simulations agree with the linear response, apart from their sampling error."""
-        return self.noise_corrected_r >= self.trace[-1, 1] - _R_TOLERANCE and self.fc_distance <= _FC_TOLERANCE
-
-    @property
-    def is_diverged(self) -> bool:
-        """True if simulations were run, and have no FC."""
-        return np.isnan(self.loss)
-
-    def __str__(self):
-        if self.is_diverged:
-            return f"linear response: r {self.trace[-1, 1]:.3f}; simulations on fresh noise are not finite"
-        if np.isnan(self.r):
-            return f"linear response: r {self.trace[-1, 1]:.3f}; not simulated"
-        agrees = "" if self.is_confirmed else ", which they do not confirm"
-        return (
-            f"simulations on fresh noise: r {self.r:.3f}, {self.noise_corrected_r:.3f} without sampling error; "
-            f"linear response: {self.trace[-1, 1]:.3f}{agrees} (their FC differ by {self.fc_distance:.3f})"
-        )
+# Number of keys of noise on which a point on the way of a minimisation is confirmed again.
+_N_SECOND = 3
 
 
 def fit_linear(
@@ -103,7 +49,8 @@ def fit_linear(
     """Fit the parameters of a state by the linear response.
 
     A coarse sweep finds starts. From the best of them, minimisations first favour values that are equal in all regions,
-    and then less so. Simulations from the best end confirm it, or else those from the next one.
+    and then less so. Simulations from the best end confirm it, or else those from the next one. If they confirm none,
+    the last point on the way to the best end that they confirm is a candidate, too.
 
     Parameters
     ----------
@@ -114,7 +61,7 @@ def fit_linear(
     length : float
         Length of the recording whose loss is expected [ms].
     confirm : callable
-        State to `ScoredRuns` of simulations on new noise.
+        State, and a key of noise or none, to `ScoredRuns` of simulations on new noise.
     search : SearchOptions, optional
         Seed, number of starts (default 2), and maximum number of evaluations from each.
     penalty : callable, optional
@@ -143,7 +90,7 @@ def fit_linear(
     callback.reset()
     objective = Objective(linear, state, criterion, length, penalty, search.seed)
     n_starts = _STARTS if search.n_starts is None else search.n_starts
-    running = _Search(objective, criterion.target, confirm, callback)
+    running = _Search(objective, criterion.target, confirm, callback, search.seed)
     n_evaluations = _POINTS + 1 + n_starts * search.max_evaluations
     # The linear algebra of L-BFGS is small, too.
     with single_blas_thread(), progress_bar("linear fit", "evaluation", n_evaluations, progress, True) as bar:
@@ -154,7 +101,7 @@ def fit_linear(
         aux=dict(zip(("r", "nonlinearity", *criterion.names), best.trace[:, 1:].T, strict=True)),
         best=best.fitted,
         best_step=len(best.trace) - 1,
-        stop_reason=StopReason(running.stop_kind, len(running.candidates), str(best)),
+        stop_reason=StopReason(running.stop_kind, running.n_followed, str(best)),
         wall_time=time.perf_counter() - start_time,
         saved=callback.saved,
         diverged="simulations from the fitted values have no finite FC." if best.is_diverged else "",
@@ -168,13 +115,16 @@ class _Search:
     Attributes
     ----------
     candidates : list of LinearFitCandidate
-        In the order of their objective, the best first.
+        Ends in the order of their objective, the best first; then, where simulations confirm no end, an earlier point.
+    n_followed : int
+        Number of starts that were followed.
     stop_kind : StopKind
     """
 
-    def __init__(self, objective, target, confirm, callback):
+    def __init__(self, objective, target, confirm, callback, seed):
         self.objective, self.target, self.confirm, self.callback = objective, target, confirm, callback
-        self.candidates, self.stop_kind = [], StopKind.LINEAR_DONE
+        self.seed = seed
+        self.candidates, self.n_followed, self.stop_kind = [], 1, StopKind.LINEAR_DONE
 
     def run(self, n_starts, max_evaluations, bar):
         at_start, starts, interrupted = _starts(self.objective, n_starts, bar)
@@ -192,26 +142,61 @@ class _Search:
                 raise
         traces = sorted((trace for trace in descents.traces if trace), key=lambda trace: trace[-1].value)
         self.candidates = [LinearFitCandidate(self.objective.state_of(trace[-1]), _rows(trace)) for trace in traces]
+        self.n_followed = len(traces)
         if self.stop_kind is StopKind.LINEAR_DONE:
             try:
-                self._simulate([trace[-1] for trace in traces])
+                self._simulate(traces)
             except KeyboardInterrupt:
                 self.stop_kind = StopKind.LINEAR_INTERRUPTED
 
-    def _simulate(self, ends):
+    def _simulate(self, traces):
         """Simulate from the ends of the minimisations, until one is confirmed."""
-        for place, end in enumerate(ends):
-            candidate = self.candidates[place]
-            with bar_status("simulating"):
-                runs = self.confirm(candidate.fitted)
-            terms = runs.means
-            loss = float(np.mean(runs.values)) + float(self.objective.penalty(strip_parameters(candidate.fitted)))
-            noise_corrected_r, fc_distance = noise_corrected(runs.fc, end.fc, self.target)
-            scores = {"noise_corrected_r": noise_corrected_r, "fc_distance": fc_distance}
-            scores |= {"loss": loss, "r": terms.pop("r"), "terms": terms}
-            self.candidates[place] = LinearFitCandidate(candidate.fitted, candidate.trace, **scores)
+        for place, trace in enumerate(traces):
+            self.candidates[place] = self._simulated(trace)
             if self.candidates[place].is_confirmed:
                 return
+        earlier = self._earlier(traces[0])
+        self.candidates += [] if earlier is None else [earlier]
+
+    def _earlier(self, trace):
+        """Last point of a minimisation that simulations confirm, and confirm again; None without any.
+
+        Far on its way, a minimisation may reach values at which noise drives the network out of its fixed point. The
+        last point that simulations confirm may owe it to luck, hence the others, on noise that has not selected it.
+        """
+        others = jax.random.split(noise_key(self.seed, Purpose.SECOND_CONFIRMATION), _N_SECOND)
+
+        def confirmed_again(trace):
+            return all(self._simulated(trace, key).is_confirmed for key in others)
+
+        found = self._last_confirmed(trace, lambda trace: True)
+        if found is None or confirmed_again(trace[: len(found.trace)]):
+            return found
+        return self._last_confirmed(trace[: len(found.trace)], confirmed_again)
+
+    def _last_confirmed(self, trace, is_confirmed_again):
+        """Candidate of the last point before the end that simulations confirm, found by bisection; None without any."""
+        low, high, found = 0, len(trace) - 1, None
+        while high - low > 1:
+            middle = (low + high) // 2
+            candidate = self._simulated(trace[: middle + 1])
+            if candidate.is_confirmed and is_confirmed_again(trace[: middle + 1]):
+                low, found = middle, candidate
+            else:
+                high = middle
+        return found
+
+    def _simulated(self, trace, *key):
+        """Candidate at the last point of a trace, with the scores of simulations from there."""
+        fitted = self.objective.state_of(trace[-1])
+        with bar_status("simulating"):
+            runs = self.confirm(fitted, *key)
+        terms = runs.means
+        loss = float(np.mean(runs.values)) + float(self.objective.penalty(strip_parameters(fitted)))
+        noise_corrected_r, fc_distance = noise_corrected(runs.fc, trace[-1].fc, self.target)
+        scores = {"noise_corrected_r": noise_corrected_r, "fc_distance": fc_distance}
+        scores |= {"loss": loss, "r": terms.pop("r"), "terms": terms}
+        return LinearFitCandidate(fitted, _rows(trace), **scores)
 
 
 class _Descents:
@@ -274,51 +259,6 @@ class _Descents:
 
 def _rows(trace):
     return np.array([(value.loss, value.r, value.nonlinearity, *value.terms) for value in trace])
-
-
-def noise_corrected(fcs, fc, target) -> tuple[float, float]:
-    """Agreement of recordings with an FC, corrected for their sampling error.
-
-    Parameters
-    ----------
-    fcs : array_like, shape (n, n_node, n_node)
-        FC of two recordings or more.
-    fc : array_like, shape (n_node, n_node)
-        FC that they are compared with.
-    target : array_like, shape (n_node, n_node)
-
-    Returns
-    -------
-    r : float
-        Correlation of the recordings with the target.
-    fc_distance : float
-        RMS difference between the recordings and ``fc``.
-
-    Notes
-    -----
-    Off the diagonal, and where the target has data. The variance between recordings is a part of the variance of their
-    mean, and of its difference from ``fc``, and is subtracted: Spearman's correction for attenuation, of the recordings
-    alone; the sampling error of the target remains.
-
-    References
-    ----------
-    Spearman, C. (1904). The proof and measurement of association between two things. Am. J. Psychol. 15(1), 72-101.
-
-    Examples
-    --------
-    >>> fc = np.array([[1.0, 0.2, 0.4], [0.2, 1.0, 0.6], [0.4, 0.6, 1.0]])
-    >>> draw = np.array([[0.0, 0.1, -0.2], [0.1, 0.0, 0.1], [-0.2, 0.1, 0.0]])
-    >>> r, fc_distance = noise_corrected([fc + draw, fc - draw], fc, fc)
-    >>> r > 1.0 - 1e-12, fc_distance < 0.01
-    (True, True)
-    """
-    pairs = ~np.eye(np.shape(fc)[0], dtype=bool) & ~np.isnan(np.asarray(target))
-    fcs, mean = np.asarray(fcs), np.mean(fcs, axis=0)
-    error_variance = np.mean(fcs.var(0, ddof=1)[pairs]) / fcs.shape[0]
-    reliability = max(1.0 - error_variance / max(np.var(mean[pairs]), 1e-300), _MIN_RELIABILITY)
-    r = np.clip(fc_corr(mean, target, missing="ignore") / np.sqrt(reliability), -1.0, 1.0)
-    mean_square = np.mean((mean - np.asarray(fc))[pairs] ** 2)
-    return float(r), float(np.sqrt(max(mean_square - error_variance, 0.0)))
 
 
 def _starts(objective, n_starts, bar):
