@@ -1,7 +1,5 @@
 """A fit before its first step: the request of a user, checked; and the translated, marked problem."""
 
-import copy
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,12 +15,10 @@ from ..evaluation.fc_monitor import choose_monitor, refuse_no_fc, transient_samp
 from ..evaluation.target import match_target, read_target
 from ..persistence import serialisable
 from ..persistence.provenance import data_provenance
-from ..persistence.registry import is_serialisable
 from ..runtime.progress import status_line
 from ..state import State
 from ..targets import composite
 from ..targets.read import split_targets
-from ..targets.target import Target
 from ..translate.clone import configured_clone
 from ..translate.parameter_map import parameter_map
 from ..translate.prepare import prepare
@@ -30,6 +26,7 @@ from .costs import Costs
 from .criterion import Criterion
 from .domains import refuse_starts
 from .free import mark
+from .functions import is_lost, storable, travelling
 from .linear.objective import no_penalty
 from .losses import checked_loss, checked_penalty, with_costs_of_dependents
 from .method import Method, conflicts
@@ -41,55 +38,6 @@ if TYPE_CHECKING:
 
 # Shortest recording that the linear response is fitted for [samples]: FC of a shorter one is mostly sampling error.
 _SHORTEST = 100
-
-
-@serialisable
-class Lost:
-    """Place of an option that did not pickle, or that no file contains; it accepts any call that only checks it.
-
-    Parameters
-    ----------
-    option
-        Its name remains.
-    """
-
-    def __init__(self, option: Any):
-        self.name = getattr(option, "__qualname__", type(option).__qualname__)
-
-    def __call__(self, *_):
-        """Not available."""
-        raise ValueError("this function was lost when its fit was pickled or saved. Give it again.")
-
-    init = update = __call__
-
-    def __repr__(self):
-        return f"<lost: {self.name}>"
-
-
-def _if_pickled(value):
-    """Value, or `Lost` if it does not pickle."""
-    try:
-        pickle.dumps(value)
-    # Pickling fails with various errors.
-    except Exception:
-        return Lost(value)
-    return value
-
-
-def _if_stored(value):
-    """Value, or `Lost` for a function that files cannot name; of a target, with its functions likewise."""
-    if isinstance(value, Target):
-        new = copy.copy(value)
-        vars(new).update({name: _if_stored(each) for name, each in vars(value).items()})
-        return new
-    is_function = callable(value) or hasattr(value, "init")
-    is_kept = is_serialisable(value) or isinstance(value, Lost)
-    return Lost(value) if is_function and not is_kept else value
-
-
-def _is_lost(value):
-    """True for a function that was lost, and for a target with such a function."""
-    return isinstance(value, Lost) or isinstance(value, Target) and any(map(_is_lost, vars(value).values()))
 
 
 @serialisable
@@ -137,12 +85,12 @@ class FitRequest:
             raise ValueError(f"fit: {'; '.join(problems)}.")
 
     def picklable(self) -> "FitRequest":
-        """The same request, with `Lost` in place of functions that do not pickle, such as those of a script."""
-        return self._keeping(_if_pickled)
+        """The same request for a pickle: see `functions.travelling`."""
+        return self._keeping(travelling)
 
     def storable(self) -> "FitRequest":
-        """The same request, with `Lost` in place of functions that are not this package's own, also in targets."""
-        return self._keeping(_if_stored)
+        """The same request for a file: see `functions.storable`."""
+        return self._keeping(storable)
 
     def _keeping(self, kept):
         """Request with what a function keeps of each function and target."""
@@ -169,9 +117,9 @@ class FitRequest:
         names = {name: getattr(self, name) for name in ("loss", "penalty", "optimizer")}
         names["callback"] = self.run.callback
         targets = self.target if isinstance(self.target, dict) else {}
-        names |= {name: each for name, each in targets.items() if _is_lost(each)}
+        names |= {name: each for name, each in targets.items() if is_lost(each)}
         unknown = [name for name in functions if name not in names]
-        lost = [name for name, value in names.items() if _is_lost(value) and name not in functions]
+        lost = [name for name, value in names.items() if is_lost(value) and name not in functions]
         problems = [f"{name}: no function of a fit; give {', '.join(names)}" for name in unknown]
         problems += [f"{name}: lost when the result was pickled or saved; give it again, {name}=..." for name in lost]
         if problems:

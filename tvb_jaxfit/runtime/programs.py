@@ -43,7 +43,8 @@ class Program:
     Notes
     -----
     Inside a function that JAX transforms (jit, grad, vmap), and while JAX is set to detect NaN or to disable
-    compilation, it behaves as ``jax.jit(function)``.
+    compilation, it behaves as ``jax.jit(function)``. Pickled, it is the function alone, which is compiled again where
+    it is called.
 
     Examples
     --------
@@ -54,7 +55,8 @@ class Program:
     """
 
     def __init__(self, function: Callable, shares_constants: bool = False):
-        self._jitted, self._shares_constants, self._compiled = jax.jit(function), shares_constants, {}
+        self._function, self._shares_constants = function, shares_constants
+        self._jitted, self._compiled = jax.jit(function), {}
         # Name of the program in the logs and profilers of JAX.
         self._name = getattr(function, "__name__", "program")
 
@@ -65,6 +67,9 @@ class Program:
         if by_jax or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
             return self._jitted(*arguments)
         return self.compiled(*arguments)(*arguments)
+
+    def __reduce__(self):
+        return type(self), (self._function, self._shares_constants)
 
     def __len__(self):
         """Number of argument structures that the function is compiled for."""
