@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tvb_jaxfit import ProcessWorkers, WorkerDied
+from tvb_jaxfit import ProcessWorkers, WorkerDied, compute_fc
 from tvb_jaxfit.runtime.remote import RemoteFunction
 
 
@@ -110,13 +110,30 @@ def test_the_death_of_a_worker_fails_its_task_alone(workers):
 def test_each_worker_has_its_share_of_the_processors(workers):
     def share():
         time.sleep(0.1)
-        return os.sched_getaffinity(0), int(os.environ["PJRT_NPROC"])
+        return os.sched_getaffinity(0), int(os.environ["MKL_NUM_THREADS"])
 
     shares = [task.result() for task in [workers.submit(share) for _ in range(2)]]
     available = os.sched_getaffinity(0)
     assert set.union(*(share for share, _ in shares)) == available
     assert [n for _, n in shares] == [len(share) for share, _ in shares]
     assert len(available) == 1 or not set.intersection(*(share for share, _ in shares))
+
+
+def test_numbers_do_not_depend_on_the_share_of_the_processors(workers, monkeypatch):
+    """XLA and Eigen order the terms of long sums by the number of threads."""
+    samples = np.random.default_rng(0).normal(size=(600, 84))
+
+    def sums():
+        return np.append(compute_fc(samples), jnp.sum(jnp.outer(samples[:, 0], samples[:, 1])))
+
+    expected = sums()
+    np.testing.assert_array_equal(workers.submit(sums).result(), expected)
+    # Negative control.
+    monkeypatch.setenv("PJRT_NPROC", "1" if len(os.sched_getaffinity(0)) > 1 else "2")
+    with ProcessWorkers(1) as others:
+        found = others.submit(sums).result()
+    assert np.any(found != expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
 def _is_alive(pid):

@@ -27,8 +27,8 @@ sys.path[:] = start["path"]
 from tvb_jaxfit.runtime.worker_process import main
 main(start["processors"])
 """
-# Variables by which libraries choose their number of threads: XLA's, and the BLAS libraries'.
-_THREADS = ("PJRT_NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# Variables by which BLAS libraries choose their number of threads.
+_BLAS_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 # Settings of JAX that a process reads when JAX starts there; each is also an environment variable.
 _AT_START = (
     *("jax_platforms", "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"),
@@ -61,8 +61,9 @@ class ProcessWorkers(Executor):
     - A process is a new Python, not a fork, and does not run the user's script again: no
       ``if __name__ == "__main__"`` is necessary. It has the search path, the directory and the environment of its
       parent, and what it prints appears on standard error.
-    - Each process has its share of the processors, and JAX and the BLAS libraries start as many threads there.
-      Environment variables for the number of threads that are set already are respected.
+    - Each process has its share of the processors, and BLAS libraries start as many threads there. JAX starts as many
+      threads as here: XLA orders sums by that number, and numbers are therefore equal bit for bit. Environment
+      variables for the number of threads that are set already are respected.
     - A process that dies (killed, out of memory) fails its task with `WorkerDied`. Other tasks are not affected, and
       the next one starts a new process.
     - An interrupt (Ctrl-C) in a ``with`` block ends the processes at once. They also end when their parent is killed.
@@ -255,8 +256,11 @@ def _share(available, index, n_workers):
 
 
 def _environment(n_threads):
-    """Environment of a worker."""
+    """Environment of a worker with a number of threads of its own."""
     jax = sys.modules.get("jax")
     values = {name: getattr(jax.config, name, None) for name in _AT_START} if jax is not None else {}
     settings = {name.upper(): str(value) for name, value in values.items() if value not in (None, "")}
-    return {name: str(n_threads) for name in _THREADS} | dict(os.environ) | settings
+    threads = {name: str(n_threads) for name in _BLAS_THREADS}
+    # XLA's own variables, the first of which it prefers.
+    threads["PJRT_NPROC"] = os.environ.get("NPROC") or str(len(processors()))
+    return threads | dict(os.environ) | settings
