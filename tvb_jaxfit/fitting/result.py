@@ -212,8 +212,8 @@ class FitResult(SavableMixin, PicklableMixin):
         progress : bool, optional
             Show progress bars.
         **options
-            Functions of the fit that were lost when the result was pickled or saved: ``loss``, ``penalty``,
-            ``optimizer``, ``callback``; and targets by their names.
+            Functions of the fit that were lost when the result was saved, or that cloudpickle did not pickle: ``loss``,
+            ``penalty``, ``optimizer``, ``callback``; and targets by their names.
 
         Returns
         -------

@@ -159,8 +159,8 @@ class SavableMixin:
         -----
         Three things are not in the file. The TVB simulator, which may contain any code: its digests are, so that `load`
         recognises it. Functions that are not of tvb_jaxfit (``loss``, ``penalty``, ``optimizer``, ``callback``, and
-        those of targets): ``spread`` asks for them, as after pickling. Noise draws that the random stream of the state,
-        which is in the file, gives again.
+        those of targets): ``spread`` asks for them. Noise draws that the random stream of the state, which is in the
+        file, gives again.
         """
         check("save", path=(path, allowed.path), simulate_fc=(simulate_fc, allowed.boolean))
         check("save", force=(force, allowed.boolean))
