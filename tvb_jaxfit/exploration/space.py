@@ -105,7 +105,22 @@ class Space(PicklableMixin):
             By path, in JAX's default float type; for several points with a leading axis of points.
         """
         dtype = jnp.result_type(float)
-        return {path: jnp.asarray(values[index], dtype) for path, values in self._values.items()}
+        return {path: jnp.asarray(values, dtype) for path, values in self.numbers(index).items()}
+
+    def numbers(self, index) -> dict[str, np.ndarray]:
+        """Values that the axes put into the state at some points, as NumPy arrays of 64 bits.
+
+        Parameters
+        ----------
+        index : int, slice or array of int
+            As for `values`.
+
+        Returns
+        -------
+        dict of str to ndarray
+            By path; for several points with a leading axis of points.
+        """
+        return {path: values[index] for path, values in self._values.items()}
 
     def point(self, index) -> dict[str, float | np.ndarray]:
         """Values of the axes at a point.
