@@ -161,20 +161,19 @@ class ParallelExecution(PicklableMixin):
         point is reported. An interrupt (Ctrl-C) ends the run and keeps the values computed so far.
         """
         refuse_forked("ParallelExecution.run")
-        with self._store() as store:
-            return _recorded(self._run, self.space, store, self.progress)
+        with contextlib.ExitStack() as stack:
+            return _recorded(self._run, self.space, self._store(stack), self.progress)
 
-    @contextlib.contextmanager
-    def _store(self):
+    def _store(self, stack):
+        """Store of the values; the stack holds the lock of the folder."""
         if self.folder is None:
-            yield InMemory(len(self.space))
-            return
+            return InMemory(len(self.space))
         digests = _digests(self.loss, self.space)
-        with file_lock(self.folder / "sweep"):
-            store = SweepFolder(self.folder, self.space, digests, self.batch_size)
-            if self._is_default_size and store.batch_size != self.batch_size:
-                self._set_batch_size(store.batch_size)
-            yield store
+        stack.enter_context(file_lock(self.folder / "sweep"))
+        store = SweepFolder(self.folder, self.space, digests, self.batch_size)
+        if self._is_default_size and store.batch_size != self.batch_size:
+            self._set_batch_size(store.batch_size)
+        return store
 
     def _run(self, recorder):
         evaluate = functools.partial(
