@@ -62,6 +62,8 @@ _HOMES = {
     "fit": "fitting.fit",
     "FitResult": "fitting.result",
     "Identifiability": "uncertainty.identifiability",
+    "fit_cohort": "cohort.run",
+    "Cohort": "cohort.result",
     "FCOptions": "evaluation.options",
     "NoiseOptions": "fitting.options",
     "SearchOptions": "fitting.options",

@@ -20,23 +20,27 @@ TARGET, OTHER = symmetric(), symmetric()
 
 
 class Simulations:
-    """Simulations that stay at the fixed point up to a place of the trace, and leave it after that."""
+    """Simulations that stay at the fixed point up to a place of the trace, and leave it after that.
 
-    def __init__(self, last_valid):
+    On other noise than the first, they leave it earlier.
+    """
+
+    def __init__(self, last_valid, last_on_other_noise=None):
         self.last_valid, self.places = last_valid, []
+        self.last_on_other_noise = last_valid if last_on_other_noise is None else last_on_other_noise
 
-    def __call__(self, place):
+    def __call__(self, place, key=None):
         self.places.append(place)
-        fc = TARGET if place <= self.last_valid else OTHER
+        fc = TARGET if place <= (self.last_valid if key is None else self.last_on_other_noise) else OTHER
         draws = [fc + symmetric(1e-3) for _ in range(2)]
         loss = 1.0 - place / 100 if place <= self.last_valid else 5.0
         return SimpleNamespace(means={"r": 0.5}, values=[loss, loss], fc=np.stack(draws))
 
 
-def search(last_valid, n):
-    simulations = Simulations(last_valid)
+def search(last_valid, n, last_on_other_noise=None):
+    simulations = Simulations(last_valid, last_on_other_noise)
     objective = SimpleNamespace(state_of=lambda value: value.place, penalty=lambda state: 0.0)
-    running = _Search(objective, TARGET, simulations, None)
+    running = _Search(objective, TARGET, simulations, None, 0)
     trace = [
         SimpleNamespace(place=place, value=-place, loss=1.0 - place / 100, r=0.9, nonlinearity=0.0, terms=[], fc=TARGET)
         for place in range(n)
@@ -54,7 +58,14 @@ def test_the_last_confirmed_point_is_found(last_valid, n):
     assert earlier.is_confirmed
     assert (earlier.fitted, len(earlier.trace)) == (last_valid, last_valid + 1)
     assert earlier.loss < end.loss
-    assert len(simulations.places) <= 2 + np.log2(n)
+    assert len(simulations.places) <= 5 + np.log2(n)
+
+
+def test_a_point_that_was_confirmed_by_luck_is_not_taken():
+    candidates, simulations = search(38, 40, last_on_other_noise=20)
+    assert candidates[1].is_confirmed
+    assert candidates[1].fitted == 20
+    assert len(simulations.places) < 35
 
 
 def test_a_confirmed_end_is_simulated_alone():

@@ -89,7 +89,7 @@ def _fit(options, folder):
             max_steps=options.steps,
             fc=FCOptions(monitor=options.monitor, skip_t=options.skip, missing=options.missing),
             noise=NoiseOptions(patience=options.patience),
-            search=_search(options),
+            search=search_options(options),
             run=RunOptions(checkpoint=_checkpoint(options, folder), resume=options.resume, progress=not options.quiet),
         )
     except FitFailed as error:
@@ -115,7 +115,13 @@ def _group(options):
     return matrices if len(matrices) > 1 else next(iter(matrices), None)
 
 
-def _search(options):
+def search_options(options: argparse.Namespace) -> SearchOptions:
+    """Options of the search that a command names.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    """
     given = {"seed": options.fit_seed, "n_starts": options.starts, "max_evaluations": options.max_evaluations}
     return SearchOptions(**{name: value for name, value in given.items() if value is not None})
 

@@ -2,28 +2,23 @@
 
 import argparse
 import contextlib
-import csv
 import hashlib
-import io
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..persistence.atomic import atomic_write, atomic_write_all, recover
 from ..reporting.html import GENERATOR
+from ..reporting.result_names import FILES, KIND, PAGE, SUMMARY
 from .dependent_options import parse_maps
 from .outcome import Refused
 
 if TYPE_CHECKING:
     from ..reporting.summary import FitSummary
 
-_KIND = "summary of a fit"
-CHECKPOINT, SUMMARY, PAGE = "checkpoint.npz", "fit.npz", "report.html"
-_FILES = ("values.json", "values.npz", "fc.npy", "history.csv", SUMMARY, PAGE, CHECKPOINT)
+CHECKPOINT = "checkpoint.npz"
+_FILES = (*FILES, PAGE, CHECKPOINT)
 # Size of a trial file: on a full disk, an empty file could still be written.
 _TRIAL_SIZE = 65536
 
@@ -116,7 +111,7 @@ def foreign_files(folder) -> list[str]:
     from ..persistence.serialise import ReadError, read
 
     with contextlib.suppress(OSError, ReadError):
-        stored = read(folder / SUMMARY, _KIND)
+        stored = read(folder / SUMMARY, KIND)
         hashes = {SUMMARY: None} | (stored["written"] if isinstance(stored, dict) else {})
 
     def is_ours(name):
@@ -124,13 +119,9 @@ def foreign_files(folder) -> list[str]:
             return is_checkpoint(folder / name)
         if name == PAGE:
             return GENERATOR.encode() in (folder / name).read_bytes()
-        return name in hashes and hashes[name] in (None, _hash((folder / name).read_bytes()))
+        return name in hashes and hashes[name] in (None, hashlib.sha256((folder / name).read_bytes()).hexdigest())
 
     return [name for name in existing if not (folder / name).is_file() or not is_ours(name)]
-
-
-def _hash(content):
-    return hashlib.sha256(content).hexdigest()
 
 
 def input_files(options: argparse.Namespace) -> dict[str, Path]:
@@ -184,27 +175,12 @@ def write_results(folder, summary: "FitSummary", also_remove: Iterable[str] = ()
     OSError
         The files cannot be written; the folder is as it was before.
     """
-    contents = {
-        "values.npz": _as_bytes(np.savez, **{each.path: each.fitted for each in summary.parameters}),
-        "values.json": json.dumps(_values(summary), indent=1, ensure_ascii=False).encode(),
-        "history.csv": _history(summary).encode(),
-    }
-    if "Fitted" in summary.matrices:
-        contents["fc.npy"] = _as_bytes(np.save, summary.matrices["Fitted"])
-    from ..persistence.serialise import tree_to_arrays
+    from ..reporting.result_files import result_files
 
-    # The hashes tell these files from files that were changed since.
-    hashes = {name: _hash(content) for name, content in contents.items()}
-    contents[SUMMARY] = _as_bytes(np.savez, **tree_to_arrays({"summary": summary, "written": hashes}, _KIND))
+    contents = result_files(summary)
     with atomic_write_all(folder, {*_FILES, *also_remove} - ({CHECKPOINT} - {*also_remove})) as file:
         for name, content in contents.items():
             file(name).write(content)
-
-
-def _as_bytes(save, *arrays, **named):
-    file = io.BytesIO()
-    save(file, *arrays, **named)
-    return file.getvalue()
 
 
 def read_summary(folder) -> "FitSummary":
@@ -223,62 +199,10 @@ def read_summary(folder) -> "FitSummary":
     Refused
         There is no fit, or its files are damaged.
     """
-    from ..persistence.serialise import read
+    from ..reporting.result_files import stored_summary
 
     try:
         recover(folder)
-        stored = read(Path(folder) / SUMMARY, _KIND)
+        return stored_summary(folder)
     except (OSError, ValueError) as error:
         raise Refused(f"{folder}: there is no fit of tvb-jaxfit fit to report on ({error})") from error
-    # A former version has stored the summary alone.
-    return stored["summary"] if isinstance(stored, dict) else stored
-
-
-def _coefficients(parameter):
-    """Coefficients of maps by name."""
-    return {name: {"initial": initial, "fitted": fitted} for name, (initial, fitted) in parameter.coefficients.items()}
-
-
-def _values(summary):
-    """Fitted values for people and other programs."""
-    values = {
-        each.path: {
-            "unit": each.unit,
-            "kept": each.constraint,
-            "shape": list(each.fitted.shape),
-            "initial": each.initial.tolist(),
-            "fitted": each.fitted.tolist(),
-        }
-        | ({"coefficients": _coefficients(each)} if each.coefficients else {})
-        for each in summary.parameters
-    }
-    return {
-        "simulator": summary.description,
-        "when": summary.created,
-        "regions": summary.labels,
-        "parameters": values,
-        "diverged": "; ".join(history.diverged for history in summary.stages.values() if history.diverged),
-        "versions": summary.details["Versions"],
-        **summary.code,
-    }
-
-
-def _history(summary):
-    """Loss and other recorded scalars of each step, and of its validation if there is one, as CSV."""
-    histories = summary.stages.values()
-    names = list(dict.fromkeys(name for history in histories for name in history.aux))
-    validation_names = list(dict.fromkeys(name for history in histories for name in history.validation.aux))
-    file = io.StringIO()
-    lines = csv.writer(file, lineterminator="\n")
-    lines.writerow(
-        ["stage", "step", "loss", *names, "validation", *(f"validation {name}" for name in validation_names)]
-    )
-    for stage, history in summary.stages.items():
-        (steps, losses), aux = history.validation, history.validation.aux
-        columns = [losses, *(aux.get(name, np.full(len(steps), "")) for name in validation_names)]
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        validations = dict(zip(steps.tolist(), rows, strict=True))
-        for step, loss in enumerate(history.loss.tolist()):
-            others = [history.aux[name].tolist()[step] if name in history.aux else "" for name in names]
-            lines.writerow([stage, step, loss, *others, *validations.get(step, [""] * len(columns))])
-    return file.getvalue()

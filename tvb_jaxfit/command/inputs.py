@@ -34,16 +34,16 @@ def input_problems(options: argparse.Namespace) -> list[str]:
     """
     problems = []
     if getattr(options, "fc", None) is not None:
-        problems += _fc_problems(options.fc)
+        problems += fc_problems(options.fc)
     for name in getattr(options, "group", None) or []:
-        problems += _fc_problems(name, "--group")
+        problems += fc_problems(name, "--group")
     for path, option in parse_maps(getattr(options, "map", []))[0].items():
         try:
             load_maps(option)
         except Refused as refused:
             problems += [f"--map {path}: {reason}" for reason in refused.reasons]
     if options.connectivity is not None:
-        problems += _connectivity_problems(options.connectivity)
+        problems += connectivity_problems(options.connectivity)
     if options.simulator is not None:
         problems += _simulator_problems(options.simulator)
     for path, value in parse_settings(options.set or [])[0].items():
@@ -55,7 +55,16 @@ def input_problems(options: argparse.Namespace) -> list[str]:
     return problems
 
 
-def _fc_problems(name, option="--fc"):
+def fc_problems(name: str, option: str = "--fc") -> list[str]:
+    """Problems of the file of an FC.
+
+    Parameters
+    ----------
+    name : str
+        As ``--fc`` takes it.
+    option : str, optional
+        Name in messages.
+    """
     try:
         fc = np.asarray(load_fc(name, option), float)
     except Refused as refused:
@@ -68,19 +77,20 @@ def _fc_problems(name, option="--fc"):
     return [f"{option} {name}: {cause}"] if cause else []
 
 
-def _connectivity_problems(name):
+def connectivity_problems(name: str, option: str = "--connectivity") -> list[str]:
+    """Problems of the file of a connectivity; parameters as of `fc_problems`."""
     file = Path(name)
     if not file.exists():
         problem = connectivity_problem(name)
-        return [f"--connectivity {name}: no such file, and {problem}{suggest_file(file)}"] if problem else []
+        return [f"{option} {name}: no such file, and {problem}{suggest_file(file)}"] if problem else []
     try:
         with file.open("rb") as opened:
             is_hdf5 = opened.read(len(_HDF5)) == _HDF5
     except OSError as error:
-        return [f"--connectivity {name}: {error.strerror}"]
+        return [f"{option} {name}: {error.strerror}"]
     if not (is_hdf5 if file.suffix == ".h5" else zipfile.is_zipfile(file)):
         kind = "HDF5" if file.suffix == ".h5" else "zip"
-        return [f"--connectivity {name}: no {kind} file; give a connectivity of TVB, which ends in .zip or .h5"]
+        return [f"{option} {name}: no {kind} file; give a connectivity of TVB, which ends in .zip or .h5"]
     return []
 
 

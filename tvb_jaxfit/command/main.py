@@ -143,4 +143,12 @@ def _fit(options, arguments):
     return code
 
 
-_COMMANDS = {"fit": _fit, "certify": _certify, "parameters": _parameters, "report": _report}
+def _cohort(options, arguments):
+    _check(options)
+    _set_precision(options)
+    from .cohort import run
+
+    return run(options)
+
+
+_COMMANDS = {"fit": _fit, "cohort": _cohort, "certify": _certify, "parameters": _parameters, "report": _report}

@@ -7,6 +7,7 @@ import re
 from .. import __version__
 from ..checks.suggestions import did_you_mean
 from ..fitting.method import Method, choosing_simulation, conflicts
+from .cohort_options import cohort_problems
 from .dependent_options import BALANCE, MAP, parse_balances, parse_maps
 from .path_options import FREE, parse_free, parse_settings
 
@@ -31,6 +32,8 @@ EXAMPLES = {
     "fit": r"""tvb-jaxfit fit --connectivity dk_average --fc dk_average --dt 4 \
     --set coupling.a=0.15 --set model.w=0.3 --free coupling.a --free model.w:regional:0:1 \
     --steps 50 --evaluate 4 --tvb --out fit_of_dk""",
+    "cohort": r"""tvb-jaxfit cohort subjects.tsv --free coupling.a --free model.w:regional:0:1 \
+    --method linear --workers 4 --out study""",
     "certify": "tvb-jaxfit certify --connectivity 76 --speed 3 --simulation-length 3000",
     "parameters": "tvb-jaxfit parameters --connectivity 76 --model Epileptor2D --integrator HeunDeterministic",
     "report": "tvb-jaxfit report fit_of_dk --force",
@@ -72,8 +75,9 @@ def parser() -> argparse.ArgumentParser:
         "130 interrupted by Ctrl-C, 143 by SIGTERM, as from Slurm (what was reached is written)",
     )
     main.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = main.add_subparsers(dest="command", required=True, metavar="{fit,certify,parameters,report}")
+    commands = main.add_subparsers(dest="command", required=True, metavar="{fit,cohort,certify,parameters,report}")
     _add_fit_options(_command(commands, "fit", "fit parameters of a simulator to an empirical FC"))
+    _add_cohort_options(_command(commands, "cohort", "fit each subject of a table, in folders of their own"))
     _add_simulator_options(_command(commands, "certify", "run TVB and its translation on the same draws, and compare"))
     summary = "list the parameters of a simulator that can be fitted: paths, shapes, values, units and domains"
     _add_simulator_options(_command(commands, "parameters", summary))
@@ -162,6 +166,20 @@ def _add_fit_options(command):
     add("--out", required=True, metavar="DIR", help="folder for values, FC, history and report")
     _add_force(command)
     _add_simulator_options(command)
+    add = _add_method_options(command)
+    add("--resume", action="store_true", help="continue the fit in DIR that was interrupted or killed")
+    add = _add_evaluation_options(command)
+    add(
+        "--group",
+        nargs="+",
+        metavar="FILE",
+        help="FC of other subjects, or one file with their mean: the baseline that needs no model, beside the scores",
+    )
+    add("--certify", action="store_true", help="compare TVB and its translation at the fitted values")
+
+
+def _add_method_options(command):
+    """Add the options of the fit itself; return the function that adds others to their group."""
     add = command.add_argument_group("fit").add_argument
     add(
         "--method",
@@ -185,19 +203,45 @@ def _add_fit_options(command):
     )
     add("--monitor", type=int, metavar="N", help="index of the monitor for FC (default: the only Bold, or only one)")
     add("--skip", type=int, metavar="N", help="samples left out before FC (default: those before the signal begins)")
-    add("--resume", action="store_true", help="continue the fit in DIR that was interrupted or killed")
     add("--float32", action="store_true", help="single precision (default: double)")
     add("--quiet", action="store_true", help="no progress bars")
+    return add
+
+
+def _add_evaluation_options(command, default=None):
+    """Add the options of the scores of a fit; return the function that adds others to their group."""
     add = command.add_argument_group("afterwards").add_argument
-    add("--evaluate", type=int, metavar="N", help="score the fit on N seeds of fresh noise")
+    number = "" if default is None else f" (default {default})"
+    add("--evaluate", type=int, metavar="N", default=default, help=f"score the fit on N seeds of fresh noise{number}")
     add("--tvb", type=int, nargs="?", const=1, default=0, metavar="N", help="and have TVB itself run N of them (1)")
+    return add
+
+
+def _add_cohort_options(command):
+    add = command.add_argument
+    add("subjects", metavar="SUBJECTS", help="tsv or csv with a row for each subject, or a folder with sub-* folders")
     add(
-        "--group",
-        nargs="+",
-        metavar="FILE",
-        help="FC of other subjects, or one file with their mean: the baseline that needs no model, beside the scores",
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="column of SUBJECTS: of another name (fc=fc_rest), or files of a folder, as in "
+        "fc=sub-{subject}/ses-{session}/*_fc.csv; columns are fc, connectivity, held_out, session_id, and paths such "
+        "as model.I_o, which --set would set",
     )
-    add("--certify", action="store_true", help="compare TVB and its translation at the fitted values")
+    _add_parameter_options(command)
+    add("--out", required=True, metavar="DIR", help="folder of the cohort; a second call does what is missing")
+    _add_simulator_options(command)
+    _add_method_options(command)
+    _add_evaluation_options(command, default=8)
+    add = command.add_argument_group("where", "on this machine, or on a cluster of dask.distributed").add_argument
+    add("--workers", type=int, metavar="N", help="number of processes (default: of processors), or of Slurm's jobs")
+    add("--scheduler", metavar="ADDRESS", help="tcp://HOST:PORT of a running scheduler of Dask")
+    add("--slurm", metavar="OPTIONS", help="start workers by Slurm: queue=cpu,cores=8,memory=16GB,walltime=02:00:00")
+    add("--array", metavar="I/N", help="the part I of N of the subjects alone, for a job array: 0/4, 1/4, ...")
+    add("--dry-run", action="store_true", help="check every input, and say what would be done")
+    # Options of a single fit.
+    command.set_defaults(fc=None, group=None, certify=False, resume=False, force=False)
 
 
 def _add_parameter_options(command):
@@ -238,7 +282,9 @@ def option_problems(options: argparse.Namespace) -> list[str]:
     options : argparse.Namespace
     """
     problems = _simulator_problems(options)
-    return problems + _fit_problems(options) if options.command == "fit" else problems
+    if options.command == "cohort":
+        problems += cohort_problems(options)
+    return problems + _fit_problems(options) if options.command in ("fit", "cohort") else problems
 
 
 def given_options(options: argparse.Namespace) -> dict[str, str]:
@@ -271,7 +317,8 @@ def _simulator_problems(options):
     if options.simulator and given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         problems.append(f"--simulator has a simulator of its own: leave {names}, and say it in the script")
-    if not options.simulator and options.connectivity is None:
+    # The connectivity of a cohort may stand in its table.
+    if not options.simulator and options.connectivity is None and options.command != "cohort":
         problems.append("--connectivity: none; give a file of TVB, or --simulator with a script that has a simulator")
     for name in ("dt", "bold_period", "speed", "simulation_length"):
         value = getattr(options, name)

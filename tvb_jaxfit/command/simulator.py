@@ -7,6 +7,7 @@ import logging
 import sys
 import traceback
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     from tvb.simulator.simulator import Simulator
 
 
-def make_simulator(options: argparse.Namespace) -> "Simulator":
+def make_simulator(options: argparse.Namespace, subject: Mapping | None = None) -> "Simulator":
     """Simulator of the options of a command.
 
     Parameters
     ----------
     options : argparse.Namespace
+    subject : Mapping, optional
+        Subject of a cohort, for a script with a function of it.
 
     Returns
     -------
@@ -45,7 +48,7 @@ def make_simulator(options: argparse.Namespace) -> "Simulator":
     # TVB draws the initial conditions of deterministic simulators from the global stream.
     np.random.seed(DEFAULTS["seed"] if options.seed is None else options.seed)
     if options.simulator:
-        sim = _from_script(options.simulator)
+        sim = _from_script(options.simulator, subject)
     else:
         given = {name: getattr(options, name) for name in DEFAULTS}
         sim = _from_options(given, DEFAULTS | {name: value for name, value in given.items() if value is not None})
@@ -196,11 +199,15 @@ def _apply_settings(settings, sim):
         raise Refused(*problems)
 
 
-def _from_script(text):
-    """Simulator of a script or a module."""
+def _from_script(text, subject=None):
+    """Simulator of a script or a module; of a function there, for a subject."""
     from tvb.simulator.simulator import Simulator
 
-    place, _, name = text.rpartition(":") if ":" in text and not Path(text).exists() else (text, "", "sim")
+    place, _, name = (
+        text.rpartition(":")
+        if ":" in text and not Path(text).exists()
+        else (text, "", "sim" if subject is None else "make_simulator")
+    )
     option = f"--simulator {text}"
     try:
         if is_script(place):
@@ -219,6 +226,11 @@ def _from_script(text):
             f"{did_you_mean(name, found)}"
         )
     sim = names[name]
+    if subject is not None:
+        if not callable(sim):
+            raise Refused(f"{option}: {name} is a {type(sim).__name__}; give a function of the subject")
+        # Its errors are the subject's, with their traceback.
+        sim = sim(subject)
     if not isinstance(sim, Simulator):
         raise Refused(f"{option}: {name} is a {type(sim).__name__}; give a tvb.simulator.simulator.Simulator")
     return sim

@@ -31,6 +31,8 @@ class Purpose(IntEnum):
         Samples that a linear fit draws from the linear response.
     RATES
         Noise of the mean rates of balanced regions, which are reported.
+    SECOND_CONFIRMATION
+        Noise on which a point on the way of a linear fit, found by simulations, is confirmed again.
     """
 
     TRAINING = 1
@@ -43,6 +45,7 @@ class Purpose(IntEnum):
     PERTURBATION = 8
     SAMPLES = 9
     RATES = 10
+    SECOND_CONFIRMATION = 11
 
 
 def noise_key(seed: int, purpose: Purpose) -> jax.Array:

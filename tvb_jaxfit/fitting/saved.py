@@ -16,9 +16,10 @@ from ..checks.options import check
 from ..dynamics.simulate import Simulate
 from ..parameters import parameters_of
 from ..persistence import serialisable
+from ..persistence.atomic import atomic_write
 from ..persistence.fingerprint.hasher import digests_by_path
 from ..persistence.fingerprint.objects import attributes
-from ..persistence.serialise import NotSerialisable, kind_of, read, write
+from ..persistence.serialise import NotSerialisable, kind_of, read, to_bytes
 from ..persistence.versions import package_versions
 from ..reporting.report import refuse_existing
 from ..reporting.summary import FitSummary, summarise
@@ -196,13 +197,40 @@ class SavableMixin:
 def _write(path, result, simulate_fc):
     if result.request is None:
         raise ValueError("save: this FitResult does not hold the arguments of its fit. Use the result of tj.fit().")
-    stored = result.simulate if isinstance(result.simulate, StoredSimulator) else _stored(result, simulate_fc)
-    path, noise = Path(path), Redrawing(stored.n_steps, stored.is_double)
+    with atomic_write(path) as file:
+        file.write(file_content(result, None if _is_stored(result) else summarise(result, simulate_fc=simulate_fc)))
+    return Path(path)
+
+
+def file_content(result, summary: FitSummary | None) -> bytes:
+    """Content of the file of a result.
+
+    Parameters
+    ----------
+    result : FitResult
+        With the arguments of its fit.
+    summary : FitSummary or None
+        Summary of the result. Not used for a result that was loaded without its simulator.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    TypeError
+        As of `SavableMixin.save`.
+    """
+    stored = result.simulate if _is_stored(result) else _stored(result, summary)
+    noise = Redrawing(stored.n_steps, stored.is_double)
     try:
-        write(path, _as_tree(result, stored, _EachOnce(noise.without_draws)), _kind())
+        return to_bytes(_as_tree(result, stored, _EachOnce(noise.without_draws)), _kind())
     except NotSerialisable as error:
         raise NotSerialisable(error.path, error.found, _REMEDY) from None
-    return path
+
+
+def _is_stored(result):
+    return isinstance(result.simulate, StoredSimulator)
 
 
 _REMEDY = (
@@ -236,8 +264,7 @@ def _kind():
     return f"{_KIND}, format {_FORMAT}"
 
 
-def _stored(result, simulate_fc):
-    summary = summarise(result, simulate_fc=simulate_fc)
+def _stored(result, summary):
     is_double = result.best.initial_conditions.dtype == np.float64
     return StoredSimulator(summary, *_digests(result.simulator), is_double, result.simulate.n_steps)
 

@@ -1,6 +1,7 @@
 """Trees in files, as arrays and JSON. Reading a file executes nothing that the file contains."""
 
 import enum
+import io
 import json
 import os
 from typing import Any
@@ -72,9 +73,22 @@ def write(path: str | os.PathLike, tree: Any, kind: str) -> None:
     >>> read(path, "example")
     {'a': [1, array([0, 1, 2])], 2: (None, inf)}
     """
-    arrays = tree_to_arrays(tree, kind)
+    content = to_bytes(tree, kind)
     with atomic_write(path) as file:
-        np.savez(file, **arrays)
+        file.write(content)
+
+
+def to_bytes(tree: Any, kind: str) -> bytes:
+    """Content of the file that `write` writes.
+
+    Raises
+    ------
+    NotSerialisable
+        As `write`.
+    """
+    file = io.BytesIO()
+    np.savez(file, **tree_to_arrays(tree, kind))
+    return file.getvalue()
 
 
 def tree_to_arrays(tree: Any, kind: str) -> dict[str, np.ndarray]:

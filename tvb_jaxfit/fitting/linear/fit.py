@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from ...errors import NoEffect, NoStableFixedPoint, caller_stacklevel
@@ -15,6 +16,7 @@ from ...state import State
 from ..callbacks import Callback, as_callback
 from ..criterion import Criterion
 from ..history import History
+from ..keys import Purpose, noise_key
 from ..options import SearchOptions
 from ..starts import apart
 from ..stopping import StopKind, StopReason
@@ -28,6 +30,8 @@ from .objective import Objective, no_penalty
 HOMOGENEITY_WEIGHTS = (0.1, 0.025)
 # Points of the coarse sweep, and default number of starts that are followed.
 _POINTS, _STARTS = 128, 2
+# Number of keys of noise on which a point on the way of a minimisation is confirmed again.
+_N_SECOND = 3
 
 
 def fit_linear(
@@ -57,7 +61,7 @@ def fit_linear(
     length : float
         Length of the recording whose loss is expected [ms].
     confirm : callable
-        State to `ScoredRuns` of simulations on new noise.
+        State, and a key of noise or none, to `ScoredRuns` of simulations on new noise.
     search : SearchOptions, optional
         Seed, number of starts (default 2), and maximum number of evaluations from each.
     penalty : callable, optional
@@ -86,7 +90,7 @@ def fit_linear(
     callback.reset()
     objective = Objective(linear, state, criterion, length, penalty, search.seed)
     n_starts = _STARTS if search.n_starts is None else search.n_starts
-    running = _Search(objective, criterion.target, confirm, callback)
+    running = _Search(objective, criterion.target, confirm, callback, search.seed)
     n_evaluations = _POINTS + 1 + n_starts * search.max_evaluations
     # The linear algebra of L-BFGS is small, too.
     with single_blas_thread(), progress_bar("linear fit", "evaluation", n_evaluations, progress, True) as bar:
@@ -117,8 +121,9 @@ class _Search:
     stop_kind : StopKind
     """
 
-    def __init__(self, objective, target, confirm, callback):
+    def __init__(self, objective, target, confirm, callback, seed):
         self.objective, self.target, self.confirm, self.callback = objective, target, confirm, callback
+        self.seed = seed
         self.candidates, self.n_followed, self.stop_kind = [], 1, StopKind.LINEAR_DONE
 
     def run(self, n_starts, max_evaluations, bar):
@@ -154,22 +159,38 @@ class _Search:
         self.candidates += [] if earlier is None else [earlier]
 
     def _earlier(self, trace):
-        """Last point of a minimisation that simulations confirm, found by bisection; None without any.
+        """Last point of a minimisation that simulations confirm, and confirm again; None without any.
 
-        Far on its way, a minimisation may reach values at which noise drives the network out of its fixed point.
+        Far on its way, a minimisation may reach values at which noise drives the network out of its fixed point. The
+        last point that simulations confirm may owe it to luck, hence the others, on noise that has not selected it.
         """
+        others = jax.random.split(noise_key(self.seed, Purpose.SECOND_CONFIRMATION), _N_SECOND)
+
+        def confirmed_again(trace):
+            return all(self._simulated(trace, key).is_confirmed for key in others)
+
+        found = self._last_confirmed(trace, lambda trace: True)
+        if found is None or confirmed_again(trace[: len(found.trace)]):
+            return found
+        return self._last_confirmed(trace[: len(found.trace)], confirmed_again)
+
+    def _last_confirmed(self, trace, is_confirmed_again):
+        """Candidate of the last point before the end that simulations confirm, found by bisection; None without any."""
         low, high, found = 0, len(trace) - 1, None
         while high - low > 1:
             middle = (low + high) // 2
             candidate = self._simulated(trace[: middle + 1])
-            low, high, found = (middle, high, candidate) if candidate.is_confirmed else (low, middle, found)
+            if candidate.is_confirmed and is_confirmed_again(trace[: middle + 1]):
+                low, found = middle, candidate
+            else:
+                high = middle
         return found
 
-    def _simulated(self, trace):
+    def _simulated(self, trace, *key):
         """Candidate at the last point of a trace, with the scores of simulations from there."""
         fitted = self.objective.state_of(trace[-1])
         with bar_status("simulating"):
-            runs = self.confirm(fitted)
+            runs = self.confirm(fitted, *key)
         terms = runs.means
         loss = float(np.mean(runs.values)) + float(self.objective.penalty(strip_parameters(fitted)))
         noise_corrected_r, fc_distance = noise_corrected(runs.fc, trace[-1].fc, self.target)

@@ -1,0 +1,187 @@
+"""Page on a cohort: scores of all fits, the worst first, fitted values by region, failures."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .. import plot
+from ..markup import table, tag
+from ..persistence.atomic import atomic_write
+from ..reporting.html import collapsible, figure_html, page
+from ..reporting.report import refuse_existing, refuse_unusable_path
+
+# Columns of the table of scores, with their headings.
+_COLUMNS = {"r": "r", "r_training": "r in training", "structure": "structure", "group": "group"}
+_COLUMNS |= {"reliability": "reliability", "seconds": "seconds"}
+_MEANINGS = {
+    "r": "fitted simulator on noise that the fit never saw, against recordings that it did not use where there are any",
+    "r in training": "at the best step of the fit",
+    "structure": "structural weights, without any model",
+    "group": "mean FC of the other subjects, without any model",
+    "reliability": "recording that was fitted, against those that were not",
+}
+# Largest number of rows that are not folded.
+_MAX_OPEN = 40
+
+
+def write_page(path, cohort, force: bool = False) -> Path:
+    """Write the page on a cohort, completely or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+    cohort : Cohort
+    force : bool, optional
+        Replace an existing file.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    FileExistsError, ValueError, OSError
+        As of `write_report`.
+    """
+    refuse_unusable_path(path)
+    refuse_existing("report", path, force)
+    text = page_html(cohort)
+    with atomic_write(path) as file:
+        file.write(text.encode())
+    return Path(path)
+
+
+def page_html(cohort) -> str:
+    """HTML page on a cohort.
+
+    Parameters
+    ----------
+    cohort : Cohort
+
+    Returns
+    -------
+    str
+    """
+    rows = [row for row in cohort.score_rows if row["status"] == "done"]
+    content = [*_headline(cohort, rows)]
+    if rows:
+        content += [tag("h2", "Scores"), *_scores(rows), tag("h2", "Fitted values"), *_values(cohort)]
+    repeated = _reliability(cohort)
+    if repeated:
+        content += [tag("h2", "Reliability of the fitted values"), *repeated]
+    if cohort.failures or cohort.lost:
+        content += [tag("h2", "Fits without a result"), *_failures(cohort)]
+    return page(f"Cohort of {len({row['participant_id'] for row in cohort.score_rows})} subjects", *content)
+
+
+def _headline(cohort, rows):
+    n, n_failed, n_lost = len(cohort.entries), len(cohort.failures), len(cohort.lost)
+    values = _column(rows, "r")
+    if values.size:
+        text = f"r {np.median(values):.3f}"
+        meaning = f"median over {values.size} fits, on fresh noise ({values.min():.3f} to {values.max():.3f})"
+        others = [
+            f"{name} {np.median(found):.3f}"
+            for name in ("structure", "group", "reliability")
+            if (found := _column(rows, name)).size
+        ]
+        meaning += f"; without a model: {', '.join(others)}" if others else ""
+        yield tag("div", tag("strong", text), tag("p", meaning), class_="headline")
+    missing = n - cohort.n_done - n_failed - n_lost
+    parts = [f"{cohort.n_done} of {n} fits done", f"{n_failed} failed", f"{n_lost} not completed", f"{missing} missing"]
+    yield tag("p", ", ".join(part for part in parts if not part.startswith("0 ")) + ".")
+
+
+def _scores(rows):
+    caption = "r of each fit with the empirical FC, the worst first, beside what needs no model."
+    yield _figure(1, (8.6, 3.8), lambda axes: plot.cohort_scores(rows, ax=axes[0]), caption)
+    yield table(["column", "r of"], _MEANINGS.items())
+    worst = sorted(rows, key=lambda row: np.inf if row.get("r") is None else row["r"])
+    names = [name for name in _COLUMNS if any(row.get(name) is not None for row in worst)]
+    heads = ["fit", *(_COLUMNS[name] for name in names)]
+    lines = [[_label(row), *(_cell(row.get(name)) for name in names)] for row in worst]
+    yield tag("p", "The worst first. Each fit has a folder of this name.")
+    yield table(heads, lines[:_MAX_OPEN])
+    if lines[_MAX_OPEN:]:
+        yield collapsible(f"{len(lines) - _MAX_OPEN} others", table(heads, lines[_MAX_OPEN:]))
+
+
+def _values(cohort):
+    paths = list(dict.fromkeys(row["path"] for row in cohort.parameter_rows()))
+    drawable = {}
+    for path in paths:
+        try:
+            values = cohort.values(path)
+        except (KeyError, ValueError) as error:
+            yield tag("p", str(error))
+            continue
+        if values[0].size == 1 or values.ndim == 2:
+            drawable[path] = values.reshape(len(values), -1)
+    if drawable:
+
+        def draw(axes):
+            for ax, (path, values) in zip(axes, drawable.items(), strict=True):
+                plot.cohort_values(values, path, ax=ax)
+
+        caption = "Fitted values over all fits: by region, mean and standard deviation; of one value, its distribution."
+        yield _figure(len(drawable), (4.4, 3.2), draw, caption)
+    rows = [(path, *_summary(cohort.values(path))) for path in drawable]
+    yield table(["parameter", "mean", "sd over fits", "smallest", "largest"], rows)
+
+
+def _summary(values):
+    spread = np.mean(np.std(values, axis=0, ddof=1)) if len(values) > 1 else np.nan
+    return float(values.mean()), float(spread), float(values.min()), float(values.max())
+
+
+def _reliability(cohort):
+    found = []
+    for over, what in (("session_id", "recordings"), ("seed", "seeds")):
+        try:
+            frame = cohort.reliability(over)
+        except ValueError:
+            continue
+        rows = []
+        for path, group in frame.groupby("path", sort=False):
+            icc = group["icc"].to_numpy()
+            finite = icc[np.isfinite(icc)]
+            if finite.size:
+                rows.append((path, float(np.median(finite)), float(finite.min()), float(finite.max()), finite.size))
+        n_subjects, n = int(frame["n_subjects"].iloc[0]), int(frame["n_repetitions"].iloc[0])
+        found.append(tag("p", f"Intraclass correlation ICC(2,1) of {n_subjects} subjects over {n} {what}:"))
+        found.append(table(["parameter", "median", "smallest", "largest", "values"], rows))
+    return found
+
+
+def _failures(cohort):
+    yield table(["fit", "reason"], [(name, reason) for name, reason in cohort.lost.items()]) if cohort.lost else ""
+    for name, error in cohort.failures.items():
+        yield collapsible(f"{name}: {error.strip().splitlines()[-1]}", tag("pre", error))
+
+
+def _figure(n, size, draw, caption):
+    # A Figure without pyplot, which would keep the figure and may need a display.
+    from matplotlib.figure import Figure
+
+    n_column = min(n, 2)
+    n_row = -(-n // n_column)
+    figure = Figure(figsize=(n_column * size[0], n_row * size[1]), layout="constrained")
+    axes = figure.subplots(n_row, n_column, squeeze=False).ravel()
+    for ax in axes[n:]:
+        ax.remove()
+    draw(axes[:n])
+    return figure_html(figure, caption)
+
+
+def _column(rows, name):
+    values = [row.get(name) for row in rows]
+    return np.array([each for each in values if isinstance(each, float) and np.isfinite(each)])
+
+
+def _label(row):
+    parts = [row["participant_id"], f"ses-{row['session_id']}" if row["session_id"] else ""]
+    return "/".join(filter(None, [*parts, f"seed-{row['seed']}" if row["seed"] else ""]))
+
+
+def _cell(value):
+    return "" if value is None else round(value, 3) if isinstance(value, float) else value

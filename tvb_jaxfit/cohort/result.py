@@ -1,0 +1,414 @@
+"""Results of a cohort: scores and fitted values of all subjects, from their folders."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..evaluation.baselines import common_correlation
+from ..evaluation.sessions import mean_fc
+from ..fitting.result import FitResult
+from .job import RESULT, TARGETS, VALUES
+from .page import write_page
+from .recipe import Job
+from .reliability import intraclass_correlation
+from .status import STATUS, Progress, Status, read_status
+from .tables import PARAMETERS, PARTICIPANTS, SCORES, is_cell, read_table, write_table
+
+if TYPE_CHECKING:
+    import pandas
+    from tvb.simulator.simulator import Simulator
+
+_KEY = ("participant_id", "session_id", "seed")
+
+
+@dataclass(frozen=True, repr=False)
+class Cohort:
+    """Scores and fitted values of the subjects of a cohort, as their folders have them.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+    entries : list of (str, Status)
+        Folder of each fit, relative to that of the cohort, and its status.
+    lost : dict of str to str
+        By folder, the reason why no worker has completed a fit.
+    interrupted : bool
+        True if an interrupt ended the run.
+    wall_time : float
+        Duration of the run [s].
+    """
+
+    folder: Path
+    entries: list
+    lost: dict = field(default_factory=dict)
+    interrupted: bool = False
+    wall_time: float = 0.0
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike) -> "Cohort":
+        """Cohort in a folder, without its data and functions.
+
+        Parameters
+        ----------
+        folder : path-like
+
+        Returns
+        -------
+        Cohort
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no cohort.
+        """
+        folder = Path(folder).absolute()
+        found = sorted(each.parent for each in folder.glob(f"sub-*/**/{STATUS}"))
+        if not found and not (folder / PARTICIPANTS).exists():
+            raise FileNotFoundError(f"{folder}: no cohort; name the folder that was given to fit_cohort.")
+        return cls(folder, [(str(each.relative_to(folder)), read_status(each)) for each in found])
+
+    @classmethod
+    def of_jobs(cls, folder: Path, jobs: list[Job], **attributes) -> "Cohort":
+        """Cohort of some jobs; its tables are written into its folder."""
+        cohort = cls(folder, [(job.folder, _status_of(folder, job)) for job in jobs], **attributes)
+        write_table(folder / SCORES, cohort.score_rows)
+        write_table(folder / PARAMETERS, cohort.parameter_rows())
+        return cohort
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Traceback of each fit that an error ended, by its folder."""
+        return {name: status.error for name, status in self.entries if status.progress is Progress.FAILED}
+
+    @property
+    def n_done(self) -> int:
+        """Number of fits that are done."""
+        return sum(status.progress is Progress.DONE for _, status in self.entries)
+
+    @property
+    def scores(self) -> "pandas.DataFrame":
+        """Table of the fits: one row each.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``participant_id``, ``session_id``, ``seed``, ``status``; ``r`` and ``rmse`` on fresh noise, against
+            recordings that the fit has not used where there are any (``judged_on``); ``r_training``; what needs no
+            model: ``structure`` (r of the weights), ``group`` (r of the mean FC of the other subjects) and
+            ``reliability`` (r of the recording that was fitted); method, seconds, and columns of the subjects' table.
+        """
+        return _frame(self.score_rows)
+
+    @property
+    def parameters(self) -> "pandas.DataFrame":
+        """Table of the fitted values: one row for each value of each fit.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``participant_id``, ``session_id``, ``seed``, ``path``, ``region``, ``value``. Values of a parameter that is
+            no vector of regions have their indices in place of the region.
+        """
+        return _frame(self.parameter_rows())
+
+    def values(self, path: str) -> np.ndarray:
+        """Fitted values of one parameter.
+
+        Parameters
+        ----------
+        path : str
+            Attribute path, such as ``"model.w"``.
+
+        Returns
+        -------
+        ndarray, shape (n_fit, ...)
+            Of the fits that are done, in the order of `done`.
+
+        Raises
+        ------
+        KeyError
+            No fit has this parameter.
+        ValueError
+            It has other shapes in other subjects.
+        """
+        found = [self._fitted[name][path] for name in self.done if path in self._fitted[name]]
+        if len(found) < len(self.done):
+            known = sorted({each for values in self._fitted.values() for each in values})
+            raise KeyError(f"no fitted {path!r}; there is: {', '.join(known) or 'none'}")
+        shapes = sorted({each.shape for each in found})
+        if len(shapes) != 1:
+            raise ValueError(f"{path}: the shapes {shapes} in different subjects; use `parameters`.")
+        return np.stack(found)
+
+    @property
+    def done(self) -> list[str]:
+        """Folders of the fits that are done, relative to that of the cohort."""
+        return [name for name, status in self.entries if status.progress is Progress.DONE]
+
+    def regional(self, path: str) -> "pandas.DataFrame":
+        """Mean and spread of a regional parameter over the fits that are done.
+
+        Parameters
+        ----------
+        path : str
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each region: ``mean``, ``sd`` (n - 1), ``min``, ``max``.
+        """
+        import pandas as pd
+
+        values = self.values(path).reshape(len(self.done), -1)
+        spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1], np.nan)
+        columns = {"mean": values.mean(axis=0), "sd": spread, "min": values.min(axis=0), "max": values.max(axis=0)}
+        return pd.DataFrame(columns, index=pd.Index(self._places(self.done[0], path), name="region"))
+
+    def reliability(self, over: str = "session_id") -> "pandas.DataFrame":
+        """Intraclass correlation ICC(2,1) of the fitted values over sessions or seeds.
+
+        Parameters
+        ----------
+        over : {"session_id", "seed"}, optional
+            What is repeated. The other one is held at its first value.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each value: ``path``, ``region``, ``icc``, and the numbers of subjects and of repetitions. Of
+            the subjects that have all repetitions.
+
+        Raises
+        ------
+        ValueError
+            Another name; nothing is repeated.
+
+        See Also
+        --------
+        tvb_jaxfit.cohort.reliability.intraclass_correlation
+        """
+        if over not in _KEY[1:]:
+            raise ValueError(f"reliability: over = {over!r}; give 'session_id' or 'seed'.")
+        repeated = self._repetitions(over)
+        if not repeated or len(next(iter(repeated.values()))) < 2:
+            raise ValueError(f"reliability: no subject is fitted with two values of {over}, of which all others are.")
+        rows, n_repeated = [], len(next(iter(repeated.values())))
+        first = next(iter(repeated.values()))[0]
+        for path in self._fitted[first]:
+            values = np.array([[self._fitted[name][path].ravel() for name in names] for names in repeated.values()])
+            icc = np.atleast_1d(intraclass_correlation(values))
+            rows += [
+                {"path": path, "region": place, "icc": each, "n_subjects": len(repeated), "n_repetitions": n_repeated}
+                for place, each in zip(self._places(first, path), icc.tolist(), strict=True)
+            ]
+        return _frame(rows)
+
+    def load(self, fit: str, sim: "Simulator | None" = None) -> FitResult:
+        """Result of one fit.
+
+        Parameters
+        ----------
+        fit : str
+            Its folder, such as ``"sub-01"`` or ``"sub-01/ses-a"``; see `done`.
+        sim : tvb.simulator.simulator.Simulator, optional
+            The simulator of the subject; see `FitResult.load`.
+
+        Returns
+        -------
+        FitResult
+        """
+        return FitResult.load(self.folder / fit / RESULT, sim)
+
+    def report(self, path: str | os.PathLike, force: bool = False) -> Path:
+        """Write a page on the cohort: scores, the worst fits first, fitted values by region, failures.
+
+        Parameters
+        ----------
+        path : path-like
+            HTML file.
+        force : bool, optional
+            Replace an existing file.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        FileExistsError
+            The file exists, and ``force`` is not set.
+        ValueError
+            A path that is no HTML file.
+        OSError
+            The file cannot be written.
+        """
+        return write_page(path, self, force)
+
+    @cached_property
+    def score_rows(self) -> list[dict]:
+        """Rows of the table of scores."""
+        group = self._group_baselines()
+        participants = {_key_of(row): row for row in read_table(self.folder / PARTICIPANTS)}
+        rows = []
+        for name, status in self.entries:
+            row = {
+                "participant_id": f"sub-{status.participant_id}",
+                "session_id": status.session or None,
+                "seed": status.seed,
+                "status": str(status.progress),
+            }
+            row |= status.scores | {"group": group.get(name)}
+            row |= {"error": status.reason or self.lost.get(name) or None}
+            others = participants.get((status.participant_id, status.session), {})
+            rows.append(row | {key: value for key, value in others.items() if key not in row})
+        return rows
+
+    def parameter_rows(self) -> Iterable[dict]:
+        """Rows of the table of fitted values."""
+        statuses = dict(self.entries)
+        for name in self.done:
+            status = statuses[name]
+            key = {
+                "participant_id": f"sub-{status.participant_id}",
+                "session_id": status.session or None,
+                "seed": status.seed,
+            }
+            for path, values in self._fitted[name].items():
+                places = self._places(name, path)
+                for place, value in zip(places, values.ravel().tolist(), strict=True):
+                    yield key | {"path": path, "region": place, "value": value}
+
+    @cached_property
+    def _fitted(self):
+        """Fitted values by folder and path."""
+        found = {}
+        for name in self.done:
+            with np.load(self.folder / name / VALUES) as file:
+                found[name] = dict(file)
+        return found
+
+    @cached_property
+    def _targets(self):
+        """FC that was fitted, FC that the fit is judged on, and labels, by folder."""
+        found = {}
+        for name in self.done:
+            with np.load(self.folder / name / TARGETS) as file:
+                found[name] = dict(file)
+        return found
+
+    def _places(self, name, path):
+        """Region of each entry of a parameter of a fit, or its indices."""
+        values, labels = self._fitted[name][path], self._targets[name]["labels"].tolist()
+        if values.size == 1:
+            return [None]
+        if values.shape == (len(labels),):
+            return labels
+        return [" ".join(map(str, np.unravel_index(place, values.shape))) for place in range(values.size)]
+
+    def _group_baselines(self):
+        """Correlation of the mean FC of the other subjects with the FC that a fit is judged on, by folder."""
+        statuses, by_subject = dict(self.entries), {}
+        for name in self.done:
+            by_subject.setdefault(statuses[name].participant_id, []).append(self._targets[name]["fitted"])
+        own = {subject: mean_fc(np.stack(found)) for subject, found in by_subject.items() if _same_shape(found)}
+        if len(own) < 2 or not _same_shape(own.values()):
+            return {}
+        known = {subject: ~np.isnan(fc) for subject, fc in own.items()}
+        total = sum(np.where(known[subject], fc, 0.0) for subject, fc in own.items())
+        count = sum(each.astype(int) for each in known.values())
+        found = {}
+        for name in self.done:
+            subject = statuses[name].participant_id
+            if subject in own:
+                others = count - known[subject]
+                rest = total - np.where(known[subject], own[subject], 0.0)
+                mean = np.where(others > 0, rest / np.maximum(others, 1), np.nan)
+                found[name] = common_correlation(mean, self._targets[name]["judged"])
+        return found
+
+    def _repetitions(self, over):
+        """Folders of each subject's repetitions, in one order; of the subjects that have all of them."""
+        statuses = dict(self.entries)
+        held = "seed" if over == "session_id" else "session"
+        name_of = {"session_id": "session"}.get(over, over)
+        found = {}
+        for name in self.done:
+            status = statuses[name]
+            first = found.setdefault(status.participant_id, (getattr(status, held), {}))
+            if getattr(status, held) == first[0]:
+                first[1][getattr(status, name_of)] = name
+        complete = sorted({each for _, names in found.values() for each in names})
+        return {
+            subject: [names[each] for each in complete]
+            for subject, (_, names) in found.items()
+            if len(names) == len(complete)
+        }
+
+    def __repr__(self):
+        n, failed = len(self.entries), len(self.failures)
+        text = f"Cohort: {self.n_done} of {n} fits done"
+        text += f", {failed} failed" * bool(failed) + f", {len(self.lost)} not completed" * bool(self.lost)
+        lines = [text + ("; interrupted" if self.interrupted else ""), f"  {self.folder}"]
+        done = [status.scores for _, status in self.entries if status.progress is Progress.DONE]
+        for measure in ("r", "r_training", "structure", "group", "reliability"):
+            values = [row.get(measure) for row in (self.score_rows if measure == "group" else done)]
+            values = np.array([each for each in values if isinstance(each, float) and np.isfinite(each)])
+            if values.size:
+                median = f"median {np.median(values):.3f} ({values.min():.3f} to {values.max():.3f})"
+                lines.append(f"  {_TITLES[measure]:<44} {median}")
+        lines += [f"  failed: {name}: {error.strip().splitlines()[-1]}" for name, error in self.failures.items()][:5]
+        return "\n".join(lines)
+
+
+_TITLES = {
+    "r": "r on fresh noise",
+    "r_training": "r in training",
+    "structure": "r of the structural weights",
+    "group": "r of the mean FC of the other subjects",
+    "reliability": "r of the recording that was fitted",
+}
+
+
+def write_participants(folder: Path, jobs: list[Job]) -> None:
+    """Write the table of the subjects: every value that a cell has room for.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    jobs : list of Job
+    """
+    subjects = {job.subject.label: job.subject for job in jobs}.values()
+    write_table(
+        folder / PARTICIPANTS,
+        (
+            {"participant_id": f"sub-{each.id}", "session_id": each.session or None}
+            | {name: value for name, value in each.items() if is_cell(value)}
+            for each in subjects
+        ),
+    )
+
+
+def _status_of(folder, job):
+    status = read_status(folder / job.folder)
+    if status.progress is not Progress.MISSING:
+        return status
+    return Status(participant_id=job.subject.id, session=job.subject.session, seed=job.seed)
+
+
+def _key_of(row):
+    return row["participant_id"].removeprefix("sub-"), row.get("session_id", "")
+
+
+def _same_shape(arrays):
+    return len({np.shape(each) for each in arrays}) == 1
+
+
+def _frame(rows):
+    import pandas as pd
+
+    return pd.DataFrame(list(rows))
