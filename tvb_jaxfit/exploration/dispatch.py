@@ -1,5 +1,6 @@
 """Points of a space as tasks of an executor: their size, their number at a time, and tasks whose process dies."""
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -58,7 +59,10 @@ class Width:
         if self._n_parallel is not None:
             return self._per_worker * self._n_parallel
         if time.perf_counter() - self._counted >= _COUNT_AGAIN:
-            self._n_workers, self._counted = max(1, _n_workers(self._executor)), time.perf_counter()
+            # A cluster that is starting again does not answer: the number of before is as good as any.
+            with contextlib.suppress(OSError, TimeoutError):
+                self._n_workers = max(1, _n_workers(self._executor))
+            self._counted = time.perf_counter()
         return self._per_worker * self._n_workers
 
 

@@ -18,7 +18,7 @@ from ..persistence.fingerprint.hasher import digest_and_untracked, environment
 from ..persistence.fingerprint.objects import NotHashable
 from ..persistence.locks import file_lock
 from ..runtime.processes import PicklableMixin, processors, refuse_forked
-from ..runtime.progress import progress_bar
+from ..runtime.progress import announce, progress_bar
 from ..runtime.remote import RemoteFunction, WithSettings
 from .batches import Batches, PointByPoint
 from .dispatch import Inline, Width, evaluate_points
@@ -169,6 +169,10 @@ class ParallelExecution(PicklableMixin):
         if self.folder is None:
             return InMemory(len(self.space))
         digests = _digests(self.loss, self.space)
+        with file_lock(self.folder / "sweep", wait=False) as is_free:
+            pass
+        if not is_free:
+            announce(f"explore: another run is at work in {self.folder}; this one waits for it", self.progress)
         stack.enter_context(file_lock(self.folder / "sweep"))
         store = SweepFolder(self.folder, self.space, digests, self.batch_size)
         if self._is_default_size and store.batch_size != self.batch_size:

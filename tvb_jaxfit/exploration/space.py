@@ -135,9 +135,8 @@ class Space(PicklableMixin):
         dict of str to float or ndarray
             By path; an array for regional values.
         """
-        number = self.flat_index(index)
-        values = {path: all_values[number] for path, all_values in self.collect().items()}
-        return {path: float(value) if np.ndim(value) == 0 else value for path, value in values.items()}
+        values = self.numbers(self.flat_index(index))
+        return {path: value.item() if np.size(value) == 1 else value for path, value in values.items()}
 
     def collect(self) -> "Points":
         """Values of the axes at every point.
