@@ -15,10 +15,10 @@ QUESTION_WORDS = ("What", "Where", "How", "Why", "Which", "Whether", "Whose", "W
 LAZY_IMPORTS = {
     "__init__.py": {".checks.suggestions"},
     "command/main.py": {
-        *(f".{name}" for name in ("fit", "folder", "inputs", "parameters", "resume", "simulator")),
+        *(f".{name}" for name in ("cohort", "fit", "folder", "inputs", "parameters", "resume", "simulator")),
         *("..certificate.certify", "..reporting.report"),
     },
-    "command/folder.py": {"..fitting.checkpoint", "..persistence.serialise"},
+    "command/folder.py": {"..fitting.checkpoint", "..persistence.serialise", "..reporting.result_files"},
     "command/resume.py": {"..fitting.checkpoint"},
     "reporting/parameter_table.py": {"..translate.parameter_map"},
 }

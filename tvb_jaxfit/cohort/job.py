@@ -2,12 +2,13 @@
 
 import contextlib
 import io
+import os
 import pickle
 import socket
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..persistence.locks import file_lock
 from ..reporting.result_files import result_files
 from ..reporting.result_names import FILES
 from ..reporting.summary import summarise
+from ..runtime.compilation_cache import use_compilation_cache
 from ..targets.read import split_targets
 from .log import recorded_log
 from .recipe import Job, Recipe, versions_and_settings
@@ -34,11 +36,13 @@ from .subjects import ObservedSubject
 RESULT, LOG = "result.npz", "log.txt"
 # FC that was fitted, FC that the fit is judged on, and labels of the regions.
 TARGETS, VALUES = "targets.npz", "values.npz"
+# Folder of compiled programs in that of a cohort.
+COMPILED = ".compiled"
 _ALL_FILES = (*FILES, RESULT, TARGETS, LOG, STATUS)
 
 
 class Outcome(Enum):
-    """What a call of `run_job` did.
+    """Outcome of a call of `run_job`.
 
     Members
     -------
@@ -61,7 +65,7 @@ class OtherEnvironment(RuntimeError):
 
 @dataclass(frozen=True)
 class Worker:
-    """What runs the fits of a cohort: the function that travels to other processes.
+    """Function that makes the fits of a cohort in other processes.
 
     Attributes
     ----------
@@ -70,11 +74,14 @@ class Worker:
         Folder of the cohort; all processes must see it.
     environment : dict of str to object
         Versions and settings of the process that asks.
+    process : int
+        Number of that process. Others keep their compiled programs in the folder of the cohort.
     """
 
     recipe: Recipe
     root: str
     environment: dict
+    process: int = field(default_factory=os.getpid)
 
     def __call__(self, job: Job | bytes, wait: bool) -> tuple[Outcome, Status]:
         """Make a fit, unless it is there; see `run_job`. The job may be pickled."""
@@ -87,6 +94,8 @@ class Worker:
                 f"fit_cohort: the worker on {socket.gethostname()} has {here}; the process that asks for the fits has "
                 f"{ ({name: self.environment[name] for name in differing}) }. Use the same versions and settings."
             )
+        if os.getpid() != self.process:
+            use_compilation_cache(Path(self.root) / COMPILED)
         return run_job(self.recipe, job, Path(self.root), wait)
 
 
@@ -143,10 +152,13 @@ class _Run:
     def run(self, former):
         """Status after the run. An error of the fit becomes part of it; one of writing does not."""
         try:
-            result = self._fitted(former)
+            result, is_new = self._fitted(former)
+            content = self._content(result) if is_new else None
         # The user's functions, TVB and a fit can raise any error.
         except Exception:
             return self._failed()
+        if is_new:
+            self._write(self.status, {RESULT: content})
         try:
             with self._observed("evaluation", [self.job.subject, *self.job.others]) as (subject, *others):
                 self._evaluate(result, subject, others)
@@ -172,13 +184,13 @@ class _Run:
             }
 
     def _fitted(self, former):
-        """Result of the fit: the one that is there if nothing that determines it has changed."""
+        """(result of the fit, False if it is the one that is there, since nothing that determines it has changed)."""
         with self._observed("fit", [self.job.subject]) as (subject,):
             sim = self.recipe.make_simulator(subject)
             result = self._loaded(sim) if former.holds("fit", self.job) else None
             if result is not None:
                 self.status = replace(self.status, scores={"seconds": former.scores.get("seconds")})
-                return result
+                return result, False
             self.stage, start = "fit", time.perf_counter()
             result = fit(sim, self.recipe.target_of(subject), self.recipe.free_of(subject), **self._options())
             if result.history.stop_reason.interrupted:
@@ -188,8 +200,7 @@ class _Run:
                 raise FitFailed(f"the fit diverged: {result.diverged}")
             scores = {"seconds": round(time.perf_counter() - start, 3)}
         self.status = replace(self.status, progress=Progress.FITTED, asked=dict(self.asked), scores=scores)
-        self._write(self.status, {RESULT: self._content(result)})
-        return result
+        return result, True
 
     def _loaded(self, sim):
         """Result in the folder; None if the simulator differs, for a reason that no digest covers."""

@@ -121,7 +121,8 @@ def _values(cohort):
 
         def draw(axes):
             for ax, (path, values) in zip(axes, drawable.items(), strict=True):
-                plot.cohort_values(values, path, ax=ax)
+                labels = cohort.places(cohort.done[0], path)
+                plot.cohort_values(values, path, labels, ax=ax)
 
         caption = "Fitted values over all fits: by region, mean and standard deviation; of one value, its distribution."
         yield _figure(len(drawable), (4.4, 3.2), draw, caption)
@@ -184,4 +185,4 @@ def _label(row):
 
 
 def _cell(value):
-    return "" if value is None else round(value, 3) if isinstance(value, float) else value
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""What all fits of a cohort have in common, and the fits that there are."""
+"""Recipe of a cohort, which all its fits have in common, and the list of fits."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _NOT_FOR_EVALUATION = ("simulator_or_fit", "target", "training_sessions", "state
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What all fits of a cohort have in common.
+    """Common part of all fits of a cohort.
 
     Attributes
     ----------
@@ -193,7 +193,10 @@ def content_digests(subject: Subject) -> dict[str, str]:
 
 
 def _content(value):
-    """A value, in which files are replaced by digests of their contents, and folders by the sizes and times in them."""
+    """A value, in which files are replaced by their names and contents, and folders by the sizes and times in them.
+
+    The folder of a file does not count: data may be moved.
+    """
     if isinstance(value, (list, tuple)):
         return [_content(each) for each in value]
     if isinstance(value, dict):
@@ -203,10 +206,11 @@ def _content(value):
     for path in (Path(value), Path(str(value).rpartition(":")[0] or "/")):
         if path.is_file():
             with path.open("rb") as file:
-                return [str(value), hashlib.file_digest(file, "sha256").hexdigest()]
+                return [Path(value).name, hashlib.file_digest(file, "sha256").hexdigest()]
         if path.is_dir() and path == Path(value):
             files = sorted(each for each in path.rglob("*") if each.is_file())
-            return [str(value), [[str(each), each.stat().st_size, each.stat().st_mtime_ns] for each in files]]
+            status = {str(each.relative_to(path)): each.stat() for each in files}
+            return [path.name, [[name, each.st_size, each.st_mtime_ns] for name, each in status.items()]]
     return str(value)
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..evaluation.baselines import common_correlation
-from ..evaluation.sessions import mean_fc
 from ..fitting.result import FitResult
+from .group import group_baselines
 from .job import RESULT, TARGETS, VALUES
 from .page import write_page
 from .recipe import Job
@@ -167,7 +166,7 @@ class Cohort:
         values = self.values(path).reshape(len(self.done), -1)
         spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1], np.nan)
         columns = {"mean": values.mean(axis=0), "sd": spread, "min": values.min(axis=0), "max": values.max(axis=0)}
-        return pd.DataFrame(columns, index=pd.Index(self._places(self.done[0], path), name="region"))
+        return pd.DataFrame(columns, index=pd.Index(self.places(self.done[0], path), name="region"))
 
     def reliability(self, over: str = "session_id") -> "pandas.DataFrame":
         """Intraclass correlation ICC(2,1) of the fitted values over sessions or seeds.
@@ -204,7 +203,7 @@ class Cohort:
             icc = np.atleast_1d(intraclass_correlation(values))
             rows += [
                 {"path": path, "region": place, "icc": each, "n_subjects": len(repeated), "n_repetitions": n_repeated}
-                for place, each in zip(self._places(first, path), icc.tolist(), strict=True)
+                for place, each in zip(self.places(first, path), icc.tolist(), strict=True)
             ]
         return _frame(rows)
 
@@ -252,7 +251,7 @@ class Cohort:
     @cached_property
     def score_rows(self) -> list[dict]:
         """Rows of the table of scores."""
-        group = self._group_baselines()
+        group = group_baselines({name: dict(self.entries)[name].participant_id for name in self.done}, self._targets)
         participants = {_key_of(row): row for row in read_table(self.folder / PARTICIPANTS)}
         rows = []
         for name, status in self.entries:
@@ -279,7 +278,7 @@ class Cohort:
                 "seed": status.seed,
             }
             for path, values in self._fitted[name].items():
-                places = self._places(name, path)
+                places = self.places(name, path)
                 for place, value in zip(places, values.ravel().tolist(), strict=True):
                     yield key | {"path": path, "region": place, "value": value}
 
@@ -301,35 +300,26 @@ class Cohort:
                 found[name] = dict(file)
         return found
 
-    def _places(self, name, path):
-        """Region of each entry of a parameter of a fit, or its indices."""
+    def places(self, name: str, path: str) -> list:
+        """Region of each value of a parameter of a fit, or its indices; None for a single value.
+
+        Parameters
+        ----------
+        name : str
+            Folder of the fit; see `done`.
+        path : str
+            Attribute path, such as ``"model.w"``.
+
+        Returns
+        -------
+        list of str, or of None
+        """
         values, labels = self._fitted[name][path], self._targets[name]["labels"].tolist()
         if values.size == 1:
             return [None]
         if values.shape == (len(labels),):
             return labels
         return [" ".join(map(str, np.unravel_index(place, values.shape))) for place in range(values.size)]
-
-    def _group_baselines(self):
-        """Correlation of the mean FC of the other subjects with the FC that a fit is judged on, by folder."""
-        statuses, by_subject = dict(self.entries), {}
-        for name in self.done:
-            by_subject.setdefault(statuses[name].participant_id, []).append(self._targets[name]["fitted"])
-        own = {subject: mean_fc(np.stack(found)) for subject, found in by_subject.items() if _same_shape(found)}
-        if len(own) < 2 or not _same_shape(own.values()):
-            return {}
-        known = {subject: ~np.isnan(fc) for subject, fc in own.items()}
-        total = sum(np.where(known[subject], fc, 0.0) for subject, fc in own.items())
-        count = sum(each.astype(int) for each in known.values())
-        found = {}
-        for name in self.done:
-            subject = statuses[name].participant_id
-            if subject in own:
-                others = count - known[subject]
-                rest = total - np.where(known[subject], own[subject], 0.0)
-                mean = np.where(others > 0, rest / np.maximum(others, 1), np.nan)
-                found[name] = common_correlation(mean, self._targets[name]["judged"])
-        return found
 
     def _repetitions(self, over):
         """Folders of each subject's repetitions, in one order; of the subjects that have all of them."""
@@ -402,10 +392,6 @@ def _status_of(folder, job):
 
 def _key_of(row):
     return row["participant_id"].removeprefix("sub-"), row.get("session_id", "")
-
-
-def _same_shape(arrays):
-    return len({np.shape(each) for each in arrays}) == 1
 
 
 def _frame(rows):

@@ -69,7 +69,7 @@ def completed(
 
 
 def _ended(future, entry, waiting, is_busy):
-    """What follows from a future that has ended: a result, or its task at the end of the queue."""
+    """Result of a future that has ended, or nothing: then its task stands at the end of the queue."""
     task, waits, attempt = entry
     try:
         result = future.result()

@@ -11,7 +11,7 @@ _FORMAT = 1
 
 
 class Progress(StrEnum):
-    """How far a fit of a cohort has come.
+    """Progress of a fit of a cohort.
 
     Members
     -------
@@ -33,7 +33,7 @@ class Progress(StrEnum):
 
 @dataclass(frozen=True)
 class Status:
-    """What the folder of a fit says about it.
+    """Content of the status file of a fit.
 
     Attributes
     ----------

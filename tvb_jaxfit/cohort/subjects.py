@@ -110,7 +110,8 @@ def read_subjects(subjects: Any) -> list[Subject]:
     (Subject(id='01', session=''), 41)
     """
     if isinstance(subjects, (str, os.PathLike)):
-        subjects = _rows_of_file(Path(subjects))
+        # Absolute: workers may run in another folder.
+        subjects = _rows_of_file(Path(subjects).absolute())
     elif hasattr(subjects, "to_dict") and hasattr(subjects, "columns"):
         subjects = _rows_of_frame(subjects)
     elif isinstance(subjects, Mapping):

@@ -21,6 +21,7 @@ from .folder import input_files
 from .matrices import load_fc
 from .options import DEFAULTS
 from .outcome import ExitCode, Refused
+from .recordings import fc_of_recording
 from .simulator import make_simulator
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ PAGE = "cohort.html"
 # Options that determine the simulator.
 _SIMULATOR_OPTIONS = (*DEFAULTS, "simulator", "simulation_length")
 # Columns that have a meaning of their own; others with a point in their name are parameters.
-_FC, _HELD_OUT, _CONNECTIVITY = "fc", "held_out", "connectivity"
+_HELD_OUT, _CONNECTIVITY = "held_out", "connectivity"
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,24 @@ class SimulatorOfSubject:
         return make_simulator(options)
 
 
-def fc_of(subject: Subject):
-    """FC of a subject that is fitted."""
-    return load_fc(subject[_FC], _FC)
+@dataclass(frozen=True)
+class TargetOfSubject:
+    """Function of a subject: the FC that is fitted; see `fc_of_recording`.
+
+    Attributes
+    ----------
+    atlas : str or None
+        Image of the regions.
+    digest : str or None
+        SHA-256 of that file.
+    """
+
+    atlas: str | None = None
+    digest: str | None = None
+
+    def __call__(self, subject: Subject):
+        """FC of a subject."""
+        return fc_of_recording(subject, self.atlas)
 
 
 def held_out_of(subject: Subject):
@@ -110,7 +126,7 @@ def run(options: argparse.Namespace) -> ExitCode:
             subjects,
             make_parameters(options),
             options.out,
-            target=fc_of,
+            target=TargetOfSubject(options.atlas, _hash(options.atlas)),
             held_out=held_out_of,
             evaluation={"n_seeds": options.evaluate, "n_tvb": options.tvb, "fc": FCOptions(missing=options.missing)},
             executor=executor,
@@ -153,7 +169,11 @@ def _dry_run(subjects, problems, options):
 
 def _hashes(options):
     files = input_files(options)
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if path.is_file()}
+    return {name: _hash(path) for name, path in files.items() if path.is_file()}
+
+
+def _hash(path):
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from ..cohort.subjects import Subject, read_subjects
 from .cohort_options import parse_column
 from .inputs import connectivity_problems, fc_problems
 from .outcome import Refused
+from .recordings import recording_problems
 
 # Columns of FC.
 _FC_COLUMNS = ("fc", "held_out")
@@ -119,7 +120,7 @@ def subject_problems(subjects: list[Subject], options: argparse.Namespace) -> di
     """
     found = {}
     for each in subjects:
-        problems = [] if "fc" in each else ["no fc"]
+        problems = [] if "fc" in each else recording_problems(each, options.atlas)
         for column in _FC_COLUMNS:
             if column in each:
                 problems += fc_problems(str(each[column]), column)

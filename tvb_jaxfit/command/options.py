@@ -226,9 +226,10 @@ def _add_cohort_options(command):
         default=[],
         metavar="NAME=VALUE",
         help="column of SUBJECTS: of another name (fc=fc_rest), or files of a folder, as in "
-        "fc=sub-{subject}/ses-{session}/*_fc.csv; columns are fc, connectivity, held_out, session_id, and paths such "
-        "as model.I_o, which --set would set",
+        "fc=sub-{subject}/ses-{session}/*_fc.csv; columns are fc (or timeseries, or bold), connectivity, held_out, "
+        "session_id, and paths such as model.I_o, which --set would set",
     )
+    add("--atlas", metavar="FILE", help="image of the regions, for FC of images in a column bold (by nilearn)")
     _add_parameter_options(command)
     add("--out", required=True, metavar="DIR", help="folder of the cohort; a second call does what is missing")
     _add_simulator_options(command)

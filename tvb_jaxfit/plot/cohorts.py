@@ -101,6 +101,7 @@ def cohort_values(
         ax.hist(values[:, 0], bins="auto", color=COLOURS["training"], alpha=0.6)
         ax.plot(values[:, 0], np.zeros(len(values)), "|", color="k", markersize=12, clip_on=False)
         ax.set(xlabel=name, ylabel="fits")
+        ax.yaxis.get_major_locator().set_params(integer=True)
         return ax
     order = np.argsort(values.mean(axis=0))
     spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
