@@ -230,14 +230,14 @@ def _cluster_of_processes():
     address, processes = f"tcp://127.0.0.1:{port}", []
 
     def start():
-        common = dict(env=os.environ | {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "3s"}, stderr=subprocess.DEVNULL)
+        common = dict(stderr=subprocess.DEVNULL, start_new_session=True)
+        common |= dict(env=os.environ | {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "3s"})
         for command in (
             ["dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
             ["dask_worker", address, "--nworkers", "2", "--nthreads", "1", "--no-dashboard", "--death-timeout", "10"],
         ):
-            processes.append(
-                subprocess.Popen([sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:]], **common)
-            )
+            command = [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:]]
+            processes.append(subprocess.Popen(command, **common))
 
     start()
     try:
@@ -246,14 +246,15 @@ def _cluster_of_processes():
             yield client, processes, start
     finally:
         for process in processes:
-            process.terminate()
+            # With the workers that it has started, one of which may be stopped.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["scheduler", "worker"])
 def test_a_scheduler_that_starts_again_and_a_worker_that_is_cut_off_cost_no_value(what, tmp_path, by_threads):
-    pids, stopped = tmp_path / "pids", []
+    pids = tmp_path / "pids"
     with _cluster_of_processes() as (client, processes, start):
 
         def disturb():
@@ -264,16 +265,12 @@ def test_a_scheduler_that_starts_again_and_a_worker_that_is_cut_off_cost_no_valu
                 start()
             else:
                 # It keeps its connections, and answers no more.
-                stopped.append(int(pids.read_text().split()[0]))
-                os.kill(stopped[0], signal.SIGSTOP)
+                os.kill(int(pids.read_text().split()[0]), signal.SIGSTOP)
 
         (thread := threading.Thread(target=disturb)).start()
         loss = _with_callback(_noting(pids, seconds=0.3))
         found = _run(loss, executor=client.get_executor(pure=False))
         thread.join()
-        for pid in stopped:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
     assert_equal(found, by_threads)
     assert len(set(pids.read_text().split())) >= (3 if what == "scheduler" else 2)
 

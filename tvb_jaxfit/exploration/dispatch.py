@@ -59,8 +59,8 @@ class Width:
         if self._n_parallel is not None:
             return self._per_worker * self._n_parallel
         if time.perf_counter() - self._counted >= _COUNT_AGAIN:
-            # A cluster that is starting again does not answer: the number of before is as good as any.
-            with contextlib.suppress(OSError, TimeoutError):
+            # A cluster that is starting again, or that has ended, does not answer: the next task tells which.
+            with contextlib.suppress(Exception):
                 self._n_workers = max(1, _n_workers(self._executor))
             self._counted = time.perf_counter()
         return self._per_worker * self._n_workers

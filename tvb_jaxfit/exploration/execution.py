@@ -17,6 +17,7 @@ from ..errors import caller_stacklevel
 from ..persistence.fingerprint.hasher import digest_and_untracked, environment
 from ..persistence.fingerprint.objects import NotHashable
 from ..persistence.locks import file_lock
+from ..runtime.dask_executor import dependable
 from ..runtime.processes import PicklableMixin, processors, refuse_forked
 from ..runtime.progress import announce, progress_bar
 from ..runtime.remote import RemoteFunction, WithSettings
@@ -184,9 +185,9 @@ class ParallelExecution(PicklableMixin):
             evaluate_points, space=self.space, remaining=remaining_points(recorder.store.is_done), record=recorder.add
         )
         if self.executor is not None:
-            remote = RemoteFunction(self._batches)
-            width = Width(self.executor, self.n_pmap)
-            submit = functools.partial(self.executor.submit, remote)
+            executor = dependable(self.executor)
+            width = Width(executor, self.n_pmap)
+            submit = functools.partial(executor.submit, RemoteFunction(self._batches))
             evaluate(submit, batch_size=self.batch_size, width=width, grows=True)
         elif self._batches.compile():
             with ThreadPoolExecutor(self._n_threads) as pool:
