@@ -147,7 +147,7 @@ print(f"second call: {time.perf_counter() - again:.1f} s")
 # %%
 columns = ["participant_id", "session_id", "r", "r_training", "structure", "group", "reliability"]
 print(cohort.scores[columns].round(3).to_string(index=False))
-figure, axes = plt.subplots(1, 3, figsize=(15, 4), layout="constrained", width_ratios=[1.4, 1, 1])
+figure, axes = plt.subplots(1, 3, figsize=(15, 5), layout="constrained", width_ratios=[1.4, 1, 1])
 tj.plot.cohort_scores(cohort.score_rows, ax=axes[0])
 tj.plot.cohort_values(cohort.values("model.w"), "model.w", ax=axes[1])
 

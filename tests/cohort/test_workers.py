@@ -292,6 +292,33 @@ def test_a_full_disk_loses_nothing_that_was_complete(small_cohort, stored_fit, t
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.slow
+def test_a_fit_through_the_simulation_continues_where_it_was_killed(small_cohort, tmp_path):
+    steps = tmp_path / "steps.txt"
+
+    def callback(step, state, loss, gradients):
+        with steps.open("a") as file:
+            file.write(f"{step} {float(loss)!r}\n")
+        if step == 13 and once(tmp_path, "died"):
+            kill(None)
+
+    options = {"method": "simulate", "max_steps": 15, "evaluation": {"n_seeds": 1}, "progress": False}
+    subjects = small_cohort.make_simulator, small_cohort.subjects(1), {"coupling.a": tj.Parameter()}
+    cohort = tj.fit_cohort(*subjects, tmp_path / "killed", callback=callback, n_workers=1, **options)
+    found = [line.split() for line in steps.read_text().splitlines()]
+    assert cohort.done == ["sub-00"]
+    # Every tenth step is stored.
+    steps = [int(step) for step, _ in found]
+    assert steps == [*range(14), *range(steps[14], 16)]
+    assert steps[14] >= 10
+    whole = tj.fit_cohort(*subjects, tmp_path / "whole", n_workers=0, **options)
+    assert cohort.values("coupling.a").tobytes() == whole.values("coupling.a").tobytes()
+    assert (cohort.folder / "sub-00" / "history.csv").read_text() == (
+        whole.folder / "sub-00" / "history.csv"
+    ).read_text()
+    assert not list((cohort.folder / "sub-00").glob(".checkpoint*"))
+
+
 def test_a_worker_with_other_settings_refuses(small_cohort, stored_fit, tmp_path):
     from tvb_jaxfit.cohort.job import OtherEnvironment, Worker
     from tvb_jaxfit.cohort.recipe import versions_and_settings

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import FitFailed
 from ..fitting.fit import fit
+from ..fitting.method import Method
 from ..fitting.options import RunOptions
 from ..fitting.result import FitResult
 from ..fitting.saved import file_content
@@ -36,6 +37,8 @@ from .subjects import ObservedSubject
 RESULT, LOG = "result.npz", "log.txt"
 # FC that was fitted, FC that the fit is judged on, and labels of the regions.
 TARGETS, VALUES = "targets.npz", "values.npz"
+# Beginning of the name of a checkpoint, whose end says what determines the fit; and the methods that have one.
+_CHECKPOINT, _WITH_CHECKPOINT = ".checkpoint-", (Method.SIMULATE, Method.LINEAR_THEN_SIMULATE)
 # Folder of compiled programs in that of a cohort.
 COMPILED = ".compiled"
 _ALL_FILES = (*FILES, RESULT, TARGETS, LOG, STATUS)
@@ -211,10 +214,14 @@ class _Run:
             return None
 
     def _options(self):
+        """Options of the fit, with a checkpoint where there is one: a fit that was killed continues."""
         options = dict(self.recipe.options)
+        kept = {}
+        if options["method"] in _WITH_CHECKPOINT and (options["search"].n_starts or 1) == 1:
+            kept = {"checkpoint": self.folder / f"{_CHECKPOINT}{self.job.digest()}.npz", "resume": True}
         return options | {
             "search": replace(options["search"], seed=self.job.seed),
-            "run": RunOptions(callback=options["run"].callback, progress=False),
+            "run": RunOptions(callback=options["run"].callback, progress=False, **kept),
         }
 
     def _evaluate(self, result, subject, others):
@@ -267,6 +274,9 @@ class _Run:
         with atomic_write_all(self.folder, _ALL_FILES) as file:
             for name, content in contents.items():
                 file(name).write(content)
+        if RESULT in contents:
+            for path in self.folder.glob(f"{_CHECKPOINT}*"):
+                path.unlink(missing_ok=True)
         return status
 
 

@@ -87,6 +87,10 @@ class Job:
     keys: dict = field(repr=False)
     digests: dict = field(repr=False)
 
+    def digest(self) -> str:
+        """Digest of all that can determine the fit, whether it is asked for or not."""
+        return _joined(self.keys["fit"], *(f"{name} {each}" for name, each in self.digests[self.subject.label].items()))
+
     def digest_of(self, label: str, name: str) -> str | None:
         """Digest of a value of a subject; None if it has no such value."""
         return self.digests.get(label, {}).get(name)

@@ -63,7 +63,7 @@ def cohort_scores(rows: Sequence[dict], ax: "Axes | None" = None) -> "Axes":
         ax.set_xlabel(f"{len(rows)} fits, the worst first")
     ax.set_ylabel("r with the empirical FC")
     ax.grid(axis="y", alpha=0.3)
-    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0.0, 1.16), ncols=2, frameon=False)
+    ax.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False)
     return ax
 
 
