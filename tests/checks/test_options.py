@@ -248,8 +248,9 @@ TABLE = {
     "DataAxis": (dict(values=[1.0, 2.0]), dict(values={"list", "array"})),
     "Space": (dict(state="@swept", mode="product"), {}),
     "ParallelExecution": (
-        dict(loss=_loss, space="@space", n_pmap=1, batch_size=1, progress=False),
-        dict(n_pmap={"whole", "None"}, batch_size={"whole", "None"}, progress=FLAG),
+        dict(loss=_loss, space="@space", n_pmap=1, batch_size=1, progress=False, executor=None, folder=None),
+        dict(n_pmap={"whole", "None"}, batch_size={"whole", "None"}, progress=FLAG, executor={"None"})
+        | dict(folder={"text", "None"}),
     ),
     "ProcessWorkers": (dict(n_workers=1), dict(n_workers={"whole", "None"})),
     "SequentialExecution": (dict(loss=_loss, space="@space", progress=False), dict(progress=FLAG)),
