@@ -20,7 +20,8 @@ import jax.numpy as jnp
 
 from tvb_jaxfit import GridAxis, ParallelExecution, ProcessWorkers, Space, State
 from tvb_jaxfit.exploration.batches import Outcome
-from tvb_jaxfit.exploration.dispatch import Width, evaluate_points
+from tvb_jaxfit.exploration.dispatch import evaluate_points
+from tvb_jaxfit.runtime.executors import Width
 from tvb_jaxfit.runtime.processes import processors
 
 REPETITIONS = 5

@@ -18,11 +18,12 @@ from ..persistence.fingerprint.hasher import digest_and_untracked, environment
 from ..persistence.fingerprint.objects import NotHashable
 from ..persistence.locks import file_lock
 from ..runtime.dask_executor import dependable
+from ..runtime.executors import Inline, Width
 from ..runtime.processes import PicklableMixin, processors, refuse_forked
 from ..runtime.progress import announce, progress_bar
 from ..runtime.remote import RemoteFunction, WithSettings
 from .batches import Batches, PointByPoint
-from .dispatch import Inline, Width, evaluate_points
+from .dispatch import evaluate_points
 from .folder import SweepFolder
 from .recorder import InMemory, Recorder, remaining_points
 from .results import Exploration
