@@ -248,8 +248,9 @@ TABLE = {
     "DataAxis": (dict(values=[1.0, 2.0]), dict(values={"list", "array"})),
     "Space": (dict(state="@swept", mode="product"), {}),
     "ParallelExecution": (
-        dict(loss=_loss, space="@space", n_pmap=1, batch_size=1, progress=False),
-        dict(n_pmap={"whole", "None"}, batch_size={"whole", "None"}, progress=FLAG),
+        dict(loss=_loss, space="@space", n_pmap=1, batch_size=1, progress=False, executor=None, folder=None),
+        dict(n_pmap={"whole", "None"}, batch_size={"whole", "None"}, progress=FLAG, executor={"None"})
+        | dict(folder={"text", "None"}),
     ),
     "ProcessWorkers": (dict(n_workers=1), dict(n_workers={"whole", "None"})),
     "SequentialExecution": (dict(loss=_loss, space="@space", progress=False), dict(progress=FLAG)),
@@ -289,6 +290,13 @@ TABLE = {
             free={"dict"},
         ),
     ),
+    "fit_cohort": (
+        dict(make_simulator=_loss, subjects={"1": {}}, free={}, folder="there", target="fc", held_out="other")
+        | dict(seeds=None, evaluation=None, executor=None, n_workers=0, progress=False),
+        dict(subjects={"text"}, free={"dict"}, folder={"text"}, target={"text"}, held_out={"text"})
+        | dict(seeds={"list", "None"}, evaluation={"dict", "None"}, executor={"None"}, n_workers=WHOLE | {"None"})
+        | dict(progress=FLAG),
+    ),
     "FCOptions": (
         dict(skip_t=None, monitor=0, simulation_length=None, missing="refuse"),
         dict(skip_t=WHOLE | {"None"}, monitor=WHOLE | {"None"}, simulation_length={"whole", "half", "None"}),
@@ -314,11 +322,12 @@ TABLE = {
 # Arguments with tests of their own elsewhere: targets, sessions and groups.
 ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "region_groups", "group")} | {
     ("fit", "single_options"),
+    ("fit_cohort", "fit_options"),
     ("balloon_parameters", "changes"),
 }
 # Classes that users do not construct, and names with tests of their own.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
-NOT_MADE_BY_USERS |= {"FCD", "Spectrum", "Identifiability", "EffectiveConnectivity"}
+NOT_MADE_BY_USERS |= {"FCD", "Spectrum", "Identifiability", "EffectiveConnectivity", "Cohort"}
 OTHERS = {
     "State",
     "JaxBackend",

@@ -26,7 +26,7 @@ from tvb_jaxfit import (
     State,
     UniformAxis,
 )
-from tvb_jaxfit.exploration import execution
+from tvb_jaxfit.exploration import batches
 from tvb_jaxfit.state import with_path
 
 N_NODE = 5
@@ -338,7 +338,7 @@ def test_a_batch_that_raises_is_run_point_by_point(n_pmap, batch_size):
 
 @pytest.mark.parametrize("n_pmap", [1, 3])
 def test_batches_are_halved_where_the_memory_of_a_device_does_not_suffice(n_pmap, monkeypatch):
-    fetched, tried = execution._run_to_numpy, []
+    fetched, tried = batches._run_to_numpy, []
 
     def of_a_small_device(batch, arguments):
         tried.append(len(arguments[0]["model.w"]))
@@ -346,7 +346,7 @@ def test_batches_are_halved_where_the_memory_of_a_device_does_not_suffice(n_pmap
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
         return fetched(batch, arguments)
 
-    monkeypatch.setattr(execution, "_run_to_numpy", of_a_small_device)
+    monkeypatch.setattr(batches, "_run_to_numpy", of_a_small_device)
     space = _grid()
     run = ParallelExecution(_loss, space, n_pmap=n_pmap, batch_size=9, progress=False)
     with pytest.warns(UserWarning, match=r"does not suffice for \d points at once") as caught:

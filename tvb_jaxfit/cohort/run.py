@@ -14,19 +14,18 @@ from ..checks import options as allowed
 from ..checks.options import check
 from ..errors import caller_stacklevel
 from ..parameters import Parameter
-from ..runtime.processes import refuse_forked
+from ..runtime.dask_executor import dependable
+from ..runtime.executors import Inline, Width
+from ..runtime.processes import processors, refuse_forked
 from ..runtime.progress import announce, progress_bar
 from ..runtime.remote import RemoteFunction, dumps
 from ..runtime.workers import ProcessWorkers
 from .job import Outcome, Worker
 from .recipe import Recipe, checked_options, make_jobs, versions_and_settings
 from .result import Cohort, write_participants
-from .schedule import Here, NotRun, completed
+from .schedule import NotRun, completed
 from .status import Progress, read_status
 from .subjects import read_subjects
-
-# Number of tasks that an executor of another library has at a time.
-_N_RUNNING = 2000
 
 
 def fit_cohort(
@@ -229,15 +228,15 @@ class _Run:
 def _executor(executor, n_workers, n_jobs):
     """(executor, number of tasks that it has at a time, whether functions travel to other processes)."""
     if executor is not None:
-        yield executor, _N_RUNNING, True
+        yield dependable(executor), Width(executor, None), True
         return
-    n_workers = min(n_jobs, len(os.sched_getaffinity(0)) if n_workers is None else n_workers)
+    n_workers = min(n_jobs, len(processors()) if n_workers is None else n_workers)
     if n_workers == 0:
-        yield Here(), 1, False
+        yield Inline(), lambda: 1, False
         return
     with ProcessWorkers(n_workers) as workers:
         try:
-            yield workers, 2 * n_workers, True
+            yield workers, Width(workers, n_workers), True
         except KeyboardInterrupt:
             workers.shutdown(wait=False, cancel_futures=True)
             raise

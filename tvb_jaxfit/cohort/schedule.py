@@ -18,7 +18,7 @@ def completed(
     executor: Executor,
     function: Callable,
     tasks: Iterable,
-    n_running: int,
+    n_running: Callable,
     is_busy: Callable,
     packed: Callable = lambda task: task,
 ) -> Iterator[tuple[Any, Any]]:
@@ -31,8 +31,8 @@ def completed(
     function : callable
         (task, wait) to its result; it travels to the workers. The first call of a task has ``wait`` False.
     tasks : iterable
-    n_running : int
-        Number of tasks that the executor has at a time: a cluster's scheduler need not know of all of them.
+    n_running : callable
+        Number of tasks that the executor has at a time, now: a cluster's scheduler need not know of all of them.
     is_busy : callable
         Result to bool: True to give the task to a worker again, after all others, with ``wait`` True.
     packed : callable, optional
@@ -52,7 +52,7 @@ def completed(
     running: dict[Future, tuple] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < n_running:
+            while waiting and len(running) < n_running():
                 entry = waiting.popleft()
                 try:
                     running[executor.submit(function, packed(entry[0]), entry[1])] = entry
@@ -88,16 +88,3 @@ def _ended(future, entry, waiting, is_busy):
 
 def _text(error):
     return f"{type(error).__name__}: {error}".strip().rstrip(":")
-
-
-class Here(Executor):
-    """Executor that runs each task in this thread when it is submitted."""
-
-    def submit(self, function, /, *arguments, **keywords):
-        """Future of a call that has been made. `KeyboardInterrupt` is raised here."""
-        future = Future()
-        try:
-            future.set_result(function(*arguments, **keywords))
-        except Exception as error:
-            future.set_exception(error)
-        return future

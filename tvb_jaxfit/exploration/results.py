@@ -1,7 +1,9 @@
 """Result of an exploration: the values of a loss at the points of a space."""
 
+import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import jax
 import numpy as np
@@ -9,9 +11,11 @@ import numpy as np
 from ..markup import notebook_html, table
 from ..parameters import path_name
 from ..persistence import serialisable
+from ..persistence.serialise import ReadError
 from ..state import State
 from .axes import Axis
 from .space import Space
+from .sweep_files import read_done, read_log, read_sweep, read_values
 
 if TYPE_CHECKING:
     import pandas
@@ -30,12 +34,13 @@ class Exploration:
     space : Space
     values : tree of ndarray
         As returned by the loss, with the shape of the space in front: one axis for each of ``axes``, in that order. NaN
-        for points that failed or were not reached.
+        for points that failed or were not reached. Those of a run with a folder stay on disk, and are read when they
+        are used.
     failures : list of (dict, str)
         Points that raised or gave a value that is not finite, as values by path, and the reason.
     stop_reason : str
     wall_time : float
-        Duration of the run [s], compilation included.
+        Duration of the run [s], compilation included; of all runs together, if they had a folder.
     """
 
     space: Space
@@ -43,6 +48,37 @@ class Exploration:
     failures: list
     stop_reason: str
     wall_time: float
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> Self:
+        """Exploration of a folder, complete or not (``folder`` of `ParallelExecution`).
+
+        Parameters
+        ----------
+        folder : path-like
+            It may belong to a run that is still going on.
+
+        Returns
+        -------
+        Exploration
+            Its values stay on disk, and are read when they are used.
+
+        Raises
+        ------
+        ValueError
+            There is no exploration in the folder.
+        """
+        folder = Path(folder)
+        try:
+            space, is_done = read_sweep(folder)["space"], read_done(folder)
+        except (OSError, ReadError) as error:
+            raise ValueError(
+                f"Exploration.load: no exploration in {folder} ({error}). Give a folder that was given to "
+                "ParallelExecution(..., folder=...), and in which a run has begun."
+            ) from None
+        failed, seconds = read_log(folder)
+        stop_reason = f"{np.count_nonzero(is_done)} of {len(space)} points done"
+        return exploration(space, read_values(folder), failed, stop_reason, seconds)
 
     @property
     def axes(self) -> dict[str, Axis]:
@@ -126,6 +162,15 @@ class Exploration:
         if self.failures:
             point, reason = self.failures[0]
             yield f"failed: {len(self.failures)} points, the first at {_format_point(point)}: {reason}"
+
+
+def exploration(space: Space, values, failed: dict[int, str], stop_reason: str, wall_time: float) -> Exploration:
+    """Exploration from values in the order of the points."""
+    if values is None:
+        values = np.full(len(space), np.nan)
+    values = jax.tree.map(lambda stored: stored.reshape(*space.shape, *stored.shape[1:]), values)
+    failures = [(space.point(index), reason) for index, reason in sorted(failed.items())]
+    return Exploration(space, values, failures, stop_reason, wall_time)
 
 
 def named_leaves(values) -> list[tuple[str, np.ndarray]]:

@@ -105,7 +105,22 @@ class Space(PicklableMixin):
             By path, in JAX's default float type; for several points with a leading axis of points.
         """
         dtype = jnp.result_type(float)
-        return {path: jnp.asarray(values[index], dtype) for path, values in self._values.items()}
+        return {path: jnp.asarray(values, dtype) for path, values in self.numbers(index).items()}
+
+    def numbers(self, index) -> dict[str, np.ndarray]:
+        """Values that the axes put into the state at some points, as NumPy arrays of 64 bits.
+
+        Parameters
+        ----------
+        index : int, slice or array of int
+            As for `values`.
+
+        Returns
+        -------
+        dict of str to ndarray
+            By path; for several points with a leading axis of points.
+        """
+        return {path: values[index] for path, values in self._values.items()}
 
     def point(self, index) -> dict[str, float | np.ndarray]:
         """Values of the axes at a point.
@@ -120,9 +135,8 @@ class Space(PicklableMixin):
         dict of str to float or ndarray
             By path; an array for regional values.
         """
-        number = self.flat_index(index)
-        values = {path: all_values[number] for path, all_values in self.collect().items()}
-        return {path: float(value) if np.ndim(value) == 0 else value for path, value in values.items()}
+        values = self.numbers(self.flat_index(index))
+        return {path: value.item() if np.size(value) == 1 else value for path, value in values.items()}
 
     def collect(self) -> "Points":
         """Values of the axes at every point.

@@ -58,18 +58,35 @@ class RemoteFunction:
     """
 
     def __init__(self, function: Callable):
-        self.settings = _current_settings()
+        self.settings = current_settings()
         self._pickled = dumps(function)
         self.digest = hashlib.blake2b(self._pickled, digest_size=16).hexdigest()
 
     def __call__(self, *arguments, **keywords):
         """Result of the function, with the settings of JAX that this object holds."""
-        with _settings(self.settings):
+        with applied_settings(self.settings):
             return _function(self.digest, self._pickled)(*arguments, **keywords)
 
     def __len__(self):
         """Number of bytes of the pickled function."""
         return len(self._pickled)
+
+
+class WithSettings:
+    """Function that runs in other threads of this process with the settings of JAX of the thread that made this object.
+
+    Parameters
+    ----------
+    function : callable
+    """
+
+    def __init__(self, function: Callable):
+        self.settings, self._function = current_settings(), function
+
+    def __call__(self, *arguments, **keywords):
+        """Result of the function."""
+        with applied_settings(self.settings):
+            return self._function(*arguments, **keywords)
 
 
 def dumps(value: Any) -> bytes:
@@ -99,7 +116,7 @@ def _restored_array(restore, arguments):
         return restore(*arguments)
 
 
-def _current_settings():
+def current_settings() -> dict[str, Any]:
     """Settings of JAX of this thread, by the name of their context managers; none where JAX is not in use."""
     jax = sys.modules.get("jax")
     names = () if jax is None else _SETTINGS
@@ -107,13 +124,13 @@ def _current_settings():
 
 
 @contextlib.contextmanager
-def _settings(settings) -> Iterator[None]:
+def applied_settings(settings: dict[str, Any]) -> Iterator[None]:
     """Context with the given settings. Those that are set already are left alone: JAX would trace again."""
     with contextlib.ExitStack() as stack:
         if settings:
             import jax
 
-            current = _current_settings()
+            current = current_settings()
             for name in [name for name, value in settings.items() if current.get(name, value) != value]:
                 stack.enter_context(getattr(jax, name)(settings[name]))
         yield

@@ -16,6 +16,9 @@ from typing import BinaryIO
 
 from .remote import dumps
 
+# Message that confirms that a task begins.
+BEGUN = b""
+
 
 def main(processors: Iterable[int] = ()) -> None:
     """Run tasks until the parent closes the channel.
@@ -32,10 +35,11 @@ def main(processors: Iterable[int] = ()) -> None:
     tasks, is_idle = queue.SimpleQueue(), threading.Event()
     is_idle.set()
     threading.Thread(target=_receive_all, args=(reader, tasks, is_idle), daemon=True).start()
-    while (task := tasks.get()) is not None:
-        outcome = _outcome(task)
-        is_idle.set()
-        with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(BrokenPipeError):
+        while (task := tasks.get()) is not None:
+            send(writer, BEGUN)
+            outcome = _outcome(task)
+            is_idle.set()
             send(writer, outcome)
 
 

@@ -35,6 +35,8 @@ _AT_START = (
     *("jax_persistent_cache_min_entry_size_bytes", "jax_persistent_cache_enable_xla_caches"),
 )
 _ENDED = "the worker processes were ended by kill_workers, or by an interrupt."
+# Number of processes that may die before they begin a task.
+_TRIES = 3
 # Longest time that an idle worker may take to end [s].
 _PATIENCE = 10.0
 
@@ -163,23 +165,24 @@ class _Worker:
     def run(self, task):
         """(True, result of a task), or (False, the error that it raised)."""
         message = dumps(task)
-        process = self._started()
-        with contextlib.suppress(BrokenPipeError):
-            send(process.stdin, message)
-        reply = receive(process.stdout)
-        if reply is None:
+        for _ in range(_TRIES):
+            process = self._started()
+            with contextlib.suppress(BrokenPipeError):
+                send(process.stdin, message)
+            # The first reply confirms that the task begins. A process that died before costs nothing: the next one.
+            has_begun = receive(process.stdout) is not None
+            reply = receive(process.stdout) if has_begun else None
+            if reply is not None:
+                return pickle.loads(reply)
             code = self._end()
-            raise WorkerDied(_ENDED if self._is_ended else _death(code))
-        return pickle.loads(reply)
+            if has_begun:
+                break
+        raise WorkerDied(_ENDED if self._is_ended else _death(code, has_begun))
 
     def _started(self):
         with self._lock:
             if self._is_ended:
                 raise WorkerDied(_ENDED)
-            if self._process is not None and self._process.poll() is not None:
-                # It died while it had nothing to do.
-                _release(self._process)
-                self._process = None
             if self._process is None:
                 start = json.dumps({"path": sys.path, "processors": self._share})
                 self._process = subprocess.Popen(
@@ -229,7 +232,7 @@ def _release(process):
             file.close()
 
 
-def _death(code):
+def _death(code, has_begun):
     if code < 0:
         try:
             how = f"by signal {-code} ({signal.Signals(-code).name})"
@@ -237,6 +240,8 @@ def _death(code):
             how = f"by signal {-code}"
     else:
         how = f"with exit code {code}"
+    if not has_begun:
+        return f"the worker process ended {how} before it began a task; see what it wrote on standard error."
     return (
         f"the worker process ended {how} while it ran a task. The system ends a process in this way when the memory "
         "is exhausted: use fewer workers, or smaller tasks (batch_size)."
