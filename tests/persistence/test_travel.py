@@ -162,6 +162,7 @@ def in_another_process(study):
         return workers.submit(numbers, study).result()
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_numbers(small_study):
     found, expected = in_another_process(small_study), numbers(small_study)
     assert found == expected
@@ -179,6 +180,7 @@ def balanced():
 @pytest.mark.parametrize(
     ("make", "free"), [(wong_wang, lambda: FREE), (exc_inh, balanced)], ids=["symmetric", "balanced"]
 )
+@pytest.mark.slow
 def test_another_process_gives_the_same_numbers_of_a_linear_fit(make, free):
     objects = study(make, free(), "linear")
     assert in_another_process(objects) == numbers(objects)
