@@ -18,6 +18,7 @@ REDUCED = {
     "plot_3_seed_workflow": ("--quick", 11, "linear response"),
     "plot_4_inhibition_and_maps": ("--evaluations 2 --runs 1 --frames 120", 1, "TVB, against the second group"),
     "plot_5_effective_connectivity": ("--minutes 2 --evaluations 4", 1, "nobody has used: r"),
+    "plot_6_cohort": ("--subjects 2 --evaluations 4 --workers 1", 1, "second call:"),
 }
 
 

@@ -220,7 +220,8 @@ def test_draws_are_in_the_file_only_if_their_stream_does_not_give_them_again(res
     fresh = with_path(result.initial, "integrator.noise", noise.replace(draws=drawn))
     other = replace(result, initial=fresh)
     grown = other.save(tmp_path / "fit.npz").stat().st_size - path.stat().st_size
-    assert 0.9 * size < grown < 2.0 * size
+    # Compressed.
+    assert 0.4 * size < grown < 2.0 * size
     again = tj.FitResult.load(tmp_path / "fit.npz")
     np.testing.assert_array_equal(again.initial.integrator.noise.draws, fresh.integrator.noise.draws)
 

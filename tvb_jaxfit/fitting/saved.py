@@ -227,7 +227,8 @@ def file_content(result, summary: FitSummary | None) -> bytes:
     stored = result.simulate if _is_stored(result) else _stored(result, summary)
     noise = Redrawing(stored.n_steps, stored.is_double)
     try:
-        return to_bytes(_as_tree(result, stored, _EachOnce(noise.without_draws)), _kind())
+        # The state of a hemodynamic response, thousands of steps, is mostly zeros.
+        return to_bytes(_as_tree(result, stored, _EachOnce(noise.without_draws)), _kind(), compressed=True)
     except NotSerialisable as error:
         # The attribute path that users know.
         raise NotSerialisable(_CHILD.sub(r".\2", error.path), error.found, _REMEDY) from None

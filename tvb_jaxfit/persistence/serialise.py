@@ -78,8 +78,8 @@ def write(path: str | os.PathLike, tree: Any, kind: str) -> None:
         file.write(content)
 
 
-def to_bytes(tree: Any, kind: str) -> bytes:
-    """Content of the file that `write` writes.
+def to_bytes(tree: Any, kind: str, compressed: bool = False) -> bytes:
+    """Content of the file that `write` writes; `read` reads it compressed, too.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def to_bytes(tree: Any, kind: str) -> bytes:
         As `write`.
     """
     file = io.BytesIO()
-    np.savez(file, **tree_to_arrays(tree, kind))
+    (np.savez_compressed if compressed else np.savez)(file, **tree_to_arrays(tree, kind))
     return file.getvalue()
 
 

@@ -35,7 +35,7 @@ def result_files(summary: FitSummary) -> dict[str, bytes]:
         contents["fc.npy"] = _as_bytes(np.save, summary.matrices["Fitted"])
     # The hashes tell these files from files that were changed since.
     hashes = {name: file_hash(content) for name, content in contents.items()}
-    return contents | {SUMMARY: to_bytes({"summary": summary, "written": hashes}, KIND)}
+    return contents | {SUMMARY: to_bytes({"summary": summary, "written": hashes}, KIND, compressed=True)}
 
 
 def file_hash(content: bytes) -> str:
