@@ -56,7 +56,7 @@ class ProcessWorkers(Executor):
 
     Notes
     -----
-    It is used like the executors of `concurrent.futures`: ``submit``, ``map``, ``shutdown``, ``with``. In addition:
+    It is used like the executors of ``concurrent.futures``: ``submit``, ``map``, ``shutdown``, ``with``. In addition:
 
     - Functions travel by cloudpickle, and run with the settings of JAX of the thread that submits them (see
       `RemoteFunction`). A process keeps the last functions with what they have compiled.
@@ -106,7 +106,7 @@ class ProcessWorkers(Executor):
         return self._threads.submit(self._run, (_remote(function), arguments, keywords))
 
     def map(self, function: Callable, *iterables, **options) -> Iterator:
-        """Results of the function for each item, in order; as `concurrent.futures.Executor.map`."""
+        """Results of the function for each item, in order; as ``concurrent.futures.Executor.map``."""
         return super().map(_remote(function), *iterables, **options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
