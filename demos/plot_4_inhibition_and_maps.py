@@ -35,8 +35,8 @@ from tvb.simulator.lab import connectivity, coupling, integrators, models, monit
 import tvb_jaxfit as tj
 
 arguments = argparse.ArgumentParser(description="Balanced inhibition and maps")
-arguments.add_argument("--evaluations", type=int, default=80, help="evaluations after the sweep of starts (default 80)")
-arguments.add_argument("--runs", type=int, default=2, help="runs of TVB at the end (default 2)")
+arguments.add_argument("--evaluations", type=int, default=60, help="evaluations after the sweep of starts (default 60)")
+arguments.add_argument("--runs", type=int, default=4, help="runs of TVB at the end (default 4)")
 arguments.add_argument("--frames", type=int, default=1200, help="BOLD samples of a run (default 1200, as in the data)")
 arguments.add_argument("--data", type=Path, default=Path("cubnm_data"), help="folder of the wheel (default cubnm_data)")
 arguments.add_argument("--figure", type=Path, default=Path("inhibition_and_maps.png"), help="where the figure goes")
