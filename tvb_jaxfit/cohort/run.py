@@ -14,9 +14,10 @@ from ..checks import options as allowed
 from ..checks.options import check
 from ..errors import caller_stacklevel
 from ..parameters import Parameter
+from ..runtime.accelerators import default_n_workers
 from ..runtime.dask_executor import dependable
 from ..runtime.executors import Inline, Width
-from ..runtime.processes import processors, refuse_forked
+from ..runtime.processes import refuse_forked
 from ..runtime.progress import announce, progress_bar
 from ..runtime.remote import RemoteFunction, dumps
 from ..runtime.workers import ProcessWorkers
@@ -71,8 +72,8 @@ def fit_cohort(
     executor : concurrent.futures.Executor, optional
         Where the fits run: for example ``client.get_executor()`` of dask.distributed.
     n_workers : int, optional
-        Without an executor: number of processes on this machine. Default: the number of its processors. 0: this
-        process, one fit after the other.
+        Without an executor: number of processes on this machine. Default: the number of GPUs that JAX would use, or
+        else of processors. 0: this process, one fit after the other.
     progress : bool, optional
         Show a progress bar.
     **fit_options
@@ -230,7 +231,7 @@ def _executor(executor, n_workers, n_jobs):
     if executor is not None:
         yield dependable(executor), Width(executor, None), True
         return
-    n_workers = min(n_jobs, len(processors()) if n_workers is None else n_workers)
+    n_workers = min(n_jobs, default_n_workers() if n_workers is None else n_workers)
     if n_workers == 0:
         yield Inline(), lambda: 1, False
         return

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from ..errors import WorkerDied
+from .accelerators import default_n_workers, environment_of, gpus
 from .processes import processors
 from .remote import RemoteFunction, dumps
 from .worker_process import receive, send
@@ -47,7 +48,8 @@ class ProcessWorkers(Executor):
     Parameters
     ----------
     n_workers : int, optional
-        Number of processes. By default the number of processors. They start when they are needed.
+        Number of processes. By default the number of GPUs that JAX would use, or else of processors. They start when
+        they are needed.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class ProcessWorkers(Executor):
     - Each process has its share of the processors, and BLAS libraries start as many threads there. JAX starts as many
       threads as here: XLA orders sums by that number, and numbers are therefore equal bit for bit. Environment
       variables for the number of threads that are set already are respected.
+    - Each process has a GPU of its own, where there are any. Several processes that share one share its memory.
     - A process that dies (killed, out of memory) fails its task with `WorkerDied`. Other tasks are not affected, and
       the next one starts a new process.
     - An interrupt (Ctrl-C) in a ``with`` block ends the processes at once. They also end when their parent is killed.
@@ -80,11 +83,15 @@ class ProcessWorkers(Executor):
 
     def __init__(self, n_workers: int | None = None):
         available = processors()
-        n_workers = len(available) if n_workers is None else n_workers
+        n_workers = default_n_workers() if n_workers is None else n_workers
         if isinstance(n_workers, bool) or not isinstance(n_workers, numbers.Integral) or n_workers < 1:
             raise ValueError(f"ProcessWorkers: n_workers = {n_workers!r}; give a whole number of at least 1, or None.")
         self.n_workers = n_workers
-        self._workers = [_Worker(_share(available, index, n_workers)) for index in range(n_workers)]
+        found = gpus()
+        self._workers = [
+            _Worker(_share(available, index, n_workers), environment_of(index, n_workers, found))
+            for index in range(n_workers)
+        ]
         # Last in, first out: no more processes start than there are tasks at a time.
         self._idle = queue.LifoQueue()
         for worker in reversed(self._workers):
@@ -159,7 +166,8 @@ class ProcessWorkers(Executor):
 class _Worker:
     """A process with its share of the processors; started by its first task, and again after its death."""
 
-    def __init__(self, share):
+    def __init__(self, share, variables):
+        self._variables = variables
         self._share, self._process, self._is_ended, self._lock = share, None, False, threading.Lock()
 
     def run(self, task):
@@ -189,7 +197,7 @@ class _Worker:
                     [sys.executable, "-c", _START, start],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    env=_environment(len(self._share)),
+                    env=_environment(len(self._share)) | self._variables,
                 )
             return self._process
 
