@@ -30,8 +30,9 @@ from .objective import Objective, no_penalty
 HOMOGENEITY_WEIGHTS = (0.1, 0.025)
 # Points of the coarse sweep, and default number of starts that are followed.
 _POINTS, _STARTS = 128, 2
-# Number of keys of noise on which a point on the way of a minimisation is confirmed again.
-_N_SECOND = 3
+# Number of bisections by which an earlier point on the way of a minimisation is found, and of keys of noise on which it
+# is confirmed again. Each takes a confirmation, which is long.
+_N_BISECTIONS, _N_SECOND = 6, 3
 
 
 def fit_linear(
@@ -177,8 +178,10 @@ class _Search:
     def _last_confirmed(self, trace, is_confirmed_again):
         """Candidate of the last point before the end that simulations confirm, found by bisection; None without any."""
         low, high, found = 0, len(trace) - 1, None
-        while high - low > 1:
+        for _ in range(_N_BISECTIONS):
             middle = (low + high) // 2
+            if middle == low:
+                break
             candidate = self._simulated(trace[: middle + 1])
             if candidate.is_confirmed and is_confirmed_again(trace[: middle + 1]):
                 low, found = middle, candidate
