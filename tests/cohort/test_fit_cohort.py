@@ -257,6 +257,20 @@ def test_a_subject_that_fails_costs_nobody_else_anything(small_cohort, tmp_path,
     assert len(fits) - n_before == 3
 
 
+def test_parts_of_a_cohort_share_its_tables(small_cohort, tmp_path):
+    subjects, options = small_cohort.subjects(2), small_cohort.OPTIONS | {"n_workers": 0}
+    for part in (subjects[1:], subjects[:1]):
+        found = tj.fit_cohort(small_cohort.make_simulator, part, small_cohort.FREE, tmp_path, **options)
+        assert found.n_done == 1
+    whole = tj.Cohort.read(tmp_path)
+    assert whole.scores["participant_id"].tolist() == ["sub-00", "sub-01"]
+    assert whole.scores["age"].tolist() == ["20", "21"]
+    assert np.isfinite(whole.scores["group"].astype(float)).all()
+    lines = (tmp_path / "scores.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["participant_id", "sub-00", "sub-01"]
+    assert len((tmp_path / "parameters.tsv").read_text().splitlines()) == 1 + 2 * 6
+
+
 def test_an_interrupt_keeps_what_is_done(small_cohort, tmp_path, monkeypatch):
     fit, n = job.fit, iter(range(10))
 

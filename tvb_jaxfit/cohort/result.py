@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..fitting.result import FitResult
+from ..persistence.locks import file_lock
 from .group import group_baselines
 from .job import RESULT, TARGETS, VALUES
 from .page import write_page
@@ -73,11 +74,12 @@ class Cohort:
 
     @classmethod
     def of_jobs(cls, folder: Path, jobs: list[Job], **attributes) -> "Cohort":
-        """Cohort of some jobs; its tables are written into its folder."""
-        cohort = cls(folder, [(job.folder, _status_of(folder, job)) for job in jobs], **attributes)
-        write_table(folder / SCORES, cohort.score_rows)
-        write_table(folder / PARAMETERS, cohort.parameter_rows())
-        return cohort
+        """Cohort of some jobs. The tables in its folder are written, of all fits that there are."""
+        with file_lock(folder / SCORES):
+            whole = cls.read(folder)
+            write_table(folder / SCORES, whole.score_rows)
+            write_table(folder / PARAMETERS, whole.parameter_rows())
+        return cls(folder, [(job.folder, _status_of(folder, job)) for job in jobs], **attributes)
 
     @property
     def failures(self) -> dict[str, str]:
@@ -365,22 +367,22 @@ _TITLES = {
 
 
 def write_participants(folder: Path, jobs: list[Job]) -> None:
-    """Write the table of the subjects: every value that a cell has room for.
+    """Write the table of the subjects: every value that a cell has room for. Other subjects in the table stay.
 
     Parameters
     ----------
     folder : pathlib.Path
     jobs : list of Job
     """
-    subjects = {job.subject.label: job.subject for job in jobs}.values()
-    write_table(
-        folder / PARTICIPANTS,
-        (
-            {"participant_id": f"sub-{each.id}", "session_id": each.session or None}
-            | {name: value for name, value in each.items() if is_cell(value)}
-            for each in subjects
-        ),
-    )
+    with file_lock(folder / PARTICIPANTS):
+        rows = {_key_of(row): row for row in read_table(folder / PARTICIPANTS)}
+        for each in {job.subject.label: job.subject for job in jobs}.values():
+            cells = {name: value for name, value in each.items() if is_cell(value)}
+            rows[each.id, each.session] = {
+                "participant_id": f"sub-{each.id}",
+                "session_id": each.session or None,
+            } | cells
+        write_table(folder / PARTICIPANTS, [rows[key] for key in sorted(rows)])
 
 
 def _status_of(folder, job):
