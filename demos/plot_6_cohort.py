@@ -122,7 +122,9 @@ print(cohort)
 assert cohort.n_done == len(subjects), cohort.failures
 
 # %% [markdown]
-# A second call finds everything there, and fits nothing. After a crash, or with more subjects, it does what is missing.
+# A second call
+# -------------
+# It finds everything there, and fits nothing. After a crash, or with more subjects, it does what is missing.
 
 # %%
 again = time.perf_counter()
@@ -145,11 +147,11 @@ print(f"second call: {time.perf_counter() - again:.1f} s")
 # mean FC of the other subjects: a model of one person has to exceed them before it says something about that person.
 
 # %%
-columns = ["participant_id", "session_id", "r", "r_training", "structure", "group", "reliability"]
-print(cohort.scores[columns].round(3).to_string(index=False))
 figure, axes = plt.subplots(1, 3, figsize=(15, 5), layout="constrained", width_ratios=[1.4, 1, 1])
 tj.plot.cohort_scores(cohort.score_rows, ax=axes[0])
 tj.plot.cohort_values(cohort.values("model.w"), "model.w", ax=axes[1])
+columns = ["participant_id", "session_id", "r", "r_training", "structure", "group", "reliability"]
+print(cohort.scores[columns].round(3).to_string(index=False))
 
 # %% [markdown]
 # What the fits agree on

@@ -269,6 +269,7 @@ def test_two_calls_at_the_same_time_make_each_fit_once(small_cohort, stored_fit,
     assert sorted(study.called) == ["00", "01", "02", "03"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing_that_was_complete(small_cohort, stored_fit, tmp_path):
     """The worker may write no file above a size, as on a full disk."""
     resource, full = pytest.importorskip("resource"), tmp_path / "full"

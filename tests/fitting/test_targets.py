@@ -96,6 +96,7 @@ def test_samples_and_linear_response_give_the_same_observable(weights_6, targets
     assert np.median(np.abs(sampled - np.roll(exact, 1, axis=-1))) / np.median(np.abs(exact)) > 1.5 * error
 
 
+@pytest.mark.slow
 def test_the_gradient_of_all_terms_by_the_linear_response_is_that_of_finite_differences(weights_6, targets):
     sim = _sim(weights_6)
     criterion, (linear, state) = _criterion(targets, sim, n_time=120), tj.prepare_linear(sim)
@@ -176,6 +177,7 @@ def test_pfic_is_the_published_sum(truth, recording):
     np.testing.assert_allclose(tj.pfic_cost(fc, target, fcd, others), expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_pfic_as_a_loss_has_a_smooth_distance_of_fcd(weights_6, targets, short_linear_fits):
     both = {name: targets[name] for name in ("fc", "fcd")}
     result = tj.fit(
