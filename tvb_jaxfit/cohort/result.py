@@ -14,10 +14,11 @@ from ..persistence.locks import file_lock
 from .group import group_baselines
 from .job import RESULT, TARGETS, VALUES
 from .page import write_page
+from .participants import read_participants
 from .recipe import Job
 from .reliability import intraclass_correlation
 from .status import STATUS, Progress, Status, read_status
-from .tables import PARAMETERS, PARTICIPANTS, SCORES, is_cell, read_table, write_table
+from .tables import PARAMETERS, PARTICIPANTS, SCORES, write_table
 
 if TYPE_CHECKING:
     import pandas
@@ -254,7 +255,7 @@ class Cohort:
     def score_rows(self) -> list[dict]:
         """Rows of the table of scores."""
         group = group_baselines({name: dict(self.entries)[name].participant_id for name in self.done}, self._targets)
-        participants = {_key_of(row): row for row in read_table(self.folder / PARTICIPANTS)}
+        participants = read_participants(self.folder)
         rows = []
         for name, status in self.entries:
             row = {
@@ -366,34 +367,11 @@ _TITLES = {
 }
 
 
-def write_participants(folder: Path, jobs: list[Job]) -> None:
-    """Write the table of the subjects: every value that a cell has room for. Other subjects in the table stay.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-    jobs : list of Job
-    """
-    with file_lock(folder / PARTICIPANTS):
-        rows = {_key_of(row): row for row in read_table(folder / PARTICIPANTS)}
-        for each in {job.subject.label: job.subject for job in jobs}.values():
-            cells = {name: value for name, value in each.items() if is_cell(value)}
-            rows[each.id, each.session] = {
-                "participant_id": f"sub-{each.id}",
-                "session_id": each.session or None,
-            } | cells
-        write_table(folder / PARTICIPANTS, [rows[key] for key in sorted(rows)])
-
-
 def _status_of(folder, job):
     status = read_status(folder / job.folder)
     if status.progress is not Progress.MISSING:
         return status
     return Status(participant_id=job.subject.id, session=job.subject.session, seed=job.seed)
-
-
-def _key_of(row):
-    return row["participant_id"].removeprefix("sub-"), row.get("session_id", "")
 
 
 def _frame(rows):

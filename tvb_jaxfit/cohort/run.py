@@ -22,8 +22,9 @@ from ..runtime.progress import announce, progress_bar
 from ..runtime.remote import RemoteFunction, dumps
 from ..runtime.workers import ProcessWorkers
 from .job import Outcome, Worker
+from .participants import write_participants
 from .recipe import Recipe, checked_options, make_jobs, versions_and_settings
-from .result import Cohort, write_participants
+from .result import Cohort
 from .schedule import NotRun, completed
 from .status import Progress, read_status
 from .subjects import read_subjects
