@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from tvb_jaxfit.runtime.workers import ProcessWorkers
 
 # What differs from run to run.
 OF_A_RUN = ["seconds", "error"]
+# Options of these tests that a fit through the simulation has.
+_OF_SIMULATION = ("method", "max_steps", "evaluation", "progress")
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +137,26 @@ def kill(subject):
     import signal
 
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["linear", "simulate"])
+def test_a_simulator_that_diverges_costs_nobody_else_anything(method, small_cohort, tmp_path):
+    from tvb.simulator.lab import models
+
+    def make_simulator(subject):
+        sim = small_cohort.make_simulator(subject)
+        if subject.id == "00":
+            sim.model = models.Linear(gamma=np.array([0.5]))
+        return sim
+
+    options = small_cohort.OPTIONS | {"method": method} | ({"max_steps": 1} if method == "simulate" else {})
+    options = {name: value for name, value in options.items() if method == "linear" or name in _OF_SIMULATION}
+    free = {"coupling.a": tj.Parameter()}
+    cohort = tj.fit_cohort(make_simulator, small_cohort.subjects(2), free, tmp_path, n_workers=0, **options)
+    assert cohort.done == ["sub-01"]
+    assert list(cohort.failures) == ["sub-00"]
+    assert re.search("NoStableFixedPoint|FitFailed", cohort.failures["sub-00"])
 
 
 @pytest.mark.slow
