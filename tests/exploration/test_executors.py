@@ -29,6 +29,14 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 SIZE = 4
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Tests that a shell starts in the background ignore interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def workers():
     with ProcessWorkers(2) as workers:

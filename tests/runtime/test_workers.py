@@ -172,7 +172,9 @@ def test_an_interrupt_ends_the_workers_at_once():
 def test_no_worker_outlives_a_script_which_needs_no_guard(tmp_path, how):
     script, report = tmp_path / "script.py", tmp_path / "pid"
     script.write_text(
-        "import os, sys, time\n"
+        "import os, signal, sys, time\n"
+        # A script that a shell starts in the background ignores interrupts.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from tvb_jaxfit import ProcessWorkers\n"
         "assert 'jax' not in sys.modules and 'tvb' not in sys.modules\n"
         "def task(seconds):\n"
