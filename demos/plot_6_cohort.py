@@ -108,16 +108,8 @@ free = {
     "model.w": tj.BoundedParameter(lower_bound=0.0, upper_bound=1.0, regional=True),
     "model.I_o": tj.BoundedParameter(lower_bound=0.2, upper_bound=0.4, regional=True),
 }
-cohort = tj.fit_cohort(
-    make_simulator,
-    subjects,
-    free,
-    options.out,
-    method="linear",
-    max_evaluations=options.evaluations,
-    evaluation={"n_seeds": 3},
-    n_workers=options.workers,
-)
+fits = {"method": "linear", "max_evaluations": options.evaluations, "evaluation": {"n_seeds": 3}}
+cohort = tj.fit_cohort(make_simulator, subjects, free, options.out, n_workers=options.workers, **fits)
 print(cohort)
 assert cohort.n_done == len(subjects), cohort.failures
 
@@ -128,16 +120,7 @@ assert cohort.n_done == len(subjects), cohort.failures
 
 # %%
 again = time.perf_counter()
-cohort = tj.fit_cohort(
-    make_simulator,
-    subjects,
-    free,
-    options.out,
-    method="linear",
-    max_evaluations=options.evaluations,
-    evaluation={"n_seeds": 3},
-    n_workers=options.workers,
-)
+cohort = tj.fit_cohort(make_simulator, subjects, free, options.out, n_workers=options.workers, **fits)
 print(f"second call: {time.perf_counter() - again:.1f} s")
 
 # %% [markdown]

@@ -257,6 +257,15 @@ def test_a_subject_that_fails_costs_nobody_else_anything(small_cohort, tmp_path,
     assert len(fits) - n_before == 3
 
 
+def test_the_page_names_the_folder_of_each_seed(small_cohort, tmp_path):
+    options = small_cohort.OPTIONS | {"n_workers": 0}
+    subjects = small_cohort.subjects(1)
+    cohort = tj.fit_cohort(small_cohort.make_simulator, subjects, small_cohort.FREE, tmp_path, seeds=(0, 1), **options)
+    text = cohort.report(tmp_path / "page.html").read_text()
+    assert cohort.done == ["sub-00/seed-0", "sub-00/seed-1"]
+    assert all(f">{name}<" in text for name in cohort.done)
+
+
 def test_parts_of_a_cohort_share_its_tables(small_cohort, tmp_path):
     subjects, options = small_cohort.subjects(2), small_cohort.OPTIONS | {"n_workers": 0}
     for part in (subjects[1:], subjects[:1]):

@@ -10,6 +10,7 @@ from tvb_jaxfit.evaluation.sessions import Targets
 from tvb_jaxfit.fitting.fresh import FreshNoise
 from tvb_jaxfit.fitting.history import History, Validation
 from tvb_jaxfit.markup import tag
+from tvb_jaxfit.reporting import html as html_pages
 from tvb_jaxfit.reporting import report as reports
 from tvb_jaxfit.reporting.headline import headline
 
@@ -17,7 +18,7 @@ from tvb_jaxfit.reporting.headline import headline
 @pytest.fixture
 def unprinted(monkeypatch):
     """Replace figures by their captions."""
-    monkeypatch.setattr(reports, "figure_html", lambda drawn, caption: tag("p", caption))
+    monkeypatch.setattr(html_pages, "figure_html", lambda drawn, caption: tag("p", caption))
 
 
 def test_the_headline_is_r_on_fresh_noise_with_its_standard_deviation(fit_summary):

@@ -51,6 +51,7 @@ from tvb_jaxfit.fitting.result import FitResult
 from tvb_jaxfit.markup import key_value_table, table, tag
 from tvb_jaxfit.parameters import parameters_of, strip_parameters, with_values
 from tvb_jaxfit.persistence.serialise import read, write
+from tvb_jaxfit.reporting import html as html_pages
 from tvb_jaxfit.reporting import report, reproduction, summary
 from tvb_jaxfit.reporting.html import figure_html
 from tvb_jaxfit.translate.clone import clone
@@ -117,7 +118,7 @@ class Page(html.parser.HTMLParser):
 @pytest.fixture(scope="module")
 def pages(kinds, tmp_path_factory):
     """Reports of fits of every kind: (path, page) by name."""
-    folder, printed, real = tmp_path_factory.mktemp("reports"), {}, report.figure_html
+    folder, printed, real = tmp_path_factory.mktemp("reports"), {}, html_pages.figure_html
 
     def once(drawn, caption):
         """Print each different figure once, since printing takes a second per page."""
@@ -127,7 +128,7 @@ def pages(kinds, tmp_path_factory):
         return printed[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "figure_html", once)
+        patch.setattr(html_pages, "figure_html", once)
         made = {kind: result.report(folder / f"{kind.replace(' ', '_')}.html") for kind, result in kinds.items()}
     return {kind: (path, Page(path.read_text(encoding="utf-8"))) for kind, path in made.items()}
 
@@ -142,7 +143,7 @@ def given(fitted):
 def unprinted(monkeypatch):
     """Replace figures by text with the data in their axes, since pictures take seconds."""
 
-    monkeypatch.setattr(report, "figure_html", lambda drawn, caption: tag("p", "drawn: ", caption, *_held(drawn)))
+    monkeypatch.setattr(html_pages, "figure_html", lambda drawn, caption: tag("p", "drawn: ", caption, *_held(drawn)))
 
 
 def _held(drawn):
@@ -162,7 +163,7 @@ def drawn(monkeypatch):
         kept.append((caption, figure))
         return tag("p", caption)
 
-    monkeypatch.setattr(report, "figure_html", record)
+    monkeypatch.setattr(html_pages, "figure_html", record)
     return kept
 
 
@@ -289,7 +290,7 @@ def test_each_figure_shows_the_data_of_the_fit(fitted, monkeypatch):
         drawn[caption.partition(" ")[0], len(drawn)] = figure.axes
         return tag("p", caption)
 
-    monkeypatch.setattr(report, "figure_html", kept)
+    monkeypatch.setattr(html_pages, "figure_html", kept)
     compared = (Comparison("Raw", 9, True, 1e-15, 1e-14),)
     fit_summary = summary.summarise(fitted, Certificate("it", 9, compared, (), {}, 1e-9, 1e-6))
     report.report_html(fit_summary)
@@ -313,7 +314,7 @@ def test_each_figure_shows_the_data_of_the_fit(fitted, monkeypatch):
 @pytest.mark.parametrize("n,rows,columns", [(1, 1, 1), (4, 1, 4), (5, 2, 3)])
 def test_panels_are_side_by_side_or_in_rows(drawn, n, rows, columns):
     given = []
-    report._panels(n, (2.0, 1.0), given.extend, "panels")
+    html_pages.panels_html(n, (2.0, 1.0), given.extend, "panels")
     ((caption, figure),) = drawn
     assert caption == "panels" and figure.axes == given and len(given) == n
     assert figure.get_size_inches().tolist() == [2.0 * columns, 1.0 * rows]

@@ -1,14 +1,10 @@
 """Page on a cohort: scores of all fits, the worst first, fitted values by region, failures."""
 
-from pathlib import Path
-
 import numpy as np
 
 from .. import plot
 from ..markup import table, tag
-from ..persistence.atomic import atomic_write
-from ..reporting.html import collapsible, figure_html, page
-from ..reporting.report import refuse_existing, refuse_unusable_path
+from ..reporting.html import collapsible, page, panels_html
 
 # Columns of the table of scores, with their headings.
 _COLUMNS = {"r": "r", "r_training": "r in training", "structure": "structure", "group": "group"}
@@ -24,33 +20,6 @@ _MEANINGS = {
 _MAX_OPEN = 40
 
 
-def write_page(path, cohort, force: bool = False) -> Path:
-    """Write the page on a cohort, completely or not at all.
-
-    Parameters
-    ----------
-    path : path-like
-    cohort : Cohort
-    force : bool, optional
-        Replace an existing file.
-
-    Returns
-    -------
-    pathlib.Path
-
-    Raises
-    ------
-    FileExistsError, ValueError, OSError
-        As of `write_report`.
-    """
-    refuse_unusable_path(path)
-    refuse_existing("report", path, force)
-    text = page_html(cohort)
-    with atomic_write(path) as file:
-        file.write(text.encode())
-    return Path(path)
-
-
 def page_html(cohort) -> str:
     """HTML page on a cohort.
 
@@ -62,10 +31,11 @@ def page_html(cohort) -> str:
     -------
     str
     """
-    rows = [row for row in cohort.score_rows if row["status"] == "done"]
-    content = [*_headline(cohort, rows)]
-    if rows:
-        content += [tag("h2", "Scores"), *_scores(rows), tag("h2", "Fitted values"), *_values(cohort)]
+    names = [name for name, _ in cohort.entries]
+    done = {name: row for name, row in zip(names, cohort.score_rows, strict=True) if row["status"] == "done"}
+    content = [*_headline(cohort, done.values())]
+    if done:
+        content += [tag("h2", "Scores"), *_scores(done), tag("h2", "Fitted values"), *_values(cohort)]
     repeated = _reliability(cohort)
     if repeated:
         content += [tag("h2", "Reliability of the fitted values"), *repeated]
@@ -92,14 +62,15 @@ def _headline(cohort, rows):
     yield tag("p", ", ".join(part for part in parts if not part.startswith("0 ")) + ".")
 
 
-def _scores(rows):
+def _scores(done):
+    """Figure and table of the scores of the fits that are done, by the names of their folders."""
     caption = "r of each fit with the empirical FC, the worst first, beside what needs no model."
-    yield _figure(1, (8.6, 3.8), lambda axes: plot.cohort_scores(rows, ax=axes[0]), caption)
+    yield panels_html(1, (8.6, 3.8), lambda axes: plot.cohort_scores(list(done.values()), ax=axes[0]), caption)
     yield table(["column", "r of"], _MEANINGS.items())
-    worst = sorted(rows, key=lambda row: np.inf if row.get("r") is None else row["r"])
-    names = [name for name in _COLUMNS if any(row.get(name) is not None for row in worst)]
-    heads = ["fit", *(_COLUMNS[name] for name in names)]
-    lines = [[_label(row), *(_cell(row.get(name)) for name in names)] for row in worst]
+    worst = sorted(done.items(), key=lambda item: np.inf if item[1].get("r") is None else item[1]["r"])
+    columns = [name for name in _COLUMNS if any(row.get(name) is not None for row in done.values())]
+    heads = ["fit", *(_COLUMNS[name] for name in columns)]
+    lines = [[fit, *(_cell(row.get(name)) for name in columns)] for fit, row in worst]
     yield tag("p", "The worst first. Each fit has a folder of this name.")
     yield table(heads, lines[:_MAX_OPEN])
     if lines[_MAX_OPEN:]:
@@ -125,7 +96,7 @@ def _values(cohort):
                 plot.cohort_values(values, path, labels, ax=ax)
 
         caption = "Fitted values over all fits: by region, mean and standard deviation; of one value, its distribution."
-        yield _figure(len(drawable), (4.4, 3.2), draw, caption)
+        yield panels_html(len(drawable), (4.4, 3.2), draw, caption)
     rows = [(path, *_summary(cohort.values(path))) for path in drawable]
     yield table(["parameter", "mean", "sd over fits", "smallest", "largest"], rows)
 
@@ -155,33 +126,15 @@ def _reliability(cohort):
 
 
 def _failures(cohort):
-    yield table(["fit", "reason"], [(name, reason) for name, reason in cohort.lost.items()]) if cohort.lost else ""
+    if cohort.lost:
+        yield table(["fit", "reason"], cohort.lost.items())
     for name, error in cohort.failures.items():
         yield collapsible(f"{name}: {error.strip().splitlines()[-1]}", tag("pre", error))
-
-
-def _figure(n, size, draw, caption):
-    # A Figure without pyplot, which would keep the figure and may need a display.
-    from matplotlib.figure import Figure
-
-    n_column = min(n, 2)
-    n_row = -(-n // n_column)
-    figure = Figure(figsize=(n_column * size[0], n_row * size[1]), layout="constrained")
-    axes = figure.subplots(n_row, n_column, squeeze=False).ravel()
-    for ax in axes[n:]:
-        ax.remove()
-    draw(axes[:n])
-    return figure_html(figure, caption)
 
 
 def _column(rows, name):
     values = [row.get(name) for row in rows]
     return np.array([each for each in values if isinstance(each, float) and np.isfinite(each)])
-
-
-def _label(row):
-    parts = [row["participant_id"], f"ses-{row['session_id']}" if row["session_id"] else ""]
-    return "/".join(filter(None, [*parts, f"seed-{row['seed']}" if row["seed"] else ""]))
 
 
 def _cell(value):

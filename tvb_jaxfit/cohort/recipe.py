@@ -12,6 +12,7 @@ from ..fitting.options import GROUPS, with_single_options
 from ..fitting.problem import FitRequest
 from ..persistence.fingerprint.hasher import digest, digest_and_untracked, environment
 from ..persistence.fingerprint.untracked import Untracked
+from ..persistence.provenance import digest_of_file
 from .subjects import ObservedSubject, Subject
 
 # Options of `evaluate` that belong to each fit itself.
@@ -209,8 +210,7 @@ def _content(value):
         return value
     for path in (Path(value), Path(str(value).rpartition(":")[0] or "/")):
         if path.is_file():
-            with path.open("rb") as file:
-                return [Path(value).name, hashlib.file_digest(file, "sha256").hexdigest()]
+            return [Path(value).name, digest_of_file(path)]
         if path.is_dir() and path == Path(value):
             files = sorted(each for each in path.rglob("*") if each.is_file())
             status = {str(each.relative_to(path)): each.stat() for each in files}

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..fitting.result import FitResult
 from ..persistence.locks import file_lock
+from ..reporting.report import write_page
 from .group import group_baselines
 from .job import RESULT, TARGETS, VALUES
-from .page import write_page
+from .page import page_html
 from .participants import read_participants
 from .recipe import Job
 from .reliability import intraclass_correlation
@@ -80,7 +81,8 @@ class Cohort:
             whole = cls.read(folder)
             write_table(folder / SCORES, whole.score_rows)
             write_table(folder / PARAMETERS, whole.parameter_rows())
-        return cls(folder, [(job.folder, _status_of(folder, job)) for job in jobs], **attributes)
+        statuses = dict(whole.entries)
+        return cls(folder, [(job.folder, statuses.get(job.folder) or _missing(job)) for job in jobs], **attributes)
 
     @property
     def failures(self) -> dict[str, str]:
@@ -249,7 +251,7 @@ class Cohort:
         OSError
             The file cannot be written.
         """
-        return write_page(path, self, force)
+        return write_page(path, lambda: page_html(self), force)
 
     @cached_property
     def score_rows(self) -> list[dict]:
@@ -367,10 +369,8 @@ _TITLES = {
 }
 
 
-def _status_of(folder, job):
-    status = read_status(folder / job.folder)
-    if status.progress is not Progress.MISSING:
-        return status
+def _missing(job):
+    """Status of a fit that is not there yet."""
     return Status(participant_id=job.subject.id, session=job.subject.session, seed=job.seed)
 
 

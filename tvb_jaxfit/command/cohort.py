@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import copy
-import hashlib
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,11 @@ import optax
 from ..cohort.run import fit_cohort
 from ..cohort.subjects import Subject
 from ..fitting.options import FCOptions, NoiseOptions
+from ..persistence.provenance import digest_of_file
 from .cohort_inputs import subject_problems, subjects_of
 from .cohort_options import parse_array, parse_slurm
 from .fit import make_parameters, search_options
-from .folder import input_files
+from .folder import input_digests
 from .matrices import load_fc
 from .options import DEFAULTS
 from .outcome import ExitCode, Refused
@@ -122,11 +122,11 @@ def run(options: argparse.Namespace) -> ExitCode:
     }
     with _executor(options) as (executor, n_workers):
         cohort = fit_cohort(
-            SimulatorOfSubject({name: getattr(options, name) for name in _SIMULATOR_OPTIONS}, _hashes(options)),
+            SimulatorOfSubject({name: getattr(options, name) for name in _SIMULATOR_OPTIONS}, input_digests(options)),
             subjects,
             make_parameters(options),
             options.out,
-            target=TargetOfSubject(options.atlas, _hash(options.atlas)),
+            target=TargetOfSubject(options.atlas, options.atlas and digest_of_file(options.atlas)),
             held_out=held_out_of,
             evaluation={"n_seeds": options.evaluate, "n_tvb": options.tvb, "fc": FCOptions(missing=options.missing)},
             executor=executor,
@@ -165,15 +165,6 @@ def _dry_run(subjects, problems, options):
         f"tvb-jaxfit cohort: {len(subjects)} fits of {n_ids} subjects into {options.out}, {len(problems)} with problems"
     )
     return ExitCode.REFUSED if problems else ExitCode.DONE
-
-
-def _hashes(options):
-    files = input_files(options)
-    return {name: _hash(path) for name, path in files.items() if path.is_file()}
-
-
-def _hash(path):
-    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -2,13 +2,13 @@
 
 import argparse
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..persistence.atomic import atomic_write, atomic_write_all, recover
+from ..persistence.provenance import digest_of_file
 from ..reporting.html import GENERATOR
 from ..reporting.result_names import FILES, KIND, PAGE, SUMMARY
 from .dependent_options import parse_maps
@@ -119,7 +119,7 @@ def foreign_files(folder) -> list[str]:
             return is_checkpoint(folder / name)
         if name == PAGE:
             return GENERATOR.encode() in (folder / name).read_bytes()
-        return name in hashes and hashes[name] in (None, hashlib.sha256((folder / name).read_bytes()).hexdigest())
+        return name in hashes and hashes[name] in (None, digest_of_file(folder / name))
 
     return [name for name in existing if not (folder / name).is_file() or not is_ours(name)]
 
@@ -142,6 +142,16 @@ def input_files(options: argparse.Namespace) -> dict[str, Path]:
         for option, text in named.items()
         if text is not None
     }
+
+
+def input_digests(options: argparse.Namespace) -> dict[str, str]:
+    """SHA-256 of each input file of a command, by option.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    """
+    return {option: digest_of_file(path) for option, path in input_files(options).items() if path.is_file()}
 
 
 def file_identity(path) -> tuple | None:

@@ -1,13 +1,12 @@
 """Options that determine a fit: stored in its checkpoint, and the same when the fit is resumed."""
 
 import argparse
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 from ..fitting.method import Method
 from .dependent_options import MapOption, parse_balances, parse_maps
-from .folder import CHECKPOINT, input_files
+from .folder import CHECKPOINT, input_digests
 from .options import DEFAULTS, LENGTH
 from .outcome import Refused
 from .path_options import parse_free, parse_settings
@@ -44,7 +43,7 @@ def determining_options(options: argparse.Namespace) -> dict:
         # This option belongs to the linear response.
         del given["max_evaluations"]
         given["learning_rate"] = _LEARNING_RATE if options.learning_rate is None else options.learning_rate
-    files = {option: _digest(path) for option, path in input_files(options).items() if path.is_file()}
+    files = input_digests(options)
     return {"options": given, "files": files}
 
 
@@ -135,7 +134,3 @@ def _text(value):
     if isinstance(value, bool):
         return "given" if value else "not given"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _digest(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,6 +34,21 @@ def digest(array: ArrayLike) -> str:
     return hashlib.sha256(np.ascontiguousarray(array, "<f8").tobytes()).hexdigest()
 
 
+def digest_of_file(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's content.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    str
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def record_source(path: str | os.PathLike, *arrays: ArrayLike, name: str | None = None) -> None:
     """Record the file that arrays were read from, for `describe`.
 
@@ -45,8 +59,8 @@ def record_source(path: str | os.PathLike, *arrays: ArrayLike, name: str | None 
     name : str, optional
         Name of the data set; the path by default.
     """
-    file_digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    _SOURCES.update({digest(array): f"{name or path}, SHA-256 of the file {file_digest}" for array in arrays})
+    of_file = digest_of_file(path)
+    _SOURCES.update({digest(array): f"{name or path}, SHA-256 of the file {of_file}" for array in arrays})
 
 
 def source_of(array: ArrayLike) -> str | None:

@@ -2,11 +2,14 @@
 
 import base64
 import io
+from collections.abc import Callable
 
 from ..markup import Html, tag
 
 # Scatter plots with more points than this are rasterised: as vector paths they make a page slow.
 _MAX_VECTOR_POINTS = 500
+# Number of panels side by side, for figures with many panels.
+_N_COLUMNS = 3
 # Element that identifies a report, so that no other page is replaced by one.
 GENERATOR = tag("meta", name="generator", content="tvb_jaxfit")
 _STYLE = """
@@ -87,6 +90,36 @@ def figure_html(figure, caption: str) -> Html:
         figure.savefig(file, format="svg", dpi=200, metadata={"Date": None}, bbox_inches="tight")
     source = f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
     return tag("figure", tag("img", src=source, alt=caption), tag("figcaption", caption))
+
+
+def panels_html(n: int, size: tuple[float, float], draw: Callable, caption: str) -> Html:
+    """Figure of several panels, embedded in the page.
+
+    Parameters
+    ----------
+    n : int
+        Number of panels.
+    size : (float, float)
+        Width and height of each [inch].
+    draw : callable
+        Draws into their axes.
+    caption : str
+
+    Returns
+    -------
+    Html
+    """
+    # A Figure without pyplot, which would keep the figure and may need a display.
+    from matplotlib.figure import Figure
+
+    n_row = -(-n // _N_COLUMNS) if n > _N_COLUMNS + 1 else 1
+    n_column = _N_COLUMNS if n_row > 1 else n
+    figure = Figure(figsize=(n_column * size[0], n_row * size[1]), layout="constrained")
+    axes = figure.subplots(n_row, n_column, squeeze=False).ravel()
+    for ax in axes[n:]:
+        ax.remove()
+    draw(axes[:n])
+    return figure_html(figure, caption)
 
 
 def collapsible(summary: str, *content) -> Html:

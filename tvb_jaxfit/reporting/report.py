@@ -1,5 +1,6 @@
 """Report of a fit as one page: figures, tables and text, for a screen and for paper."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,12 @@ from ..markup import key_value_table, table, tag
 from ..persistence.atomic import atomic_write
 from ..plot.fits import terms_of
 from .headline import headline
-from .html import collapsible, figure_html, page
+from .html import collapsible, page, panels_html
 from .parameter_table import format_range
 from .summary import COMMAND, VALUES, FitSummary
 
 # Largest number of entries of a matrix that are listed one by one.
 _MAX_LISTED = 10_000
-# Number of panels side by side, for figures with many panels.
-_N_COLUMNS = 3
 _SUFFIXES = (".html", ".htm")
 
 
@@ -81,9 +80,31 @@ def write_report(path, summary: FitSummary, force: bool = False) -> Path:
     OSError
         If the file cannot be written.
     """
+    return write_page(path, lambda: report_html(summary), force)
+
+
+def write_page(path, make_page: Callable[[], str], force: bool = False) -> Path:
+    """Write an HTML page into a file, completely or not at all.
+
+    Parameters
+    ----------
+    path, force
+        As of `write_report`.
+    make_page : callable
+        Makes the text of the page, once the path is known to be usable.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileExistsError, ValueError, OSError
+        As of `write_report`.
+    """
     refuse_unusable_path(path)
     refuse_existing("report", path, force)
-    text = report_html(summary)
+    text = make_page()
     # The file may have appeared in the meantime.
     refuse_existing("report", path, force)
     with atomic_write(path) as file:
@@ -110,21 +131,6 @@ def report_html(summary: FitSummary) -> str:
     for title, section in _SECTIONS.items():
         content += [tag("h2", title), *section(summary)]
     return page(f"Fit of {summary.description}", *content)
-
-
-def _panels(n, size, draw, caption):
-    """Figure of n panels, each of a size [inch]; ``draw`` draws into their axes."""
-    # A Figure without pyplot, which would keep the figure and may need a display.
-    from matplotlib.figure import Figure
-
-    n_row = -(-n // _N_COLUMNS) if n > _N_COLUMNS + 1 else 1
-    n_column = _N_COLUMNS if n_row > 1 else n
-    figure = Figure(figsize=(n_column * size[0], n_row * size[1]), layout="constrained")
-    axes = figure.subplots(n_row, n_column, squeeze=False).ravel()
-    for ax in axes[n:]:
-        ax.remove()
-    draw(axes[:n])
-    return figure_html(figure, caption)
 
 
 def _headline(summary):
@@ -159,10 +165,10 @@ def _connectivity_section(summary):
     def draw(axes):
         return plot.functional_connectivity(matrices, axes=axes, hemispheres=summary.hemispheres)
 
-    yield _panels(len(matrices), (3.0, 3.3), draw, caption)
+    yield panels_html(len(matrices), (3.0, 3.3), draw, caption)
     if "Fitted" in matrices:
         caption = "Fitted against empirical FC, one point per pair of regions; dashed: the identity line."
-        yield _panels(1, (4.6, 4.6), lambda axes: plot.fc_scatter(matrices["Fitted"], target, ax=axes[0]), caption)
+        yield panels_html(1, (4.6, 4.6), lambda axes: plot.fc_scatter(matrices["Fitted"], target, ax=axes[0]), caption)
 
 
 def _hemisphere_caption(summary):
@@ -195,7 +201,7 @@ def _history_section(summary):
             f"{' Terms of the loss are drawn without their weights.' if terms_of(history) else ''}"
         )
         n = 1 + ("r" in history.aux) + bool(terms_of(history))
-        yield _panels(n, (4.6, 3.2), lambda axes, history=history: plot.history(history, axes=axes), caption)
+        yield panels_html(n, (4.6, 3.2), lambda axes, history=history: plot.history(history, axes=axes), caption)
 
 
 def _parameter_section(summary):
@@ -216,7 +222,7 @@ def _parameter_section(summary):
             for parameter, ax in zip(regional, axes, strict=True):
                 _draw_regional(parameter, summary, ax)
 
-        yield _panels(len(regional), (4.6, 3.6), draw, caption)
+        yield panels_html(len(regional), (4.6, 3.6), draw, caption)
         yield collapsible("All fitted values, by region", _region_table(regional, summary))
     for parameter in summary.parameters:
         if parameter not in regional and parameter.fitted.size > 1:
@@ -304,7 +310,7 @@ def _connectome_section(summary):
     def draw(axes):
         return plot.structural_connectivity(*matrices, axes=axes, hemispheres=summary.hemispheres)
 
-    yield _panels(2, (4.2, 3.6), draw, caption)
+    yield panels_html(2, (4.2, 3.6), draw, caption)
 
 
 def _certificate_section(summary):
@@ -326,7 +332,7 @@ def _certificate_section(summary):
         f"TVB against its translation, {certificate.n_steps} steps on the same draws. Differences must be left of the "
         "dashed lines, and those of deliberately wrong translations (negative controls) right of them."
     )
-    yield _panels(1, (7.2, 1.2 + 0.45 * n), lambda axes: plot.certificate(certificate, axes[0]), caption)
+    yield panels_html(1, (7.2, 1.2 + 0.45 * n), lambda axes: plot.certificate(certificate, axes[0]), caption)
     yield collapsible("In numbers", tag("pre", certificate, class_="columns"))
 
 
