@@ -62,6 +62,7 @@ _HOMES = {
     "fit": "fitting.fit",
     "FitResult": "fitting.result",
     "Identifiability": "uncertainty.identifiability",
+    "StandardErrors": "uncertainty.standard_errors",
     "fit_cohort": "cohort.run",
     "Cohort": "cohort.result",
     "FCOptions": "evaluation.options",

@@ -214,7 +214,10 @@ TABLE = {
         dict(neural={"array"}, dt={"whole", "half"}, nonlinear=FLAG),
     ),
     "balloon_parameters": (dict(parameter_set="tvb"), {}),
-    "show_parameters": (dict(state="@small", sim=None), dict(sim={"None"})),
+    "show_parameters": (
+        dict(state="@small", sim=None, standard_errors=None),
+        dict(sim={"None"}, standard_errors={"None"}),
+    ),
     "OptaxOptimizer": (
         dict(loss=_loss, optimizer=optax.sgd(0.1), callback=None, has_aux=False, progress=False, refresh=None)
         | dict(validate=_loss, validate_every=1, patience=None, checkpoint=None, checkpoint_every=1),
@@ -327,7 +330,7 @@ ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "reg
 }
 # Classes that users do not construct, and names with tests of their own.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
-NOT_MADE_BY_USERS |= {"FCD", "Spectrum", "Identifiability", "EffectiveConnectivity", "Cohort"}
+NOT_MADE_BY_USERS |= {"FCD", "Spectrum", "Identifiability", "StandardErrors", "EffectiveConnectivity", "Cohort"}
 OTHERS = {
     "State",
     "JaxBackend",

@@ -11,6 +11,7 @@ import pytest
 import tvb_jaxfit as tj
 from tests.balance.conftest import exc_inh
 from tests.conftest import simulator
+from tests.uncertainty.conftest import errors_of
 from tvb_jaxfit.fitting.saved import _KIND
 from tvb_jaxfit.parameters import strip_parameters
 from tvb_jaxfit.persistence.fingerprint.hasher import digest
@@ -35,8 +36,9 @@ def target(n_node=6):
 
 
 def evaluated(result):
-    """The fit with an evaluation."""
+    """The fit with an evaluation and standard errors."""
     result.evaluate(n_seeds=1, progress=False)
+    result.standard_errors = errors_of({"coupling.a": 0.1}, {"coupling.a": 0.05}, {"coupling.a": 0.29})
     return result
 
 
@@ -89,6 +91,7 @@ def assert_same(again, result):
     assert digest(replace(again.history, best=None)) == digest(replace(result.history, best=None))
     for name in ("target", "skip_t", "monitor", "settings", "data", "way", "why", "costs", "evaluation", "fresh"):
         assert digest(getattr(again, name)) == digest(getattr(result, name)), name
+    assert digest(again.standard_errors) == digest(result.standard_errors)
     assert digest([again.mean_rates, again.candidates]) == digest([result.mean_rates, result.candidates])
     assert repr(again.targets) == shown(result.targets)
     assert (again.linear_stage is None) == (result.linear_stage is None)

@@ -247,6 +247,7 @@ OBJECTS = {
     "Space": _saved("space"),
     "Spectrum": lambda study: tj.power_spectrum(study["simulate"](study["state"]).data[0], 200.0),
     "State": _saved("state"),
+    "StandardErrors": lambda study: _with_fields(tj.StandardErrors, length=1.0),
     "StopOnLoss": lambda study: tj.StopOnLoss(0.1),
     "StopOnPlateau": lambda study: tj.StopOnPlateau(3),
     "UniformAxis": lambda study: tj.UniformAxis(0.0, 1.0, 3),

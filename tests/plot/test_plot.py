@@ -15,6 +15,7 @@ import optax
 import pytest
 from tvb.datatypes.connectivity import Connectivity
 
+from tests.uncertainty.conftest import errors_of
 from tvb_jaxfit import (
     Certificate,
     DataAxis,
@@ -282,18 +283,18 @@ def test_fc_matrices_without_titles_are_refused(matrices):
         plot.functional_connectivity(matrices)
 
 
-def test_identifiability_shows_what_is_not_determined_faint():
-    values = {"model.w": np.array([0.2, 0.4, 0.6]), "coupling.a": np.array([0.1])}
-    errors = {"model.w": np.array([0.05, 0.28, 0.1]), "coupling.a": np.array([0.07])}
-    prior = {"model.w": np.full(3, 0.29), "coupling.a": np.array([0.14])}
-    result = SimpleNamespace(
-        values=values,
-        standard_error=errors,
-        prior_std=prior,
-        is_determined={path: errors[path] < prior[path] / np.sqrt(2.0) for path in values},
+def _errors(**others):
+    return errors_of(
+        {"model.w": np.array([0.2, 0.4, 0.6]), "coupling.a": 0.1},
+        {"model.w": np.array([0.05, 0.28, 0.1]), "coupling.a": 0.07},
+        {"model.w": np.full(3, 0.29), "coupling.a": 0.14},
         eigenvalues=np.array([500.0, 20.0, 2.0, 0.0]),
-        free=SimpleNamespace(names={"model.w": ["a", "b", "c"], "coupling.a": [""]}, labels=["a", "b", "c"]),
+        **others,
     )
+
+
+def test_identifiability_shows_what_is_not_determined_faint():
+    result = SimpleNamespace(record=_errors())
     spectrum, regional, single = plot.identifiability(result)
     determined, others = spectrum.lines[:2]
     assert determined.get_ydata().tolist() == [500.0, 20.0, 2.0] and others.get_xdata().tolist() == [4]
@@ -303,4 +304,43 @@ def test_identifiability_shows_what_is_not_determined_faint():
     assert faint.lines[0].get_alpha() < clear.lines[0].get_alpha()
     assert single.patches[0].get_width() == pytest.approx(0.5)
     with pytest.raises(ValueError, match="axes: 1, where 3 are needed"):
-        plot.identifiability(result, axes=[spectrum])
+        plot.identifiability(result.record, axes=[spectrum])
+
+
+def test_correlations_of_values_are_named_and_separated_by_path():
+    correlation = np.linspace(-1.0, 1.0, 16).reshape(4, 4).astype(np.float32)
+    ax = plot.value_correlation(_errors(correlation=correlation))
+    (image,), off = ax.images, ~np.eye(4, dtype=bool)
+    np.testing.assert_array_equal(image.get_array()[off], correlation[off])
+    assert np.ma.getmaskarray(image.get_array())[~off].all() and image.get_clim() == (-1, 1)
+    assert [each.get_text() for each in ax.get_yticklabels()] == [
+        "model.w[a]",
+        "model.w[b]",
+        "model.w[c]",
+        "coupling.a",
+    ]
+    assert [line.get_ydata()[0] for line in ax.lines[::2]] == [2.5]
+    with pytest.raises(ValueError, match="value_correlation: the correlations of 4 values were not kept"):
+        plot.value_correlation(_errors(correlation=None))
+
+
+def test_of_many_values_the_paths_are_named():
+    values = {"model.w": np.linspace(0.1, 0.8, 8), "model.I_o": np.linspace(0.1, 0.8, 8)}
+    ax = plot.value_correlation(errors_of(values, values, values, n_regions=8))
+    assert [each.get_text() for each in ax.get_xticklabels()] == ["model.w", "model.I_o"]
+    assert ax.get_xticks().tolist() == [3.5, 11.5]
+
+
+def test_regional_values_have_their_standard_errors_and_are_faint_where_not_determined():
+    values, strength = np.array([0.1, 0.2, 0.3]), np.array([1.0, 2.0, 3.0])
+    determined, errors = np.array([True, False, True]), np.array([0.01, 0.2, np.nan])
+    ax = plot.regional(values, strength, name="model.w", errors=errors, determined=determined)
+    clear, bars, faint, faint_bars = ax.collections
+    assert ax.get_ylabel() == "model.w"
+    assert clear.get_offsets().tolist() == [[1.0, 0.1], [3.0, 0.3]] and faint.get_offsets().tolist() == [[2.0, 0.2]]
+    assert faint.get_alpha() == faint_bars.get_alpha() < clear.get_alpha()
+    np.testing.assert_allclose(faint_bars.get_segments()[0][:, 1], [0.0, 0.4], atol=1e-15)
+    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [0.09, 0.11])
+    assert [each.get_text() for each in ax.get_legend().get_texts()] == ["regional"]
+    with pytest.raises(ValueError, match=r"regional: determined of shape \(2,\) for 3 regions"):
+        plot.regional(values, strength, determined=[True, False])

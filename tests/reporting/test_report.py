@@ -52,7 +52,7 @@ from tvb_jaxfit.markup import key_value_table, table, tag
 from tvb_jaxfit.parameters import parameters_of, strip_parameters, with_values
 from tvb_jaxfit.persistence.serialise import read, write
 from tvb_jaxfit.reporting import html as html_pages
-from tvb_jaxfit.reporting import report, reproduction, summary
+from tvb_jaxfit.reporting import report, reproduction, summary, value_tables
 from tvb_jaxfit.reporting.html import figure_html
 from tvb_jaxfit.translate.clone import clone
 
@@ -427,14 +427,14 @@ def test_listed_values_have_a_title_their_start_and_an_end(kinds, pages, monkeyp
     initial, fitted = (np.asarray(state.connectivity.weights.value) for state in (result.initial, result.best))
     assert [row[2] for row in rows] == [f"{value:.6g}" for value in initial[initial != 0.0]]
     assert np.all(initial[initial != 0.0] != fitted[initial != 0.0])
-    monkeypatch.setattr(report, "_MAX_LISTED", 19)
+    monkeypatch.setattr(value_tables, "_MAX_LISTED", 19)
     assert "20 values are too many to be listed" in Page(report.report_html(summary.summarise(result))).text
 
 
 def test_other_values_are_listed_by_index():
     values = np.arange(6.0).reshape(2, 3)
     odd = summary.FittedParameter("model.x", "", "", "Parameter", values, values + 0.5, values > 3.0)
-    (table,) = report._entry_table(odd, list("abcde"))
+    (table,) = value_tables.entry_table(odd, list("abcde"))
     assert Page(table).tables == [[["index", "initial", "fitted"], ["1, 1", "4", "4.5"], ["1, 2", "5", "5.5"]]]
 
 

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests.uncertainty.conftest import errors_of
 from tvb_jaxfit.reporting import report as reports
 
 # Widths [CSS pixels]: a screen, a phone, and A4 within the margins of the print rules (182 mm).
@@ -66,7 +67,9 @@ def on_paper(text):
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
 def test_nothing_is_cut_on_a_screen_on_a_phone_and_on_paper(fit_summary, tmp_path):
-    text = reports.report_html(fit_summary)
+    values = {each.path: each.fitted for each in fit_summary.parameters}
+    errors = errors_of(values, values, values, n_regions=30)
+    text = reports.report_html(fit_summary.with_standard_errors(errors))
     pages = {"screen": (text, WIDTHS["screen"]), "phone": (text, WIDTHS["phone"])}
     pages["paper"] = on_paper(text), WIDTHS["paper"]
     # Negative control: tables in boxes that do not scroll.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tvb_jaxfit as tj
+from tests.uncertainty.conftest import errors_of
 from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter, State, show_parameters
 from tvb_jaxfit.reporting.parameter_table import ParameterTree
 
@@ -45,6 +46,52 @@ def test_values_units_and_domains_are_in_the_tree(prepared, capsys):
 def test_without_a_simulator_there_are_values_alone(prepared, capsys):
     show_parameters(prepared[1])
     assert "I_o = 0.32, Parameter\n" in capsys.readouterr().out
+
+
+@pytest.fixture
+def errors(prepared):
+    """Standard errors of two of the parameters."""
+    found = {"model.w": np.array([0.02, 0.02, 0.04, 0.06, 0.28, 0.28]), "model.I_o": 0.28}
+    prior = {"model.w": np.full(6, 0.29), "model.I_o": 0.29}
+    return errors_of({"model.w": prepared[1].model.w.value, "model.I_o": 0.32}, found, prior, n_regions=6)
+
+
+def test_standard_errors_are_in_the_tree(prepared, errors, capsys):
+    sim, state = prepared
+    fit = types.SimpleNamespace(best=state, simulator=sim, standard_errors=errors)
+    for arguments in ((state, sim, errors), (state, sim, types.SimpleNamespace(record=errors)), (fit,)):
+        show_parameters(*arguments)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[2:4] == [
+            "│   ├── w = 0.2 .. 0.45 .. 0.7 (6 values, median ± 0.05, 4 of 6 determined), BoundedParameter in [0, 1], "
+            "TVB: [0, 1]",
+            "│   └── I_o [nA] = 0.32 ± 0.28 (not determined), Parameter, TVB: [0, 1]",
+        ]
+        # Others are as without.
+        assert lines[-1].endswith(f"nsig = {state.integrator.noise.nsig.value.item():.6g}, Parameter, TVB: [0, 10]")
+    fit.standard_errors = None
+    show_parameters(fit)
+    assert "I_o [nA] = 0.32, Parameter, TVB: [0, 1]" in capsys.readouterr().out
+
+
+def test_of_maps_the_coefficients_are_counted(prepared, capsys):
+    state = prepared[1]
+    gradient = np.linspace(-1.0, 1.0, 6)
+    maps = {"gradient": gradient / gradient.std()}
+    state.model.w = tj.MapParameter(maps, coefficients=[-1.0, 0.1])
+    of_maps = [{"model.w": np.array(each)} for each in ([-1.0, 0.1], [0.2, 0.2], [0.8, 0.25])]
+    show_parameters(state, standard_errors=errors_of(*of_maps, n_regions=6))
+    assert "(6 values, 1 of 2 coefficients determined), MapParameter" in capsys.readouterr().out
+
+
+def test_a_table_has_standard_errors_in_as_many_columns(prepared, errors):
+    sim, state = prepared
+    table = ParameterTree(state, sim, errors)._repr_html_()
+    assert table.count("<tr>") == 5 and table.count("<table>") == 1
+    cells = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", table)
+    assert cells[3] == "median ± standard error" and cells[5] == "determined"
+    assert cells[8:14] == ["model.w", "", "0.2", "0.45 ± 0.05", "0.7", "4 of 6"]
+    assert cells[16:22] == ["model.I_o", "[nA]", "", "0.32 ± 0.28", "", "no"]
 
 
 def test_a_notebook_shows_a_table(prepared, monkeypatch, capsys):

@@ -86,6 +86,31 @@ def p_value(values, covariance):
     return chi2.sf(statistic, p * (p + 1) / 2)
 
 
+def errors_of(values, errors, prior, n_regions=3, **others):
+    """Standard errors by path, of the given numbers; the names of the values are letters."""
+    values, errors, prior = ({path: np.atleast_1d(each) for path, each in of.items()} for of in (values, errors, prior))
+    n_free = sum(each.size for each in values.values())
+    given = {
+        "eigenvalues": np.linspace(4.0, 0.0, n_free),
+        "correlation": np.full((n_free, n_free), -0.5, np.float32),
+        "trade_offs": ("first and second: correlation -0.50",),
+        "remarks": ("length: that of the simulator",),
+    } | others
+    return tj.StandardErrors(
+        length=600_000.0,
+        n_samples=600,
+        n_pairs=n_regions * (n_regions - 1) // 2,
+        n_regions=n_regions,
+        names={path: list("abcdefgh"[: each.size]) if each.size > 1 else [""] for path, each in values.items()},
+        values=values,
+        standard_error=errors,
+        standard_error_without_prior={path: 2.0 * each for path, each in errors.items()},
+        prior_std=prior,
+        is_determined={path: errors[path] < prior[path] / np.sqrt(2.0) for path in values},
+        **given,
+    )
+
+
 @pytest.fixture(scope="session")
 def six():
     """Namespace: the network's simulator, its linear response, and the functions of this module."""

@@ -12,6 +12,7 @@ import tvb_jaxfit as tj
 from tests.balance.conftest import exc_inh
 from tests.linear_response.conftest import network as ornstein_uhlenbeck
 from tvb_jaxfit.dependents import free_parameters_of
+from tvb_jaxfit.persistence.serialise import read, write
 from tvb_jaxfit.uncertainty.expected_fc import ExpectedFC
 from tvb_jaxfit.uncertainty.free_values import FreeValues
 from tvb_jaxfit.uncertainty.identifiability import identifiability
@@ -216,6 +217,26 @@ def test_it_prints_saves_and_tabulates(many):
     assert all(isinstance(sentence, str) for sentence in many.trade_offs())
 
 
+def test_its_record_is_light_and_has_the_same_numbers(many, tmp_path):
+    record = many.record
+    write(tmp_path / "record.npz", record, "record")
+    for each in (record, pickle.loads(pickle.dumps(record)), read(tmp_path / "record.npz", "record")):
+        assert repr(each) == repr(many).replace("Identifiability of", "StandardErrors of")
+        for name in ("values", "standard_error", "standard_error_without_prior", "prior_std", "is_determined"):
+            theirs = getattr(many, name)
+            assert list(getattr(each, name)) == list(theirs) == list(each.names)
+            for path, values in getattr(each, name).items():
+                np.testing.assert_array_equal(values, theirs[path])
+        np.testing.assert_array_equal(each.eigenvalues, many.eigenvalues)
+        np.testing.assert_allclose(each.correlation, many.correlation, atol=1e-7)
+        assert (each.n_samples, each.n_pairs, each.n_regions, each.length) == (600, 13, 6, 120_000.0)
+        assert each.to_frame().equals(many.to_frame())
+    assert record.summary() == f"{many.n_determined} of 8 directions determined by FC of 120 s"
+    assert record.count("model.sigma_noise") == "no" and record.count("model.w").endswith(" of 3")
+    # The linear response, which it does not hold, takes far more.
+    assert len(pickle.dumps(record)) < 5000 < 0.1 * len(pickle.dumps(many))
+
+
 @pytest.mark.slow
 def test_a_saved_result_profiles_as_before(many):
     again = pickle.loads(pickle.dumps(many)).profile("model.w", "region 4", n=3)
@@ -269,7 +290,9 @@ def test_a_fit_says_what_its_target_determines(six):
     sim, run = copy.deepcopy(six.sim), tj.RunOptions(progress=False)
     sim.simulation_length = 120_000.0
     fit = tj.fit(sim, target, free, method="linear", run=run, search=tj.SearchOptions(max_evaluations=20))
+    assert fit.standard_errors is None and "identifiability" not in repr(fit)
     found = fit.identifiability()
+    assert fit.standard_errors is found.record and f"  identifiability: {found.record.summary()}" in repr(fit)
     assert found.likelihood.n_samples == 600 and found.length == 120_000.0
     assert "length: that of the simulator" in repr(found)
     np.testing.assert_array_equal(found.values["model.w"], fit.best.model.w.value)

@@ -28,6 +28,7 @@ from ..state import State
 from ..translate.clone import PackedSimulator, clone
 from ..translate.prepare_linear import prepare_linear
 from ..uncertainty.identifiability import Identifiability, identifiability
+from ..uncertainty.standard_errors import StandardErrors
 from ..writeback import WriteBackReport, write_back
 from .costs import format_costs
 from .fresh import FreshNoise
@@ -91,6 +92,8 @@ class FitResult(SavableMixin, PicklableMixin):
         Arguments of the fit, without the simulator; see `spread`.
     refit : callable or None
         `FitRequest` to `FitResult`.
+    standard_errors : StandardErrors or None
+        Standard errors of the last `identifiability`.
     """
 
     fitted: State
@@ -114,6 +117,7 @@ class FitResult(SavableMixin, PicklableMixin):
     candidates: list = field(default_factory=list, repr=False)
     request: FitRequest | None = field(default=None, repr=False)
     refit: Callable | None = field(default=None, repr=False)
+    standard_errors: StandardErrors | None = field(default=None, repr=False)
 
     @property
     def diverged(self) -> str:
@@ -243,7 +247,8 @@ class FitResult(SavableMixin, PicklableMixin):
         -------
         Identifiability
             Standard errors, determined directions, trade-offs and profiles. From the linear response at the best state;
-            only FC counts, also for a fit to more targets.
+            only FC counts, also for a fit to more targets. Its record is kept as attribute ``standard_errors``, which
+            reports show and `save` writes.
 
         Raises
         ------
@@ -263,7 +268,9 @@ class FitResult(SavableMixin, PicklableMixin):
             remarks.append("length: that of the simulator; for a recording of another length, length=... in ms")
         linear, _ = prepare_linear(self.simulator)
         labels = self.simulator.connectivity.region_labels
-        return identifiability(linear, self.best, self.target, self.monitor, length, labels, remarks)
+        found = identifiability(linear, self.best, self.target, self.monitor, length, labels, remarks)
+        self.standard_errors = found.record
+        return found
 
     def _refuse_missing(self, what):
         """Raise ValueError if the result does not hold what a repetition of its fit needs."""
@@ -342,6 +349,8 @@ class FitResult(SavableMixin, PicklableMixin):
         lines += [f"  {path}: {rates}" for path, rates in self.mean_rates.items()]
         if self.evaluation is not None:
             lines.append(f"  {self.evaluation.summary()}")
+        if self.standard_errors is not None:
+            lines.append(f"  identifiability: {self.standard_errors.summary()}")
         lines.append(f"  {max(0, h.loss.size - 1)} steps, best at {h.best_step}, {h.wall_time:.1f} s; {h.stop_reason}")
         if self.way is not None:
             lines.append(f"  way: {self.way}; {self.why}")

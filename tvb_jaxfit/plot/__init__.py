@@ -9,7 +9,7 @@ from .effective import effective_connectivity
 from .fits import exploration, history, regional
 from .matrices import fc_scatter, functional_connectivity, structural_connectivity
 from .signals import time_series
-from .uncertainty import identifiability
+from .uncertainty import identifiability, value_correlation
 
 __all__ = [
     "certificate",
@@ -24,4 +24,5 @@ __all__ = [
     "regional",
     "structural_connectivity",
     "time_series",
+    "value_correlation",
 ]

@@ -8,6 +8,9 @@ COLOUR_MAP = "cividis"
 # Red and green are distinguished by their position and their words, too.
 COLOURS = {"agrees": "tab:green", "differs": "tab:red", "training": "tab:blue", "held out": "tab:orange"}
 
+# Opacity of values that are not determined.
+FAINT = 0.25
+
 
 def make_axes(axes, n, size):
     """Axes as given, or new ones side by side.

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..parameters import strip_parameters
 from ..state import State, get_path
-from .axes import COLOUR_MAP, COLOURS, drawable, is_right, make_axes
+from .axes import COLOUR_MAP, COLOURS, FAINT, drawable, is_right, make_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +89,14 @@ def _draw_course(ax, name, training, unused, label, best_step):
 
 
 def regional(
-    values, strength, reference: float | None = None, name: str = "", ax: "Axes | None" = None, hemispheres=None
+    values,
+    strength,
+    reference: float | None = None,
+    name: str = "",
+    ax: "Axes | None" = None,
+    hemispheres=None,
+    errors=None,
+    determined=None,
 ) -> "Axes":
     """Fitted values of the regions against the strength of their incoming connections.
 
@@ -105,6 +112,10 @@ def regional(
     ax : matplotlib.axes.Axes, optional
     hemispheres : array_like of bool, shape (n_node,), optional
         True for right; a connectivity has its own. The regions of each hemisphere have their own marker.
+    errors : array_like, shape (n_node,), optional
+        Standard errors; NaN draws none.
+    determined : array_like of bool, shape (n_node,), optional
+        Values that are not determined are drawn faint.
 
     Returns
     -------
@@ -113,7 +124,7 @@ def regional(
     Raises
     ------
     ValueError
-        If there is not one value, or not one hemisphere, for each region.
+        If there is not one value, hemisphere or standard error for each region.
 
     Examples
     --------
@@ -127,16 +138,26 @@ def regional(
     hemispheres = getattr(strength, "hemispheres", None) if hemispheres is None else hemispheres
     strength = drawable(getattr(strength, "weights", strength), "regional: strength")
     strength = strength.sum(axis=1) if strength.ndim == 2 else strength
-    if values.shape != strength.shape:
-        raise ValueError(f"regional: values of shape {values.shape} for {strength.size} regions; give one for each.")
+    errors = np.full(values.shape, np.nan) if errors is None else drawable(errors, "regional: errors")
+    determined = np.ones(values.shape, bool) if determined is None else np.asarray(determined, bool)
+    for what, each in (("values", values), ("errors", errors), ("determined", determined)):
+        if each.shape != strength.shape:
+            raise ValueError(f"regional: {what} of shape {each.shape} for {strength.size} regions; give one for each.")
     ax = make_axes(ax, 1, (4.6, 3.6))[0]
     if reference is not None:
         ax.axhline(float(np.ravel(reference)[0]), color=COLOURS["held out"], linestyle="--", label="one for all")
     right = is_right(hemispheres, len(values))
     groups = {"left": (~right, "o", "training"), "right": (right, "^", "agrees")}
-    groups = groups if np.ptp(right.astype(int)) else {"regional": (..., "o", "training")}
+    groups = groups if np.ptp(right.astype(int)) else {"regional": (~right | right, "o", "training")}
     for label, (members, marker, colour) in groups.items():
-        ax.scatter(strength[members], values[members], s=18, marker=marker, color=COLOURS[colour], label=label)
+        for drawn, opacity in ((members & determined, 1.0), (members & ~determined, FAINT)):
+            if opacity < 1.0 and not drawn.any():
+                continue
+            style = {"color": COLOURS[colour], "alpha": opacity}
+            text = label if opacity == 1.0 else None
+            ax.scatter(strength[drawn], values[drawn], s=18, marker=marker, label=text, **style)
+            if np.isfinite(errors[drawn]).any():
+                ax.errorbar(strength[drawn], values[drawn], errors[drawn], fmt="none", elinewidth=0.8, **style)
     ax.set(xlabel="strength of incoming connections", ylabel=name)
     if np.ptp(values) > 0.0 and np.ptp(strength) > 0.0:
         ax.set_title(f"correlation with strength: {np.corrcoef(strength, values)[0, 1]:.2f}", fontsize="medium")

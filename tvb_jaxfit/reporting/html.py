@@ -92,7 +92,7 @@ def figure_html(figure, caption: str) -> Html:
     return tag("figure", tag("img", src=source, alt=caption), tag("figcaption", caption))
 
 
-def panels_html(n: int, size: tuple[float, float], draw: Callable, caption: str) -> Html:
+def panels_html(n: int, size: tuple[float, float], draw: Callable, caption: str, n_columns: int | None = None) -> Html:
     """Figure of several panels, embedded in the page.
 
     Parameters
@@ -104,6 +104,8 @@ def panels_html(n: int, size: tuple[float, float], draw: Callable, caption: str)
     draw : callable
         Draws into their axes.
     caption : str
+    n_columns : int, optional
+        Number of panels side by side. Default: all of up to 4 panels, or 3.
 
     Returns
     -------
@@ -112,10 +114,10 @@ def panels_html(n: int, size: tuple[float, float], draw: Callable, caption: str)
     # A Figure without pyplot, which would keep the figure and may need a display.
     from matplotlib.figure import Figure
 
-    n_row = -(-n // _N_COLUMNS) if n > _N_COLUMNS + 1 else 1
-    n_column = _N_COLUMNS if n_row > 1 else n
-    figure = Figure(figsize=(n_column * size[0], n_row * size[1]), layout="constrained")
-    axes = figure.subplots(n_row, n_column, squeeze=False).ravel()
+    n_columns = (n if n <= _N_COLUMNS + 1 else _N_COLUMNS) if n_columns is None else min(n, n_columns)
+    n_rows = -(-n // n_columns)
+    figure = Figure(figsize=(n_columns * size[0], n_rows * size[1]), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for ax in axes[n:]:
         ax.remove()
     draw(axes[:n])

@@ -3,7 +3,7 @@
 from ..evaluation.scores import format_mean_std
 from ..markup import notebook_html, table
 from ..parameters import parameters_of
-from .parameter_table import format_constraint, format_values
+from .parameter_table import error_cells, format_constraint, format_values
 
 
 def fit_html(result) -> str:
@@ -27,14 +27,17 @@ def fit_html(result) -> str:
         scores.append(("r, noise that the fit never saw", "", format_mean_std(result.fresh.r)))
     if result.evaluation is not None:
         scores.append(("r, fresh noise", "", format_mean_std(result.evaluation.r)))
-    values = [
-        (path, format_values(initial[path]), format_values(parameter), format_constraint(parameter))
-        for path, parameter in parameters_of(result.best).items()
-    ]
+    heads, values = ["parameter", "initial", "best", "kept"], []
+    errors = result.standard_errors
+    for path, parameter in parameters_of(result.best).items():
+        texts = [format_values(initial[path]), format_values(parameter), format_constraint(parameter)]
+        values.append([path, *texts, *([] if errors is None else error_cells(errors, path, parameter))])
+    heads += [] if errors is None else ["standard error", "determined"]
     return notebook_html(
         f"FitResult: {result.simulate.description}",
         *([table(["", "initial", "best"], scores)] if scores else []),
-        table(["parameter", "initial", "best", "kept"], values),
+        table(heads, values),
+        *([f"identifiability: {errors.summary()}"] if errors is not None else []),
         f"{max(0, history.loss.size - 1)} steps, best at {best}, {history.wall_time:.1f} s; {history.stop_reason}",
         *([f"way: {result.way}; {result.why}"] if result.way is not None else []),
     )

@@ -12,11 +12,10 @@ from ..persistence.atomic import atomic_write
 from ..plot.fits import terms_of
 from .headline import headline
 from .html import collapsible, page, panels_html
-from .parameter_table import format_range
+from .identifiability_section import identifiability_section
 from .summary import COMMAND, VALUES, FitSummary
+from .value_tables import coefficient_table, entry_table, range_table, region_table
 
-# Largest number of entries of a matrix that are listed one by one.
-_MAX_LISTED = 10_000
 _SUFFIXES = (".html", ".htm")
 
 
@@ -129,7 +128,8 @@ def report_html(summary: FitSummary) -> str:
             content.append(tag("p", tag("strong", f"{stage}: the fit diverged. "), history.diverged))
     content += _headline(summary)
     for title, section in _SECTIONS.items():
-        content += [tag("h2", title), *section(summary)]
+        parts = list(section(summary))
+        content += [tag("h2", title), *parts] if parts else []
     return page(f"Fit of {summary.description}", *content)
 
 
@@ -205,41 +205,30 @@ def _history_section(summary):
 
 
 def _parameter_section(summary):
-    yield _range_table(summary.parameters)
-    coefficients = [(each.path, name, *pair) for each in summary.parameters for name, pair in each.coefficients.items()]
-    if coefficients:
+    yield range_table(summary.parameters)
+    if any(parameter.coefficients for parameter in summary.parameters):
         yield tag("p", "Fitted coefficients of the maps, per standard deviation of each:")
-        yield table(["parameter", "coefficient", "initial", "fitted"], coefficients, keys=2)
+        yield coefficient_table(summary)
     for rates in summary.mean_rates:
         yield tag("p", f"Under noise, {rates}.")
-    n_node = len(summary.labels)
+    n_node, has_errors = len(summary.labels), summary.standard_errors is not None
+    note = "; standard errors in parentheses: FC does not determine the value" if has_errors else ""
     regional = [parameter for parameter in summary.parameters if parameter.fitted.shape == (n_node,)]
     if regional:
         caption = "Fitted values of the regions against the strength of their incoming connections"
         caption += "; dashed: the common initial value." if any(map(_has_one_start, regional)) else "."
+        caption += " Values that FC does not determine are faint." if has_errors else ""
 
         def draw(axes):
             for parameter, ax in zip(regional, axes, strict=True):
                 _draw_regional(parameter, summary, ax)
 
         yield panels_html(len(regional), (4.6, 3.6), draw, caption)
-        yield collapsible("All fitted values, by region", _region_table(regional, summary))
+        yield collapsible(f"All fitted values, by region{note}", region_table(regional, summary))
     for parameter in summary.parameters:
         if parameter not in regional and parameter.fitted.size > 1:
-            yield collapsible(f"All fitted values of {parameter.path}", *_entry_table(parameter, summary.labels))
-
-
-def _range_table(parameters):
-    """Table of the parameters with the range of their initial and fitted values."""
-    heads = ["parameter", "unit", "", "minimum", "median", "maximum", "values", "kept", "TVB's domain"]
-    rows = []
-    for parameter in parameters:
-        initial, fitted = parameter.free_values()
-        n = str(initial.size)
-        first_cells, last_cells = [parameter.path, parameter.unit], [parameter.constraint, parameter.domain]
-        rows.append([*first_cells, "initial", *format_range(initial), n, *last_cells])
-        rows.append(["", "", "fitted", *format_range(fitted), n, "", ""])
-    return table(heads, rows, keys=3)
+            values = entry_table(parameter, summary.labels)
+            yield collapsible(f"All fitted values of {parameter.path}{note}", *values)
 
 
 def _has_one_start(parameter):
@@ -249,31 +238,8 @@ def _has_one_start(parameter):
 def _draw_regional(parameter, summary, ax):
     reference = float(parameter.initial[0]) if _has_one_start(parameter) else None
     name = f"{parameter.path} {parameter.unit}".strip()
-    return plot.regional(parameter.fitted, summary.weights, reference, name, ax, summary.hemispheres)
-
-
-def _region_table(regional, summary):
-    """Table of the values of regional parameters, by region."""
-    keys = {"region": summary.labels}
-    if summary.hemispheres is not None:
-        keys["side"] = np.where(summary.hemispheres, "right", "left")
-    heads = [*keys, *(f"{parameter.path} {name}" for parameter in regional for name in ("initial", "fitted"))]
-    columns = [values for parameter in regional for values in (parameter.initial, parameter.fitted)]
-    return table(heads, zip(*keys.values(), *columns, strict=True), keys=len(keys))
-
-
-def _entry_table(parameter, labels):
-    """Table of the entries of a parameter: by pair of regions if it has one for each, else by index."""
-    free = np.ones(parameter.fitted.shape, bool) if parameter.mask is None else parameter.mask
-    if free.sum() > _MAX_LISTED:
-        return [tag("p", f"{free.sum()} values are too many to be listed; they are in the result.")]
-    is_of_pairs = parameter.fitted.shape == (len(labels),) * 2
-    rows = []
-    for index in np.argwhere(free):
-        place = [labels[i] for i in index] if is_of_pairs else [", ".join(str(i) for i in index)]
-        rows.append([*place, parameter.initial[tuple(index)], parameter.fitted[tuple(index)]])
-    keys = ["target", "source"] if is_of_pairs else ["index"]
-    return [table([*keys, "initial", "fitted"], rows, keys=len(keys))]
+    uncertain = {"errors": parameter.standard_error, "determined": parameter.is_determined}
+    return plot.regional(parameter.fitted, summary.weights, reference, name, ax, summary.hemispheres, **uncertain)
 
 
 def _evaluation_section(summary):
@@ -348,6 +314,7 @@ def _provenance_section(summary):
 _SECTIONS = {
     "Functional connectivity": _connectivity_section,
     "Parameters": _parameter_section,
+    "Determined by FC": lambda summary: identifiability_section(summary.standard_errors),
     "On fresh noise": _evaluation_section,
     "Course of the fit": _history_section,
     "Connectome": _connectome_section,

@@ -70,9 +70,25 @@ def _as_bytes(save, *arrays, **named):
     return file.getvalue()
 
 
-def _coefficients(parameter):
-    """Coefficients of maps by name."""
-    return {name: {"initial": initial, "fitted": fitted} for name, (initial, fitted) in parameter.coefficients.items()}
+def _coefficients(parameter, errors):
+    """Coefficients of maps by name, with their standard errors if they are known."""
+    found = {name: {"initial": initial, "fitted": fitted} for name, (initial, fitted) in parameter.coefficients.items()}
+    if errors is not None and parameter.path in errors.names:
+        uncertain = errors.standard_error[parameter.path].tolist(), errors.is_determined[parameter.path].tolist()
+        for each, error, is_determined in zip(found.values(), *uncertain, strict=True):
+            each |= {"standard_error": error, "determined": is_determined}
+    return found
+
+
+def _uncertainty(parameter):
+    """Standard errors of the values of a parameter, and which of them FC determines; null where they are not free."""
+    if parameter.standard_error is None:
+        return {}
+    is_free = np.isfinite(parameter.standard_error)
+    return {
+        "standard_error": np.where(is_free, parameter.standard_error, None).tolist(),
+        "determined": np.where(is_free, parameter.is_determined, None).tolist(),
+    }
 
 
 def _values(summary):
@@ -85,7 +101,8 @@ def _values(summary):
             "initial": each.initial.tolist(),
             "fitted": each.fitted.tolist(),
         }
-        | ({"coefficients": _coefficients(each)} if each.coefficients else {})
+        | _uncertainty(each)
+        | ({"coefficients": _coefficients(each, summary.standard_errors)} if each.coefficients else {})
         for each in summary.parameters
     }
     return {

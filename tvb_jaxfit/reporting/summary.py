@@ -20,6 +20,7 @@ from ..evaluation.scores import Evaluation
 from ..parameters import parameters_of
 from ..persistence import serialisable
 from ..persistence.versions import package_versions
+from ..uncertainty.standard_errors import StandardErrors
 from .parameter_table import coefficients_of, format_constraint, units_and_domains
 from .reproduction import fit_call, tvb_values
 
@@ -55,6 +56,11 @@ class FittedParameter:
         Entries that were free; None if all were.
     coefficients : dict of str to (float, float)
         Initial and fitted coefficients of maps by name; empty for other parameters.
+    standard_error : ndarray or None
+        Of the fitted values, in their shape: NaN for entries that are not free. None if they are not known, and for a
+        parameter with coefficients.
+    is_determined : ndarray of bool or None
+        True for values about which FC says more than the prior; as `standard_error`.
     """
 
     path: str
@@ -65,11 +71,23 @@ class FittedParameter:
     fitted: np.ndarray
     mask: np.ndarray | None = None
     coefficients: dict = field(default_factory=dict)
+    standard_error: np.ndarray | None = None
+    is_determined: np.ndarray | None = None
 
     def free_values(self) -> tuple[np.ndarray, np.ndarray]:
         """Initial and fitted values of the free entries, as vectors."""
         free = ... if self.mask is None else self.mask
         return self.initial[free].ravel(), self.fitted[free].ravel()
+
+    def with_standard_errors(self, errors: StandardErrors | None) -> "FittedParameter":
+        """Copy with the standard errors of its values; None removes them."""
+        if errors is None or self.path not in errors.names or self.coefficients:
+            return replace(self, standard_error=None, is_determined=None)
+        free = ... if self.mask is None else self.mask
+        error, is_determined = np.full(self.fitted.shape, np.nan), np.zeros(self.fitted.shape, bool)
+        error[free] = errors.standard_error[self.path].reshape(error[free].shape)
+        is_determined[free] = errors.is_determined[self.path].reshape(error[free].shape)
+        return replace(self, standard_error=error, is_determined=is_determined)
 
 
 @serialisable
@@ -111,6 +129,7 @@ class FitSummary:
         term, the values without the weight.
     mean_rates : list of str
         Sentences on the mean rates of balanced regions under noise.
+    standard_errors : StandardErrors or None
     """
 
     description: str
@@ -132,6 +151,12 @@ class FitSummary:
     fresh: Any = None
     terms: list = field(default_factory=list)
     mean_rates: list = field(default_factory=list)
+    standard_errors: StandardErrors | None = None
+
+    def with_standard_errors(self, errors: StandardErrors | None) -> "FitSummary":
+        """Copy with the standard errors of the fitted values; None removes them."""
+        parameters = [each.with_standard_errors(errors) for each in self.parameters]
+        return replace(self, parameters=parameters, standard_errors=errors)
 
 
 def summarise(
@@ -193,7 +218,7 @@ def summarise(
         fresh=result.fresh,
         terms=_terms(result),
         mean_rates=[f"{path}: {rates}" for path, rates in result.mean_rates.items()],
-    )
+    ).with_standard_errors(result.standard_errors)
 
 
 def certify_fit(result) -> Certificate:

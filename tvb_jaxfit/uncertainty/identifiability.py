@@ -13,13 +13,13 @@ from ..checks.suggestions import did_you_mean
 from ..dependents import free_parameters_of
 from ..errors import NoStableFixedPoint
 from ..linear_response.simulator import LinearizedSimulator
-from ..markup import notebook_html, table
 from ..runtime.processes import PicklableMixin
 from ..state import State
 from .expected_fc import ExpectedFC
 from .free_values import FreeValues
 from .likelihood import FCLikelihood
 from .profile import Profile, profile
+from .standard_errors import StandardErrors
 from .trade_offs import trade_offs
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ _NO_INFORMATION = 1e-10
 _MAX_PAIRS = 10_000
 # Smallest number of samples of a recording.
 _MIN_SAMPLES = 10
+# Correlations between single values that a record names, and maximum number of values whose correlations it has.
+_N_TRADE_OFFS, _MAX_CORRELATED = 3, 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +177,27 @@ class Identifiability(PicklableMixin):
             f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}."
         )
 
+    @cached_property
+    def record(self) -> StandardErrors:
+        """Standard errors without the linear response: the light part, which results keep and files contain."""
+        free, r = self.free, self.correlation
+        return StandardErrors(
+            self.length,
+            self.likelihood.n_samples,
+            self.likelihood.expected.pairs[0].size,
+            len(free.labels),
+            free.names,
+            self.values,
+            self.standard_error,
+            self.standard_error_without_prior,
+            self.prior_std,
+            self.is_determined,
+            self.eigenvalues,
+            r.astype(np.float32) if len(r) <= _MAX_CORRELATED else None,
+            tuple(self.trade_offs(_N_TRADE_OFFS)),
+            tuple(self.remarks),
+        )
+
     def to_frame(self) -> "pandas.DataFrame":
         """Values with their standard errors as a table: one row for each path and entry.
 
@@ -183,59 +206,13 @@ class Identifiability(PicklableMixin):
         ImportError
             Without pandas.
         """
-        import pandas
-
-        columns = {
-            "value": self.values,
-            "standard error": self.standard_error,
-            "without prior": self.standard_error_without_prior,
-            "prior": self.prior_std,
-            "determined": self.is_determined,
-        }
-        index = [(path, name) for path, names in self.free.names.items() for name in names]
-        flat = {name: np.concatenate(list(of_path.values())) for name, of_path in columns.items()}
-        return pandas.DataFrame(flat, pandas.MultiIndex.from_tuples(index, names=["path", "entry"]))
-
-    def _title(self):
-        n_free, n_pair = self.free.vector.size, self.likelihood.expected.pairs[0].size
-        return (
-            f"Identifiability of {n_free} values by FC: {n_pair} pairs, a recording of {self.length / 1000.0:g} s "
-            f"({self.likelihood.n_samples} samples)"
-        )
-
-    def _summary(self):
-        return f"{self.n_determined} of {self.eigenvalues.size} directions are determined: FC says more than the prior"
-
-    def _rows(self):
-        heads = ["", "value", "standard error", "prior's", "determined"]
-        rows = []
-        for path, values in self.values.items():
-            errors, prior = self.standard_error[path], self.prior_std[path]
-            determined = self.is_determined[path]
-            count = f"{determined.sum()} of {determined.size}" if values.size > 1 else ("no", "yes")[int(determined[0])]
-            rows.append([path, _range(values, 4), _range(errors, 2), _range(prior, 2), count])
-        return heads, rows
+        return self.record.to_frame()
 
     def __repr__(self):
-        heads, rows = self._rows()
-        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        lines = [
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in [heads, *rows]
-        ]
-        sentences = [self._summary(), *(line.rstrip() for line in lines), *self.trade_offs(3), *self.remarks]
-        return "\n".join([self._title(), *(f"  {line}" for line in sentences)])
+        return self.record.text(type(self).__name__)
 
     def _repr_html_(self):
-        heads, rows = self._rows()
-        return notebook_html(
-            self._title(), self._summary(), table(["parameter", *heads[1:]], rows), *self.trade_offs(3), *self.remarks
-        )
-
-
-def _range(values, digits):
-    """Smallest, median and largest value as short text."""
-    values = np.quantile(values, (0.0, 0.5, 1.0)) if np.ptp(values) > 0.0 else values[:1]
-    return " .. ".join(f"{value:.{digits}g}" for value in values)
+        return self.record.html(type(self).__name__)
 
 
 def identifiability(
