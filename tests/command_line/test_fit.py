@@ -15,6 +15,7 @@ import pytest
 
 import tvb_jaxfit
 from tests.command_line.conftest import FIT, FREE, LABELS, N_NODE
+from tests.uncertainty.conftest import errors_of
 from tvb_jaxfit.command import fit as command
 from tvb_jaxfit.command import main as program
 from tvb_jaxfit.command.folder import read_summary
@@ -297,6 +298,37 @@ def test_an_evaluation_that_is_refused_leaves_the_results_of_the_fit(files, tmp_
     assert files.fit(tmp_path / "out", "--evaluate", "2") == 2
     assert "the simulator is deterministic" in capsys.readouterr().err
     assert {"values.npz", "report.html"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_standard_errors_are_in_the_report_and_in_the_values(files, tmp_path, instead, monkeypatch, capsys):
+    result, asked = instead(), []
+    values = {"coupling.a": 0.05, "model.w": np.asarray(result.best.model.w.value)}
+    errors = {"coupling.a": 0.01, "model.w": np.array([0.02, 0.28, 0.03, 0.28, 0.05])}
+    record = errors_of(values, errors, {"coupling.a": 0.1, "model.w": np.full(5, 0.29)}, n_regions=5)
+
+    def identifiability(self, length):
+        asked.append(length)
+        self.standard_errors = record
+        return record
+
+    monkeypatch.setattr(FitResult, "identifiability", identifiability)
+    for out, more, length in (("of_simulation", [], None), ("of_recording", ["300000"], 300_000.0)):
+        assert files.fit(tmp_path / out, "--standard-errors", *more) == 0
+        assert asked.pop() == length and repr(record) in capsys.readouterr().out
+        assert "Determined by FC" in (tmp_path / out / "report.html").read_text()
+        stored = json.loads((tmp_path / out / "values.json").read_text(encoding="utf-8"))["parameters"]["model.w"]
+        assert stored["determined"] == [True, False, True, False, True]
+        # The report is written again from the files.
+        assert main(["report", str(tmp_path / out), "--to", str(tmp_path / f"{out}.html")]) == 0
+        assert "Determined by FC" in (tmp_path / f"{out}.html").read_text()
+
+    def refused(self, length):
+        raise Refused("identifiability: no stable fixed point")
+
+    monkeypatch.setattr(FitResult, "identifiability", refused)
+    instead()
+    assert files.fit(tmp_path / "refused", "--standard-errors") == 2
+    assert "no stable fixed point" in capsys.readouterr().err and (tmp_path / "refused" / "report.html").exists()
 
 
 def test_a_certificate_that_does_not_pass_is_the_exit_code(files, done, tmp_path, instead, monkeypatch):

@@ -80,6 +80,7 @@ def test_all_problems_of_options_come_at_once_before_any_work(tmp_path, monkeypa
         "--learning-rate 0": ["--learning-rate", "0"],
         "--tvb": ["--tvb"],
         "--group: its FC is a baseline": ["--group", "a.npy", "b.npy"],
+        "--standard-errors -5: give a positive number": ["--standard-errors", "-5"],
         "--certify compares to rounding": ["--certify", "--float32"],
         "--connectivity: none": [],
         "--resume continues from": ["--resume", "--force"],

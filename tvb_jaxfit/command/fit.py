@@ -61,10 +61,12 @@ def run(options: argparse.Namespace, command: str) -> tuple[ExitCode, Exception 
     code = ExitCode.FAILED if problem and code == ExitCode.DONE else code
     if result.diverged and problem is None:
         problem = FitFailed(f"the fit diverged; its best step before is kept: {result.diverged}")
-    if code != ExitCode.INTERRUPTED and result.loss.size and (options.evaluate or options.certify):
-        code_after, problem_after, certificate = _evaluate_and_certify(result, options)
+    is_more_asked = options.evaluate or options.certify or options.standard_errors
+    if code != ExitCode.INTERRUPTED and result.loss.size and is_more_asked:
+        code_after, problem_after, certificate = _afterwards(result, options)
         code, problem = code_after or code, problem_after or problem
         summary = replace(summary, evaluation=result.evaluation, certificate=certificate)
+        summary = summary.with_standard_errors(result.standard_errors)
         with _writing(folder):
             write_results(folder, summary)
     with _writing(folder):
@@ -167,7 +169,7 @@ def _exit_code(result):
     return ExitCode.DONE if result.loss.size and not result.diverged else ExitCode.FAILED
 
 
-def _evaluate_and_certify(result, options):
+def _afterwards(result, options):
     """(exit code, problem, certificate) of what is to be done after a fit."""
     certificate = None
     try:
@@ -184,6 +186,8 @@ def _evaluate_and_certify(result, options):
                 reasons = "; ".join(result.evaluation.failures())
                 problem = FitFailed(f"the fitted simulator does not stay finite on fresh noise: {reasons}")
                 return ExitCode.FAILED, problem, certificate
+        if options.standard_errors:
+            print(result.identifiability(None if options.standard_errors is True else options.standard_errors))
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED, None, certificate
     except Exception as error:

@@ -175,6 +175,14 @@ def _add_fit_options(command):
         metavar="FILE",
         help="FC of other subjects, or one file with their mean: the baseline that needs no model, beside the scores",
     )
+    add(
+        "--standard-errors",
+        type=float,
+        nargs="?",
+        const=True,
+        metavar="MS",
+        help="standard errors of the fitted values by a recording of this length (default: that of the simulation)",
+    )
     add("--certify", action="store_true", help="compare TVB and its translation at the fitted values")
 
 
@@ -227,14 +235,20 @@ def _add_cohort_options(command):
         metavar="NAME=VALUE",
         help="column of SUBJECTS: of another name (fc=fc_rest), or files of a folder, as in "
         "fc=sub-{subject}/ses-{session}/*_fc.csv; columns are fc (or timeseries, or bold), connectivity, held_out, "
-        "session_id, and paths such as model.I_o, which --set would set",
+        "session_id, recording_length, and paths such as model.I_o, which --set would set",
     )
     add("--atlas", metavar="FILE", help="image of the regions, for FC of images in a column bold (by nilearn)")
     _add_parameter_options(command)
     add("--out", required=True, metavar="DIR", help="folder of the cohort; a second call does what is missing")
     _add_simulator_options(command)
     _add_method_options(command)
-    _add_evaluation_options(command, default=8)
+    add = _add_evaluation_options(command, default=8)
+    add(
+        "--standard-errors",
+        action="store_true",
+        help="standard errors of the fitted values, by recordings of the length in the column recording_length [ms], or "
+        "else of the simulation's",
+    )
     add = command.add_argument_group("where", "on this machine, or on a cluster of dask.distributed").add_argument
     add("--workers", type=int, metavar="N", help="number of processes (default: of processors), or of Slurm's jobs")
     add("--scheduler", metavar="ADDRESS", help="tcp://HOST:PORT of a running scheduler of Dask")
@@ -353,6 +367,9 @@ def _fit_problems(options):
         problems.append("--tvb: TVB runs beside JAX; give --evaluate N, too")
     if options.group and options.evaluate is None:
         problems.append("--group: its FC is a baseline of the scores; give --evaluate N, too")
+    length = options.standard_errors
+    if isinstance(length, float) and not 0.0 < length < math.inf:
+        problems.append(f"--standard-errors {length:g}: give a positive number of ms, or none")
     if options.certify and options.float32:
         problems.append("--certify compares to rounding, in double precision: leave out --float32, or --certify")
     if options.resume and options.method == Method.LINEAR:

@@ -12,7 +12,8 @@ from .outcome import Refused
 from .path_options import parse_free, parse_settings
 
 # Options that may change: where results go, the number of steps, and what follows the fit.
-_MAY_CHANGE = ("command", "out", "force", "resume", "quiet", "steps", "evaluate", "tvb", "group", "certify")
+_MAY_CHANGE = ("command", "out", "force", "resume", "quiet", "steps")
+_MAY_CHANGE += ("evaluate", "tvb", "group", "certify", "standard_errors")
 _DEFAULTS = DEFAULTS | {"simulation_length": LENGTH, "max_evaluations": 600, "fit_seed": 0}
 _LEARNING_RATE, _STEPS = 0.01, 100
 # Files are compared by content, but for a script: the checkpoint itself compares its simulator.
