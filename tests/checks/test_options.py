@@ -295,10 +295,10 @@ TABLE = {
     ),
     "fit_cohort": (
         dict(make_simulator=_loss, subjects={"1": {}}, free={}, folder="there", target="fc", held_out="other")
-        | dict(seeds=None, evaluation=None, executor=None, n_workers=0, progress=False),
+        | dict(seeds=None, evaluation=None, standard_errors=False, executor=None, n_workers=0, progress=False),
         dict(subjects={"text"}, free={"dict"}, folder={"text"}, target={"text"}, held_out={"text"})
         | dict(seeds={"list", "None"}, evaluation={"dict", "None"}, executor={"None"}, n_workers=WHOLE | {"None"})
-        | dict(progress=FLAG),
+        | dict(standard_errors=FLAG, progress=FLAG),
     ),
     "FCOptions": (
         dict(skip_t=None, monitor=0, simulation_length=None, missing="refuse"),

@@ -11,6 +11,7 @@ import pytest
 
 import tvb_jaxfit as tj
 import tvb_jaxfit.cohort.job as job
+from tests.uncertainty.conftest import errors_of
 from tvb_jaxfit.cohort.job import RESULT
 from tvb_jaxfit.cohort.status import STATUS, Progress, read_status
 from tvb_jaxfit.reporting.result_files import stored_summary
@@ -93,7 +94,7 @@ def test_tables(cohort):
     assert scores["age"].astype(int).tolist() == [20, 20, 21, 21]
     assert np.isfinite(scores[["r", "r_training", "structure", "group", "reliability"]].to_numpy(float)).all()
     parameters = cohort.parameters
-    assert len(parameters) == 4 * 6
+    assert len(parameters) == 4 * 6 and "standard_error" not in parameters and "n_determined" not in scores
     one = parameters[(parameters["participant_id"] == "sub-01") & (parameters["session_id"] == "a")]
     assert one[one["path"] == "model.w"]["region"].tolist() == [f"r{i}" for i in range(5)]
     np.testing.assert_array_equal(one[one["path"] == "model.w"]["value"], cohort.values("model.w")[2])
@@ -147,7 +148,7 @@ def test_the_page_is_written(cohort, tmp_path):
     path = cohort.report(tmp_path / "cohort.html")
     text = path.read_text()
     assert all(label in text for label in ("sub-00/ses-a", "sub-01/ses-b", "model.w", "ICC(2,1)"))
-    assert re.search(r"4 of 4 fits done", text)
+    assert re.search(r"4 of 4 fits done", text) and "Determined by FC" not in text
     with pytest.raises(FileExistsError):
         cohort.report(path)
 
@@ -371,3 +372,113 @@ def test_a_folder_that_cannot_be_written_is_refused(small_cohort, tmp_path):
         tj.fit_cohort(
             small_cohort.make_simulator, small_cohort.subjects(1), small_cohort.FREE, tmp_path / "new", n_workers=0
         )
+
+
+def subjects_of(small_cohort, *lengths):
+    """One recording of each length; without one, a subject has none."""
+    subjects = small_cohort.subjects(len(lengths))
+    for (_, values), length in zip(subjects, lengths, strict=True):
+        values |= {} if length is None else {"recording_length": length}
+    return subjects
+
+
+def made(small_cohort, folder, subjects, **options):
+    options = small_cohort.OPTIONS | {"evaluation": {"n_seeds": 1}, "n_workers": 0} | options
+    return tj.fit_cohort(small_cohort.make_simulator, subjects, small_cohort.FREE, folder, **options)
+
+
+@pytest.fixture(scope="module")
+def uncertain(small_cohort, tmp_path_factory):
+    """Two subjects with standard errors: the recording of the second is too short."""
+    subjects = subjects_of(small_cohort, 60_000_000.0, 600.0)
+    return made(small_cohort, tmp_path_factory.mktemp("uncertain"), subjects, standard_errors=True)
+
+
+def test_standard_errors_are_those_of_the_fit(uncertain, small_cohort):
+    subject = subjects_of(small_cohort, 60_000_000.0)[0][1]
+    fit = uncertain.load("sub-00", small_cohort.make_simulator(subject))
+    record = fit.standard_errors
+    assert record.length == 60_000_000.0 and record.n_determined > 1
+    assert repr(fit.identifiability(60_000_000.0).record) == repr(record)
+    for path, errors in record.standard_error.items():
+        np.testing.assert_array_equal(uncertain.standard_errors(path)[0].ravel(), errors)
+        np.testing.assert_array_equal(uncertain.determined(path)[0].ravel(), record.is_determined[path])
+    parameters = uncertain.parameters
+    rows = parameters[(parameters["participant_id"] == "sub-00") & (parameters["path"] == "model.w")]
+    np.testing.assert_array_equal(rows["standard_error"], record.standard_error["model.w"])
+    assert rows["determined"].tolist() == record.is_determined["model.w"].tolist()
+    assert uncertain.scores["n_determined"].iloc[0] == record.n_determined
+
+
+def test_a_subject_that_has_no_standard_errors_is_not_failed_by_it(uncertain):
+    assert uncertain.n_done == 2 and not uncertain.failures
+    log = (uncertain.folder / "sub-01" / "log.txt").read_text()
+    assert "no standard errors: identifiability: length: 600 ms are 1 samples" in log
+    for path in ("model.w", "coupling.a"):
+        assert np.isnan(uncertain.standard_errors(path)[1]).all() and np.isnan(uncertain.determined(path)[1]).all()
+    rows = uncertain.parameters[uncertain.parameters["participant_id"] == "sub-01"]
+    assert rows["standard_error"].isna().all() and rows["determined"].tolist() == [None] * 6
+    assert uncertain.load("sub-01").standard_errors is None and np.isnan(uncertain.scores["n_determined"].iloc[1])
+    # The share is that of the fits of which it is known.
+    np.testing.assert_array_equal(uncertain.regional("model.w")["determined"], uncertain.determined("model.w")[0])
+    assert (uncertain.folder / "parameters.tsv").read_text().splitlines()[-1].endswith("n/a\tn/a")
+
+
+def test_the_page_has_what_is_determined(uncertain, tmp_path):
+    text = uncertain.report(tmp_path / "cohort.html").read_text()
+    for said in ("Determined by FC", "(median over 1 fits", "Fits without standard errors", "median standard error"):
+        assert said in text
+    assert "Share of the fits in which FC determines the value of each region." in text
+    assert "less than half of the fits are faint" in text
+
+
+@pytest.fixture
+def lengths(monkeypatch):
+    """Lengths that standard errors are asked for, which are made up."""
+    asked = []
+
+    def identifiability(self, length):
+        asked.append(length)
+        values = {"coupling.a": self.best.coupling.a.value, "model.w": np.asarray(self.best.model.w.value)}
+        errors = {path: np.full(np.size(each), 0.01) for path, each in values.items()}
+        prior = {path: np.full(np.size(each), 0.3) for path, each in values.items()}
+        self.standard_errors = errors_of(values, errors, prior, n_regions=5)
+        return self.standard_errors
+
+    monkeypatch.setattr(tj.FitResult, "identifiability", identifiability)
+    return asked
+
+
+def test_what_has_changed_is_computed_again_and_no_fit(small_cohort, tmp_path, lengths, monkeypatch):
+    def call(*of_subjects, **options):
+        lengths.clear()
+        return made(small_cohort, tmp_path, subjects_of(small_cohort, *of_subjects), **options)
+
+    assert not call(200_000.0, None).has_standard_errors and lengths == []
+    # The fits are there; another one would raise this.
+    monkeypatch.setattr(job, "fit", lambda *_, **__: pytest.fail("no fit has changed"))
+    found = call(200_000.0, None, standard_errors=True)
+    assert lengths == [200_000.0, None] and found.determined("model.w").all()
+    call(200_000.0, None, standard_errors=True)
+    assert lengths == []
+    call(200_000.0, 300_000.0, standard_errors=True)
+    assert lengths == [300_000.0]
+    call(200_000.0, 300_000.0, standard_errors=lambda subject: 1e3 * subject["age"])
+    assert lengths == [20_000.0, 21_000.0]
+    found = call(200_000.0, 300_000.0)
+    assert lengths == [] and not found.has_standard_errors and found.load("sub-00").standard_errors is None
+    assert "standard_error" not in found.parameters
+
+
+def test_an_error_of_the_function_of_the_length_is_the_subjects(small_cohort, tmp_path, lengths):
+    def length_of(subject):
+        return subject["repetition_time"]
+
+    found = made(small_cohort, tmp_path, subjects_of(small_cohort, None), standard_errors=length_of)
+    assert list(found.failures) == ["sub-00"] and "has no 'repetition_time'" in found.failures["sub-00"]
+    assert read_status(tmp_path / "sub-00").stage == "standard errors" and lengths == []
+
+
+def test_standard_errors_of_another_kind_are_refused(small_cohort, tmp_path):
+    with pytest.raises(ValueError, match="standard_errors = 600.0; give True or False, or a function"):
+        made(small_cohort, tmp_path, subjects_of(small_cohort, None), standard_errors=600.0)

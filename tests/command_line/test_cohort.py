@@ -12,6 +12,7 @@ from tvb_jaxfit.command.cohort_options import parse_array, parse_column, parse_s
 from tvb_jaxfit.command.main import main
 from tvb_jaxfit.command.options import parser
 from tvb_jaxfit.command.recordings import fc_of_recording, recording_problems
+from tvb_jaxfit.fitting.result import FitResult
 
 
 @pytest.fixture
@@ -64,6 +65,23 @@ def test_a_subject_without_fc_fails_and_the_exit_code_says_so(study, tmp_path, c
     assert "3 fits of 3 subjects" in said
     assert "1 with problems" in said
     assert not out.exists()
+
+
+def test_standard_errors_are_of_each_recordings_length(study, tmp_path, monkeypatch):
+    asked = []
+
+    def identifiability(self, length):
+        asked.append(length)
+        raise ValueError("no stable fixed point")
+
+    monkeypatch.setattr(FitResult, "identifiability", identifiability)
+    table = study.read_text().splitlines()
+    table = [line + cell for line, cell in zip(table, ("\tduration", "\t300000", "\tn/a"), strict=True)]
+    study.write_text("\n".join(table) + "\n")
+    more = ["--workers", "0", "--standard-errors", "--column", "recording_length=duration"]
+    assert main(["cohort", str(study), *OPTIONS, *more, "--out", str(tmp_path / "out")]) == 0
+    assert asked == [300_000, None]
+    assert "no standard errors: no stable fixed point" in (tmp_path / "out" / "sub-2" / "log.txt").read_text()
 
 
 def test_a_dry_run_says_what_would_be_done(study, tmp_path, capsys):

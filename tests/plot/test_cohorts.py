@@ -48,6 +48,24 @@ def test_values_by_region_are_in_the_order_of_their_means():
     np.testing.assert_allclose(drawn, [0.1, 0.3, 0.4])
 
 
+def test_regions_that_fc_determines_in_few_fits_are_faint():
+    values = np.array([[0.3, 0.1, 0.2], [0.5, 0.1, 0.4]])
+    clear, faint = plot.cohort_values(values, determined=[0.9, 0.5, 0.4]).containers
+    np.testing.assert_allclose(clear[0].get_ydata(), [0.1, 0.4])
+    np.testing.assert_allclose(faint[0].get_ydata(), [0.3])
+    assert faint[0].get_xdata() == [1] and faint[0].get_alpha() < clear[0].get_alpha()
+
+
+def test_shares_of_determined_values_are_in_order():
+    ax = plot.cohort_determined([0.2, 1.0, 0.5], "model.w", ["a", "b", "c"])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["b", "c", "a"]
+    assert [bar.get_height() for bar in ax.patches] == [1.0, 0.5, 0.2]
+    assert ax.get_title().startswith("2 of 3 determined") and ax.get_ylim() == (0.0, 1.0)
+    assert plot.cohort_determined(np.linspace(0.0, 1.0, 40)).get_xlabel() == "region, in the order of the share"
+    with pytest.raises(ValueError, match="cohort_determined: shape"):
+        plot.cohort_determined([0.2, 1.0], "model.w", ["a"])
+
+
 def test_one_value_is_a_histogram():
     ax = plot.cohort_values([0.1, 0.2, 0.2], "coupling.a")
     assert sum(patch.get_height() for patch in ax.patches) == 3

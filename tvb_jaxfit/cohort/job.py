@@ -165,6 +165,7 @@ class _Run:
         try:
             with self._observed("evaluation", [self.job.subject, *self.job.others]) as (subject, *others):
                 self._evaluate(result, subject, others)
+                self._find_standard_errors(result, subject)
             self.stage = "results"
             done = replace(self.status, progress=Progress.DONE, asked=self.asked, scores=self._scores(result))
             summary = summarise(result)
@@ -241,6 +242,17 @@ class _Run:
         if result.evaluation.failed:
             raise FitFailed(f"not finite on fresh noise: {'; '.join(result.evaluation.failures())}")
 
+    def _find_standard_errors(self, result, subject):
+        """Standard errors, if they are asked for; a fit that has none is not failed by it."""
+        self.stage, result.standard_errors = "standard errors", None
+        if not self.recipe.standard_errors:
+            return
+        length = self.recipe.length_of(subject)
+        try:
+            self.log(repr(result.identifiability(length)))
+        except ValueError as error:
+            self.log(f"no standard errors: {error}")
+
     def _scores(self, result):
         """Row of the table of scores."""
         evaluation, best = result.evaluation, result.history.best_step
@@ -256,6 +268,9 @@ class _Run:
             "stopped": str(result.history.stop_reason),
         }
         scores |= {name: evaluation.mean(name) for name in evaluation.observables}
+        if self.recipe.standard_errors:
+            errors = result.standard_errors
+            scores["n_determined"] = np.nan if errors is None else errors.n_determined
         return self.status.scores | {name: _plain(value) for name, value in scores.items()}
 
     def _failed(self, result=None):

@@ -5,6 +5,7 @@ import numpy as np
 from .. import plot
 from ..markup import table, tag
 from ..reporting.html import collapsible, page, panels_html
+from .rows import share_determined
 
 # Columns of the table of scores, with their headings.
 _COLUMNS = {"r": "r", "r_training": "r in training", "structure": "structure", "group": "group"}
@@ -36,6 +37,8 @@ def page_html(cohort) -> str:
     content = [*_headline(cohort, done.values())]
     if done:
         content += [tag("h2", "Scores"), *_scores(done), tag("h2", "Fitted values"), *_values(cohort)]
+    if cohort.has_standard_errors:
+        content += [tag("h2", "Determined by FC"), *_determined(cohort, done.values())]
     repeated = _reliability(cohort)
     if repeated:
         content += [tag("h2", "Reliability of the fitted values"), *repeated]
@@ -77,28 +80,68 @@ def _scores(done):
         yield collapsible(f"{len(lines) - _MAX_OPEN} others", table(heads, lines[_MAX_OPEN:]))
 
 
-def _values(cohort):
-    paths = list(dict.fromkeys(row["path"] for row in cohort.parameter_rows()))
-    drawable = {}
-    for path in paths:
+def _drawable(cohort):
+    """Values of the parameters that can be drawn, of shape (n_fit, n), by path; and the reasons why others cannot."""
+    found, problems = {}, []
+    for path in dict.fromkeys(row["path"] for row in cohort.parameter_rows()):
         try:
             values = cohort.values(path)
         except (KeyError, ValueError) as error:
-            yield tag("p", str(error))
+            problems.append(str(error))
             continue
         if values[0].size == 1 or values.ndim == 2:
-            drawable[path] = values.reshape(len(values), -1)
+            found[path] = values.reshape(len(values), -1)
+    return found, problems
+
+
+def _values(cohort):
+    drawable, problems = _drawable(cohort)
+    shares = _shares(cohort, drawable)
+    yield from (tag("p", problem) for problem in problems)
     if drawable:
 
         def draw(axes):
             for ax, (path, values) in zip(axes, drawable.items(), strict=True):
                 labels = cohort.places(cohort.done[0], path)
-                plot.cohort_values(values, path, labels, ax=ax)
+                plot.cohort_values(values, path, labels, ax=ax, determined=shares.get(path))
 
         caption = "Fitted values over all fits: by region, mean and standard deviation; of one value, its distribution."
+        caption += " Regions that FC determines in less than half of the fits are faint." if shares else ""
         yield panels_html(len(drawable), (4.4, 3.2), draw, caption)
     rows = [(path, *_summary(cohort.values(path))) for path in drawable]
     yield table(["parameter", "mean", "sd over fits", "smallest", "largest"], rows)
+
+
+def _shares(cohort, paths):
+    """Share of the fits in which FC determines each value of a parameter, by path, as far as it is known."""
+    shares = {path: share_determined(cohort.determined(path)).ravel() for path in paths}
+    return {path: each for path, each in shares.items() if np.isfinite(each).any()}
+
+
+def _determined(cohort, rows):
+    """Number of directions that FC determines, and the values that it determines, by region."""
+    counts = np.array([row["n_determined"] for row in rows if row.get("n_determined") is not None])
+    if counts.size:
+        found = f"{np.median(counts):g} (median over {counts.size} fits, {counts.min()} to {counts.max()})"
+        more = "It says more about them than a uniform prior between the bounds"
+        yield tag("p", f"Directions of the fitted values that FC determines: {found}. {more}.")
+    if counts.size < len(rows):
+        yield tag("p", f"Fits without standard errors, for reasons in their logs: {len(rows) - counts.size}.")
+    shares = _shares(cohort, _drawable(cohort)[0])
+    regional = {path: each for path, each in shares.items() if each.size > 1}
+    if regional:
+
+        def draw(axes):
+            for ax, (path, each) in zip(axes, regional.items(), strict=True):
+                plot.cohort_determined(each, path, cohort.places(cohort.done[0], path), ax=ax)
+
+        caption = "Share of the fits in which FC determines the value of each region."
+        yield panels_html(len(regional), (4.4, 3.2), draw, caption)
+    rows = []
+    for path, each in shares.items():
+        errors = cohort.standard_errors(path)
+        rows.append((path, float(np.nanmedian(errors)), float(np.nanmean(each)), each.size))
+    yield table(["parameter", "median standard error", "share determined", "values"], rows)
 
 
 def _summary(values):

@@ -18,6 +18,9 @@ from .subjects import ObservedSubject, Subject
 # Options of `evaluate` that belong to each fit itself.
 _NOT_FOR_EVALUATION = ("simulator_or_fit", "target", "training_sessions", "state", "progress")
 
+# Length of the recording [ms] among what belongs to a subject.
+_LENGTH = "recording_length"
+
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
@@ -35,6 +38,9 @@ class Recipe:
         Arguments of `fit`, groups of options as objects.
     evaluation : dict of str to object
         Options of `evaluate`.
+    standard_errors : bool or callable
+        Standard errors of the fitted values are computed; or a function of the subject that gives the length of its
+        recording [ms].
     """
 
     make_simulator: Callable
@@ -43,6 +49,7 @@ class Recipe:
     held_out: str | Callable
     options: dict = field(default_factory=dict)
     evaluation: dict = field(default_factory=dict)
+    standard_errors: bool | Callable = False
 
     def target_of(self, subject: Subject) -> Any:
         """Target of the fit of a subject."""
@@ -56,11 +63,16 @@ class Recipe:
         """Parameters to fit of a subject."""
         return self.free(subject) if callable(self.free) else self.free
 
+    def length_of(self, subject: Subject) -> float | None:
+        """Length of the recording of a subject [ms]; None for that of the simulator."""
+        return self.standard_errors(subject) if callable(self.standard_errors) else subject.get(_LENGTH)
+
     def digests(self) -> tuple[dict[str, str], dict[str, Untracked]]:
         """Digests of what determines a fit and of what determines its evaluation, and what they do not cover."""
         of_fit = [self.make_simulator, self.free, self.target, _numbers_alone(self.options), versions_and_settings()]
         found, untracked = digest_and_untracked(of_fit, "fit_cohort")
-        return {"fit": found, "evaluation": digest([self.held_out, self.evaluation], "evaluation")}, untracked
+        afterwards = [self.held_out, self.evaluation, self.standard_errors]
+        return {"fit": found, "evaluation": digest(afterwards, "evaluation")}, untracked
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,11 @@
 """Reliability of repeated measurements."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike
+
+from .status import Status
 
 
 def intraclass_correlation(values: ArrayLike) -> np.ndarray:
@@ -53,3 +57,31 @@ def intraclass_correlation(values: ArrayLike) -> np.ndarray:
     total = subjects + (k - 1) * error + k * (measurements - error) / n
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(total > 0.0, (subjects - error) / total, np.nan)[()]
+
+
+def repetitions(fits: Iterable[tuple[str, Status]], over: str) -> dict[str, list[str]]:
+    """Names of each subject's repetitions, in one order; of the subjects that have all of them.
+
+    Parameters
+    ----------
+    fits : iterable of (str, Status)
+        Name and status of each fit.
+    over : {"session", "seed"}
+        What is repeated. The other one is held at its first value.
+
+    Returns
+    -------
+    dict of str to list of str
+        By subject.
+    """
+    held, found = "seed" if over == "session" else "session", {}
+    for name, status in fits:
+        first = found.setdefault(status.participant_id, (getattr(status, held), {}))
+        if getattr(status, held) == first[0]:
+            first[1][getattr(status, over)] = name
+    complete = sorted({each for _, names in found.values() for each in names})
+    return {
+        subject: [names[each] for each in complete]
+        for subject, (_, names) in found.items()
+        if len(names) == len(complete)
+    }

@@ -17,9 +17,11 @@ from .job import RESULT, TARGETS, VALUES
 from .page import page_html
 from .participants import read_participants
 from .recipe import Job
-from .reliability import intraclass_correlation
+from .reliability import intraclass_correlation, repetitions
+from .rows import parameter_rows, score_rows, share_determined
 from .status import STATUS, Progress, Status, read_status
 from .tables import PARAMETERS, PARTICIPANTS, SCORES, write_table
+from .uncertainty import has_standard_errors, read_standard_errors
 
 if TYPE_CHECKING:
     import pandas
@@ -104,7 +106,8 @@ class Cohort:
             ``participant_id``, ``session_id``, ``seed``, ``status``; ``r`` and ``rmse`` on fresh noise, against
             recordings that the fit has not used where there are any (``judged_on``); ``r_training``; what needs no
             model: ``structure`` (r of the weights), ``group`` (r of the mean FC of the other subjects) and
-            ``reliability`` (r of the recording that was fitted); method, seconds, and columns of the subjects' table.
+            ``reliability`` (r of the recording that was fitted); ``n_determined``, the number of directions that FC
+            determines, of fits with standard errors; method, seconds, and columns of the subjects' table.
         """
         return _frame(self.score_rows)
 
@@ -116,7 +119,8 @@ class Cohort:
         -------
         pandas.DataFrame
             ``participant_id``, ``session_id``, ``seed``, ``path``, ``region``, ``value``. Values of a parameter that is
-            no vector of regions have their indices in place of the region.
+            no vector of regions have their indices in place of the region. If any fit has standard errors, also
+            ``standard_error`` and ``determined``.
         """
         return _frame(self.parameter_rows())
 
@@ -149,6 +153,34 @@ class Cohort:
             raise ValueError(f"{path}: the shapes {shapes} in different subjects; use `parameters`.")
         return np.stack(found)
 
+    def standard_errors(self, path: str) -> np.ndarray:
+        """Standard errors of the fitted values of one parameter.
+
+        Parameters
+        ----------
+        path : str
+            Attribute path, such as ``"model.w"``.
+
+        Returns
+        -------
+        ndarray, shape (n_fit, ...)
+            As `values`; NaN where they are not known.
+
+        Raises
+        ------
+        KeyError, ValueError
+            As of `values`.
+        """
+        return self._uncertain(path, 0)
+
+    def determined(self, path: str) -> np.ndarray:
+        """Values of one parameter that FC determines: 1, or 0 where it does not; otherwise as `standard_errors`."""
+        return self._uncertain(path, 1)
+
+    def _uncertain(self, path, place):
+        self.values(path)
+        return np.stack([self._errors[name][path][place] for name in self.done])
+
     @property
     def done(self) -> list[str]:
         """Folders of the fits that are done, relative to that of the cohort."""
@@ -164,13 +196,16 @@ class Cohort:
         Returns
         -------
         pandas.DataFrame
-            One row for each region: ``mean``, ``sd`` (n - 1), ``min``, ``max``.
+            One row for each region: ``mean``, ``sd`` (n - 1), ``min``, ``max``; and ``determined``, the share of the
+            fits in which FC determines the value, if any has standard errors.
         """
         import pandas as pd
 
         values = self.values(path).reshape(len(self.done), -1)
         spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1], np.nan)
         columns = {"mean": values.mean(axis=0), "sd": spread, "min": values.min(axis=0), "max": values.max(axis=0)}
+        if self.has_standard_errors:
+            columns["determined"] = share_determined(self.determined(path)).ravel()
         return pd.DataFrame(columns, index=pd.Index(self.places(self.done[0], path), name="region"))
 
     def reliability(self, over: str = "session_id") -> "pandas.DataFrame":
@@ -198,7 +233,8 @@ class Cohort:
         """
         if over not in _KEY[1:]:
             raise ValueError(f"reliability: over = {over!r}; give 'session_id' or 'seed'.")
-        repeated = self._repetitions(over)
+        done = [(name, status) for name, status in self.entries if status.progress is Progress.DONE]
+        repeated = repetitions(done, {"session_id": "session"}.get(over, over))
         if not repeated or len(next(iter(repeated.values()))) < 2:
             raise ValueError(f"reliability: no subject is fitted with two values of {over}, of which all others are.")
         rows, n_repeated = [], len(next(iter(repeated.values())))
@@ -257,35 +293,27 @@ class Cohort:
     def score_rows(self) -> list[dict]:
         """Rows of the table of scores."""
         group = group_baselines({name: dict(self.entries)[name].participant_id for name in self.done}, self._targets)
-        participants = read_participants(self.folder)
-        rows = []
-        for name, status in self.entries:
-            row = {
-                "participant_id": f"sub-{status.participant_id}",
-                "session_id": status.session or None,
-                "seed": status.seed,
-                "status": str(status.progress),
-            }
-            row |= status.scores | {"group": group.get(name)}
-            row |= {"error": status.reason or self.lost.get(name) or None}
-            others = participants.get((status.participant_id, status.session), {})
-            rows.append(row | {key: value for key, value in others.items() if key not in row})
-        return rows
+        return score_rows(self.entries, self.lost, group, read_participants(self.folder))
 
     def parameter_rows(self) -> Iterable[dict]:
         """Rows of the table of fitted values."""
+        errors = self._errors if self.has_standard_errors else None
+        return parameter_rows(self._fitted, errors, dict(self.entries), self.places)
+
+    @property
+    def has_standard_errors(self) -> bool:
+        """True if any fit that is done was asked for standard errors."""
         statuses = dict(self.entries)
-        for name in self.done:
-            status = statuses[name]
-            key = {
-                "participant_id": f"sub-{status.participant_id}",
-                "session_id": status.session or None,
-                "seed": status.seed,
-            }
-            for path, values in self._fitted[name].items():
-                places = self.places(name, path)
-                for place, value in zip(places, values.ravel().tolist(), strict=True):
-                    yield key | {"path": path, "region": place, "value": value}
+        return any(has_standard_errors(statuses[name]) for name in self.done)
+
+    @cached_property
+    def _errors(self):
+        """Standard errors of the fitted values, and which of them FC determines, by folder and path."""
+        statuses = dict(self.entries)
+        return {
+            name: read_standard_errors(self.folder / name, statuses[name], fitted)
+            for name, fitted in self._fitted.items()
+        }
 
     @cached_property
     def _fitted(self):
@@ -325,24 +353,6 @@ class Cohort:
         if values.shape == (len(labels),):
             return labels
         return [" ".join(map(str, np.unravel_index(place, values.shape))) for place in range(values.size)]
-
-    def _repetitions(self, over):
-        """Folders of each subject's repetitions, in one order; of the subjects that have all of them."""
-        statuses = dict(self.entries)
-        held = "seed" if over == "session_id" else "session"
-        name_of = {"session_id": "session"}.get(over, over)
-        found = {}
-        for name in self.done:
-            status = statuses[name]
-            first = found.setdefault(status.participant_id, (getattr(status, held), {}))
-            if getattr(status, held) == first[0]:
-                first[1][getattr(status, name_of)] = name
-        complete = sorted({each for _, names in found.values() for each in names})
-        return {
-            subject: [names[each] for each in complete]
-            for subject, (_, names) in found.items()
-            if len(names) == len(complete)
-        }
 
     def __repr__(self):
         n, failed = len(self.entries), len(self.failures)

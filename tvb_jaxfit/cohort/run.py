@@ -40,6 +40,7 @@ def fit_cohort(
     held_out: str | Callable = "held_out",
     seeds: tuple[int, ...] | None = None,
     evaluation: dict | None = None,
+    standard_errors: bool | Callable = False,
     executor: Executor | None = None,
     n_workers: int | None = None,
     progress: bool = True,
@@ -70,6 +71,10 @@ def fit_cohort(
         Each subject is fitted with each seed. Default: that of the options of the fit, 0.
     evaluation : dict, optional
         Options of `evaluate`, by which each fit is judged: ``{"n_seeds": 8, "n_tvb": 1}``.
+    standard_errors : bool or callable, optional
+        Compute the standard errors of the fitted values, as `FitResult.identifiability` does, for a recording of the
+        length ``subject["recording_length"]`` [ms] where the subject has one, or else of the simulator's; or a function
+        of the subject that gives the length, or None.
     executor : concurrent.futures.Executor, optional
         Where the fits run: for example ``client.get_executor()`` of dask.distributed.
     n_workers : int, optional
@@ -136,6 +141,7 @@ def fit_cohort(
         held_out=(held_out, allowed.either(allowed.string, allowed.function)),
         seeds=(seeds, allowed.optional(_seeds)),
         evaluation=(evaluation, allowed.optional(allowed.instance(dict, "of options of evaluate"))),
+        standard_errors=(standard_errors, allowed.either(allowed.boolean, allowed.function)),
         executor=(executor, allowed.optional(allowed.instance(Executor))),
         n_workers=(n_workers, allowed.optional(allowed.integer(0))),
         progress=(progress, allowed.boolean),
@@ -143,7 +149,7 @@ def fit_cohort(
     if executor is not None and n_workers is not None:
         raise ValueError("fit_cohort: executor, n_workers; give one of them: an executor has its own workers.")
     options, evaluation = checked_options(free, evaluation, fit_options)
-    recipe = Recipe(make_simulator, free, target, held_out, options, evaluation)
+    recipe = Recipe(make_simulator, free, target, held_out, options, evaluation, standard_errors)
     seeds = (options["search"].seed,) if seeds is None else tuple(dict.fromkeys(int(seed) for seed in seeds))
     jobs, untracked = make_jobs(recipe, read_subjects(subjects), seeds)
     _warn_untracked(untracked)

@@ -48,7 +48,7 @@ class Status:
     error : str
         Traceback of an error; empty without one.
     stage : str
-        Stage that the error ended: "simulator", "fit", "evaluation", "results".
+        Stage that the error ended: "simulator", "fit", "evaluation", "standard errors", "results".
     when, host : str
         Start of the fit, and name of the machine.
     """

@@ -129,6 +129,7 @@ def run(options: argparse.Namespace) -> ExitCode:
             target=TargetOfSubject(options.atlas, options.atlas and digest_of_file(options.atlas)),
             held_out=held_out_of,
             evaluation={"n_seeds": options.evaluate, "n_tvb": options.tvb, "fc": FCOptions(missing=options.missing)},
+            standard_errors=options.standard_errors,
             executor=executor,
             n_workers=n_workers,
             progress=not options.quiet,

@@ -246,8 +246,8 @@ def _add_cohort_options(command):
     add(
         "--standard-errors",
         action="store_true",
-        help="standard errors of the fitted values, by recordings of the length in the column recording_length [ms], or "
-        "else of the simulation's",
+        help="standard errors of the fitted values, by recordings of the length in the column recording_length [ms], "
+        "or of the simulation's",
     )
     add = command.add_argument_group("where", "on this machine, or on a cluster of dask.distributed").add_argument
     add("--workers", type=int, metavar="N", help="number of processes (default: of processors), or of Slurm's jobs")

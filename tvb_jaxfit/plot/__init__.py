@@ -4,7 +4,7 @@ Each function draws into the given Axes, or into new ones, and returns them.
 """
 
 from .certificates import certificate
-from .cohorts import cohort_scores, cohort_values
+from .cohorts import cohort_determined, cohort_scores, cohort_values
 from .effective import effective_connectivity
 from .fits import exploration, history, regional
 from .matrices import fc_scatter, functional_connectivity, structural_connectivity
@@ -13,6 +13,7 @@ from .uncertainty import identifiability, value_correlation
 
 __all__ = [
     "certificate",
+    "cohort_determined",
     "cohort_scores",
     "cohort_values",
     "effective_connectivity",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .axes import COLOURS, make_axes
+from .axes import COLOURS, FAINT, make_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def cohort_scores(rows: Sequence[dict], ax: "Axes | None" = None) -> "Axes":
 
 
 def cohort_values(
-    values: np.ndarray, name: str = "", labels: Sequence[str] | None = None, ax: "Axes | None" = None
+    values: np.ndarray, name: str = "", labels: Sequence[str] | None = None, ax: "Axes | None" = None, determined=None
 ) -> "Axes":
     """Fitted values of one parameter over subjects: by region, mean and standard deviation; of one value, each.
 
@@ -80,6 +80,8 @@ def cohort_values(
     labels : sequence of str, shape (n_node,), optional
         Of the regions.
     ax : matplotlib.axes.Axes, optional
+    determined : array_like, shape (n_node,), optional
+        Share of the fits in which FC determines the value of a region. Regions below one half are drawn faint.
 
     Returns
     -------
@@ -106,21 +108,66 @@ def cohort_values(
     order = np.argsort(values.mean(axis=0))
     spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
     place = np.arange(values.shape[1])
-    ax.errorbar(
-        place,
-        values.mean(axis=0)[order],
-        spread[order],
-        fmt="o",
-        markersize=3,
-        elinewidth=0.8,
-        color=COLOURS["training"],
-    )
-    if labels is not None and len(labels) <= _MAX_NAMED:
-        ax.set_xticks(place, np.asarray(labels)[order], rotation=90, fontsize="x-small")
-    else:
-        ax.set_xlabel("region, in the order of the mean")
+    style = {"fmt": "o", "markersize": 3, "elinewidth": 0.8, "color": COLOURS["training"]}
+    is_faint = np.zeros(values.shape[1], bool) if determined is None else np.asarray(determined)[order] < 0.5
+    for members, opacity in ((~is_faint, 1.0), (is_faint, FAINT)):
+        if members.any():
+            means, spreads = values.mean(axis=0)[order][members], spread[order][members]
+            ax.errorbar(place[members], means, spreads, alpha=opacity, **style)
+    _name_regions(ax, labels, order, "region, in the order of the mean")
     ax.set_ylabel(f"{name}, mean ± sd over fits")
     return ax
+
+
+def cohort_determined(
+    determined: np.ndarray, name: str = "", labels: Sequence[str] | None = None, ax: "Axes | None" = None
+) -> "Axes":
+    """Share of the fits in which FC determines the value of each region, the largest first.
+
+    Parameters
+    ----------
+    determined : array_like, shape (n_node,)
+        Shares, as column ``determined`` of `Cohort.regional`.
+    name : str, optional
+        Name of the parameter.
+    labels : sequence of str, shape (n_node,), optional
+        Of the regions.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        Shares of another shape; another number of labels.
+
+    Examples
+    --------
+    >>> from tvb_jaxfit import plot
+    >>> ax = plot.cohort_determined([0.2, 1.0], "model.w", ["a", "b"])
+    >>> [label.get_text() for label in ax.get_xticklabels()]
+    ['b', 'a']
+    """
+    shares = np.asarray(determined, float)
+    if shares.ndim != 1 or (labels is not None and len(labels) != shares.size):
+        raise ValueError(f"cohort_determined: shape {shares.shape}; give (n_node,), and a label per region.")
+    ax = make_axes(ax, 1, (4.6, 3.4))[0]
+    order = np.argsort(-shares, kind="stable")
+    ax.bar(np.arange(shares.size), shares[order], width=0.9, color=COLOURS["training"])
+    _name_regions(ax, labels, order, "region, in the order of the share")
+    ax.set(ylim=(0.0, 1.0), ylabel=f"{name}, share of fits")
+    ax.set_title(f"{np.sum(shares >= 0.5)} of {shares.size} determined in at least half of the fits", fontsize="medium")
+    return ax
+
+
+def _name_regions(ax, labels, order, otherwise):
+    """Names of the regions at the axis, if there are few; else a label of the axis."""
+    if labels is not None and len(labels) <= _MAX_NAMED:
+        ax.set_xticks(np.arange(len(labels)), np.asarray(labels)[order], rotation=90, fontsize="x-small")
+    else:
+        ax.set_xlabel(otherwise)
 
 
 def _number(value):
