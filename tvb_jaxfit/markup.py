@@ -120,8 +120,8 @@ def _cell(value):
 
 
 def _is_number(cell):
-    """True if a cell is empty, or begins with a number."""
-    first = str(cell).split(" ")[0]
+    """True if a cell is empty, or begins with a number, which may be in parentheses."""
+    first = str(cell).split(" ")[0].strip("()")
     try:
         return not first or np.isscalar(float(first))
     except ValueError:

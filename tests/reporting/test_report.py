@@ -237,6 +237,10 @@ def test_collapsible_parts_have_titles(pages):
         assert tag("h3", subject) in pages["evaluated"][0].read_text(encoding="utf-8")
 
 
+def test_numbers_in_parentheses_are_numbers():
+    assert table(["a", "b"], [("(0.3)", "(0.3 a"), ("2", "(x)")], keys=0).count('class="number"') == 3
+
+
 def test_numbers_are_right_aligned_and_long_tables_may_break_across_pages():
     def classes(rows):
         return [attributes.get("class") for name, attributes in Page(table("ab", rows)).elements if name != "tr"]
