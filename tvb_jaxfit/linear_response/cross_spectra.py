@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .linearise import Linearised, apply_left, apply_right, block_diagonal
+from .spectral import inverse_of_blocks
 
 
 def cross_spectra(linearised: Linearised, delays: np.ndarray | None, observed, theta, reduce: Callable) -> jax.Array:
@@ -33,7 +34,7 @@ def cross_spectra(linearised: Linearised, delays: np.ndarray | None, observed, t
 
     def at(frequency):
         theta, observed = frequency
-        resolvent = jnp.linalg.inv(jnp.exp(1j * theta) * jnp.eye(A.shape[1], dtype=A.dtype) - A)
+        resolvent = inverse_of_blocks(jnp.exp(1j * theta) * jnp.eye(A.shape[1], dtype=A.dtype) - A)
         by_input, by_noise = resolvent @ D, resolvent @ B
         network = N if delays is None else N * jnp.exp(-1j * theta * delays)
         loop = jnp.eye(N.shape[0], dtype=A.dtype) - apply_right(network, Y @ by_input)
@@ -43,3 +44,26 @@ def cross_spectra(linearised: Linearised, delays: np.ndarray | None, observed, t
         return reduce(signals @ jnp.conj(signals.T))
 
     return jax.lax.map(at, (theta, observed))
+
+
+def aliases(omega, istep: int, n_alias: int) -> jax.Array:
+    """Frequencies of the steps that are the same in samples.
+
+    Parameters
+    ----------
+    omega : Array, shape (n,)
+        Frequencies of the samples, from -pi to pi [rad per sample].
+    istep : int
+        Sampling period [steps].
+    n_alias : int
+        Number of further multiples of the sampling frequency on either side, at most.
+
+    Returns
+    -------
+    Array, shape (n, m)
+        [rad per step], from -pi to pi; the first column belongs to ``omega`` itself.
+    """
+    multiples = np.arange(istep) - (istep - 1) // 2
+    order = np.argsort(np.abs(multiples), kind="stable")
+    multiples = multiples[order][: 1 + 2 * n_alias]
+    return (omega[:, None] + 2.0 * np.pi * multiples.astype(omega.dtype)) / istep

@@ -308,6 +308,42 @@ class LinearResponse(PicklableMixin):
             raise ValueError(f"frequencies: {frequencies}; give a list of them from 0 to {highest:g} Hz.")
         return self.system.power(self, frequencies, monitor)
 
+    def cross_spectra(self, frequencies, monitor: int = 0, n_alias: int = 16) -> jax.Array:
+        r"""Cross-spectral densities of a monitor's samples.
+
+        Parameters
+        ----------
+        frequencies : array_like, shape (n,)
+            Frequencies from 0 to half the sampling frequency [Hz].
+        monitor : int, optional
+            Index of the monitor.
+        n_alias : int, optional
+            Number of multiples of the sampling frequency, on either side, from which power is folded in. BOLD needs
+            one or two; signals that no filter smooths need many.
+
+        Returns
+        -------
+        Array of complex, shape (n, n_signal, n_signal)
+            Two-sided densities [signal^2 / Hz], Hermitian: the Fourier transform
+            :math:`\Delta \sum_\tau \Gamma_{ij}(\tau) e^{-i \omega \tau}` of the covariances
+            :math:`\Gamma_{ij}(\tau) = \mathrm{cov}(x_i(t + \tau), x_j(t))` of samples at intervals :math:`\Delta`.
+            The observation noise of sensors is included.
+
+        Raises
+        ------
+        ValueError
+            A frequency is out of range, or the monitor records nothing.
+        """
+        check("cross_spectra", n_alias=(n_alias, integer(0)))
+        self._covariance_of(monitor)
+        simulate = self.system.simulate
+        period = simulate.monitors[monitor].istep * simulate.dt / 1000.0
+        omega = 2.0 * np.pi * np.asarray(frequencies, float) * period
+        if omega.ndim != 1 or not np.all((omega >= 0.0) & (omega <= np.pi)):
+            raise ValueError(f"frequencies: {frequencies}; give a list of them from 0 to {0.5 / period:g} Hz.")
+        of_aliases, own = self.system.cross_spectra(self, omega, monitor, int(n_alias))
+        return period * (jnp.sum(of_aliases, axis=1) + own)
+
     def __repr__(self):
         if isinstance(self.mean_shift, jax.core.Tracer):
             return "LinearResponse(traced)"

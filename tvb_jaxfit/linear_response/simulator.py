@@ -1,7 +1,7 @@
 """Linear response of a simulator as a function of its state."""
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial, wraps
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from ..dynamics.real_state import real_state
 from ..dynamics.simulate import Simulate
 from ..runtime.processes import PicklableMixin, refuse_forked
 from ..runtime.programs import Program
+from ..runtime.promotion import with_standard_promotion
 from ..state import State
 from . import sampling, spectral, validity
 from .autocovariance import Autocovariance, autocovariance
@@ -25,21 +26,10 @@ from .covariance import (
     tolerance,
     ways,
 )
-from .cross_spectra import cross_spectra
+from .cross_spectra import aliases, cross_spectra
 from .fixed_point import fixed_point
 from .linearise import block_diagonal, by_node, by_variable, delays_of, jacobian, linearise, solve_dc
 from .response import LinearResponse
-
-
-def _with_standard_promotion(function):
-    """The same function, independent of the dtype and rank promotion that the user has set for JAX."""
-
-    @wraps(function)
-    def promoting(*args):
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return function(*args)
-
-    return promoting
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +101,7 @@ class LinearizedSimulator(PicklableMixin):
         weights = state.connectivity.weights
         return ways(step, state.integrator.noise, weights, x.shape, outputs.size)
 
-    @_with_standard_promotion
+    @with_standard_promotion
     def relaxation_residual(self, response):
         """See `LinearResponse.relaxation_residual`."""
         step, state, x = self.simulate.step, response.state, response.fixed_point.x
@@ -131,7 +121,7 @@ class LinearizedSimulator(PicklableMixin):
             def _response(state, start):
                 return linear._response(state, start, way)
 
-            self._programs[way] = Program(_with_standard_promotion(_response))
+            self._programs[way] = Program(with_standard_promotion(_response))
         return self._programs[way]
 
     def lagged_covariance(self, response, lag, monitor):
@@ -162,10 +152,10 @@ class LinearizedSimulator(PicklableMixin):
                 selected = linear._selected(filtering, jnp.where(usable, found.observed[0], jnp.nan), x)
                 return filtering.spatial_covariance(selected), found.error
 
-            self._programs[key] = Program(_with_standard_promotion(_lagged_covariance))
+            self._programs[key] = Program(with_standard_promotion(_lagged_covariance))
         return self._programs[key]
 
-    @_with_standard_promotion
+    @with_standard_promotion
     def autocovariance(self, response, monitor) -> Autocovariance:
         """Covariances of a monitor's samples at all lags, for a stable response."""
         state, index, x = response.state, monitor, response.fixed_point.x
@@ -201,8 +191,21 @@ class LinearizedSimulator(PicklableMixin):
                 found = cross_spectra(linearised, delays_of(step, linearised), observed, theta, reduce)
                 return noise_density(state.integrator.noise, linear.simulate.dt, theta)[:, None, None] * found
 
-            self._programs[key] = Program(_with_standard_promotion(_cross_spectra))
+            self._programs[key] = Program(with_standard_promotion(_cross_spectra))
         return self._programs[key]
+
+    @with_standard_promotion
+    def cross_spectra(self, response, omega, monitor, n_alias):
+        """See `LinearResponse.cross_spectra`; at frequencies ``omega`` [rad per sample], each with its aliases."""
+        state, index, x = response.state, monitor, response.fixed_point.x
+        monitor, node = self.simulate.monitors[index], state.monitors[index]
+        with self.simulate.precision(state):
+            theta = aliases(jnp.asarray(omega, x.dtype), monitor.istep, n_alias)
+            found = self._cross_spectra_program(index)(state, response.linearised, x, theta.ravel())
+            if not callable(self._filter(monitor, node, x)):
+                found = self._squared_gain(monitor, node, x, theta.ravel())[..., None] * found
+            own = monitor.sample_covariance(jnp.zeros((len(monitor.voi) * x[0].size,) * 2, x.dtype), node)
+            return found.reshape(*theta.shape, *found.shape[1:]) / monitor.istep, own
 
     def sample(self, response, key, n_samples, monitor):
         """See `LinearResponse.sample`."""
@@ -235,10 +238,10 @@ class LinearizedSimulator(PicklableMixin):
                 samples = jnp.where(error <= tolerance(error.dtype), samples[:n_samples], jnp.nan)
                 return monitor.spatial(samples.reshape(n_samples, -1, *x.shape[1:])), error
 
-            self._programs[program_key] = Program(_with_standard_promotion(_sample))
+            self._programs[program_key] = Program(with_standard_promotion(_sample))
         return self._programs[program_key]
 
-    @_with_standard_promotion
+    @with_standard_promotion
     def mean_of(self, response, function):
         """See `LinearResponse.mean_of`."""
         step, state, x = self.simulate.step, response.state, response.fixed_point.x
@@ -288,7 +291,7 @@ class LinearizedSimulator(PicklableMixin):
         of_states = (by_variable(values, shape) for values in (std, mean_shift, correlation_time))
         return rest, linearised, by_monitor, *of_states, covariances.local, covariances.n_unstable, covariances.error
 
-    @_with_standard_promotion
+    @with_standard_promotion
     def power(self, response, frequencies, monitor):
         """See `LinearResponse.power`."""
         step, dt, linearised = self.simulate.step, self.simulate.dt, response.linearised
@@ -314,7 +317,7 @@ class LinearizedSimulator(PicklableMixin):
         n_mean, taps = filtering
         return spectral.squared_gain(taps.astype(x.dtype), n_mean, theta)[:, None]
 
-    @_with_standard_promotion
+    @with_standard_promotion
     def z_standard_error(self, response, length, monitor):
         """See `LinearResponse.z_standard_error`."""
         x, dt, node = response.fixed_point.x, self.simulate.dt, response.state.monitors[monitor]

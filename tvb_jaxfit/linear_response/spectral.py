@@ -195,7 +195,7 @@ class _Transfers(NamedTuple):
 def _transfers(linearised, delays, theta):
     A, D, Y, B, N = linearised
     z = jnp.exp(1j * theta)
-    resolvent = _inverse(z * jnp.eye(A.shape[1], dtype=A.dtype) - A)
+    resolvent = inverse_of_blocks(z * jnp.eye(A.shape[1], dtype=A.dtype) - A)
     G_D, G_B = resolvent @ D.astype(z.dtype), resolvent @ B.astype(z.dtype)
     T_D, T_B = Y.astype(z.dtype) @ G_D, Y.astype(z.dtype) @ G_B
     N = N.astype(z.dtype) if delays is None else N * _phases(theta, delays)
@@ -215,14 +215,14 @@ def _keep(values):
 
 
 @jax.custom_jvp
-def _inverse(matrices):
+def inverse_of_blocks(matrices):
     """Inverse of small matrices; its derivative consists of products."""
     return _keep(1.0 / matrices if matrices.shape[-1] == 1 else jnp.linalg.inv(matrices))
 
 
-@_inverse.defjvp
-def _inverse_jvp(primals, tangents):
-    inverse = _inverse(*primals)
+@inverse_of_blocks.defjvp
+def _inverse_of_blocks_jvp(primals, tangents):
+    inverse = inverse_of_blocks(*primals)
     return inverse, -inverse @ tangents[0] @ inverse
 
 
@@ -355,7 +355,7 @@ def driven_states(linearised: Linearised, delays: np.ndarray | None, theta, nois
     @jax.checkpoint
     def at(theta, noise):
         z = jnp.exp(1j * theta)
-        resolvent = _inverse(z * jnp.eye(A.shape[1], dtype=A.dtype) - A)
+        resolvent = inverse_of_blocks(z * jnp.eye(A.shape[1], dtype=A.dtype) - A)
         local = resolvent @ (B @ noise.reshape(B.shape[0], -1, 1))
         network = N.astype(z.dtype) if delays is None else N * _phases(theta, delays)
         by_input = resolvent @ D

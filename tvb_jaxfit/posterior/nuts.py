@@ -1,0 +1,143 @@
+"""Sampling by the No-U-Turn sampler of NumPyro, in units of the Laplace approximation.
+
+References
+----------
+Hoffman, M. D., Gelman, A. (2014). J. Mach. Learn. Res. 15, 1593-1623.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..runtime.programs import Program
+from ..runtime.progress import progress_bar
+
+# Number of iterations of one call of the compiled program.
+_BATCH = 10
+# Acceptance probability at which the step size settles.
+_ACCEPTANCE = 0.8
+# Number of times that a start without a potential is moved half way to the maximum.
+_MAX_HALVINGS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """Draws of several chains.
+
+    Attributes
+    ----------
+    u : ndarray, shape (n_chain, n_draw, n)
+        Unconstrained variables.
+    potential, acceptance : ndarray, shape (n_chain, n_draw)
+    n_steps : ndarray of int, shape (n_chain, n_draw)
+        Evaluations of the gradient.
+    is_divergent : ndarray of bool, shape (n_chain, n_draw)
+    """
+
+    u: np.ndarray = field(repr=False)
+    potential: np.ndarray = field(repr=False)
+    acceptance: np.ndarray = field(repr=False)
+    n_steps: np.ndarray = field(repr=False)
+    is_divergent: np.ndarray = field(repr=False)
+
+
+def sample(
+    potential: Callable,
+    origin: np.ndarray,
+    root: np.ndarray,
+    n_warmup: int,
+    n_draws: int,
+    n_chains: int,
+    seed: int,
+    progress: bool = True,
+) -> Chains:
+    """Draws of a density, after a warm-up in which the step size and the scale of each variable are adapted.
+
+    Parameters
+    ----------
+    potential : callable
+        Minus the logarithm of the density, as a JAX function of variables of shape (n,).
+    origin : ndarray, shape (n,)
+        Maximum of the density.
+    root : ndarray, shape (n, n)
+        Square root of the covariance of the Laplace approximation. Chains start from draws of it.
+    n_warmup, n_draws, n_chains : int
+    seed : int
+    progress : bool, optional
+        Show a progress bar.
+
+    Returns
+    -------
+    Chains
+        After an interrupt (Ctrl-C), the draws that all chains have completed.
+    """
+    from numpyro.infer.hmc import hmc
+
+    origin, root = jnp.asarray(origin), jnp.asarray(root)
+
+    def scaled(v):
+        return potential(origin + root @ v)
+
+    first, advance = hmc(scaled, algo="NUTS")
+
+    def start(v, key):
+        return first(v, n_warmup, rng_key=key, target_accept_prob=_ACCEPTANCE)
+
+    def batch(state):
+        def one(state, _):
+            state = advance(state)
+            found = state.z, state.potential_energy, state.accept_prob, state.num_steps, state.diverging
+            return state, found
+
+        return jax.lax.scan(one, state, length=_BATCH)
+
+    value, start, batch = (Program(each, shares_constants=True) for each in (scaled, start, batch))
+    n_batches = -(-n_warmup // _BATCH) + -(-n_draws // _BATCH)
+    # The warm-up is a whole number of batches.
+    n_warmup = -(-n_warmup // _BATCH) * _BATCH
+    stop, found = threading.Event(), [[] for _ in range(n_chains)]
+
+    def run(chain, bar, lock):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), chain))
+        state = start(_finite_start(value, keys[0], origin), keys[1])
+        for _ in range(n_batches):
+            if stop.is_set():
+                return
+            state, each = batch(state)
+            found[chain].append(jax.tree.map(np.asarray, each))
+            with lock:
+                bar.update(_BATCH)
+
+    total = n_chains * n_batches * _BATCH
+    with progress_bar("posterior", "draw", total, progress) as bar:
+        batch.compile_ahead(jax.eval_shape(start, origin, jax.random.key(0)))
+        with ThreadPoolExecutor(min(n_chains, os.cpu_count() or 1)) as pool:
+            futures = [pool.submit(run, chain, bar, lock) for lock in [threading.Lock()] for chain in range(n_chains)]
+            try:
+                for future in futures:
+                    future.result()
+            except KeyboardInterrupt:
+                stop.set()
+    n_complete = min(map(len, found))
+    joined = [
+        jax.tree.map(lambda *parts: np.concatenate(parts)[n_warmup : n_warmup + n_draws], *each[:n_complete])
+        for each in found
+    ]
+    v, *others = (np.stack(parts) for parts in zip(*joined, strict=True))
+    return Chains(np.asarray(origin) + v @ np.asarray(root).T, *others)
+
+
+def _finite_start(value, key, origin):
+    """Draw of the Laplace approximation with a finite potential."""
+    v = jax.random.normal(key, origin.shape, origin.dtype)
+    for _ in range(_MAX_HALVINGS):
+        if np.isfinite(value(v)):
+            return v
+        v = 0.5 * v
+    return jnp.zeros_like(v)

@@ -1,0 +1,265 @@
+r"""Priors of free values, as densities of unconstrained variables.
+
+A variable u of any size stands for each value :math:`\theta = g(u)`. The density of u has the derivative of g in it:
+:math:`p(u) = p(\theta) \, |dg / du|`. Default priors are made from a standard normal variable, so that their p(u) is
+:math:`N(0, 1)`, whatever the values are.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr, ndtri
+
+from ..constraints import PositiveParameter
+from ..maps import MapParameter
+from ..runtime.processes import PicklableMixin
+from ..uncertainty.free_values import FreeValues
+
+# Largest size of an unconstrained start: one in a thousand of a standard normal variable is larger.
+_FARTHEST = 3.0
+# Standard deviation of the logarithm of a positive value: from a quarter of its size to four times as much.
+_POSITIVE = float(np.log(16.0) / np.sqrt(12.0))
+_LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+class Prior(Protocol):
+    """Prior of n values, as the density of n unconstrained variables."""
+
+    def values(self, u: jax.Array) -> jax.Array:
+        """Values of the variables, shape (n,)."""
+
+    def variables(self, values: np.ndarray) -> np.ndarray:
+        """Variables of values, shape (n,); for values on or outside a bound, those of a value inside."""
+
+    def log_density(self, u: jax.Array) -> jax.Array:
+        """Logarithm of the density of the variables, shape ()."""
+
+
+class _FromNormal:
+    """Values that are functions of standard normal variables."""
+
+    def log_density(self, u):
+        return -0.5 * jnp.sum(u**2) - 0.5 * _LOG_2PI * u.size
+
+
+@dataclass(frozen=True, eq=False)
+class UniformPrior(_FromNormal):
+    """Uniform between bounds: low + (high - low) Phi(u).
+
+    Attributes
+    ----------
+    low, high : float
+    """
+
+    low: float
+    high: float
+
+    def values(self, u):
+        return self.low + (self.high - self.low) * ndtr(u)
+
+    def variables(self, values):
+        inside = ndtr(np.array([-_FARTHEST, _FARTHEST]))
+        share = np.clip((np.asarray(values) - self.low) / (self.high - self.low), *np.asarray(inside))
+        return np.asarray(ndtri(share))
+
+    def __str__(self):
+        return f"uniform from {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class NormalPrior(_FromNormal):
+    """Normal: mean + std u.
+
+    Attributes
+    ----------
+    mean, std : ndarray, shape () or (n,)
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def values(self, u):
+        return self.mean + self.std * u
+
+    def variables(self, values):
+        return np.clip((np.asarray(values) - self.mean) / self.std, -_FARTHEST, _FARTHEST)
+
+    def __str__(self):
+        return f"normal, {_short(self.mean)} ± {_short(self.std)}"
+
+
+@dataclass(frozen=True, eq=False)
+class LogNormalPrior(_FromNormal):
+    """Log-normal: median exp(sigma u).
+
+    Attributes
+    ----------
+    median, sigma : ndarray, shape () or (n,)
+    """
+
+    median: np.ndarray
+    sigma: np.ndarray
+
+    def values(self, u):
+        return self.median * jnp.exp(self.sigma * u)
+
+    def variables(self, values):
+        share = np.maximum(np.asarray(values, float) / self.median, np.finfo(float).tiny)
+        return np.clip(np.log(share) / self.sigma, -_FARTHEST, _FARTHEST)
+
+    def __str__(self):
+        return f"log-normal, {_short(self.median)} times or over {_short(np.exp(self.sigma))}"
+
+
+@dataclass(frozen=True, eq=False)
+class DistributionPrior(PicklableMixin):
+    """Any continuous distribution of NumPyro, over all real numbers by NumPyro's bijection to its support.
+
+    Attributes
+    ----------
+    distribution : numpyro.distributions.Distribution
+        With the shape (n,), batch or event.
+    """
+
+    distribution: Any
+
+    @cached_property
+    def _bijection(self):
+        from numpyro.distributions import biject_to
+
+        return biject_to(self.distribution.support)
+
+    def values(self, u):
+        return self._bijection(u)
+
+    def variables(self, values):
+        u = np.asarray(self._bijection.inv(jnp.asarray(values)))
+        # Values on or outside a bound have none.
+        return np.clip(np.nan_to_num(u, nan=0.0), -1e3, 1e3)
+
+    def log_density(self, u):
+        value = self._bijection(u)
+        return jnp.sum(self.distribution.log_prob(value)) + jnp.sum(self._bijection.log_abs_det_jacobian(u, value))
+
+    def __str__(self):
+        return type(self.distribution).__name__
+
+
+@dataclass(frozen=True, eq=False)
+class JointPrior(PicklableMixin):
+    """Independent priors of the entries of a vector.
+
+    Attributes
+    ----------
+    parts : dict of str to (Prior, int)
+        Prior and number of entries of each path.
+    """
+
+    parts: dict = field(repr=False)
+
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """Entries by path."""
+        ends = np.cumsum([size for _, size in self.parts.values()])
+        return {path: slice(int(end) - size, int(end)) for (path, (_, size)), end in zip(self.parts.items(), ends, strict=True)}
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return sum(size for _, size in self.parts.values())
+
+    def values(self, u: jax.Array) -> jax.Array:
+        """Values of the variables, shape (n,)."""
+        parts = [prior.values(u[self.slices[path]]) for path, (prior, _) in self.parts.items()]
+        return jnp.concatenate(parts) if parts else u
+
+    def variables(self, values: np.ndarray) -> np.ndarray:
+        """Variables of values, shape (n,)."""
+        parts = [np.asarray(prior.variables(values[self.slices[path]])) for path, (prior, _) in self.parts.items()]
+        return np.concatenate([np.broadcast_to(each, size) for each, (_, size) in zip(parts, self.parts.values(), strict=True)])
+
+    def log_density(self, u: jax.Array) -> jax.Array:
+        """Logarithm of the density of the variables, shape ()."""
+        return sum(prior.log_density(u[self.slices[path]]) for path, (prior, _) in self.parts.items())
+
+
+def joint_prior(initial: FreeValues, given: dict[str, Any]) -> JointPrior:
+    """Prior of free values: the given distributions, and default ones.
+
+    Parameters
+    ----------
+    initial : FreeValues
+        At the start of the fit, which the data have not influenced.
+    given : dict of str to numpyro.distributions.Distribution
+        By path.
+
+    Returns
+    -------
+    JointPrior
+
+    Raises
+    ------
+    ValueError
+        Distributions of paths that are not free, of another shape, or discrete: all in one message.
+
+    Notes
+    -----
+    Default priors are uniform between two bounds; log-normal, from a quarter of the initial size to four times as much,
+    for positive values; and normal around the initial value with `FreeValues.prior_std` for others. Slopes of maps are
+    normal around 0.
+    """
+    wrong = [f"{path}: is no free value ({', '.join(initial.slices)})" for path in given if path not in initial.slices]
+    parts = {}
+    for path, of_path in initial.slices.items():
+        size = of_path.stop - of_path.start
+        if path in given:
+            problem = _problem_of(given[path], size)
+            wrong += [f"{path}: {problem}"] if problem else []
+            parts[path] = (DistributionPrior(_of_size(given[path], size)) if not problem else None, size)
+        else:
+            parts[path] = _default_prior(initial, path), size
+    if wrong:
+        raise ValueError("posterior: prior: " + "; ".join(wrong) + ". Give numpyro.distributions by path.")
+    return JointPrior(parts)
+
+
+def _default_prior(initial, path):
+    parameter, of_path = initial.parameters[path], initial.slices[path]
+    values, std = initial.vector[of_path], initial.prior_std[of_path]
+    low, high = (bound[of_path][0] for bound in initial.bounds)
+    if isinstance(parameter, MapParameter):
+        return NormalPrior(np.where(np.arange(values.size) == 0, values, 0.0), std)
+    if np.isfinite(high - low):
+        return UniformPrior(float(low), float(high))
+    if isinstance(parameter, PositiveParameter):
+        return LogNormalPrior(np.asarray(np.mean(values)), np.asarray(_POSITIVE))
+    return NormalPrior(np.asarray(np.mean(values)), std[:1].reshape(()))
+
+
+def _problem_of(distribution, size):
+    """What is wrong with a distribution, or None."""
+    from numpyro.distributions import Distribution, biject_to
+
+    if not isinstance(distribution, Distribution):
+        return f"{type(distribution).__name__} is no distribution of NumPyro"
+    shape = distribution.shape()
+    if shape not in ((), (1,), (size,)):
+        return f"a distribution of shape {shape}, but there are {size} values"
+    if distribution.is_discrete:
+        return f"{type(distribution).__name__} is discrete"
+    if biject_to(distribution.support).forward_shape((size,)) != (size,):
+        return f"the values of {type(distribution).__name__} are not independent variables"
+    return None
+
+
+def _of_size(distribution, size):
+    return distribution if distribution.shape() == (size,) else distribution.expand((size,))
+
+
+def _short(values):
+    values = np.asarray(values)
+    return f"{values.min():.3g}" if np.ptp(values) == 0.0 else f"{values.min():.3g} .. {values.max():.3g}"
