@@ -43,6 +43,7 @@ class _FromNormal:
     """Values that are functions of standard normal variables."""
 
     def log_density(self, u):
+        """See `Prior`."""
         return -0.5 * jnp.sum(u**2) - 0.5 * _LOG_2PI * u.size
 
 
@@ -59,9 +60,11 @@ class UniformPrior(_FromNormal):
     high: float
 
     def values(self, u):
+        """See `Prior`."""
         return self.low + (self.high - self.low) * ndtr(u)
 
     def variables(self, values):
+        """See `Prior`."""
         inside = ndtr(np.array([-_FARTHEST, _FARTHEST]))
         share = np.clip((np.asarray(values) - self.low) / (self.high - self.low), *np.asarray(inside))
         return np.asarray(ndtri(share))
@@ -83,9 +86,11 @@ class NormalPrior(_FromNormal):
     std: np.ndarray
 
     def values(self, u):
+        """See `Prior`."""
         return self.mean + self.std * u
 
     def variables(self, values):
+        """See `Prior`."""
         return np.clip((np.asarray(values) - self.mean) / self.std, -_FARTHEST, _FARTHEST)
 
     def __str__(self):
@@ -105,9 +110,11 @@ class LogNormalPrior(_FromNormal):
     sigma: np.ndarray
 
     def values(self, u):
+        """See `Prior`."""
         return self.median * jnp.exp(self.sigma * u)
 
     def variables(self, values):
+        """See `Prior`."""
         share = np.maximum(np.asarray(values, float) / self.median, np.finfo(float).tiny)
         return np.clip(np.log(share) / self.sigma, -_FARTHEST, _FARTHEST)
 
@@ -134,14 +141,17 @@ class DistributionPrior(PicklableMixin):
         return biject_to(self.distribution.support)
 
     def values(self, u):
+        """See `Prior`."""
         return self._bijection(u)
 
     def variables(self, values):
+        """See `Prior`."""
         u = np.asarray(self._bijection.inv(jnp.asarray(values)))
         # Values on or outside a bound have none.
         return np.clip(np.nan_to_num(u, nan=0.0), -1e3, 1e3)
 
     def log_density(self, u):
+        """See `Prior`."""
         value = self._bijection(u)
         return jnp.sum(self.distribution.log_prob(value)) + jnp.sum(self._bijection.log_abs_det_jacobian(u, value))
 
@@ -165,7 +175,10 @@ class JointPrior(PicklableMixin):
     def slices(self) -> dict[str, slice]:
         """Entries by path."""
         ends = np.cumsum([size for _, size in self.parts.values()])
-        return {path: slice(int(end) - size, int(end)) for (path, (_, size)), end in zip(self.parts.items(), ends, strict=True)}
+        return {
+            path: slice(int(end) - size, int(end))
+            for (path, (_, size)), end in zip(self.parts.items(), ends, strict=True)
+        }
 
     @property
     def size(self) -> int:
@@ -180,7 +193,9 @@ class JointPrior(PicklableMixin):
     def variables(self, values: np.ndarray) -> np.ndarray:
         """Variables of values, shape (n,)."""
         parts = [np.asarray(prior.variables(values[self.slices[path]])) for path, (prior, _) in self.parts.items()]
-        return np.concatenate([np.broadcast_to(each, size) for each, (_, size) in zip(parts, self.parts.values(), strict=True)])
+        return np.concatenate(
+            [np.broadcast_to(each, size) for each, (_, size) in zip(parts, self.parts.values(), strict=True)]
+        )
 
     def log_density(self, u: jax.Array) -> jax.Array:
         """Logarithm of the density of the variables, shape ()."""

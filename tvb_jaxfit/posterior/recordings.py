@@ -16,7 +16,7 @@ Friston, K. J. et al. (2014). NeuroImage 94, 396-407: the same data, for dynamic
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -138,8 +138,8 @@ def _periodograms(signals, period, band):
         inside &= frequencies < 0.5 / seconds * (1.0 - 1e-9)
         if not inside.any():
             raise ValueError(
-                f"Recordings: signals[{number}]: {len(one)} samples of {period:g} ms have no frequency from {band[0]:g} "
-                f"to {band[1]:g} Hz. Give longer signals or a wider band."
+                f"Recordings: signals[{number}]: {len(one)} samples of {period:g} ms have no frequency from "
+                f"{band[0]:g} to {band[1]:g} Hz. Give longer signals or a wider band."
             )
         coefficients = np.fft.rfft(one - one.mean(axis=0), axis=0)[inside] * np.sqrt(seconds / len(one))
         found += list(zip(frequencies[inside], coefficients, strict=True))
@@ -241,6 +241,12 @@ class ObservedRecordings(PicklableMixin):
 
     def _modelled(self, response):
         return response.cross_spectra(self.recordings.frequencies, self.monitor, self.n_alias)
+
+    def is_same(self, other) -> bool:
+        """True for the same Fourier coefficients."""
+        if not isinstance(other, ObservedRecordings):
+            return False
+        return np.array_equal(self.recordings.spectra, other.recordings.spectra)
 
     def __str__(self):
         return f"recordings: {self.recordings.counts.sum()} Fourier coefficients of {self.recordings.n_node} regions"
