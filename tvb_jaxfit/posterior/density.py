@@ -1,6 +1,6 @@
 """Density of a posterior, as a function of unconstrained variables."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, Self
 
@@ -13,6 +13,7 @@ from ..linear_response.response import LinearResponse
 from ..runtime.processes import PicklableMixin
 from ..runtime.programs import Program
 from ..runtime.promotion import with_standard_promotion
+from ..state import State
 from ..uncertainty.expected_response import ExpectedResponse
 from .laplace import Point
 from .priors import JointPrior
@@ -37,6 +38,14 @@ class Data(Protocol):
     def is_same(self, other) -> bool:
         """True for the same data, however they are modelled."""
 
+    @property
+    def arrays(self) -> dict:
+        """Fields that compiled functions take as arguments, by name: data that differ in these alone share them."""
+
+    @property
+    def structure(self) -> tuple:
+        """All else that the likelihood depends on, as a key."""
+
 
 @dataclass(frozen=True, eq=False)
 class PosteriorDensity(PicklableMixin):
@@ -50,12 +59,15 @@ class PosteriorDensity(PicklableMixin):
         Of the free values, then of the further unknowns.
     validity : Validity
         Where the linear response is used: a factor of the prior.
+    programs : dict
+        Compiled functions, which copies with other data (``dataclasses.replace``) share.
     """
 
     expected: ExpectedResponse
     data: Data = field(repr=False)
     prior: JointPrior
     validity: Validity = Validity()
+    programs: dict = field(default_factory=dict, repr=False)
 
     @property
     def n_free(self) -> int:
@@ -82,30 +94,20 @@ class PosteriorDensity(PicklableMixin):
         x : ndarray, shape (n_var, n_node, n_mode)
             Start of the search for the fixed point: of several fixed points, the nearest one counts.
         """
-        with self._precision():
-            (value, x), gradient = self._program(jnp.asarray(u, self._dtype), self._plain_state, x)
+        (value, x), gradient = self._run("gradient", u, x)
         return float(value), np.asarray(gradient, float), np.asarray(x)
 
     def potential(self, u: np.ndarray, x: np.ndarray) -> float:
         """Minus the logarithm of the density, compiled; arguments as for `evaluate`. NaN without a fixed point."""
-        with self._precision():
-            return float(self._value_program(jnp.asarray(u, self._dtype), self._plain_state, x)[0])
+        return float(self._run("value", u, x)[0])
 
     def response(self, u: np.ndarray, x: np.ndarray) -> LinearResponse:
         """Linear response at given variables; arguments as for `evaluate`."""
-        vector, _ = self.split(self.prior.values(jnp.asarray(u, self._dtype)))
-        with self._precision():
-            return self._response_program(vector, self._plain_state, x)
+        return self._run("response", u, x)
 
     def branch(self, point: Point) -> "Branch":
         """Neighbourhood of a point, within which its fixed point is followed."""
-        origin, plain_state = jnp.asarray(point.u, self._dtype), self._plain_state
-
-        def fixed_point(u):
-            return self._potential(u, plain_state, point.x)[1].ravel()
-
-        with self._precision():
-            return Branch(self, point, np.asarray(Program(jax.jacobian(fixed_point), shares_constants=True)(origin)))
+        return Branch(self, point, np.asarray(self._run("tangent", point.u, point.x)))
 
     def values(self, u: np.ndarray) -> np.ndarray:
         """Free values and further unknowns, shape (..., n), of variables of the same shape."""
@@ -114,8 +116,7 @@ class PosteriorDensity(PicklableMixin):
 
     def log_likelihood(self, u: np.ndarray, x: np.ndarray) -> float:
         """Logarithm of the likelihood, compiled; arguments as for `evaluate`. Minus infinity without a fixed point."""
-        with self._precision():
-            found = float(self._likelihood_program(jnp.asarray(u, self._dtype), self._plain_state, x))
+        found = float(self._run("likelihood", u, x))
         return found if np.isfinite(found) else -np.inf
 
     def _precision(self):
@@ -126,41 +127,49 @@ class PosteriorDensity(PicklableMixin):
         return self.expected.response.fixed_point.x.dtype
 
     @cached_property
-    def _plain_state(self):
+    def plain_state(self) -> State:
+        """State without free parameters."""
         return strip_free_parameters(self.expected.state)
 
-    @with_standard_promotion
-    def _potential(self, u, plain_state, x):
-        """Potential, shape (); NaN without a stable fixed point. And the fixed point."""
-        likelihood, response = self._likelihood(u, plain_state, x)
-        total = likelihood + self.prior.log_density(u) + self.validity.log_factor(response)
-        return jnp.where(response.is_stable, -total, jnp.nan), response.fixed_point.x
+    def _run(self, name, u, x):
+        """Results of one of the compiled functions."""
+        key = name, self.data.structure
+        if key not in self.programs:
+            # A copy, so that there is no reference cycle.
+            self.programs[key] = Program(replace(self, programs={})._functions()[name], shares_constants=True)
+        with self._precision():
+            return self.programs[key](jnp.asarray(u, self._dtype), self.plain_state, x, self.data.arrays)
 
-    def _likelihood(self, u, plain_state, x):
-        vector, further = self.split(self.prior.values(u))
-        response = self.expected.at(vector, plain_state, x)
-        return self.data.log_likelihood(response, further), response
+    def _functions(self):
+        """Functions of (variables, plain state, start of the search, arrays of the data), by name."""
 
-    @cached_property
-    def _program(self):
-        return Program(jax.value_and_grad(self._potential, has_aux=True), shares_constants=True)
-
-    @cached_property
-    def _value_program(self):
-        return Program(self._potential, shares_constants=True)
-
-    @cached_property
-    def _likelihood_program(self):
         @with_standard_promotion
-        def log_likelihood(*arguments):
+        def likelihood(*arguments):
             found, response = self._likelihood(*arguments)
             return jnp.where(response.is_stable, found, jnp.nan)
 
-        return Program(log_likelihood, shares_constants=True)
+        def fixed_point(*arguments):
+            return self.traced(*arguments)[1].ravel()
 
-    @cached_property
-    def _response_program(self):
-        return Program(self.expected.at)
+        return {
+            "value": self.traced,
+            "gradient": jax.value_and_grad(self.traced, has_aux=True),
+            "tangent": jax.jacobian(fixed_point),
+            "likelihood": likelihood,
+            "response": lambda *arguments: self._likelihood(*arguments)[1],
+        }
+
+    @with_standard_promotion
+    def traced(self, u, plain_state, x, arrays):
+        """Potential, shape (); NaN without a stable fixed point. And the fixed point. Inside what JAX transforms."""
+        likelihood, response = self._likelihood(u, plain_state, x, arrays)
+        total = likelihood + self.prior.log_density(u) + self.validity.log_factor(response)
+        return jnp.where(response.is_stable, -total, jnp.nan), response.fixed_point.x
+
+    def _likelihood(self, u, plain_state, x, arrays):
+        vector, further = self.split(self.prior.values(u))
+        response = self.expected.at(vector, plain_state, x)
+        return replace(self.data, **arrays).log_likelihood(response, further), response
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,4 +195,5 @@ class Branch(PicklableMixin):
     def potential(self, u: jax.Array) -> jax.Array:
         """`PosteriorDensity.evaluate` as a JAX function of the variables alone."""
         start = jax.lax.stop_gradient(self.start(u))
-        return self.density._potential(u, self.density._plain_state, start)[0]
+        density = self.density
+        return density.traced(u, density.plain_state, start, density.data.arrays)[0]

@@ -91,10 +91,21 @@ class ObservedFC(PicklableMixin):
             Values of the further unknowns.
         """
         z = fisher_z(response.fc(self.monitor), self.pairs)
-        along = jnp.asarray(self.directions, z.dtype) @ (jnp.asarray(self.z, z.dtype) - z)
+        observed = jnp.arctanh(jnp.asarray(self.fc, z.dtype)[self.pairs])
+        along = jnp.asarray(self.directions, z.dtype) @ (observed - z)
         discrepancy = nuisance[DISCREPANCY][0] if self.has_discrepancy else 0.0
         variances = jnp.asarray(self.variances, z.dtype) + discrepancy**2
         return -0.5 * jnp.sum(along**2 / variances + jnp.log(2.0 * np.pi * variances))
+
+    @property
+    def arrays(self) -> dict:
+        """See `Data`."""
+        return {"fc": self.fc, "variances": self.variances, "directions": self.directions}
+
+    @property
+    def structure(self) -> tuple:
+        """See `Data`."""
+        return self.monitor, self.has_discrepancy, tuple(each.tobytes() for each in self.pairs)
 
     def is_same(self, other) -> bool:
         """True for the same pairs of the same FC."""

@@ -16,7 +16,7 @@ Friston, K. J. et al. (2014). NeuroImage 94, 396-407: the same data, for dynamic
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -170,11 +170,14 @@ class ObservedRecordings(PicklableMixin):
         Index of the monitor.
     n_alias : int
         Number of multiples of the sampling frequency from which power is folded in.
+    spectra : ndarray of complex, shape (n_frequency, n_node, n_node), or None
+        Measured cross-spectra; None for those of the recordings.
     """
 
     recordings: Recordings
     monitor: int
     n_alias: int = _MAX_ALIASES
+    spectra: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def n_data(self) -> int:
@@ -222,7 +225,7 @@ class ObservedRecordings(PicklableMixin):
             power = jnp.real(jnp.diagonal(spectra, axis1=1, axis2=2))
             noise = nuisance[NOISE][0] * (counts / jnp.sum(counts)) @ power
             spectra = spectra + jnp.diag(noise)[None].astype(spectra.dtype)
-        measured = jnp.asarray(self.recordings.spectra, spectra.dtype)
+        measured = jnp.asarray(self.recordings.spectra if self.spectra is None else self.spectra, spectra.dtype)
         log_gain = jnp.zeros((), dtype)
         if GAIN in nuisance:
             gain = jnp.broadcast_to(nuisance[GAIN], spectra.shape[1:2])
@@ -241,6 +244,18 @@ class ObservedRecordings(PicklableMixin):
 
     def _modelled(self, response):
         return response.cross_spectra(self.recordings.frequencies, self.monitor, self.n_alias)
+
+    @property
+    def arrays(self) -> dict:
+        """See `Data`."""
+        return {"spectra": self.recordings.spectra}
+
+    @property
+    def structure(self) -> tuple:
+        """See `Data`."""
+        given = self.recordings
+        grid = given.frequencies.tobytes(), given.counts.tobytes(), given.period
+        return self.monitor, self.n_alias, given.gain, given.noise, *grid
 
     def is_same(self, other) -> bool:
         """True for the same Fourier coefficients."""
