@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
 
-from ..constraints import PositiveParameter
 from ..maps import MapParameter
 from ..runtime.processes import PicklableMixin
 from ..uncertainty.free_values import FreeValues
@@ -24,6 +23,10 @@ _FARTHEST = 3.0
 # Standard deviation of the logarithm of a positive value: from a quarter of its size to four times as much.
 _POSITIVE = float(np.log(16.0) / np.sqrt(12.0))
 _LOG_2PI = float(np.log(2.0 * np.pi))
+# Number of draws of a distribution from which its scale is estimated.
+_N_DRAWS = 2000
+# Probabilities of a standard normal variable at -1, 0 and 1.
+_QUANTILES = (0.15865525, 0.5, 0.84134475)
 
 
 class Prior(Protocol):
@@ -43,6 +46,7 @@ class _FromNormal:
     """Values that are functions of standard normal variables."""
 
     def log_density(self, u):
+        """See `Prior`."""
         return -0.5 * jnp.sum(u**2) - 0.5 * _LOG_2PI * u.size
 
 
@@ -59,9 +63,11 @@ class UniformPrior(_FromNormal):
     high: float
 
     def values(self, u):
+        """See `Prior`."""
         return self.low + (self.high - self.low) * ndtr(u)
 
     def variables(self, values):
+        """See `Prior`."""
         inside = ndtr(np.array([-_FARTHEST, _FARTHEST]))
         share = np.clip((np.asarray(values) - self.low) / (self.high - self.low), *np.asarray(inside))
         return np.asarray(ndtri(share))
@@ -83,9 +89,11 @@ class NormalPrior(_FromNormal):
     std: np.ndarray
 
     def values(self, u):
+        """See `Prior`."""
         return self.mean + self.std * u
 
     def variables(self, values):
+        """See `Prior`."""
         return np.clip((np.asarray(values) - self.mean) / self.std, -_FARTHEST, _FARTHEST)
 
     def __str__(self):
@@ -94,38 +102,54 @@ class NormalPrior(_FromNormal):
 
 @dataclass(frozen=True, eq=False)
 class LogNormalPrior(_FromNormal):
-    """Log-normal: median exp(sigma u).
+    """Log-normal distance from a bound: bound + median exp(sigma u).
 
     Attributes
     ----------
-    median, sigma : ndarray, shape () or (n,)
+    median : ndarray, shape () or (n,)
+        Of the distance; negative for values below an upper bound.
+    sigma : ndarray, shape () or (n,)
+    bound : float
     """
 
     median: np.ndarray
     sigma: np.ndarray
+    bound: float = 0.0
 
     def values(self, u):
-        return self.median * jnp.exp(self.sigma * u)
+        """See `Prior`."""
+        return self.bound + self.median * jnp.exp(self.sigma * u)
 
     def variables(self, values):
-        share = np.maximum(np.asarray(values, float) / self.median, np.finfo(float).tiny)
+        """See `Prior`."""
+        share = np.maximum((np.asarray(values, float) - self.bound) / self.median, np.finfo(float).tiny)
         return np.clip(np.log(share) / self.sigma, -_FARTHEST, _FARTHEST)
 
     def __str__(self):
-        return f"log-normal, {_short(self.median)} times or over {_short(np.exp(self.sigma))}"
+        text = f"{_short(np.abs(self.median))} times or over {_short(np.exp(self.sigma))}"
+        side = f"from {self.bound:g} {'down' if np.any(self.median < 0.0) else 'up'}, "
+        return f"log-normal, {side if self.bound or np.any(self.median < 0.0) else ''}{text}"
 
 
 @dataclass(frozen=True, eq=False)
 class DistributionPrior(PicklableMixin):
-    """Any continuous distribution of NumPyro, over all real numbers by NumPyro's bijection to its support.
+    """Any continuous distribution of NumPyro: g(middle + spread u), with NumPyro's bijection g to its support.
 
     Attributes
     ----------
     distribution : numpyro.distributions.Distribution
         With the shape (n,), batch or event.
+    draws : ndarray, shape (n_draw, n)
+        Draws of it. They scale the variables, so that u is about as large as a standard normal variable.
     """
 
     distribution: Any
+    draws: np.ndarray = field(repr=False)
+
+    @classmethod
+    def of(cls, distribution) -> "DistributionPrior":
+        """Prior of a distribution."""
+        return cls(distribution, np.asarray(distribution.sample(jax.random.key(0), (_N_DRAWS,)), float))
 
     @cached_property
     def _bijection(self):
@@ -133,17 +157,35 @@ class DistributionPrior(PicklableMixin):
 
         return biject_to(self.distribution.support)
 
+    @cached_property
+    def _scaling(self):
+        """Median and spread of what the bijection transforms: half the range of two thirds of the draws."""
+        with jax.ensure_compile_time_eval():
+            unconstrained = np.asarray(self._bijection.inv(jnp.asarray(self.draws)), float)
+        low, middle, high = np.quantile(unconstrained, _QUANTILES, axis=0)
+        return middle, 0.5 * (high - low)
+
     def values(self, u):
-        return self._bijection(u)
+        """See `Prior`."""
+        return self._bijection(self._unconstrained(u))
 
     def variables(self, values):
-        u = np.asarray(self._bijection.inv(jnp.asarray(values)))
+        """See `Prior`."""
+        middle, spread = self._scaling
         # Values on or outside a bound have none.
-        return np.clip(np.nan_to_num(u, nan=0.0), -1e3, 1e3)
+        inside = np.clip(values, self.draws.min(axis=0), self.draws.max(axis=0))
+        return np.clip((np.asarray(self._bijection.inv(jnp.asarray(inside))) - middle) / spread, -_FARTHEST, _FARTHEST)
 
     def log_density(self, u):
-        value = self._bijection(u)
-        return jnp.sum(self.distribution.log_prob(value)) + jnp.sum(self._bijection.log_abs_det_jacobian(u, value))
+        """See `Prior`."""
+        unconstrained = self._unconstrained(u)
+        value = self._bijection(unconstrained)
+        log_derivative = jnp.sum(self._bijection.log_abs_det_jacobian(unconstrained, value))
+        return jnp.sum(self.distribution.log_prob(value)) + log_derivative + float(np.sum(np.log(self._scaling[1])))
+
+    def _unconstrained(self, u):
+        middle, spread = self._scaling
+        return jnp.asarray(middle, u.dtype) + jnp.asarray(spread, u.dtype) * u
 
     def __str__(self):
         return type(self.distribution).__name__
@@ -164,8 +206,9 @@ class JointPrior(PicklableMixin):
     @cached_property
     def slices(self) -> dict[str, slice]:
         """Entries by path."""
-        ends = np.cumsum([size for _, size in self.parts.values()])
-        return {path: slice(int(end) - size, int(end)) for (path, (_, size)), end in zip(self.parts.items(), ends, strict=True)}
+        sizes = [size for _, size in self.parts.values()]
+        ends = np.cumsum(sizes).tolist()
+        return {path: slice(end - n, end) for path, n, end in zip(self.parts, sizes, ends, strict=True)}
 
     @property
     def size(self) -> int:
@@ -179,8 +222,7 @@ class JointPrior(PicklableMixin):
 
     def variables(self, values: np.ndarray) -> np.ndarray:
         """Variables of values, shape (n,)."""
-        parts = [np.asarray(prior.variables(values[self.slices[path]])) for path, (prior, _) in self.parts.items()]
-        return np.concatenate([np.broadcast_to(each, size) for each, (_, size) in zip(parts, self.parts.values(), strict=True)])
+        return np.concatenate([prior.variables(values[self.slices[path]]) for path, (prior, _) in self.parts.items()])
 
     def log_density(self, u: jax.Array) -> jax.Array:
         """Logarithm of the density of the variables, shape ()."""
@@ -209,8 +251,8 @@ def joint_prior(initial: FreeValues, given: dict[str, Any]) -> JointPrior:
     Notes
     -----
     Default priors are uniform between two bounds; log-normal, from a quarter of the initial size to four times as much,
-    for positive values; and normal around the initial value with `FreeValues.prior_std` for others. Slopes of maps are
-    normal around 0.
+    for positive values, and for the distance from a single bound; and normal around the initial value with
+    `FreeValues.prior_std` for others. Slopes of maps are normal around 0.
     """
     wrong = [f"{path}: is no free value ({', '.join(initial.slices)})" for path in given if path not in initial.slices]
     parts = {}
@@ -219,7 +261,7 @@ def joint_prior(initial: FreeValues, given: dict[str, Any]) -> JointPrior:
         if path in given:
             problem = _problem_of(given[path], size)
             wrong += [f"{path}: {problem}"] if problem else []
-            parts[path] = (DistributionPrior(_of_size(given[path], size)) if not problem else None, size)
+            parts[path] = (DistributionPrior.of(_of_size(given[path], size)) if not problem else None, size)
         else:
             parts[path] = _default_prior(initial, path), size
     if wrong:
@@ -235,8 +277,10 @@ def _default_prior(initial, path):
         return NormalPrior(np.where(np.arange(values.size) == 0, values, 0.0), std)
     if np.isfinite(high - low):
         return UniformPrior(float(low), float(high))
-    if isinstance(parameter, PositiveParameter):
-        return LogNormalPrior(np.asarray(np.mean(values)), np.asarray(_POSITIVE))
+    if np.isfinite(low) or np.isfinite(high):
+        bound, sign = (low, 1.0) if np.isfinite(low) else (high, -1.0)
+        distance = np.mean(np.abs(values - bound)) or std[0]
+        return LogNormalPrior(np.asarray(sign * distance), np.asarray(_POSITIVE), float(bound))
     return NormalPrior(np.asarray(np.mean(values)), std[:1].reshape(()))
 
 
@@ -247,7 +291,7 @@ def _problem_of(distribution, size):
     if not isinstance(distribution, Distribution):
         return f"{type(distribution).__name__} is no distribution of NumPyro"
     shape = distribution.shape()
-    if shape not in ((), (1,), (size,)):
+    if shape not in ((), (size,)) and (shape != (1,) or distribution.event_shape):
         return f"a distribution of shape {shape}, but there are {size} values"
     if distribution.is_discrete:
         return f"{type(distribution).__name__} is discrete"
