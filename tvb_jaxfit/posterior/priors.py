@@ -5,6 +5,7 @@ A variable u of any size stands for each value :math:`\theta = g(u)`. The densit
 :math:`N(0, 1)`, whatever the values are.
 """
 
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -139,56 +140,54 @@ class DistributionPrior(PicklableMixin):
     ----------
     distribution : numpyro.distributions.Distribution
         With the shape (n,), batch or event.
-    draws : ndarray, shape (n_draw, n)
-        Draws of it. They scale the variables, so that u is about as large as a standard normal variable.
+    middle, spread : ndarray, shape (n,)
+        They make u about as large as a standard normal variable.
     """
 
     distribution: Any
-    draws: np.ndarray = field(repr=False)
+    middle: np.ndarray = field(repr=False)
+    spread: np.ndarray = field(repr=False)
 
     @classmethod
     def of(cls, distribution) -> "DistributionPrior":
-        """Prior of a distribution."""
-        return cls(distribution, np.asarray(distribution.sample(jax.random.key(0), (_N_DRAWS,)), float))
-
-    @cached_property
-    def _bijection(self):
-        from numpyro.distributions import biject_to
-
-        return biject_to(self.distribution.support)
-
-    @cached_property
-    def _scaling(self):
-        """Median and spread of what the bijection transforms: half the range of two thirds of the draws."""
-        with jax.ensure_compile_time_eval():
-            unconstrained = np.asarray(self._bijection.inv(jnp.asarray(self.draws)), float)
-        low, middle, high = np.quantile(unconstrained, _QUANTILES, axis=0)
-        return middle, 0.5 * (high - low)
+        """Prior of a distribution, with the median and half the range of two thirds of its draws."""
+        draws = distribution.sample(jax.random.key(0), (_N_DRAWS,))
+        low, middle, high = np.quantile(np.asarray(_bijection_of(distribution).inv(draws), float), _QUANTILES, axis=0)
+        return cls(distribution, middle, 0.5 * (high - low))
 
     def values(self, u):
         """See `Prior`."""
-        return self._bijection(self._unconstrained(u))
+        return _bijection_of(self.distribution)(self._unconstrained(u))
 
     def variables(self, values):
         """See `Prior`."""
-        middle, spread = self._scaling
+        ends = np.asarray([self.values(jnp.full(self.middle.shape, side)) for side in (-_FARTHEST, _FARTHEST)], float)
         # Values on or outside a bound have none.
-        inside = np.clip(values, self.draws.min(axis=0), self.draws.max(axis=0))
-        return np.clip((np.asarray(self._bijection.inv(jnp.asarray(inside))) - middle) / spread, -_FARTHEST, _FARTHEST)
+        inside = np.clip(values, ends.min(axis=0), ends.max(axis=0))
+        unconstrained = np.asarray(_bijection_of(self.distribution).inv(jnp.asarray(inside)), float)
+        return np.clip((unconstrained - self.middle) / self.spread, -_FARTHEST, _FARTHEST)
 
     def log_density(self, u):
         """See `Prior`."""
-        unconstrained = self._unconstrained(u)
-        value = self._bijection(unconstrained)
-        log_derivative = jnp.sum(self._bijection.log_abs_det_jacobian(unconstrained, value))
-        return jnp.sum(self.distribution.log_prob(value)) + log_derivative + float(np.sum(np.log(self._scaling[1])))
+        unconstrained, bijection = self._unconstrained(u), _bijection_of(self.distribution)
+        value = bijection(unconstrained)
+        log_derivative = jnp.sum(bijection.log_abs_det_jacobian(unconstrained, value)) + np.sum(np.log(self.spread))
+        return jnp.sum(self.distribution.log_prob(value)) + log_derivative
 
     def _unconstrained(self, u):
-        middle, spread = self._scaling
-        return jnp.asarray(middle, u.dtype) + jnp.asarray(spread, u.dtype) * u
+        return jnp.asarray(self.middle, u.dtype) + jnp.asarray(self.spread, u.dtype) * u
 
     def __str__(self):
-        return type(self.distribution).__name__
+        distribution = self.distribution
+        while type(distribution).__name__ in ("ExpandedDistribution", "Independent"):
+            distribution = distribution.base_dist
+        return type(distribution).__name__
+
+
+def _bijection_of(distribution):
+    from numpyro.distributions import biject_to
+
+    return biject_to(distribution.support)
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,9 +258,9 @@ def joint_prior(initial: FreeValues, given: dict[str, Any]) -> JointPrior:
     for path, of_path in initial.slices.items():
         size = of_path.stop - of_path.start
         if path in given:
-            problem = _problem_of(given[path], size)
+            prior, problem = _given_prior(given[path], size)
             wrong += [f"{path}: {problem}"] if problem else []
-            parts[path] = (DistributionPrior.of(_of_size(given[path], size)) if not problem else None, size)
+            parts[path] = prior, size
         else:
             parts[path] = _default_prior(initial, path), size
     if wrong:
@@ -284,24 +283,32 @@ def _default_prior(initial, path):
     return NormalPrior(np.asarray(np.mean(values)), std[:1].reshape(()))
 
 
-def _problem_of(distribution, size):
-    """What is wrong with a distribution, or None."""
-    from numpyro.distributions import Distribution, biject_to
+def _given_prior(distribution, size):
+    """(prior, None) of a distribution, or (None, problem)."""
+    from numpyro.distributions import Distribution
 
+    name = type(distribution).__name__
     if not isinstance(distribution, Distribution):
-        return f"{type(distribution).__name__} is no distribution of NumPyro"
+        return None, f"{name} is no distribution of NumPyro"
     shape = distribution.shape()
     if shape not in ((), (size,)) and (shape != (1,) or distribution.event_shape):
-        return f"a distribution of shape {shape}, but there are {size} values"
+        return None, f"a distribution of shape {shape}, but there are {size} values"
     if distribution.is_discrete:
-        return f"{type(distribution).__name__} is discrete"
-    if biject_to(distribution.support).forward_shape((size,)) != (size,):
-        return f"the values of {type(distribution).__name__} are not independent variables"
-    return None
-
-
-def _of_size(distribution, size):
-    return distribution if distribution.shape() == (size,) else distribution.expand((size,))
+        return None, f"{name} is discrete"
+    try:
+        if _bijection_of(distribution).forward_shape((size,)) != (size,):
+            return None, f"the values of {name} are not independent variables"
+        prior = DistributionPrior.of(distribution if shape == (size,) else distribution.expand((size,)))
+    except NotImplementedError as error:
+        return None, f"{name} has no draws, or its support no bijection ({error})"
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
+        # NumPyro warns of values outside the support.
+        warnings.simplefilter("ignore")
+        ends = [prior.log_density(jnp.full(size, side)) for side in (-_FARTHEST, _FARTHEST)]
+    if not np.all(np.isfinite(ends)):
+        support = distribution.support
+        return None, f"{name} has no density in a part of its support, {support}; an AffineTransform needs its domain"
+    return prior, None
 
 
 def _short(values):
