@@ -26,8 +26,6 @@ from ..reporting.summary import certify_fit, summarise
 from ..runtime.processes import PicklableMixin
 from ..state import State
 from ..translate.clone import PackedSimulator, clone
-from ..translate.prepare_linear import prepare_linear
-from ..uncertainty.identifiability import Identifiability, identifiability
 from ..uncertainty.standard_errors import StandardErrors
 from ..writeback import WriteBackReport, write_back
 from .costs import format_costs
@@ -35,16 +33,17 @@ from .fresh import FreshNoise
 from .history import History
 from .method import Method
 from .options import FitSettings
-from .problem import FitRequest, expected_length
+from .problem import FitRequest
 from .saved import SavableMixin, StoredSimulator
 from .spread import Spread, spread
+from .uncertainty import UncertaintyMixin
 
 if TYPE_CHECKING:
     from tvb.simulator.simulator import Simulator
 
 
 @dataclass
-class FitResult(SavableMixin, PicklableMixin):
+class FitResult(UncertaintyMixin, SavableMixin, PicklableMixin):
     """Result of a fit, with all that is needed to evaluate, repeat and report it.
 
     Attributes
@@ -233,44 +232,6 @@ class FitResult(SavableMixin, PicklableMixin):
         self._refuse_missing("spread")
         request = replace(self.request.with_functions(options), sim=self.simulator)
         return spread(self, self.refit, request, int(n_seeds), bool(progress))
-
-    def identifiability(self, length: float | None = None) -> Identifiability:
-        """Information about the fitted values in the FC of a recording: which of them are determined, and how well.
-
-        Parameters
-        ----------
-        length : float, optional
-            Length of the recording [ms] that the target was computed from. Default: that of the simulator, without the
-            samples that are left out.
-
-        Returns
-        -------
-        Identifiability
-            Standard errors, determined directions, trade-offs and profiles. From the linear response at the best state;
-            only FC counts, also for a fit to more targets. Its record is kept as attribute ``standard_errors``, which
-            reports show and `save` writes.
-
-        Raises
-        ------
-        NoStableFixedPoint
-            The best state has no stable fixed point.
-        UnsupportedComponent
-            The simulator has no linear response, for example without noise.
-        ValueError
-            A recording of less than 10 samples; a result without a simulator or without the arguments of its fit.
-        """
-        check("identifiability", length=(length, allowed.optional(allowed.number(above=0.0))))
-        self._refuse_missing("identifiability")
-        remarks = [f"FC alone: {', '.join(self.targets)} would say more"] if self.targets else []
-        if length is None:
-            request = replace(self.request, sim=self.simulator)
-            length = expected_length(request, self.simulate, self.monitor, self.skip_t)
-            remarks.append("length: that of the simulator; for a recording of another length, length=... in ms")
-        linear, _ = prepare_linear(self.simulator)
-        labels = self.simulator.connectivity.region_labels
-        found = identifiability(linear, self.best, self.target, self.monitor, length, labels, remarks)
-        self.standard_errors = found.record
-        return found
 
     def _refuse_missing(self, what):
         """Raise ValueError if the result does not hold what a repetition of its fit needs."""

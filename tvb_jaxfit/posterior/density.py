@@ -1,6 +1,5 @@
 """Density of a posterior, as a function of unconstrained variables."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, Self
@@ -15,6 +14,7 @@ from ..runtime.processes import PicklableMixin
 from ..runtime.programs import Program
 from ..runtime.promotion import with_standard_promotion
 from ..uncertainty.expected_response import ExpectedResponse
+from .laplace import Point
 from .priors import JointPrior
 from .validity import Validity
 
@@ -33,6 +33,9 @@ class Data(Protocol):
 
     def log_likelihood(self, response: LinearResponse, nuisance: dict) -> jax.Array:
         """Logarithm of the likelihood, shape ()."""
+
+    def is_same(self, other) -> bool:
+        """True for the same data, however they are modelled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +73,7 @@ class PosteriorDensity(PicklableMixin):
         return np.asarray(self.expected.response.fixed_point.x)
 
     def evaluate(self, u: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """`potential`, its derivative, and the fixed point, compiled.
+        """Minus the logarithm of the density, its derivative, and the fixed point, compiled.
 
         Parameters
         ----------
@@ -83,33 +86,37 @@ class PosteriorDensity(PicklableMixin):
             (value, x), gradient = self._program(jnp.asarray(u, self._dtype), self._plain_state, x)
         return float(value), np.asarray(gradient, float), np.asarray(x)
 
+    def potential(self, u: np.ndarray, x: np.ndarray) -> float:
+        """Minus the logarithm of the density, compiled; arguments as for `evaluate`. NaN without a fixed point."""
+        with self._precision():
+            return float(self._value_program(jnp.asarray(u, self._dtype), self._plain_state, x)[0])
+
     def response(self, u: np.ndarray, x: np.ndarray) -> LinearResponse:
         """Linear response at given variables; arguments as for `evaluate`."""
         vector, _ = self.split(self.prior.values(jnp.asarray(u, self._dtype)))
         with self._precision():
             return self._response_program(vector, self._plain_state, x)
 
-    def near(self, u: np.ndarray, x: np.ndarray) -> Callable:
-        """`potential` as a function of the variables alone, for use inside what JAX transforms.
-
-        Parameters
-        ----------
-        u, x
-            As for `evaluate`: a point, and its fixed point. The search starts from the tangent there.
-        """
-        origin, x, plain_state = jnp.asarray(u, self._dtype), jnp.asarray(x), self._plain_state
+    def branch(self, point: Point) -> "Branch":
+        """Neighbourhood of a point, within which its fixed point is followed."""
+        origin, plain_state = jnp.asarray(point.u, self._dtype), self._plain_state
 
         def fixed_point(u):
-            return self._potential(u, plain_state, x)[1].ravel()
+            return self._potential(u, plain_state, point.x)[1].ravel()
 
         with self._precision():
-            tangent = Program(jax.jacobian(fixed_point), shares_constants=True)(origin)
+            return Branch(self, point, np.asarray(Program(jax.jacobian(fixed_point), shares_constants=True)(origin)))
 
-        def potential(u):
-            start = x + (tangent @ (u - origin)).reshape(x.shape)
-            return self._potential(u, plain_state, jax.lax.stop_gradient(start))[0]
+    def values(self, u: np.ndarray) -> np.ndarray:
+        """Free values and further unknowns, shape (..., n), of variables of the same shape."""
+        flat = jnp.asarray(u, self._dtype).reshape(-1, np.shape(u)[-1])
+        return np.asarray(jax.vmap(self.prior.values)(flat), float).reshape(np.shape(u))
 
-        return potential
+    def log_likelihood(self, u: np.ndarray, x: np.ndarray) -> float:
+        """Logarithm of the likelihood, compiled; arguments as for `evaluate`. Minus infinity without a fixed point."""
+        with self._precision():
+            found = float(self._likelihood_program(jnp.asarray(u, self._dtype), self._plain_state, x))
+        return found if np.isfinite(found) else -np.inf
 
     def _precision(self):
         return self.expected.response.system.simulate.precision(self.expected.state)
@@ -125,16 +132,58 @@ class PosteriorDensity(PicklableMixin):
     @with_standard_promotion
     def _potential(self, u, plain_state, x):
         """Potential, shape (); NaN without a stable fixed point. And the fixed point."""
+        likelihood, response = self._likelihood(u, plain_state, x)
+        total = likelihood + self.prior.log_density(u) + self.validity.log_factor(response)
+        return jnp.where(response.is_stable, -total, jnp.nan), response.fixed_point.x
+
+    def _likelihood(self, u, plain_state, x):
         vector, further = self.split(self.prior.values(u))
         response = self.expected.at(vector, plain_state, x)
-        total = self.data.log_likelihood(response, further) + self.prior.log_density(u)
-        total = total + self.validity.log_factor(response)
-        return jnp.where(response.is_stable, -total, jnp.nan), response.fixed_point.x
+        return self.data.log_likelihood(response, further), response
 
     @cached_property
     def _program(self):
         return Program(jax.value_and_grad(self._potential, has_aux=True), shares_constants=True)
 
     @cached_property
+    def _value_program(self):
+        return Program(self._potential, shares_constants=True)
+
+    @cached_property
+    def _likelihood_program(self):
+        @with_standard_promotion
+        def log_likelihood(*arguments):
+            found, response = self._likelihood(*arguments)
+            return jnp.where(response.is_stable, found, jnp.nan)
+
+        return Program(log_likelihood, shares_constants=True)
+
+    @cached_property
     def _response_program(self):
         return Program(self.expected.at)
+
+
+@dataclass(frozen=True, eq=False)
+class Branch(PicklableMixin):
+    """Neighbourhood of a point: of several fixed points, the continuation of the point's own.
+
+    Attributes
+    ----------
+    density : PosteriorDensity
+    point : Point
+    tangent : ndarray, shape (n_x, n)
+        Derivative of the fixed point by the variables.
+    """
+
+    density: PosteriorDensity = field(repr=False)
+    point: Point
+    tangent: np.ndarray = field(repr=False)
+
+    def start(self, u):
+        """Start of the search for the fixed point at given variables."""
+        return self.point.x + (self.tangent @ (u - self.point.u)).reshape(self.point.x.shape)
+
+    def potential(self, u: jax.Array) -> jax.Array:
+        """`PosteriorDensity.evaluate` as a JAX function of the variables alone."""
+        start = jax.lax.stop_gradient(self.start(u))
+        return self.density._potential(u, self.density._plain_state, start)[0]

@@ -22,6 +22,8 @@ from ..runtime.progress import progress_bar
 _BATCH = 10
 # Acceptance probability at which the step size settles.
 _ACCEPTANCE = 0.8
+# Number of draws of the warm-up for each variable from which all covariances are adapted, and not variances alone.
+_DENSE = 10
 # Number of times that a start without a potential is moved half way to the maximum.
 _MAX_HALVINGS = 20
 
@@ -87,7 +89,8 @@ def sample(
     first, advance = hmc(scaled, algo="NUTS")
 
     def start(v, key):
-        return first(v, n_warmup, rng_key=key, target_accept_prob=_ACCEPTANCE)
+        dense = v.size * _DENSE <= n_warmup
+        return first(v, n_warmup, rng_key=key, target_accept_prob=_ACCEPTANCE, dense_mass=dense)
 
     def batch(state):
         def one(state, _):

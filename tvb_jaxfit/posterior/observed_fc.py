@@ -96,5 +96,11 @@ class ObservedFC(PicklableMixin):
         variances = jnp.asarray(self.variances, z.dtype) + discrepancy**2
         return -0.5 * jnp.sum(along**2 / variances + jnp.log(2.0 * np.pi * variances))
 
+    def is_same(self, other) -> bool:
+        """True for the same pairs of the same FC."""
+        if not isinstance(other, ObservedFC) or self.n_data != other.n_data:
+            return False
+        return self.n_samples == other.n_samples and np.array_equal(self.z, other.z)
+
     def __str__(self):
         return f"FC of {self.n_samples} samples, {self.n_data} pairs"

@@ -250,5 +250,11 @@ class ObservedRecordings(PicklableMixin):
     def _modelled(self, response):
         return response.cross_spectra(self.recordings.frequencies, self.monitor, self.n_alias)
 
+    def is_same(self, other) -> bool:
+        """True for the same Fourier coefficients."""
+        if not isinstance(other, ObservedRecordings):
+            return False
+        return np.array_equal(self.recordings.spectra, other.recordings.spectra)
+
     def __str__(self):
         return f"recordings: {self.recordings.counts.sum()} Fourier coefficients of {self.recordings.n_node} regions"

@@ -11,7 +11,9 @@ from ..checks import options as allowed
 from ..checks.options import check
 from ..checks.suggestions import did_you_mean
 from ..dependents import free_parameters_of
+from ..dynamics.simulate import Simulate
 from ..errors import NoStableFixedPoint
+from ..linear_response.response import LinearResponse
 from ..linear_response.simulator import LinearizedSimulator
 from ..runtime.processes import PicklableMixin
 from ..state import State
@@ -253,18 +255,11 @@ def identifiability(
     ValueError
         A recording of less than 10 samples; signals without noise.
     """
-    simulate = linear.simulate
-    period = simulate.monitors[monitor].istep * simulate.dt
-    n_samples = round(length / period)
-    if n_samples < _MIN_SAMPLES:
-        raise ValueError(
-            f"identifiability: length: {length:g} ms are {n_samples} samples of a period of {period:g} ms; give at "
-            f"least {_MIN_SAMPLES * period:g}."
-        )
+    n_samples = number_of_samples(linear.simulate, monitor, length, "identifiability")
     free = FreeValues(free_parameters_of(state), list(labels))
-    pairs, of_pairs = _pairs(target)
+    pairs, of_pairs = usable_pairs(target)
     expected = ExpectedFC(linear, state, free, monitor, pairs)
-    _refuse_no_response(expected)
+    refuse_no_response(expected.response, monitor, "identifiability")
     likelihood = FCLikelihood(expected, n_samples)
     eigenvalues, directions = np.linalg.eigh(likelihood.jacobian.T @ likelihood.jacobian)
     return Identifiability(
@@ -277,8 +272,17 @@ def identifiability(
     )
 
 
-def _pairs(target):
-    """Pairs with data, a part of them if there are too many; and what there is to say of them."""
+def usable_pairs(target: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[str, ...]]:
+    """Pairs with data, a part of them if there are too many; and what there is to say of them.
+
+    Parameters
+    ----------
+    target : ndarray, shape (n_node, n_node)
+
+    Returns
+    -------
+    (first, second), remarks
+    """
     first, second = np.triu_indices(len(target), 1)
     has_data = np.isfinite(target[first, second])
     first, second = first[has_data], second[has_data]
@@ -289,20 +293,32 @@ def _pairs(target):
     return (first[kept], second[kept]), (remark,)
 
 
-def _refuse_no_response(expected):
-    response = expected.response
+def number_of_samples(simulate: Simulate, monitor: int, length: float, owner: str) -> int:
+    """Number of samples of a recording; ValueError for too few."""
+    period = simulate.monitors[monitor].istep * simulate.dt
+    n_samples = round(length / period)
+    if n_samples < _MIN_SAMPLES:
+        raise ValueError(
+            f"{owner}: length: {length:g} ms are {n_samples} samples of a period of {period:g} ms; give at least "
+            f"{_MIN_SAMPLES * period:g}."
+        )
+    return n_samples
+
+
+def refuse_no_response(response: LinearResponse, monitor: int, owner: str) -> None:
+    """Raise an error for values without a linear response, or for signals without noise."""
     if not bool(response.is_stable):
         raise NoStableFixedPoint(
             "the fitted values have no stable fixed point, so that there is no linear response to tell what FC "
             "determines",
             "Fit with method='linear', or narrow the bounds to the values where the network rests.",
-            "identifiability",
+            owner,
         )
-    silent = np.asarray(np.diagonal(response.covariance(expected.monitor))) <= 0.0
+    silent = np.asarray(np.diagonal(response.covariance(monitor))) <= 0.0
     if silent.any():
         raise ValueError(
-            f"identifiability: {silent.sum()} of {silent.size} signals do not fluctuate: there is no noise, and FC is "
-            "not defined. Give integrator.noise.nsig values above 0, and fit again."
+            f"{owner}: {silent.sum()} of {silent.size} signals do not fluctuate: there is no noise, and FC is not "
+            "defined. Give integrator.noise.nsig values above 0, and fit again."
         )
 
 
