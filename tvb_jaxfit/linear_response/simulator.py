@@ -346,8 +346,7 @@ class LinearizedSimulator(PicklableMixin):
         else:
             of_filter = filter_correlation_time(filtering[1], filtering[0])
         correlation_time = jnp.sqrt(of_filter**2 * dt**2 + of_state[:, None] * of_state)
-        correlation_time = jnp.maximum(correlation_time, monitor.istep * dt)
-        return jnp.sqrt(jnp.minimum(correlation_time / length, 0.25))
+        return jnp.sqrt(jnp.minimum(jnp.maximum(correlation_time, monitor.istep * dt) / length, 0.25))
 
     def _filter(self, monitor, node, x):
         """Filter of a monitor: (n_mean, taps), or the function `BalloonBold.response` around the fixed point."""
