@@ -65,7 +65,7 @@ NUMPYRO = {
     "StudentT": dist.StudentT(3.0, 1.0, 2.0),
 }
 ONE |= {name: (lambda each=each: of(each), each) for name, each in NUMPYRO.items()}
-BY_DEFAULT = ("uniform", "below a bound", "Normal", "HalfNormal")
+BY_DEFAULT = ("uniform", "below a bound")
 NAMES = [pytest.param(name, marks=() if name in BY_DEFAULT else pytest.mark.slow) for name in ONE]
 
 

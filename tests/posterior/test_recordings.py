@@ -228,6 +228,7 @@ def test_gradients_are_those_of_central_differences(six, marked):
         assert abs(up - down) > 1e-6
 
 
+@pytest.mark.slow
 def test_amplitudes_change_the_gains_alone(six):
     (signals,) = six.record(six.response, 1, 200, seed=3)
     factors = np.array([1.0, 2.0, 0.5, 1.0, 3.0, 10.0])
@@ -254,6 +255,7 @@ def test_amplitudes_change_the_gains_alone(six):
     assert data.nuisance(six.response) == {} and data.n_data == 2 * 6 * data.recordings.counts.sum()
 
 
+@pytest.mark.slow
 def test_as_many_multiples_of_the_sampling_frequency_as_the_monitor_needs(six):
     (signals,) = six.record(six.response, 1, 200, seed=3)
     data = ObservedRecordings(Recordings(signals, six.period, BAND), 0)
