@@ -69,7 +69,7 @@ class Recordings:
     >>> from tvb_jaxfit import Recordings
     >>> signals = np.random.default_rng(0).normal(size=(300, 4))
     >>> Recordings(signals, period=1000.0)
-    Recordings(1 of 300 samples, 4 regions, 27 frequencies from 0.01 to 0.1 Hz)
+    Recordings(1 of 300 samples, 4 regions, 28 frequencies from 0.01 to 0.1 Hz)
     """
 
     def __init__(
