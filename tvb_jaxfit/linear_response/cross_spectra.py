@@ -52,7 +52,7 @@ def aliases(omega, istep: int, n_alias: int) -> jax.Array:
     Parameters
     ----------
     omega : Array, shape (n,)
-        Frequencies of the samples, from -pi to pi [rad per sample].
+        Frequencies of the samples, from 0 to pi [rad per sample].
     istep : int
         Sampling period [steps].
     n_alias : int
@@ -63,7 +63,7 @@ def aliases(omega, istep: int, n_alias: int) -> jax.Array:
     Array, shape (n, m)
         [rad per step], from -pi to pi; the first column belongs to ``omega`` itself.
     """
-    multiples = np.arange(istep) - (istep - 1) // 2
+    multiples = np.arange(istep) - istep // 2
     order = np.argsort(np.abs(multiples), kind="stable")
     multiples = multiples[order][: 1 + 2 * n_alias]
     return (omega[:, None] + 2.0 * np.pi * multiples.astype(omega.dtype)) / istep

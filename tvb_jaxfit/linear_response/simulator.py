@@ -196,7 +196,14 @@ class LinearizedSimulator(PicklableMixin):
 
     @with_standard_promotion
     def cross_spectra(self, response, omega, monitor, n_alias):
-        """See `LinearResponse.cross_spectra`; at frequencies ``omega`` [rad per sample], each with its aliases."""
+        """See `LinearResponse.cross_spectra`; at frequencies ``omega`` [rad per sample]."""
+        of_aliases, own = self.aliased_spectra(response, omega, monitor, n_alias)
+        with self.simulate.precision(response.state):
+            return self.simulate.monitors[monitor].istep * self.simulate.dt / 1000.0 * (of_aliases.sum(axis=1) + own)
+
+    @with_standard_promotion
+    def aliased_spectra(self, response, omega, monitor, n_alias):
+        """Covariance of samples per frequency and alias, (n, m, n_signal, n_signal), and of the sensors' own noise."""
         state, index, x = response.state, monitor, response.fixed_point.x
         monitor, node = self.simulate.monitors[index], state.monitors[index]
         with self.simulate.precision(state):
@@ -339,8 +346,7 @@ class LinearizedSimulator(PicklableMixin):
         else:
             of_filter = filter_correlation_time(filtering[1], filtering[0])
         correlation_time = jnp.sqrt(of_filter**2 * dt**2 + of_state[:, None] * of_state)
-        correlation_time = jnp.maximum(correlation_time, monitor.istep * dt)
-        return jnp.sqrt(jnp.minimum(correlation_time / length, 0.25))
+        return jnp.sqrt(jnp.minimum(jnp.maximum(correlation_time, monitor.istep * dt) / length, 0.25))
 
     def _filter(self, monitor, node, x):
         """Filter of a monitor: (n_mean, taps), or the function `BalloonBold.response` around the fixed point."""
@@ -372,7 +378,7 @@ class LinearizedSimulator(PicklableMixin):
     def _recording(self, state):
         """Monitors with output, and their nodes of the state."""
         pairs = zip(self.simulate.monitors, state.monitors, strict=True)
-        return [(monitor, node) for monitor, node in pairs if not isinstance(monitor, NoOutput)]
+        return [pair for pair in pairs if not isinstance(pair[0], NoOutput)]
 
     def _observed(self, x):
         """Derivative of the observed variables by the state, shape (n_group, n_out, n_state)."""

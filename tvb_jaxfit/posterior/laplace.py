@@ -125,13 +125,18 @@ def curvature(evaluate: Callable, point: Point, each: Callable = iter) -> np.nda
         Symmetric. Beside a point without a potential, the difference is that to the other side.
     """
     n, middle = point.u.size, None
+
+    def gradient(u):
+        value, gradient, _ = evaluate(u, point.x)
+        return gradient if np.isfinite(value) else np.full(n, np.nan)
+
     rows = np.empty((n, n))
     for i in each(range(n)):
         step = _STEP * np.eye(n)[i]
-        above, below = evaluate(point.u + step, point.x)[1], evaluate(point.u - step, point.x)[1]
+        above, below = gradient(point.u + step), gradient(point.u - step)
         width = 2.0 * _STEP
         if not (np.all(np.isfinite(above)) and np.all(np.isfinite(below))):
-            middle = evaluate(point.u, point.x)[1] if middle is None else middle
+            middle = gradient(point.u) if middle is None else middle
             above, below = (each if np.all(np.isfinite(each)) else middle for each in (above, below))
             width = _STEP
         rows[i] = (above - below) / width

@@ -5,6 +5,7 @@ A variable u of any size stands for each value :math:`\theta = g(u)`. The densit
 :math:`N(0, 1)`, whatever the values are.
 """
 
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -14,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
 
-from ..constraints import PositiveParameter
 from ..maps import MapParameter
 from ..runtime.processes import PicklableMixin
 from ..uncertainty.free_values import FreeValues
@@ -24,6 +24,10 @@ _FARTHEST = 3.0
 # Standard deviation of the logarithm of a positive value: from a quarter of its size to four times as much.
 _POSITIVE = float(np.log(16.0) / np.sqrt(12.0))
 _LOG_2PI = float(np.log(2.0 * np.pi))
+# Number of draws of a distribution from which its scale is estimated.
+_N_DRAWS = 2000
+# Probabilities of a standard normal variable at -1, 0 and 1.
+_QUANTILES = (0.15865525, 0.5, 0.84134475)
 
 
 class Prior(Protocol):
@@ -99,64 +103,91 @@ class NormalPrior(_FromNormal):
 
 @dataclass(frozen=True, eq=False)
 class LogNormalPrior(_FromNormal):
-    """Log-normal: median exp(sigma u).
+    """Log-normal distance from a bound: bound + median exp(sigma u).
 
     Attributes
     ----------
-    median, sigma : ndarray, shape () or (n,)
+    median : ndarray, shape () or (n,)
+        Of the distance; negative for values below an upper bound.
+    sigma : ndarray, shape () or (n,)
+    bound : float
     """
 
     median: np.ndarray
     sigma: np.ndarray
+    bound: float = 0.0
 
     def values(self, u):
         """See `Prior`."""
-        return self.median * jnp.exp(self.sigma * u)
+        return self.bound + self.median * jnp.exp(self.sigma * u)
 
     def variables(self, values):
         """See `Prior`."""
-        share = np.maximum(np.asarray(values, float) / self.median, np.finfo(float).tiny)
+        share = np.maximum((np.asarray(values, float) - self.bound) / self.median, np.finfo(float).tiny)
         return np.clip(np.log(share) / self.sigma, -_FARTHEST, _FARTHEST)
 
     def __str__(self):
-        return f"log-normal, {_short(self.median)} times or over {_short(np.exp(self.sigma))}"
+        text = f"{_short(np.abs(self.median))} times or over {_short(np.exp(self.sigma))}"
+        side = f"from {self.bound:g} {'down' if np.any(self.median < 0.0) else 'up'}, "
+        return f"log-normal, {side if self.bound or np.any(self.median < 0.0) else ''}{text}"
 
 
 @dataclass(frozen=True, eq=False)
 class DistributionPrior(PicklableMixin):
-    """Any continuous distribution of NumPyro, over all real numbers by NumPyro's bijection to its support.
+    """Any continuous distribution of NumPyro: g(middle + spread u), with NumPyro's bijection g to its support.
 
     Attributes
     ----------
     distribution : numpyro.distributions.Distribution
         With the shape (n,), batch or event.
+    middle, spread : ndarray, shape (n,)
+        They make u about as large as a standard normal variable.
     """
 
     distribution: Any
+    middle: np.ndarray = field(repr=False)
+    spread: np.ndarray = field(repr=False)
 
-    @cached_property
-    def _bijection(self):
-        from numpyro.distributions import biject_to
-
-        return biject_to(self.distribution.support)
+    @classmethod
+    def of(cls, distribution) -> "DistributionPrior":
+        """Prior of a distribution, with the median and half the range of two thirds of its draws."""
+        draws = distribution.sample(jax.random.key(0), (_N_DRAWS,))
+        low, middle, high = np.quantile(np.asarray(_bijection_of(distribution).inv(draws), float), _QUANTILES, axis=0)
+        return cls(distribution, middle, 0.5 * (high - low))
 
     def values(self, u):
         """See `Prior`."""
-        return self._bijection(u)
+        return _bijection_of(self.distribution)(self._unconstrained(u))
 
     def variables(self, values):
         """See `Prior`."""
-        u = np.asarray(self._bijection.inv(jnp.asarray(values)))
+        ends = np.asarray([self.values(jnp.full(self.middle.shape, side)) for side in (-_FARTHEST, _FARTHEST)], float)
         # Values on or outside a bound have none.
-        return np.clip(np.nan_to_num(u, nan=0.0), -1e3, 1e3)
+        inside = np.clip(values, ends.min(axis=0), ends.max(axis=0))
+        unconstrained = np.asarray(_bijection_of(self.distribution).inv(jnp.asarray(inside)), float)
+        return np.clip((unconstrained - self.middle) / self.spread, -_FARTHEST, _FARTHEST)
 
     def log_density(self, u):
         """See `Prior`."""
-        value = self._bijection(u)
-        return jnp.sum(self.distribution.log_prob(value)) + jnp.sum(self._bijection.log_abs_det_jacobian(u, value))
+        unconstrained, bijection = self._unconstrained(u), _bijection_of(self.distribution)
+        value = bijection(unconstrained)
+        log_derivative = jnp.sum(bijection.log_abs_det_jacobian(unconstrained, value)) + np.sum(np.log(self.spread))
+        return jnp.sum(self.distribution.log_prob(value)) + log_derivative
+
+    def _unconstrained(self, u):
+        return jnp.asarray(self.middle, u.dtype) + jnp.asarray(self.spread, u.dtype) * u
 
     def __str__(self):
-        return type(self.distribution).__name__
+        distribution = self.distribution
+        while type(distribution).__name__ in ("ExpandedDistribution", "Independent"):
+            distribution = distribution.base_dist
+        return type(distribution).__name__
+
+
+def _bijection_of(distribution):
+    from numpyro.distributions import biject_to
+
+    return biject_to(distribution.support)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +205,9 @@ class JointPrior(PicklableMixin):
     @cached_property
     def slices(self) -> dict[str, slice]:
         """Entries by path."""
-        ends = np.cumsum([size for _, size in self.parts.values()])
-        return {
-            path: slice(int(end) - size, int(end))
-            for (path, (_, size)), end in zip(self.parts.items(), ends, strict=True)
-        }
+        sizes = [size for _, size in self.parts.values()]
+        ends = np.cumsum(sizes).tolist()
+        return {path: slice(end - n, end) for path, n, end in zip(self.parts, sizes, ends, strict=True)}
 
     @property
     def size(self) -> int:
@@ -192,10 +221,7 @@ class JointPrior(PicklableMixin):
 
     def variables(self, values: np.ndarray) -> np.ndarray:
         """Variables of values, shape (n,)."""
-        parts = [np.asarray(prior.variables(values[self.slices[path]])) for path, (prior, _) in self.parts.items()]
-        return np.concatenate(
-            [np.broadcast_to(each, size) for each, (_, size) in zip(parts, self.parts.values(), strict=True)]
-        )
+        return np.concatenate([prior.variables(values[self.slices[path]]) for path, (prior, _) in self.parts.items()])
 
     def log_density(self, u: jax.Array) -> jax.Array:
         """Logarithm of the density of the variables, shape ()."""
@@ -224,17 +250,17 @@ def joint_prior(initial: FreeValues, given: dict[str, Any]) -> JointPrior:
     Notes
     -----
     Default priors are uniform between two bounds; log-normal, from a quarter of the initial size to four times as much,
-    for positive values; and normal around the initial value with `FreeValues.prior_std` for others. Slopes of maps are
-    normal around 0.
+    for positive values, and for the distance from a single bound; and normal around the initial value with
+    `FreeValues.prior_std` for others. Slopes of maps are normal around 0.
     """
     wrong = [f"{path}: is no free value ({', '.join(initial.slices)})" for path in given if path not in initial.slices]
     parts = {}
     for path, of_path in initial.slices.items():
         size = of_path.stop - of_path.start
         if path in given:
-            problem = _problem_of(given[path], size)
+            prior, problem = _given_prior(given[path], size)
             wrong += [f"{path}: {problem}"] if problem else []
-            parts[path] = (DistributionPrior(_of_size(given[path], size)) if not problem else None, size)
+            parts[path] = prior, size
         else:
             parts[path] = _default_prior(initial, path), size
     if wrong:
@@ -250,29 +276,39 @@ def _default_prior(initial, path):
         return NormalPrior(np.where(np.arange(values.size) == 0, values, 0.0), std)
     if np.isfinite(high - low):
         return UniformPrior(float(low), float(high))
-    if isinstance(parameter, PositiveParameter):
-        return LogNormalPrior(np.asarray(np.mean(values)), np.asarray(_POSITIVE))
+    if np.isfinite(low) or np.isfinite(high):
+        bound, sign = (low, 1.0) if np.isfinite(low) else (high, -1.0)
+        distance = np.mean(np.abs(values - bound)) or std[0]
+        return LogNormalPrior(np.asarray(sign * distance), np.asarray(_POSITIVE), float(bound))
     return NormalPrior(np.asarray(np.mean(values)), std[:1].reshape(()))
 
 
-def _problem_of(distribution, size):
-    """What is wrong with a distribution, or None."""
-    from numpyro.distributions import Distribution, biject_to
+def _given_prior(distribution, size):
+    """(prior, None) of a distribution, or (None, problem)."""
+    from numpyro.distributions import Distribution
 
+    name = type(distribution).__name__
     if not isinstance(distribution, Distribution):
-        return f"{type(distribution).__name__} is no distribution of NumPyro"
+        return None, f"{name} is no distribution of NumPyro"
     shape = distribution.shape()
-    if shape not in ((), (1,), (size,)):
-        return f"a distribution of shape {shape}, but there are {size} values"
+    if shape not in ((), (size,)) and (shape != (1,) or distribution.event_shape):
+        return None, f"a distribution of shape {shape}, but there are {size} values"
     if distribution.is_discrete:
-        return f"{type(distribution).__name__} is discrete"
-    if biject_to(distribution.support).forward_shape((size,)) != (size,):
-        return f"the values of {type(distribution).__name__} are not independent variables"
-    return None
-
-
-def _of_size(distribution, size):
-    return distribution if distribution.shape() == (size,) else distribution.expand((size,))
+        return None, f"{name} is discrete"
+    try:
+        if _bijection_of(distribution).forward_shape((size,)) != (size,):
+            return None, f"the values of {name} are not independent variables"
+        prior = DistributionPrior.of(distribution if shape == (size,) else distribution.expand((size,)))
+    except NotImplementedError as error:
+        return None, f"{name} has no draws, or its support no bijection ({error})"
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
+        # NumPyro warns of values outside the support.
+        warnings.simplefilter("ignore")
+        ends = [prior.log_density(jnp.full(size, side)) for side in (-_FARTHEST, _FARTHEST)]
+    if not np.all(np.isfinite(ends)):
+        support = distribution.support
+        return None, f"{name} has no density in a part of its support, {support}; an AffineTransform needs its domain"
+    return prior, None
 
 
 def _short(values):

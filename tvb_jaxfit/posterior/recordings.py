@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..checks import options as allowed
+from ..checks.arrays import real_array
 from ..checks.options import check
 from ..linear_response.response import LinearResponse
 from ..runtime.processes import PicklableMixin
@@ -32,6 +33,8 @@ from .priors import LogNormalPrior
 _GAIN_SPREAD, _NOISE, _NOISE_SPREAD = 1.0, 0.05, 1.5
 # Relative power from further multiples of the sampling frequency that is left out, and the largest number of these.
 _FOLDED, _MAX_ALIASES = 1e-3, 16
+# Difference of equal frequencies by rounding [Hz].
+_EQUAL = 1e-12
 # Names of the further unknowns among the values of a posterior.
 GAIN, NOISE = "recordings.gain", "recordings.noise"
 
@@ -66,7 +69,7 @@ class Recordings:
     >>> from tvb_jaxfit import Recordings
     >>> signals = np.random.default_rng(0).normal(size=(300, 4))
     >>> Recordings(signals, period=1000.0)
-    Recordings(1 of 300 samples, 4 regions, 27 frequencies from 0.01 to 0.1 Hz)
+    Recordings(1 of 300 samples, 4 regions, 28 frequencies from 0.01 to 0.1 Hz)
     """
 
     def __init__(
@@ -109,12 +112,14 @@ class Recordings:
 
 def _checked(signals) -> list[np.ndarray]:
     """Recordings as a list of (n_time, n_node) arrays."""
-    is_list = isinstance(signals, Sequence) and np.ndim(signals[0]) == 2
-    is_stack = np.ndim(signals) == 3 if not is_list else False
-    each = [np.asarray(one, float) for one in (signals if is_list or is_stack else [signals])]
-    wrong = []
-    for number, one in enumerate(each):
-        if one.ndim != 2:
+    is_list = isinstance(signals, Sequence) and any(np.ndim(one) > 1 for one in signals)
+    if not is_list:
+        signals = real_array(signals, "Recordings: signals")
+    each, wrong = [], []
+    for number, one in enumerate(signals if is_list or signals.ndim == 3 else [signals]):
+        one = np.asarray(real_array(one, f"Recordings: signals[{number}]"), float)
+        each.append(one)
+        if one.ndim != 2 or min(one.shape) == 0:
             wrong.append(f"signals[{number}]: shape {one.shape}; give (n_time, n_node)")
         elif not np.all(np.isfinite(one)):
             wrong.append(f"signals[{number}]: {np.sum(~np.isfinite(one))} values are not finite")
@@ -150,7 +155,10 @@ def _periodograms(signals, period, band):
 def _averaged(periodograms, n_max):
     """Mean frequencies, number of coefficients, and mean products, of neighbouring frequencies."""
     frequencies, coefficients = periodograms
-    groups = np.array_split(np.arange(frequencies.size), min(n_max, np.unique(frequencies).size))
+    # Equal frequencies of recordings stay together.
+    starts = np.flatnonzero(np.diff(frequencies, prepend=-1.0) > _EQUAL)
+    edges = starts[np.arange(1, n_max) * starts.size // n_max] if starts.size > n_max else starts[1:]
+    groups = np.split(np.arange(frequencies.size), edges)
     spectra = [np.einsum("ki,kj->ij", coefficients[group], coefficients[group].conj()) / group.size for group in groups]
     return (
         np.array([frequencies[group].mean() for group in groups]),
@@ -187,7 +195,7 @@ class ObservedRecordings(PicklableMixin):
     def at(self, response: LinearResponse) -> "ObservedRecordings":
         """The same data, with as many multiples of the sampling frequency as a response needs."""
         omega = 2.0 * np.pi * self.recordings.frequencies * self.recordings.period / 1000.0
-        of_aliases, own = response.system.cross_spectra(response, omega, self.monitor, _MAX_ALIASES)
+        of_aliases, own = response.system.aliased_spectra(response, omega, self.monitor, _MAX_ALIASES)
         power = np.real(np.diagonal(np.asarray(of_aliases), axis1=2, axis2=3))
         total = power.sum(axis=1) + np.diagonal(np.asarray(own))
         # Both neighbours of a frequency at a time.
