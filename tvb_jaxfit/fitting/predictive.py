@@ -14,6 +14,7 @@ from ..observation import compute_fc
 from ..posterior.observed_fc import DISCREPANCY, ObservedFC
 from ..posterior.result import Posterior
 from ..runtime.progress import progress_bar
+from ..text import aligned, short_range
 
 # Probability of the intervals whose coverage is reported.
 _PROBABILITY = 0.9
@@ -75,9 +76,11 @@ class PredictiveCheck:
         }
 
     def _rows(self):
-        rows = [(f"r with the data, {name}", "", _range(each)) for name, each in self.r.items() if each.size]
-        rows.append(("r between simulations", "", _range(self.r_between)))
-        rows += [(name, f"{data:.3f}", _range(each)) for name, (data, each) in self.statistics.items()]
+        rows = [
+            (f"r with the data, {name}", "", short_range(each, ".3f")) for name, each in self.r.items() if each.size
+        ]
+        rows.append(("r between simulations", "", short_range(self.r_between, ".3f")))
+        rows += [(name, f"{data:.3f}", short_range(each, ".3f")) for name, (data, each) in self.statistics.items()]
         return rows
 
     def _sentences(self):
@@ -86,10 +89,8 @@ class PredictiveCheck:
 
     def __repr__(self):
         rows = [("", "data", "simulations"), *self._rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
         title = f"Predictive check: {len(self.fc['JAX'])} draws, {len(self.fc.get('TVB', ()))} of them by TVB"
-        return "\n".join([title, *(f"  {line.rstrip()}" for line in [*lines, *self._sentences()])])
+        return "\n".join([title, *(f"  {line}" for line in [*aligned(rows), *self._sentences()])])
 
     def _repr_html_(self):
         title = f"Predictive check: {len(self.fc['JAX'])} draws"
@@ -154,8 +155,3 @@ def _upper(matrices):
 
 def _z(matrices):
     return np.arctanh(_upper(matrices))
-
-
-def _range(values):
-    values = np.quantile(values, (0.0, 0.5, 1.0)) if len(values) > 1 else values
-    return " .. ".join(f"{value:.3f}" for value in values)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..maps import MapParameter
 from ..parameters import parameters_of
+from ..text import aligned
 from .starts import parameter_scale
 
 if TYPE_CHECKING:
@@ -103,9 +104,7 @@ class Spread:
             + (", interrupted" if self.interrupted else ""),
             f"  loss {_list(self.loss, 5)}; r on fresh noise {_list(self.r, 4)}",
         ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join([*heads, *(f"  {line.rstrip()}" for line in lines)])
+        return "\n".join([*heads, *(f"  {line}" for line in aligned(rows))])
 
 
 def spread(result, refit: Callable, request, n_seeds: int, progress: bool) -> Spread:

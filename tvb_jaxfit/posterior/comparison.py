@@ -8,6 +8,7 @@ import numpy as np
 
 from ..checks.options import check
 from ..markup import notebook_html, table
+from ..text import aligned
 from .observed_fc import ObservedFC
 from .recordings import Recordings
 from .result import Posterior
@@ -72,17 +73,7 @@ class ModelComparison:
 
     def __repr__(self):
         heads, rows = self._rows()
-        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-
-        def line(cells):
-            name, *numbers = cells
-            texts = [
-                name.ljust(widths[0]),
-                *(text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)),
-            ]
-            return "  " + "  ".join(texts)
-
-        return "\n".join(["Model comparison", *map(line, [heads, *rows])])
+        return "\n  ".join(["Model comparison", *aligned([heads, *rows], n_left=1)])
 
     def _repr_html_(self):
         return notebook_html("Model comparison", table(*self._rows()))

@@ -14,6 +14,7 @@ from ..markup import notebook_html, table
 from ..parameters import with_values
 from ..runtime.processes import PicklableMixin
 from ..state import State
+from ..text import aligned, short_range
 from .density import Branch, Data
 from .laplace import Laplace
 from .nuts import Chains
@@ -291,7 +292,8 @@ class Posterior(PicklableMixin):
         parts = self.branch.density.prior.parts
         rows = []
         for path, (prior, _) in parts.items():
-            texts = (_short(each[path], digits) for each, digits in ((low, 4), (middle, 4), (high, 4), (std, 2)))
+            columns = (low, ".4g"), (middle, ".4g"), (high, ".4g"), (std, ".2g")
+            texts = (short_range(each[path], style) for each, style in columns)
             rows.append([path, *texts, str(prior)])
         return heads, rows
 
@@ -307,18 +309,8 @@ class Posterior(PicklableMixin):
 
     def __repr__(self):
         heads, rows = self._rows()
-        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        lines = [
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in [heads, *rows]
-        ]
-        return "\n".join([self._title(), *(f"  {line.rstrip()}" for line in [*lines, *self._sentences()])])
+        return "\n".join([self._title(), *(f"  {line}" for line in [*aligned([heads, *rows]), *self._sentences()])])
 
     def _repr_html_(self):
         heads, rows = self._rows()
         return notebook_html(self._title(), table(["parameter", *heads[1:]], rows), *self._sentences())
-
-
-def _short(values, digits):
-    """Smallest, median and largest value as short text."""
-    values = np.quantile(values, (0.0, 0.5, 1.0)) if np.ptp(values) > 0.0 else values[:1]
-    return " .. ".join(f"{value:.{digits}g}" for value in values)

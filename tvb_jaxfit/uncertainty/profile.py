@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import least_squares
 
+from ..text import aligned
 from .likelihood import FCLikelihood
 
 # Relative tolerance and maximum number of evaluations of a fit of the other values.
@@ -47,11 +48,7 @@ class Profile:
             ["deviance", *(f"{value:.3f}" for value in self.deviance)],
             ["quadratic", *(f"{value:.3f}" for value in self.quadratic)],
         ]
-        widths = [max(map(len, column)) for column in columns]
-        rows = (
-            "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True))
-            for row in zip(*columns, strict=True)
-        )
+        rows = aligned(list(zip(*columns, strict=True)), n_left=0)
         title = f"Profile of {self.name}: {self.fitted:.5g} ± {self.standard_error:.2g}"
         return "\n".join([title, *(f"  {row}" for row in rows)])
 

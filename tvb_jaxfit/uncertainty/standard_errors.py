@@ -8,6 +8,7 @@ import numpy as np
 
 from ..markup import Html, notebook_html, table
 from ..persistence import serialisable
+from ..text import aligned, short_range
 
 if TYPE_CHECKING:
     import pandas
@@ -69,7 +70,7 @@ class StandardErrors:
 
     def error_range(self, path: str) -> str:
         """Smallest, median and largest standard error of a path, as text."""
-        return _range(self.standard_error[path], 2)
+        return short_range(self.standard_error[path], ".2g")
 
     def to_frame(self) -> "pandas.DataFrame":
         """Values with their standard errors as a table: one row for each path and entry.
@@ -95,9 +96,7 @@ class StandardErrors:
     def text(self, what: str) -> str:
         """Description for a terminal, which begins with the name of the object that is described."""
         rows = [["", *_HEADS], *self._rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        sentences = [self._sentence(), *lines, *self.trade_offs, *self.remarks]
+        sentences = [self._sentence(), *aligned(rows), *self.trade_offs, *self.remarks]
         return "\n".join([self._title(what), *(f"  {line}" for line in sentences)])
 
     def html(self, what: str) -> str:
@@ -119,7 +118,13 @@ class StandardErrors:
 
     def _rows(self) -> Sequence[list[str]]:
         return [
-            [path, _range(values, 4), self.error_range(path), _range(self.prior_std[path], 2), self.count(path)]
+            [
+                path,
+                short_range(values, ".4g"),
+                self.error_range(path),
+                short_range(self.prior_std[path], ".2g"),
+                self.count(path),
+            ]
             for path, values in self.values.items()
         ]
 
@@ -128,9 +133,3 @@ class StandardErrors:
 
     def _repr_html_(self):
         return self.html("StandardErrors")
-
-
-def _range(values, digits):
-    """Smallest, median and largest value as short text."""
-    values = np.quantile(values, (0.0, 0.5, 1.0)) if np.ptp(values) > 0.0 else values[:1]
-    return " .. ".join(f"{value:.{digits}g}" for value in values)
