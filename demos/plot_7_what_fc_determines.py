@@ -83,11 +83,11 @@ print(fit)
 
 # %%
 one = fit.identifiability(length=length)
-print(one)
 axes = tj.plot.identifiability(one)
 axes[0].figure.savefig(options.out / "identifiability.png", dpi=150)
 ax = tj.plot.value_correlation(one)
 ax.figure.savefig(options.out / "correlation.png", dpi=150)
+print(one)
 
 # %% [markdown]
 # Ten recordings of 10 minutes
@@ -110,7 +110,6 @@ def summary(found):
 
 ten = fit.identifiability(length=10.0 * length)
 lengths = {f"{options.minutes:g} minutes": one, f"{10.0 * options.minutes:g} minutes": ten}
-print(pd.DataFrame({name: summary(found) for name, found in lengths.items()}).to_string())
 
 order = np.argsort(one.standard_error["model.w"])
 figure, ax = plt.subplots(figsize=(8.0, 4.2), layout="constrained")
@@ -121,17 +120,17 @@ ax.set(xlabel="region, in the order of its error", ylabel="standard error of rec
 ax.spines[["top", "right"]].set_visible(False)
 ax.legend(fontsize="small", loc="lower right")
 figure.savefig(options.out / "recording_length.png", dpi=150)
+print(pd.DataFrame({name: summary(found) for name, found in lengths.items()}).to_string())
 
 # %% [markdown]
 # How far the approximation holds
 # -------------------------------
 # Standard errors are quadratic around the fitted values. A profile is not: G is fixed at some values, and the other 168
-# are fitted again at each. At one standard error, both agree within about 15 %; at two, the profile is larger for weak G
-# and smaller for strong G, by about a quarter: the interval of G reaches a little further towards strong coupling.
+# are fitted again at each. At one standard error, both agree within about 15 %; at two, the profile is larger for weak
+# G and smaller for strong G, by about a quarter: the interval of G reaches a little further towards strong coupling.
 
 # %%
 profile = one.profile("coupling.a", n=5)
-print(profile)
 figure, ax = plt.subplots(figsize=(5.0, 3.8), layout="constrained")
 ax.plot(profile.values, profile.deviance, "o", color="tab:blue", label="profile")
 G = np.linspace(profile.values.min(), profile.values.max(), 101)
@@ -140,6 +139,7 @@ ax.set(xlabel="coupling strength G", ylabel="deviance")
 ax.spines[["top", "right"]].set_visible(False)
 ax.legend()
 figure.savefig(options.out / "profile.png", dpi=150)
+print(profile)
 
 # %% [markdown]
 # Three values in place of 169
@@ -155,7 +155,6 @@ recorded = np.asarray(linear(state).sample(jax.random.key(0), round(length / 100
 fc_recorded = np.asarray(tj.compute_fc(recorded))
 few = tj.fit(make_simulator(G=0.15, w=0.5, I_o=0.30), fc_recorded, free(regional=False), **search)
 posterior = few.posterior(length=length, method="laplace", discrepancy=False, n_draws=options.draws, progress=False)
-print(posterior)
 
 names = {"coupling.a": "coupling strength G", "model.w": "recurrence w", "model.I_o": "input I_o [nA]"}
 draws = {path: posterior.draws[path].ravel() for path in names}
@@ -169,12 +168,13 @@ for ax, (first, second) in zip(axes, pairs, strict=True):
     ax.spines[["top", "right"]].set_visible(False)
 axes[0].legend(fontsize="small")
 figure.savefig(options.out / "posterior.png", dpi=150)
+print(posterior)
 
 # %% [markdown]
 # Checked by simulation
 # ---------------------
-# The posterior comes from the linear response. Simulations at some of its draws, one of them by TVB itself, have to look
-# like the recording.
+# The posterior comes from the linear response. Simulations at some of its draws, one of them by TVB itself, have to
+# look like the recording.
 
 # %%
 print(few.predictive_check(posterior, n_draws=4, n_tvb=1, progress=False))
