@@ -149,7 +149,7 @@ print(profile)
 # each is known less well by itself than their combinations.
 
 # %%
-truth = {"coupling.a": 0.28, "model.w": 0.2, "model.I_o": 0.32}
+truth = {"coupling.a": 0.28, "model.w": 0.3, "model.I_o": 0.32}
 linear, state = tj.prepare_linear(make_simulator(*truth.values()))
 recorded = np.asarray(linear(state).sample(jax.random.key(0), round(length / 1000.0)))[:, 0, :, 0]
 fc_recorded = np.asarray(tj.compute_fc(recorded))
