@@ -104,7 +104,7 @@ class UncertaintyMixin:
             "posterior",
             recordings=(recordings, allowed.optional(allowed.instance(Recordings))),
             length=(length, allowed.optional(allowed.number(above=0.0))),
-            prior=(prior, allowed.optional(allowed.instance(dict, "of distributions by path"))),
+            prior=(prior, allowed.optional(allowed.instance(dict, "of distributions of NumPyro by path"))),
             method=(method, allowed.choice("nuts", "laplace")),
             discrepancy=(discrepancy, allowed.boolean),
             n_chains=(n_chains, allowed.integer(1)),

@@ -149,7 +149,7 @@ def _posteriors(value):
 
 
 def _differences(posteriors):
-    """What differs between the data of the posteriors, in words."""
+    """Differences between the data of the posteriors, in words."""
     (first, reference), *others = posteriors.items()
     return [
         f"{name!r} has other data ({each.data}) than {first!r} ({reference.data})"

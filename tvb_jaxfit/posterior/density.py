@@ -105,6 +105,10 @@ class PosteriorDensity(PicklableMixin):
         """Linear response at given variables; arguments as for `evaluate`."""
         return self._run("response", u, x)
 
+    def is_trusted(self, u: np.ndarray, x: np.ndarray) -> bool:
+        """True where the linear response is stable and within the default limits; arguments as for `evaluate`."""
+        return bool(self._run("is_trusted", u, x))
+
     def branch(self, point: Point) -> "Branch":
         """Neighbourhood of a point, within which its fixed point is followed."""
         return Branch(self, point, np.asarray(self._run("tangent", point.u, point.x)))
@@ -151,12 +155,18 @@ class PosteriorDensity(PicklableMixin):
         def fixed_point(*arguments):
             return self.traced(*arguments)[1].ravel()
 
+        @with_standard_promotion
+        def is_trusted(*arguments):
+            response = self._likelihood(*arguments)[1]
+            return response.is_stable & Validity().is_kept(response)
+
         return {
             "value": self.traced,
             "gradient": jax.value_and_grad(self.traced, has_aux=True),
             "tangent": jax.jacobian(fixed_point),
             "likelihood": likelihood,
             "response": lambda *arguments: self._likelihood(*arguments)[1],
+            "is_trusted": is_trusted,
         }
 
     @with_standard_promotion

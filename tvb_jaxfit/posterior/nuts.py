@@ -79,36 +79,15 @@ def sample(
     Chains
         After an interrupt (Ctrl-C), the draws that all chains have completed.
     """
-    from numpyro.infer.hmc import hmc
-
     origin, root = jnp.asarray(origin), jnp.asarray(root)
-
-    def scaled(v):
-        return potential(origin + root @ v)
-
-    first, advance = hmc(scaled, algo="NUTS")
-
-    def start(v, key):
-        dense = v.size * _DENSE <= n_warmup
-        return first(v, n_warmup, rng_key=key, target_accept_prob=_ACCEPTANCE, dense_mass=dense)
-
-    def batch(state):
-        def one(state, _):
-            state = advance(state)
-            found = state.z, state.potential_energy, state.accept_prob, state.num_steps, state.diverging
-            return state, found
-
-        return jax.lax.scan(one, state, length=_BATCH)
-
-    value, start, batch = (Program(each, shares_constants=True) for each in (scaled, start, batch))
-    n_batches = -(-n_warmup // _BATCH) + -(-n_draws // _BATCH)
+    start, batch = _programs(lambda v: potential(origin + root @ v), n_warmup)
     # The warm-up is a whole number of batches.
-    n_warmup = -(-n_warmup // _BATCH) * _BATCH
-    stop, found = threading.Event(), [[] for _ in range(n_chains)]
+    n_batches, left_out = -(-n_warmup // _BATCH) + -(-n_draws // _BATCH), -(-n_warmup // _BATCH) * _BATCH
+    stop, found, lock = threading.Event(), [[] for _ in range(n_chains)], threading.Lock()
 
-    def run(chain, bar, lock):
+    def run(chain, bar):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), chain))
-        state = start(_finite_start(value, keys[0], origin), keys[1])
+        state = _started(start, *keys, origin)
         for _ in range(n_batches):
             if stop.is_set():
                 return
@@ -117,30 +96,57 @@ def sample(
             with lock:
                 bar.update(_BATCH)
 
-    total = n_chains * n_batches * _BATCH
-    with progress_bar("posterior", "draw", total, progress) as bar:
-        batch.compile_ahead(jax.eval_shape(start, origin, jax.random.key(0)))
-        with ThreadPoolExecutor(min(n_chains, os.cpu_count() or 1)) as pool:
-            futures = [pool.submit(run, chain, bar, lock) for lock in [threading.Lock()] for chain in range(n_chains)]
-            try:
-                for future in futures:
-                    future.result()
-            except KeyboardInterrupt:
-                stop.set()
+    with (
+        progress_bar("posterior: NUTS", "draw", n_chains * n_batches * _BATCH, progress) as bar,
+        ThreadPoolExecutor(min(n_chains, os.cpu_count() or 1)) as pool,
+    ):
+        futures = [pool.submit(run, chain, bar) for chain in range(n_chains)]
+        try:
+            for future in futures:
+                future.result()
+        except KeyboardInterrupt:
+            stop.set()
+        except BaseException:
+            # The other chains end, too.
+            stop.set()
+            raise
     n_complete = min(map(len, found))
+    kept = slice(left_out, left_out + n_draws)
+    empty = np.empty((0, origin.size)), *(np.empty(0, dtype) for dtype in (float, float, int, bool))
     joined = [
-        jax.tree.map(lambda *parts: np.concatenate(parts)[n_warmup : n_warmup + n_draws], *each[:n_complete])
+        tuple(np.concatenate([one[:0], *parts])[kept] for one, *parts in zip(empty, *each[:n_complete], strict=True))
         for each in found
     ]
     v, *others = (np.stack(parts) for parts in zip(*joined, strict=True))
     return Chains(np.asarray(origin) + v @ np.asarray(root).T, *others)
 
 
-def _finite_start(value, key, origin):
-    """Draw of the Laplace approximation with a finite potential."""
-    v = jax.random.normal(key, origin.shape, origin.dtype)
+def _programs(potential, n_warmup):
+    """Compiled functions: (start, key) to the state of a chain; that state to a later one and draws."""
+    from numpyro.infer.hmc import hmc
+
+    first, advance = hmc(potential, algo="NUTS")
+
+    def start(v, key):
+        dense = v.size * _DENSE <= n_warmup
+        return first(v, n_warmup, rng_key=key, target_accept_prob=_ACCEPTANCE, dense_mass=dense)
+
+    def batch(state):
+        def one(state, _):
+            state = advance(state)
+            return state, (state.z, state.potential_energy, state.accept_prob, state.num_steps, state.diverging)
+
+        return jax.lax.scan(one, state, length=_BATCH)
+
+    return tuple(Program(each, shares_constants=True) for each in (start, batch))
+
+
+def _started(start, of_draw, of_chain, origin):
+    """State of a chain at a draw of the Laplace approximation; nearer to the maximum if that has no potential."""
+    v = jax.random.normal(of_draw, origin.shape, origin.dtype)
     for _ in range(_MAX_HALVINGS):
-        if np.isfinite(value(v)):
-            return v
+        state = start(v, of_chain)
+        if np.isfinite(state.potential_energy):
+            break
         v = 0.5 * v
-    return jnp.zeros_like(v)
+    return state

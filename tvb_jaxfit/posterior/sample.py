@@ -264,11 +264,10 @@ def _nuts(branch, approximation, sampling):
 
 
 def _is_trusted(branch, u):
-    """Whether the linear response is within the default limits, at draws that are evenly spaced."""
-    flat, limits = u.reshape(-1, u.shape[-1]), Validity()
+    """True for draws, evenly spaced, at which the linear response is within the default limits."""
+    flat = u.reshape(-1, u.shape[-1])
     chosen = flat[np.linspace(0, len(flat) - 1, min(_N_CHECKED, len(flat))).round().astype(int)]
-    responses = (branch.density.response(each, branch.start(each)) for each in chosen)
-    return np.array([bool(each.is_stable) and bool(limits.is_kept(each)) for each in responses])
+    return np.array([branch.density.is_trusted(each, branch.start(each)) for each in chosen])
 
 
 def _on_validity(validity):
