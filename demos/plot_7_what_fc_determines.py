@@ -146,8 +146,8 @@ print(profile)
 # ----------------------------
 # One w and one I_o for all regions. The data are now a recording that the model itself makes, so that the true values
 # are known and nothing is left unexplained. The posterior gives draws, with the trade-offs between the three values:
-# each is known less well by itself than their combinations. The fit weighs all pairs of regions equally, and may end far
-# from the true w; the posterior weighs them by their sampling errors.
+# each is known less well by itself than their combinations. The fit weighs all pairs of regions equally, and may end
+# far from the true w; the posterior weighs them by their sampling errors.
 
 # %%
 truth = {"coupling.a": 0.28, "model.w": 0.3, "model.I_o": 0.32}
