@@ -14,6 +14,7 @@ _DEMOS = {
     "plot_4_inhibition_and_maps": ("--figure", "inhibition_and_maps.png", "--evaluations 2 --runs 1 --frames 120"),
     "plot_5_effective_connectivity": ("--figure", "effective_connectivity.png", "--minutes 2 --evaluations 4"),
     "plot_6_cohort": ("--out", "cohort", "--subjects 2 --evaluations 4 --workers 1"),
+    "plot_7_what_fc_determines": ("--out", "what_fc_determines", "--evaluations 30 --draws 5"),
 }
 
 # A page would show every update of a bar, one after the other.

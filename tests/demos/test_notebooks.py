@@ -19,6 +19,7 @@ REDUCED = {
     "plot_4_inhibition_and_maps": ("--evaluations 2 --runs 1 --frames 120", 1, "TVB, against the second group"),
     "plot_5_effective_connectivity": ("--minutes 2 --evaluations 4", 1, "nobody has used: r"),
     "plot_6_cohort": ("--subjects 2 --evaluations 4 --workers 1", 1, "second call:"),
+    "plot_7_what_fc_determines": ("--evaluations 30 --draws 5", 5, "r with the data, TVB"),
 }
 
 
