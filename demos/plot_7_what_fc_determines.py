@@ -126,8 +126,8 @@ print(pd.DataFrame({name: summary(found) for name, found in lengths.items()}).to
 # How far the approximation holds
 # -------------------------------
 # Standard errors are quadratic around the fitted values. A profile is not: G is fixed at some values, and the other 168
-# are fitted again at each. At one standard error, both agree within about 15 %; at two, the profile is larger for weak
-# G and smaller for strong G, by about a quarter: the interval of G reaches a little further towards strong coupling.
+# are fitted again at each. Where both columns differ, quote the values at which the deviance is 4 in place of two
+# standard errors.
 
 # %%
 profile = one.profile("coupling.a", n=5)
@@ -146,8 +146,9 @@ print(profile)
 # ----------------------------
 # One w and one I_o for all regions. The data are now a recording that the model itself makes, so that the true values
 # are known and nothing is left unexplained. The posterior gives draws, with the trade-offs between the three values:
-# each is known less well by itself than their combinations. The fit weighs all pairs of regions equally, and may end
-# far from the true w; the posterior weighs them by their sampling errors.
+# each is known less well by itself than their combinations. This is one recording at one set of true values, and shows
+# the form of a posterior; whether intervals cover true values as often as they say is tested elsewhere, on many
+# recordings. The fit is only where the search for the posterior's maximum starts, and may lie far from it.
 
 # %%
 truth = {"coupling.a": 0.28, "model.w": 0.3, "model.I_o": 0.32}
