@@ -17,6 +17,7 @@ import numpy as np
 
 from ..runtime.programs import Program
 from ..runtime.progress import progress_bar
+from ..runtime.promotion import with_standard_promotion
 
 # Number of iterations of one call of the compiled program.
 _BATCH = 10
@@ -100,7 +101,7 @@ def sample(
 
         return jax.lax.scan(one, state, length=_BATCH)
 
-    value, start, batch = (Program(each, shares_constants=True) for each in (scaled, start, batch))
+    value, start, batch = (Program(with_standard_promotion(each), shares_constants=True) for each in (scaled, start, batch))
     n_batches = -(-n_warmup // _BATCH) + -(-n_draws // _BATCH)
     # The warm-up is a whole number of batches.
     n_warmup = -(-n_warmup // _BATCH) * _BATCH
