@@ -320,17 +320,24 @@ TABLE = {
         dict(sim="@sim", nstep=5, simulation_length=None),
         dict(nstep={"whole", "None"}, simulation_length={"whole", "half", "None"}),
     ),
+    "Recordings": (
+        dict(signals=BOLD, period=1000.0, band=(0.01, 0.1), gain="regional", noise=True, max_frequencies=32),
+        dict(signals={"array"}, period={"whole", "half"}, noise=FLAG, max_frequencies={"whole"}),
+    ),
+    "compare_models": (dict(posteriors={}), {}),
     "run": (dict(state="@small", max_steps=1, resume=False), dict(max_steps=WHOLE, resume=FLAG)),
 }
 # Arguments with tests of their own elsewhere: targets, sessions and groups.
 ELSEWHERE = {("evaluate", name) for name in ("target", "training_sessions", "region_groups", "group")} | {
     ("fit", "single_options"),
     ("fit_cohort", "fit_options"),
+    ("compare_models", "held_out"),
     ("balloon_parameters", "changes"),
 }
 # Classes that users do not construct, and names with tests of their own.
 NOT_MADE_BY_USERS = {"Certificate", "Evaluation", "Exploration", "FitResult", "History", "LinearResponse"}
 NOT_MADE_BY_USERS |= {"FCD", "Spectrum", "Identifiability", "StandardErrors", "EffectiveConnectivity", "Cohort"}
+NOT_MADE_BY_USERS |= {"Posterior", "PredictiveCheck", "ModelComparison"}
 OTHERS = {
     "State",
     "JaxBackend",

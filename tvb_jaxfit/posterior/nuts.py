@@ -17,6 +17,7 @@ import numpy as np
 
 from ..runtime.programs import Program
 from ..runtime.progress import progress_bar
+from ..runtime.promotion import with_standard_promotion
 
 # Number of iterations of one call of the compiled program.
 _BATCH = 10
@@ -138,7 +139,7 @@ def _programs(potential, n_warmup):
 
         return jax.lax.scan(one, state, length=_BATCH)
 
-    return tuple(Program(each, shares_constants=True) for each in (start, batch))
+    return tuple(Program(with_standard_promotion(each), shares_constants=True) for each in (start, batch))
 
 
 def _started(start, of_draw, of_chain, origin):
