@@ -93,9 +93,7 @@ def test_ranks_are_uniform_and_intervals_cover_what_they_say(ten, data_of, n_pas
     for probability in (0.5, 0.9):
         share = coverage(found, probability)
         low, high = binom.interval(0.99, N_RECORDINGS, probability)
-        print(data_of.__name__, "coverage", probability, share, low, high)
         assert np.all((share * N_RECORDINGS >= low) & (share * N_RECORDINGS <= high)), f"{probability}: {share}"
-    print(data_of.__name__, "p", p_values)
     assert np.min(p_values) > 0.01, p_values
 
 
@@ -103,5 +101,4 @@ def test_recordings_that_are_said_to_be_ten_times_as_long_are_not_calibrated(ten
     """Negative control: intervals are a third as wide as they ought to be."""
     n = 40
     found = ranks(ten, lambda *given: of_fc(*given, factor=10), n, 1)
-    print("ten times", coverage(found, 0.9))
     assert np.all(coverage(found, 0.9) * n < binom.interval(0.99, n, 0.9)[0])

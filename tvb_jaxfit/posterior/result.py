@@ -193,7 +193,7 @@ class Posterior(PicklableMixin):
             sample_stats=stats or None,
             coords={f"{path}.entry": names[path] for path in dims},
             dims=dims,
-            attrs={
+            posterior_attrs={
                 "inference_library": "tvb_jaxfit",
                 "method": self.method,
                 "data": str(self.data),
