@@ -8,13 +8,15 @@ import cloudpickle
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
+from tests.linear_response.conftest import network as ornstein_uhlenbeck
 from tvb_jaxfit.posterior import nuts
 from tvb_jaxfit.posterior.importance import corrected_draws
 from tvb_jaxfit.posterior.laplace import Laplace, Point
 from tvb_jaxfit.posterior.nuts import sample
-from tvb_jaxfit.posterior.sample import observed_fc, observed_recordings
+from tvb_jaxfit.posterior.sample import observed_fc, observed_recordings, posterior
 from tvb_jaxfit.uncertainty.expected_fc import fisher_z
 
 PATHS = {"model.I_o", "coupling.a"}
@@ -317,20 +319,14 @@ def test_missing_libraries_are_named_with_the_extra(ten, fc, monkeypatch):
         ten.posterior(ten.data(fc), method="nuts")
 
 
-def test_fitted_values_without_a_stable_fixed_point_are_refused(ten, fc):
-    unstable = {"coupling.a": tj.BoundedParameter(0.9, 0.1, 5.0), "model.I_o": tj.BoundedParameter(0.34, 0.2, 0.4)}
-    linear, state = ten.linear, ten.state(unstable)
-    if bool(linear(state).is_stable):
-        pytest.skip("stable here")
-    with pytest.raises(tj.NoStableFixedPoint):
-        ten.posterior(ten.data(fc), unstable)
-
-
-def compared(ten, data, **options):
-    return {
-        "both": ten.posterior(data, n_draws=200, **options),
-        "coupling": ten.posterior(data, ten.bounded(("coupling.a",)), n_draws=200, **options),
-    }
+def test_fitted_values_without_a_stable_fixed_point_are_refused(ten):
+    sim = ornstein_uhlenbeck(gamma=0.1, watched=[monitors.TemporalAverage(period=10.0)])
+    linear, state = tj.prepare_linear(sim)
+    state.coupling.a = tj.Parameter(state.coupling.a)
+    n_node = len(sim.connectivity.weights)
+    data, _ = observed_fc(linear, np.zeros((n_node, n_node)), 0, 6000.0, False)
+    with pytest.raises(tj.NoStableFixedPoint, match="posterior: the fitted values have no stable fixed point"):
+        posterior(linear, state, state, data, list(map(str, range(n_node))), {}, ten.sampling())
 
 
 @pytest.mark.slow
