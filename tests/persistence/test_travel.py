@@ -20,9 +20,12 @@ from tvb.simulator.lab import connectivity, coupling, integrators, models, monit
 
 import tvb_jaxfit as tj
 from tvb_jaxfit.parameters import with_values
+from tvb_jaxfit.posterior.density import Branch, PosteriorDensity
+from tvb_jaxfit.posterior.priors import JointPrior
 from tvb_jaxfit.runtime.programs import Program
 from tvb_jaxfit.runtime.remote import dumps
 from tvb_jaxfit.uncertainty.expected_fc import ExpectedFC
+from tvb_jaxfit.uncertainty.expected_response import ExpectedResponse
 from tvb_jaxfit.uncertainty.free_values import FreeValues
 from tvb_jaxfit.uncertainty.likelihood import FCLikelihood
 
@@ -231,6 +234,7 @@ OBJECTS = {
     "MapParameter": lambda study: tj.MapParameter(MAP),
     "MaskedParameter": lambda study: tj.MaskedParameter(np.eye(2)),
     "MeanRateTarget": _target("MeanRateTarget"),
+    "ModelComparison": lambda study: _with_fields(tj.ModelComparison, names=["a"]),
     "MultiCallback": lambda study: tj.MultiCallback([tj.StopOnLoss(0.1), lambda *_: None]),
     "NoiseOptions": lambda study: tj.NoiseOptions(),
     "OptaxOptimizer": lambda study: _used_optimizer(),
@@ -238,6 +242,9 @@ OBJECTS = {
     "Parameter": lambda study: tj.Parameter(0.1),
     "PositiveParameter": lambda study: tj.PositiveParameter(0.1),
     "PowerTarget": _target("PowerTarget", [1.0, 2.0], frequencies=[0.01, 0.02]),
+    "Posterior": lambda study: _posterior(study["linear"], study["state"]),
+    "PredictiveCheck": lambda study: _with_fields(tj.PredictiveCheck, fc={"JAX": np.zeros((2, 3, 3))}),
+    "Recordings": lambda study: tj.Recordings(np.random.default_rng(0).normal(size=(300, 3)), 1000.0),
     "RunOptions": lambda study: tj.RunOptions(callback=lambda *_: None),
     "SavingCallback": lambda study: tj.SavingCallback("a", lambda step, state, loss, gradients: state.coupling.a),
     "ScaledParameter": lambda study: tj.ScaledParameter(0.1),
@@ -266,6 +273,14 @@ def _used_optimizer():
 def _with_fields(kind, **values):
     """Object of a dataclass that takes long to compute, with some of its fields."""
     return kind(**{each.name: None for each in fields(kind) if each.init} | values)
+
+
+def _posterior(linear, state):
+    """Posterior whose density has compiled a function."""
+    density = PosteriorDensity(ExpectedResponse(linear, state, FreeValues({}, [])), None, JointPrior({}))
+    density.programs["value", ()] = program = Program(jnp.sum)
+    program(jnp.ones(2))
+    return _with_fields(tj.Posterior, branch=Branch(density, None, np.zeros((1, 0))))
 
 
 def _identifiability(linear, state):

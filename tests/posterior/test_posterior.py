@@ -140,6 +140,7 @@ def distance(u, others):
     return max(np.max(np.abs((u.reshape(-1, 2) < np.quantile(others, q, axis=0)).mean(axis=0) - q)) for q in QUANTILES)
 
 
+@pytest.mark.slow
 def test_draws_and_evidence_are_those_of_a_grid(ten, by_laplace, grid):
     assert by_laplace.method == "Laplace" and "corrected by importance weights" in " ".join(by_laplace.remarks)
     assert distance(by_laplace.u, grid.u) < 0.08
