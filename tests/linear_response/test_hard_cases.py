@@ -282,8 +282,8 @@ def test_nonlinearity_is_that_of_the_normal_form(wong_wang):
     variance = float(linearised.B[0, 0, 0] ** 2 / (1.0 - first**2))
     np.testing.assert_allclose(response.std[0, 0, 0] ** 2, variance, rtol=1e-10)
     expected = 0.5 * second * variance / (1.0 - first)
-    np.testing.assert_allclose(response.mean_shift[0, 0, 0], expected, rtol=1e-3)
-    np.testing.assert_allclose(response.nonlinearity[0, 0, 0], abs(expected) / np.sqrt(variance), rtol=1e-3)
+    np.testing.assert_allclose(response.mean_shift[0, 0, 0], expected, rtol=1e-7)
+    np.testing.assert_allclose(response.nonlinearity[0, 0, 0], abs(expected) / np.sqrt(variance), rtol=1e-7)
 
 
 @pytest.mark.parametrize(

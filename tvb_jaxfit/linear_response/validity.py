@@ -6,10 +6,6 @@ import numpy as np
 
 from .linearise import apply_left, by_node, by_variable, coupling_input, steady_coupling_input, steady_step
 
-# Displacement of second differences, in units of the fluctuations, as a power of the machine precision: 0.01 in double
-# and 0.14 in single precision. It is small, so that the differences measure the curvature at the fixed point, and not a
-# nearby bound of the state, which only clips the fluctuations.
-_DIFFERENCE_POWER = 0.125
 # Relaxation, in units of each isolated node's time constant at the fixed point: its length, and that of a pseudo-time
 # step of nodes of one state, and of several, which may oscillate. Maximum of a step, in units of the shortest time
 # constant on the way.
@@ -100,20 +96,22 @@ def second_order_mean_correction(function, at, covariance) -> jax.Array:
     Returns
     -------
     Array, shape (n_node, o * p)
-        :math:`\frac12 \sum_{ij} \Sigma_{ij}\, \partial_i \partial_j F`, from second differences along the columns of a
-        Cholesky factor of the covariance.
+        :math:`\frac12 \sum_{ij} \Sigma_{ij}\, \partial_i \partial_j F`, from second derivatives along the columns of a
+        Cholesky factor of the covariance. Differences would cross a nearby bound of the state.
     """
     n_group, n, _ = covariance.shape
     splits = np.cumsum([value.size // n_group for value in at])[:-1]
-    step = float(jnp.finfo(covariance.dtype).eps) ** _DIFFERENCE_POWER
-    columns = jnp.moveaxis(step * cholesky(covariance), -1, 0)
 
-    def displaced(column):
+    def second_derivative(column):
         parts = jnp.split(column, splits, axis=-1)
-        return function(*(value + by_variable(part, value.shape) for part, value in zip(parts, at, strict=True)))
+        tangents = tuple(by_variable(part, value.shape) for part, value in zip(parts, at, strict=True))
 
-    values = jax.lax.map(displaced, jnp.concatenate([columns, -columns]))
-    return by_node(jnp.sum(values - function(*at), axis=0)) / (2.0 * step**2)
+        def derivative(*at):
+            return jax.jvp(function, at, tangents)[1]
+
+        return jax.jvp(derivative, at, tangents)[1]
+
+    return 0.5 * by_node(jnp.sum(jax.lax.map(second_derivative, jnp.moveaxis(cholesky(covariance), -1, 0)), axis=0))
 
 
 def cholesky(covariance) -> jax.Array:
