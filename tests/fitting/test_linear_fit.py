@@ -13,7 +13,7 @@ from tvb_jaxfit import BoundedParameter, MaskedParameter, Parameter
 from tvb_jaxfit.fitting import linear_stage, ways
 from tvb_jaxfit.fitting.criterion import Criterion
 from tvb_jaxfit.fitting.keys import Purpose, noise_key
-from tvb_jaxfit.fitting.linear import confirmation
+from tvb_jaxfit.fitting.linear import candidate, confirmation
 from tvb_jaxfit.fitting.linear import fit as linear_fit
 from tvb_jaxfit.fitting.linear.objective import Objective
 from tvb_jaxfit.fitting.options import SearchOptions
@@ -187,7 +187,7 @@ def test_an_interrupt_keeps_the_best_so_far(sim, target, monkeypatch, simulated,
 
     monkeypatch.setattr(linear_stage, "confirmation", until)
     # The second end is simulated if the first is not confirmed.
-    monkeypatch.setattr(linear_fit, "_FC_TOLERANCE", -1.0)
+    monkeypatch.setattr(candidate, "_FC_TOLERANCE", -1.0)
     result = tj.fit(
         sim,
         target,

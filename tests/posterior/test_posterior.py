@@ -116,7 +116,7 @@ def by_laplace(ten, fc):
 
 @pytest.fixture(scope="module")
 def by_nuts(ten, fc):
-    return ten.posterior(ten.data(fc), method="nuts", n_draws=300)
+    return ten.posterior(ten.data(fc), method="nuts", n_draws=600)
 
 
 @pytest.fixture(scope="module")
@@ -188,11 +188,11 @@ def test_the_result_describes_its_draws(by_laplace):
 
 @pytest.mark.slow
 def test_a_result_of_nuts_has_diagnostics(by_nuts):
-    assert all(each.shape == (2, 300, 1) for each in by_nuts.draws.values())
+    assert all(each.shape == (2, 600, 1) for each in by_nuts.draws.values())
     assert {"R-hat", "effective size"} <= set(by_nuts.to_frame().columns)
     data = by_nuts.inference_data
     assert {"diverging", "acceptance_rate", "n_steps", "lp"} <= set(data.sample_stats)
-    assert "NUTS, 2 chains of 300 draws" in repr(by_nuts) and "largest R-hat" in repr(by_nuts)
+    assert "NUTS, 2 chains of 600 draws" in repr(by_nuts) and "largest R-hat" in repr(by_nuts)
 
 
 def test_it_is_saved_as_arviz_reads_it(by_laplace, tmp_path):
