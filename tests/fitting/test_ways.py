@@ -304,7 +304,7 @@ def test_an_interrupt_after_the_fit_keeps_it(sim, target, monkeypatch, place):
     monkeypatch.setattr(ways, place, _interrupt)
     result = tj.fit(sim, target, FREE, method="simulate", max_steps=1, **QUIET)
     assert result.fresh is None and result.loss.size == 2 and result.history.stop_reason.interrupted
-    assert str(result.history.stop_reason) == "all 1 steps done; interrupted before a stage after it"
+    assert str(result.history.stop_reason) == "all 1 step done; interrupted before a stage after it"
 
 
 def test_an_interrupted_linear_fit_ends_auto(sim, target, monkeypatch):

@@ -68,11 +68,11 @@ def test_a_fit_with_the_same_noise_in_all_steps(fit_summary):
 
 def test_a_linear_fit_has_no_training_noise(fit_summary):
     r = np.array([0.1, 0.7])
-    linear = History(1.0 - r, {"r": r, "nonlinearity": r}, None, 1, "1 starts followed", 1.0, Validation())
+    linear = History(1.0 - r, {"r": r, "nonlinearity": r}, None, 1, "1 start followed", 1.0, Validation())
     first = headline(replace(fit_summary, evaluation=None, stages={"Linear response": linear}))
     assert first.value == "r = 0.7000 without noise only"
     meant = (
-        "By the linear response, without noise; not evaluated on fresh noise. The fit's own check: 1 starts followed."
+        "By the linear response, without noise; not evaluated on fresh noise. The fit's own check: 1 start followed."
     )
     assert first.meaning == meant
 

@@ -26,14 +26,14 @@ _INTERRUPTS = {
     *(StopKind.INTERRUPTED, StopKind.LINEAR_INTERRUPTED, StopKind.SWEEP_INTERRUPTED, StopKind.FRESH_INTERRUPTED)
 }
 _TEXTS = {
-    StopKind.MAX_STEPS: "all {count} steps done",
-    StopKind.CALLBACK: "{detail} after {count} updates",
-    StopKind.PATIENCE: "{count} validations brought nothing better than step {detail}",
+    StopKind.MAX_STEPS: "all {count} step{s} done",
+    StopKind.CALLBACK: "{detail} after {count} update{s}",
+    StopKind.PATIENCE: "{count} validation{s} brought nothing better than step {detail}",
     StopKind.DIVERGED: "{detail}; the last good state is kept",
-    StopKind.INTERRUPTED: "interrupted after {count} evaluations",
-    StopKind.ERROR: "{detail} after {count} evaluations",
-    StopKind.LINEAR_DONE: "{count} starts followed; {detail}",
-    StopKind.LINEAR_INTERRUPTED: "interrupted; {count} starts followed; {detail}",
+    StopKind.INTERRUPTED: "interrupted after {count} evaluation{s}",
+    StopKind.ERROR: "{detail} after {count} evaluation{s}",
+    StopKind.LINEAR_DONE: "{count} start{s} followed; {detail}",
+    StopKind.LINEAR_INTERRUPTED: "interrupted; {count} start{s} followed; {detail}",
     StopKind.SWEEP_INTERRUPTED: "interrupted in the sweep of starts; {detail}",
     StopKind.FRESH_INTERRUPTED: "{detail}; interrupted before a stage after it",
 }
@@ -71,4 +71,4 @@ class StopReason:
         return self.kind in _INTERRUPTS
 
     def __str__(self):
-        return _TEXTS[self.kind].format(count=self.count, detail=self.detail)
+        return _TEXTS[self.kind].format(count=self.count, s="" if self.count == 1 else "s", detail=self.detail)
