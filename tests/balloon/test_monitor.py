@@ -112,6 +112,23 @@ def test_a_run_goes_on_in_tvb_from_a_state(build_small, float64_tvb, equal_runs)
     equal_runs(simulate(first), theirs)
 
 
+def test_short_runs_are_a_long_one(build_small):
+    """A period that does not divide the runs, and interim periods that cross their ends."""
+    monitor = tj.BalloonBold(period=8.0, interim_period=4.0)
+    simulate, start = tj.prepare(build_small(dt=1.0, steps=90, monitors=[monitor]))
+    whole = simulate(start).data[0]
+    simulate, first = tj.prepare(build_small(dt=1.0, steps=30, monitors=[monitor]))
+    parts, state = [], first
+    for _ in range(3):
+        result = simulate(state)
+        parts.append(result.data[0])
+        state = result.final_state
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-12, atol=1e-18)
+    # Negative control: hemodynamics at rest when a run begins.
+    second = simulate(simulate(first).final_state.replace(monitors=first.monitors))
+    assert np.max(np.abs(second.data[0] - parts[1])) > 1e-6 * np.max(np.abs(parts[1]))
+
+
 @pytest.mark.slow
 def test_gradients_are_those_of_central_differences(build_small):
     """By plain runs of the translation, through interim means and samples at uneven distances."""
