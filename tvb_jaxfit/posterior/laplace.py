@@ -14,6 +14,9 @@ from scipy.optimize import minimize
 
 # Step of the differences of gradients, in units of standard deviations.
 _STEP = 1e-4
+# Largest rise of the potential at one standard deviation of a scale, where a normal density has 0.5; factor by which a
+# longer scale is shortened, and how often at most.
+_RISE, _SHORTER, _MAX_SHORTENED = 1.0, 0.8, 15
 # Curvature below which a direction counts as flat, in units of that of the prior.
 _FLAT = 1e-2
 # Maximum number of evaluations of the first descent, and of later ones, which the curvature scales. They repeat until
@@ -169,3 +172,32 @@ def laplace(evaluate: Callable, point: Point, each: Callable = iter) -> Laplace:
     values = np.where(is_flat, 1.0, values)
     log_evidence = -point.potential + 0.5 * point.u.size * np.log(2.0 * np.pi) - 0.5 * np.sum(np.log(values))
     return Laplace(point, vectors / np.sqrt(values), float(log_evidence), int(is_flat.sum()))
+
+
+def scales(evaluate: Callable, laplace: Laplace) -> np.ndarray:
+    """Scales of a density that is flat at its maximum and steep beside it.
+
+    Parameters
+    ----------
+    evaluate : callable
+        As for `maximum`.
+    laplace : Laplace
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+        The square root of the covariance with shorter columns: at the distance of a column to both sides, the mean rise
+        of the potential is at most twice that of a normal density.
+    """
+    best = laplace.maximum
+
+    def rise(column):
+        return np.mean([evaluate(best.u + sign * column, best.x)[0] - best.potential for sign in (-1.0, 1.0)])
+
+    root = laplace.root.copy()
+    for column in root.T:
+        for _ in range(_MAX_SHORTENED):
+            if rise(column) <= _RISE:
+                break
+            column *= _SHORTER
+    return root

@@ -23,6 +23,8 @@ from ..runtime.promotion import with_standard_promotion
 _BATCH = 10
 # Acceptance probability at which the step size settles.
 _ACCEPTANCE = 0.8
+# Maximum number of doublings of a trajectory: at most 2^n - 1 evaluations of the gradient for a draw.
+_MAX_DEPTH = 7
 # Number of draws of the warm-up for each variable from which all covariances are adapted, and not variances alone.
 _DENSE = 10
 # Number of times that a start without a potential is moved half way to the maximum.
@@ -130,7 +132,8 @@ def _programs(potential, n_warmup):
 
     def start(v, key):
         dense = v.size * _DENSE <= n_warmup
-        return first(v, n_warmup, rng_key=key, target_accept_prob=_ACCEPTANCE, dense_mass=dense)
+        options = {"target_accept_prob": _ACCEPTANCE, "dense_mass": dense, "max_tree_depth": _MAX_DEPTH}
+        return first(v, n_warmup, rng_key=key, **options)
 
     def batch(state):
         def one(state, _):

@@ -1,7 +1,7 @@
 """Posterior of fitted values from FC, or from recordings: Laplace approximation, then NUTS."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ..state import State
 from ..uncertainty.expected_response import ExpectedResponse
 from ..uncertainty.free_values import FreeValues
 from ..uncertainty.identifiability import number_of_samples, refuse_no_response, usable_pairs
+from .coordinates import Coordinates
 from .density import PosteriorDensity
 from .importance import corrected_draws
 from .laplace import Point, laplace
@@ -245,16 +246,22 @@ def _corrected(branch, approximation, sampling):
 
 def _nuts(branch, approximation, sampling):
     """Chains, their variables, and remarks; draws of the Laplace approximation after an early interrupt."""
+    coordinates = Coordinates.at(branch.density, approximation.maximum)
+    target, origin, root = branch, approximation.maximum.u, approximation.root
+    if coordinates is not None:
+        target, (origin, root) = coordinates, coordinates.normal(_bar("coordinates", "value", sampling.progress))
     chains = sample(
-        branch.potential,
-        approximation.maximum.u,
-        approximation.root,
+        target.potential,
+        origin,
+        root,
         sampling.n_warmup,
         sampling.n_draws,
         sampling.n_chains,
         sampling.seed,
         sampling.progress,
     )
+    if coordinates is not None:
+        chains = replace(chains, u=coordinates.all_variables(chains.u))
     n_draws = chains.u.shape[1]
     if n_draws < _MIN_DRAWS:
         u = approximation.draws(sampling.n_draws, sampling.seed)[None]

@@ -1,0 +1,90 @@
+"""Coordinates of a posterior of regional values: a change of variables, with its determinant and gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tvb_jaxfit as tj
+from tvb_jaxfit.posterior.coordinates import Coordinates
+from tvb_jaxfit.runtime.promotion import with_standard_promotion
+
+
+@pytest.fixture(scope="module")
+def regional(ten):
+    """Posterior of one coupling strength, and of w and I_o of each region; draws of the Laplace approximation."""
+    parameters = ten.bounded(("coupling.a",)) | {
+        "model.w": tj.BoundedParameter(np.linspace(0.4, 0.6, ten.n_node), 0.2, 0.8),
+        "model.I_o": tj.BoundedParameter(np.full(ten.n_node, 0.305), 0.295, 0.315),
+    }
+    return ten.posterior(ten.data(ten.fc_of(ten.signals(1))), parameters, n_draws=10)
+
+
+@pytest.fixture(scope="module")
+def coordinates(regional):
+    return Coordinates.at(regional.branch.density, regional.laplace.maximum)
+
+
+def _near(coordinates, seed=0, size=0.05):
+    u = coordinates.features.point.u
+    return jnp.asarray(u + size * np.random.default_rng(seed).standard_normal(u.size))
+
+
+def _run(function, *arguments):
+    return jax.jit(with_standard_promotion(function))(*arguments)
+
+
+def test_they_are_the_variables_and_the_features(coordinates):
+    point = coordinates.features.point
+    u, x, is_found = _run(coordinates.variables, jnp.asarray(point.u))
+    assert is_found
+    np.testing.assert_allclose(u, point.u, atol=1e-12)
+    np.testing.assert_allclose(x, point.x.ravel(), rtol=1e-12)
+    y = _near(coordinates)
+    u, x, is_found = _run(coordinates.variables, y)
+    assert is_found and np.max(np.abs(_run(coordinates.features.residual, u, x))) < 1e-12
+    features = coordinates.features
+
+    def forward(u, x):
+        psi = jnp.append(features.of_state(x), features.slowest(u, x))
+        return u + coordinates.directions @ (psi - coordinates._reference())
+
+    np.testing.assert_allclose(_run(forward, u, x), y, atol=1e-10)
+    # Negative control: the variables differ from the coordinates.
+    assert np.max(np.abs(u - y)) > 1e-3
+
+
+def test_the_determinant_is_that_of_autodiff(coordinates):
+    y = _near(coordinates)
+    u, x, _ = _run(coordinates.variables, y)
+    jacobian = _run(jax.jacrev(lambda y: coordinates.variables(y)[0]), y)
+    found = float(_run(coordinates.log_determinant, u, x))
+    np.testing.assert_allclose(found, -np.linalg.slogdet(np.asarray(jacobian))[1], rtol=1e-9)
+    assert abs(found) > 1.0
+
+
+def test_the_potential_is_that_of_the_variables_and_the_determinant(regional, coordinates):
+    y = np.asarray(_near(coordinates))
+    value, gradient, x = coordinates.evaluate(y, None)
+    u = coordinates.all_variables(y[None])[0]
+    determinant = float(_run(coordinates.log_determinant, jnp.asarray(u), jnp.asarray(x).ravel()))
+    np.testing.assert_allclose(value, regional.branch.density.potential(u, x) + determinant, rtol=1e-10)
+    direction, step = np.random.default_rng(2).standard_normal(y.size), 1e-5
+    moved = [coordinates.evaluate(y + sign * step * direction, None)[0] for sign in (1.0, -1.0)]
+    np.testing.assert_allclose(gradient @ direction, (moved[0] - moved[1]) / (2.0 * step), rtol=1e-6)
+
+
+def test_without_a_value_for_each_region_there_are_none(ten):
+    found = ten.posterior(ten.data(ten.fc_of(ten.signals(1))), n_draws=10)
+    assert Coordinates.at(found.branch.density, found.laplace.maximum) is None
+
+
+@pytest.mark.slow
+def test_draws_in_coordinates_are_those_of_the_laplace_approximation_where_that_is_good(ten, regional):
+    parameters = {"model.I_o": tj.BoundedParameter(np.full(ten.n_node, 0.305), 0.295, 0.315)}
+    data = ten.data(ten.fc_of(ten.signals(1, 20_000)), 20_000)
+    by_nuts = ten.posterior(data, parameters, method="nuts", n_draws=300)
+    by_laplace = ten.posterior(data, parameters, n_draws=600)
+    assert by_nuts.n_divergent < 30
+    difference = by_nuts.median["model.I_o"] - by_laplace.median["model.I_o"]
+    assert np.max(np.abs(difference / by_laplace.std["model.I_o"])) < 0.5
