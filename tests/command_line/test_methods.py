@@ -24,7 +24,8 @@ def test_the_default_reports_its_way_and_r_on_noise_that_the_fit_never_saw(files
     assert main(_arguments(files, out, "--free", "coupling.a:0:0.2", "--max-evaluations", "20", "--steps", "2")) == 0
     told = capsys.readouterr().out
     # Two runs by the linear response, three where the refinement was better.
-    assert re.search(r"in training, \S+ on noise that the fit never saw \([23] runs of 26 s\)", told) and "  way: " in told
+    assert re.search(r"in training, \S+ on noise that the fit never saw \([23] runs of 26 s\)", told)
+    assert "  way: " in told
     page = (out / "report.html").read_text()
     assert "end of the fit, fresh noise" in page and "from the best state on noise that the fit never saw" in page
     assert not (out / "checkpoint.npz").exists()
