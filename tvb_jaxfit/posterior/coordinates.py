@@ -20,10 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dependents import strip_with_rest
 from ..linear_response.linearise import linearise, solve_dc, steady_step, step_matrix
 from ..maps import MapParameter
-from ..parameters import with_values
 from ..runtime.processes import PicklableMixin
 from ..runtime.programs import Program
 from ..runtime.promotion import with_standard_promotion
@@ -71,7 +69,7 @@ class Features(PicklableMixin):
         density = self.density
         system, x = density.expected.response.system, jnp.asarray(self.point.x)
         free, _ = density.split(density.prior.values(u))
-        state, _ = strip_with_rest(with_values(density.plain_state, density.expected.free.values(free)), x)
+        state, _ = density.expected.state_at(free, density.plain_state, x)
         constants = system.simulate.constants(state)
         return system.simulate.step, constants, state.connectivity.weights, system._without_noise(state)
 

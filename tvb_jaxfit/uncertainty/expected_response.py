@@ -54,8 +54,11 @@ class ExpectedResponse(PicklableMixin):
         x : Array, shape (n_var, n_node, n_mode)
             Start of the search for the fixed point.
         """
-        state, x = strip_with_rest(with_values(plain_state, self.free.values(vector)), x)
-        return self.response.system(state, x)
+        return self.response.system(*self.state_at(vector, plain_state, x))
+
+    def state_at(self, vector: jax.Array, plain_state: State, x: jax.Array) -> tuple[State, jax.Array]:
+        """State at given free values, and the start of the search from it; arguments as for `at`."""
+        return strip_with_rest(with_values(plain_state, self.free.values(vector)), x)
 
     def evaluate(self, program, vector: np.ndarray, *further):
         """Results of a compiled function of (vector, plain state, start of the search, ...), as ndarrays."""
