@@ -11,8 +11,10 @@ from tvb.simulator import coupling, integrators, models, monitors, noise
 from tvb.simulator.simulator import Simulator
 
 import tvb_jaxfit as tj
-from tvb_jaxfit.linear_response import modal
+from tvb_jaxfit.linear_response import filters, modal, validity
 from tvb_jaxfit.linear_response.covariance import Way
+from tvb_jaxfit.runtime import programs
+from tvb_jaxfit.runtime.promotion import with_standard_promotion
 from tvb_jaxfit.state import get_path, with_path
 
 N_NODE = 5
@@ -147,3 +149,38 @@ def test_derivatives_of_filtered_covariances_are_those_of_sums_over_lags():
         ends = ([*at[:index], at[index] + sign * 1e-5 * direction, *at[index + 1 :]] for sign in (1.0, -1.0))
         up, down = (by_lags(*end) for end in ends)
         np.testing.assert_allclose(np.sum(gradient * direction), (up - down) / 2e-5, rtol=1e-7)
+
+
+@pytest.mark.parametrize("n_taps", [2, 3, 5, 16, 170, 1000])
+def test_sums_over_pairs_of_taps_are_those_over_lags(n_taps):
+    random = np.random.RandomState(n_taps)
+    taps, values = random.normal(size=n_taps), np.array([0.99, -0.5, 0.9 * np.exp(0.3j), 0.0])
+    lags = np.correlate(taps, taps, "full")[n_taps:]
+    found = filters._positive_lags(jnp.asarray(values), jnp.asarray(taps, complex))
+    exact = np.polynomial.polynomial.polyval(values, lags)
+    np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-12 * np.sum(taps**2))
+
+
+def test_factors_of_small_matrices_are_those_of_lapack():
+    random = np.random.RandomState(0)
+    roots = random.normal(size=(20, 4, 4))
+    matrices = jnp.asarray(roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(4))
+    np.testing.assert_allclose(validity._cholesky_by_columns(matrices), np.linalg.cholesky(matrices), atol=1e-13)
+    assert np.all(np.isnan(validity._cholesky_by_columns(-matrices)[:, -1, -1]))
+
+
+def test_fits_in_several_threads_do_not_wait_for_each_other(connectivity_of):
+    model, weights = models.ReducedWongWang(I_o=np.array([0.31])), _weights() + _weights().T
+    linear, state = tj.prepare_linear(_simulator(connectivity_of, model, 0.1, weights=weights))
+
+    def waits(way):
+        def value(w):
+            response = replace(linear, way=way)(with_path(state, "model.w", w))
+            return sum(jnp.sum(response.fc(index)) for index in range(2)) + jnp.sum(response.nonlinearity)
+
+        text = jax.jit(with_standard_promotion(jax.grad(value))).lower(jnp.full(N_NODE, 0.5)).as_text()
+        return bool(programs._BLOCKING.search(text))
+
+    assert not waits(Way.MODES)
+    # Negative control: the integral over frequencies solves batches of equations.
+    assert waits(Way.FREQUENCIES)

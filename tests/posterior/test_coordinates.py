@@ -6,23 +6,36 @@ import numpy as np
 import pytest
 
 import tvb_jaxfit as tj
+from tvb_jaxfit.dependents import free_parameters_of
 from tvb_jaxfit.posterior.coordinates import Coordinates
+from tvb_jaxfit.posterior.density import PosteriorDensity
+from tvb_jaxfit.posterior.laplace import Point
+from tvb_jaxfit.posterior.priors import joint_prior
 from tvb_jaxfit.runtime.promotion import with_standard_promotion
+from tvb_jaxfit.uncertainty.expected_response import ExpectedResponse
+from tvb_jaxfit.uncertainty.free_values import FreeValues
+
+
+def _density(ten, parameters):
+    """Density of the values, by an FC, and a point: the true values."""
+    state, free = ten.state(parameters), FreeValues(free_parameters_of(ten.state(parameters)), ten.labels)
+    expected = ExpectedResponse(ten.linear, state, free)
+    density = PosteriorDensity(
+        expected, ten.data(ten.fc_of(ten.signals(1))).at(expected.response), joint_prior(free, {})
+    )
+    u = density.prior.variables(free.vector)
+    value, _, x = density.evaluate(u, density.start)
+    return density, Point(u, x, value)
 
 
 @pytest.fixture(scope="module")
-def regional(ten):
-    """Posterior of one coupling strength, and of w and I_o of each region; draws of the Laplace approximation."""
+def coordinates(ten):
+    """Coordinates of one coupling strength, and of w and I_o of each region."""
     parameters = ten.bounded(("coupling.a",)) | {
         "model.w": tj.BoundedParameter(np.linspace(0.4, 0.6, ten.n_node), 0.2, 0.8),
         "model.I_o": tj.BoundedParameter(np.full(ten.n_node, 0.305), 0.295, 0.315),
     }
-    return ten.posterior(ten.data(ten.fc_of(ten.signals(1))), parameters, n_draws=10)
-
-
-@pytest.fixture(scope="module")
-def coordinates(regional):
-    return Coordinates.at(regional.branch.density, regional.laplace.maximum)
+    return Coordinates.at(*_density(ten, parameters))
 
 
 def _near(coordinates, seed=0, size=0.05):
@@ -63,24 +76,23 @@ def test_the_determinant_is_that_of_autodiff(coordinates):
     assert abs(found) > 1.0
 
 
-def test_the_potential_is_that_of_the_variables_and_the_determinant(regional, coordinates):
+def test_the_potential_is_that_of_the_variables_and_the_determinant(coordinates):
     y = np.asarray(_near(coordinates))
     value, gradient, x = coordinates.evaluate(y, None)
     u = coordinates.all_variables(y[None])[0]
     determinant = float(_run(coordinates.log_determinant, jnp.asarray(u), jnp.asarray(x).ravel()))
-    np.testing.assert_allclose(value, regional.branch.density.potential(u, x) + determinant, rtol=1e-10)
+    np.testing.assert_allclose(value, coordinates.features.density.potential(u, x) + determinant, rtol=1e-10)
     direction, step = np.random.default_rng(2).standard_normal(y.size), 1e-5
     moved = [coordinates.evaluate(y + sign * step * direction, None)[0] for sign in (1.0, -1.0)]
     np.testing.assert_allclose(gradient @ direction, (moved[0] - moved[1]) / (2.0 * step), rtol=1e-6)
 
 
 def test_without_a_value_for_each_region_there_are_none(ten):
-    found = ten.posterior(ten.data(ten.fc_of(ten.signals(1))), n_draws=10)
-    assert Coordinates.at(found.branch.density, found.laplace.maximum) is None
+    assert Coordinates.at(*_density(ten, ten.bounded())) is None
 
 
 @pytest.mark.slow
-def test_draws_in_coordinates_are_those_of_the_laplace_approximation_where_that_is_good(ten, regional):
+def test_draws_in_coordinates_are_those_of_the_laplace_approximation_where_that_is_good(ten):
     parameters = {"model.I_o": tj.BoundedParameter(np.full(ten.n_node, 0.305), 0.295, 0.315)}
     data = ten.data(ten.fc_of(ten.signals(1, 20_000)), 20_000)
     by_nuts = ten.posterior(data, parameters, method="nuts", n_draws=300)

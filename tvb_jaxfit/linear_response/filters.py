@@ -15,20 +15,19 @@ def autocorrelation_of_eigenvalue(values, taps, n_mean):
     :math:`\lambda^{lag}`. The filter's autocorrelation is that of the taps, convolved with a triangle, the
     autocorrelation of a mean.
     """
-    m = n_mean
-    of_taps = autocorrelation(taps).astype(values.dtype)
+    m, taps = n_mean, taps.astype(values.dtype)
     triangle = jnp.asarray((m - np.abs(np.arange(-m + 1, m))) / m**2, values.dtype)
     powers = _powers(values, m)
     positive_lags = powers @ triangle[m - 1 :]
     # The triangle of a tap begins before the tap's own lag. Its powers of the inverse eigenvalue are combined with
     # those of the lag, so that no power exceeds 1.
-    first = of_taps[0] * (positive_lags - 0.5 * triangle[m - 1])
+    first = jnp.sum(taps**2) * (positive_lags - 0.5 * triangle[m - 1])
     if taps.size == 1:
         return first
     all_lags = _powers(values, 2 * m - 1) @ triangle
     step = values if m == 1 else powers[:, m - 1] * values
     # The triangle of tap k begins at lag k m - (m - 1).
-    return first + all_lags * values * polynomial(step, of_taps[1:])
+    return first + all_lags * values * _positive_lags(step, taps)
 
 
 def lagged_autocorrelation_of_eigenvalue(values, taps, n_mean, shifts) -> tuple:
@@ -72,6 +71,32 @@ def lagged_autocorrelation_of_eigenvalue(values, taps, n_mean, shifts) -> tuple:
         return polynomial(values, total.at[0].divide(2.0).astype(values.dtype))
 
     return of_value(later, -1), of_value(earlier, 1)
+
+
+def _positive_lags(x, taps):
+    r"""Sum over the pairs i < j of taps[i] taps[j] x^(j - i - 1), shape (n,).
+
+    Notes
+    -----
+    The sum over the lags of `autocorrelation` without an FFT, which would keep other programs waiting: see
+    `runtime.blocking`. Taps are divided into pieces of about the square root of their number. Pairs within a piece need
+    the lags up to its length. Those of two pieces need one sum for each piece, and sums over the pieces before it.
+    """
+    size = max(2, int(np.sqrt(taps.size)))
+    count = -(-taps.size // size)
+    pieces = jnp.pad(taps, (0, count * size - taps.size)).reshape(count, size)
+    powers = _powers(x, size + 1)
+    # Row i of the products is shifted by i, so that pairs of one lag are in a column.
+    products = jnp.pad(pieces.T @ pieces, ((0, 0), (0, size))).ravel()
+    by_lag = jnp.sum(jnp.pad(products, (0, size)).reshape(size, 2 * size + 1), axis=0)[1:size]
+    within = powers[:, : size - 1] @ by_lag
+    later, earlier = powers[:, :size] @ pieces.T, powers[:, size - 1 :: -1] @ pieces.T
+    # Sum over this piece and those before, with a power for each piece between: lengths double.
+    factor, length = powers[:, size:], 1
+    while length < count:
+        earlier = earlier + factor * jnp.pad(earlier, ((0, 0), (length, 0)))[:, :count]
+        factor, length = factor * factor, 2 * length
+    return within + jnp.sum(later[:, 1:] * earlier[:, :-1], axis=1)
 
 
 def autocorrelation(taps) -> jax.Array:

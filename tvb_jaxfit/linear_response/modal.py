@@ -182,23 +182,35 @@ def _outer_sum(later, earlier):
     return later[:, None] + earlier[None, :]
 
 
-@_coordinates.defjvp
+@partial(_coordinates.defjvp, symbolic_zeros=True)
 def _coordinates_jvp(kinds, primals, tangents):
     (M_hat, Q_hat, taps, modes), (dM, dQ, dtaps, _) = primals, tangents
+    dM, dQ = jax.tree.map(_instantiated, (dM, dQ), is_leaf=_is_zero)
     values, results = modes.values, _coordinates(kinds, M_hat, Q_hat, taps, modes)
     half = dM @ _block_diagonal_product(values, results.states).T
     dstates, dfiltered = _sum_of_powers(half + half.T + dQ, values), []
     for kind, each, change in zip(kinds, taps, dtaps, strict=True):
         of_value = partial(_later_and_earlier, kind=kind)
-        p, dp = jax.jvp(partial(of_value, values), (each,), (change,))
+        if _is_zero(change):
+            p, dp = of_value(values, each), None
+        else:
+            p, dp = jax.jvp(partial(of_value, values), (each,), (change,))
         _, slopes = jax.jvp(partial(of_value, taps=each), (values,), (jnp.ones_like(values),))
         later, earlier = (
             _of_operator(dM, values, _difference_quotients(values, *both)) @ results.states
             for both in zip(p, slopes, strict=True)
         )
-        by_taps = _scaled(results.states, values, _outer_sum(*dp))
+        by_taps = 0.0 if dp is None else _scaled(results.states, values, _outer_sum(*dp))
         dfiltered.append(_scaled(dstates, values, _outer_sum(*p)) + later + earlier.T + by_taps)
     return results, Coordinates(dstates, tuple(dfiltered))
+
+
+def _is_zero(tangent):
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+def _instantiated(tangent):
+    return jnp.zeros(tangent.shape, tangent.dtype) if _is_zero(tangent) else tangent
 
 
 def _difference_quotients(values, p, slope):

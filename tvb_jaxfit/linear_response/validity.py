@@ -124,7 +124,21 @@ def cholesky(covariance) -> jax.Array:
     # Keeps the matrix positive definite in spite of rounding.
     regularisation = jnp.sqrt(jnp.finfo(covariance.dtype).eps)
     correlation = jnp.where(unit > 0.0, 1.0 + regularisation, scale[:, :, None] * covariance * scale[:, None])
-    return std[:, :, None] * jnp.linalg.cholesky(correlation)
+    return std[:, :, None] * _cholesky_by_columns(correlation)
+
+
+def _cholesky_by_columns(matrices):
+    """Cholesky factors of small matrices (n_group, n, n), all groups at once.
+
+    LAPACK would take each group by itself, in a program that keeps others waiting: see `runtime.blocking`.
+    """
+    columns, rest = [], matrices
+    for i in range(matrices.shape[-1]):
+        column = rest[:, :, i] / jnp.sqrt(rest[:, i, i])[:, None]
+        column = column.at[:, :i].set(0.0)
+        rest = rest - column[:, :, None] * column[:, None, :]
+        columns.append(column)
+    return jnp.stack(columns, axis=-1)
 
 
 def relaxation_residual(step, theta, weights, inputs, linearised, x, state_range) -> jax.Array:

@@ -26,14 +26,18 @@ from ..runtime.processes import PicklableMixin
 from ..runtime.programs import Program
 from ..runtime.promotion import with_standard_promotion
 from .density import PosteriorDensity
-from .laplace import Point, laplace, scales
+from .laplace import Laplace, Point, laplace
 
 # Weight of a feature in its coordinate, where that of the variable is 1.
 _WEIGHT = 3.0
 # Value below which the logarithm of a feature becomes a straight line, relative to that at the reference.
 _SMALL = 0.1
-# Newton's method: maximum number of steps, longest step, and residuals at which it ends and that are accepted.
-_MAX_STEPS, _LONGEST, _RESIDUAL, _ACCEPTED = 12, 1.0, 1e-13, 1e-9
+# Newton's method: maximum number of steps, longest step at the beginning, its factor after a step that makes the
+# residual larger, and residuals at which it ends and that are accepted.
+_MAX_STEPS, _LONGEST, _SHORTER, _RESIDUAL, _ACCEPTED = 40, 1.0, 0.5, 1e-13, 1e-9
+# Residual of the fixed point above which the rate of the slowest mode is kept: far from it, that rate leads to unstable
+# solutions.
+_NEAR = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +106,47 @@ class Features(PicklableMixin):
         """Derivative of `of_state`."""
         return 1.0 / jnp.sqrt(x**2 + self._scale**2)
 
+    def at_point(self, point: Point) -> np.ndarray:
+        """Features at a point, shape (n_node + 1,)."""
+        u, x = jnp.asarray(point.u), jnp.asarray(point.x.ravel())
+        return np.append(self.of_state(x), _compiled(self.slowest)(u, x))
+
+    def derivative(self, point: Point) -> np.ndarray:
+        """Derivative of the features by the variables at a point, shape (n_node + 1, n)."""
+        u, x = jnp.asarray(point.u), jnp.asarray(point.x.ravel())
+        tangent = self.density.branch(point).tangent
+        of_u, of_x = self._derivative_of_slowest(u, x)
+        return np.vstack([np.asarray(self.slope(x))[:, None] * tangent, np.asarray(of_u) + np.asarray(of_x) @ tangent])
+
+    @cached_property
+    def _derivative_of_slowest(self):
+        return _compiled(jax.grad(replace(self).slowest, argnums=(0, 1)))
+
     def slowest(self, u, x):
         """Feature of the slowest mode, shape (); defined beyond the stability boundary, too."""
         response = self.left @ solve_dc(self.linearised(u, x), jnp.asarray(self.right)[:, None])[:, 0]
         return jnp.arcsinh(1.0 / (response * _SMALL * self.rate))
+
+
+@dataclass(frozen=True, eq=False)
+class Start(PicklableMixin):
+    """Start of the search for the features: a linear function of the coordinates.
+
+    Attributes
+    ----------
+    y : ndarray, shape (n,)
+    features : ndarray, shape (n_feature,)
+        Those at y.
+    slope : ndarray, shape (n_feature, n)
+    """
+
+    y: np.ndarray = field(repr=False)
+    features: np.ndarray = field(repr=False)
+    slope: np.ndarray = field(repr=False)
+
+    def at(self, y):
+        """Approximate features of coordinates (n,)."""
+        return self.features + self.slope @ (y - self.y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,13 +158,12 @@ class Coordinates(PicklableMixin):
     features : Features
     directions : ndarray, shape (n, n_feature)
         B.
-    derivative : ndarray, shape (n_feature, n)
-        Derivative of the features by the variables at the reference.
+    start : Start
     """
 
     features: Features
     directions: np.ndarray = field(repr=False)
-    derivative: np.ndarray = field(repr=False)
+    start: Start
 
     @classmethod
     def at(cls, density: PosteriorDensity, point: Point) -> "Coordinates | None":
@@ -138,25 +178,30 @@ class Coordinates(PicklableMixin):
             return None
         features, n, n_node = Features.at(density, point), point.u.size, point.x.size
         u, x = jnp.asarray(point.u), jnp.asarray(point.x.ravel())
-        tangent = density.branch(point).tangent
         local = 1.0 - np.asarray(_compiled(features.linearised)(u, x).A).reshape(n_node)
-        by_u, slowest = _compiled(jax.jacfwd(features.residual)), _compiled(jax.grad(features.slowest, argnums=(0, 1)))
-        by_u, (of_u, of_x), slope = np.asarray(by_u(u, x)), slowest(u, x), np.asarray(features.slope(x))
+        by_u, slope = np.asarray(_compiled(jax.jacfwd(features.residual))(u, x)), np.asarray(features.slope(x))
         own = {path: slope * by_u[np.arange(n_node), regional[path]] / local for path in regional}
         best = max(own, key=lambda path: np.min(np.abs(own[path])))
         if np.min(np.abs(own[best])) < 1e-6:
             return None
         directions = np.zeros((n, n_node))
         directions[regional[best], np.arange(n_node)] = _WEIGHT / own[best]
-        derivative = slope[:, None] * tangent
+        derivative = features.derivative(point)
         if shared.size:
-            of_slowest = np.asarray(of_u) + np.asarray(of_x) @ tangent
-            # Derivative at the fixed point of the reference: the regional parameter makes up for the change.
-            alone = np.linalg.solve((np.eye(n) + directions @ derivative).T, of_slowest)
+            # At the fixed point of the reference: the regional parameter makes up for the change.
+            alone = np.linalg.solve((np.eye(n) + directions @ derivative[:-1]).T, derivative[-1])
             which = shared[np.argmax(np.abs(alone[shared]))]
             directions = np.column_stack([directions, (_WEIGHT / alone[which]) * np.eye(n)[which]])
-            derivative = np.vstack([derivative, of_slowest])
-        return cls(features, directions, derivative)
+        return cls(features, directions, Start(*np.zeros((3, 0)))).starting_at(point.u, point)
+
+    def starting_at(self, y: np.ndarray, point: Point) -> "Coordinates":
+        """The same coordinates, with a search that starts from those of a point, y (n,)."""
+        features, n_feature = self.features, self.directions.shape[1]
+        derivative = features.derivative(point)[:n_feature]
+        slope = derivative @ np.linalg.inv(np.eye(y.size) + self.directions @ derivative)
+        # The rate of the slowest mode hardly differs between probable values.
+        slope[features.point.x.size :] = 0.0
+        return replace(self, start=Start(y, features.at_point(point)[:n_feature], slope))
 
     @property
     def _has_slowest(self):
@@ -173,32 +218,47 @@ class Coordinates(PicklableMixin):
         return jnp.append(of_state, jnp.arcsinh(1.0 / _SMALL)) if self._has_slowest else of_state
 
     def _equations(self, z, y):
-        u, x = self._variables(y, z)
-        residual = self.features.residual(u, x)
-        return jnp.append(residual, self.features.slowest(u, x) - z[-1]) if self._has_slowest else residual
+        residual = self.features.residual(*self._variables(y, z))
+        return jnp.append(residual, self._equation_of_slowest(z, y)) if self._has_slowest else residual
+
+    def _equation_of_slowest(self, z, y):
+        return self.features.slowest(*self._variables(y, z)) - z[-1]
+
+    def _derivative_of_equations(self, z, y):
+        """Derivative by the features."""
+        rows = jax.jacfwd(lambda z: self.features.residual(*self._variables(y, z)))(z)
+        # The one that solves an equation itself is faster in reverse.
+        return jnp.vstack([rows, jax.grad(self._equation_of_slowest)(z, y)]) if self._has_slowest else rows
 
     def variables(self, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Variables (n,), fixed point (n_node,) and success of coordinates (n,), inside what JAX transforms."""
-        constant = jax.lax.stop_gradient(y)
-        prediction = self.derivative @ np.linalg.inv(np.eye(y.size) + self.directions @ self.derivative)
+        constant, n_node = jax.lax.stop_gradient(y), self.features.point.x.size
 
         def residual(z):
             return self._equations(z, constant)
 
         def goes_on(carry):
-            _, found, count = carry
+            found, count = carry[1], carry[-1]
             return (count < _MAX_STEPS) & (jnp.max(jnp.abs(found)) > _RESIDUAL)
 
         def newton(carry):
-            z, found, count = carry
-            step = jnp.linalg.solve(jax.jacfwd(residual)(z), found)
-            z = z - step * jnp.minimum(1.0, _LONGEST / jnp.max(jnp.abs(step)))
-            return z, residual(z), count + 1
+            z, found, longest, is_near, count = carry
+            is_near = is_near | (jnp.max(jnp.abs(found[:n_node])) < _NEAR)
+            matrix = self._derivative_of_equations(z, constant)
+            if self._has_slowest:
+                matrix = jnp.where(is_near, matrix, matrix.at[-1].set(jnp.eye(z.size, dtype=z.dtype)[-1]))
+            step = jnp.linalg.solve(matrix, jnp.where(is_near, found, found.at[n_node:].set(0.0)))
+            z = z - step * jnp.minimum(1.0, longest / jnp.max(jnp.abs(step)))
+            former, found = found, residual(z)
+            # Where a feature bends, long steps would go to and fro between its two sides.
+            is_larger = jnp.linalg.norm(found[:n_node]) > jnp.linalg.norm(former[:n_node])
+            return z, found, jnp.where(is_larger, _SHORTER, 1.0) * longest, is_near, count + 1
 
-        z = self._reference() + prediction @ (constant - self.features.point.u)
-        z, found, _ = jax.lax.stop_gradient(jax.lax.while_loop(goes_on, newton, (z, residual(z), 0)))
+        z = self.start.at(constant)
+        first = z, residual(z), jnp.asarray(_LONGEST, z.dtype), jnp.asarray(False), 0
+        z, found, *_ = jax.lax.stop_gradient(jax.lax.while_loop(goes_on, newton, first))
         # One Newton step with a constant matrix has the derivative of the implicit function.
-        matrix = jax.lax.stop_gradient(jax.jacfwd(residual)(z))
+        matrix = jax.lax.stop_gradient(self._derivative_of_equations(z, constant))
         z = z - jnp.linalg.solve(matrix, self._equations(z, y))
         return *self._variables(y, z), jnp.max(jnp.abs(found)) < _ACCEPTED
 
@@ -236,12 +296,14 @@ class Coordinates(PicklableMixin):
         (value, (_, found)), gradient = self._program(jnp.asarray(y))
         return float(value), np.asarray(gradient, float), np.asarray(found)
 
-    def normal(self, each: Callable = iter) -> tuple[np.ndarray, np.ndarray]:
-        """Maximum (n,) of the density of the coordinates, and the `laplace.scales` around it, (n, n)."""
+    def normal(self, each: Callable = iter) -> tuple["Coordinates", Laplace]:
+        """Coordinates with a search that starts from the maximum of their density, and the approximation there."""
         point = self.features.point
         value, _, x = self.evaluate(point.u, point.x)
         found = laplace(self.evaluate, Point(point.u, x, value), each)
-        return found.maximum.u, scales(self.evaluate, found)
+        y, x = found.maximum.u, found.maximum.x
+        u = self.all_variables(y[None])[0]
+        return self.starting_at(y, Point(u, x, self.features.density.potential(u, x))), found
 
     def all_variables(self, y: np.ndarray) -> np.ndarray:
         """Variables of coordinates, both of shape (..., n)."""

@@ -135,6 +135,11 @@ class PosteriorDensity(PicklableMixin):
         """State without free parameters."""
         return strip_free_parameters(self.expected.state)
 
+    @cached_property
+    def _arrays(self):
+        # Directions of 100 MB for 84 regions: a copy at each call would take four times as long as the rest.
+        return jax.tree.map(jnp.asarray, self.data.arrays)
+
     def _run(self, name, u, x):
         """Results of one of the compiled functions."""
         key = name, self.data.structure
@@ -142,7 +147,7 @@ class PosteriorDensity(PicklableMixin):
             # A copy, so that there is no reference cycle.
             self.programs[key] = Program(replace(self, programs={})._functions()[name], shares_constants=True)
         with self._precision():
-            return self.programs[key](jnp.asarray(u, self._dtype), self.plain_state, x, self.data.arrays)
+            return self.programs[key](jnp.asarray(u, self._dtype), self.plain_state, x, self._arrays)
 
     def _functions(self):
         """Functions of (variables, plain state, start of the search, arrays of the data), by name."""

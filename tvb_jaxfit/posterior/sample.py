@@ -16,7 +16,7 @@ from ..uncertainty.identifiability import number_of_samples, refuse_no_response,
 from .coordinates import Coordinates
 from .density import PosteriorDensity
 from .importance import corrected_draws
-from .laplace import Point, laplace
+from .laplace import Point, laplace, scales
 from .nuts import sample
 from .observed_fc import ObservedFC
 from .priors import JointPrior, joint_prior
@@ -249,7 +249,8 @@ def _nuts(branch, approximation, sampling):
     coordinates = Coordinates.at(branch.density, approximation.maximum)
     target, origin, root = branch, approximation.maximum.u, approximation.root
     if coordinates is not None:
-        target, (origin, root) = coordinates, coordinates.normal(_bar("coordinates", "value", sampling.progress))
+        coordinates, found = coordinates.normal(_bar("coordinates", "value", sampling.progress))
+        target, origin, root = coordinates, found.maximum.u, scales(coordinates.evaluate, found)
     chains = sample(
         target.potential,
         origin,
