@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tvb_jaxfit.posterior.laplace import Laplace, Point, curvature, laplace, maximum
+from tvb_jaxfit.posterior.metric import scales, scales_at
 
 N = 6
 NOWHERE = np.zeros((1, 1, 1))
@@ -160,3 +161,31 @@ def test_a_start_on_a_saddle_is_left():
     found = laplace(evaluate, at(evaluate, np.array([1e-6, 1.0])))
     np.testing.assert_allclose(np.abs(found.maximum.u), [2.0, 0.0], atol=1e-3)
     np.testing.assert_allclose(np.diag(found.covariance), [1.0 / 8.0, 1.0], rtol=1e-2)
+
+
+def test_scales_at_several_points_are_those_of_the_mean_size_of_the_curvature():
+    """A potential that is flat at its maximum, steep beside it, and curved the other way in between."""
+
+    def potential(u):
+        return 50.0 * jnp.sum((u**2 - 0.1) ** 2) + 0.5 * jnp.sum(u**2)
+
+    evaluate = evaluating(potential)
+    points = [Point(np.full(N, size), np.zeros(1), np.nan) for size in (0.0, 0.5)]
+    root = scales_at(evaluate, points)
+    of_size = [abs(50.0 * (12.0 * size**2 - 0.4) + 1.0) for size in (0.0, 0.5)]
+    np.testing.assert_allclose(root @ root.T, np.eye(N) / np.mean(of_size), atol=1e-7)
+    # Negative control: the curvature with its sign.
+    assert 50.0 * (12.0 * 0.0 - 0.4) + 1.0 < 0.0
+
+
+def test_scales_are_shorter_where_the_density_is_steep_beside_its_maximum():
+    def potential(u):
+        return 0.5 * jnp.sum(u**2) + 200.0 * u[0] ** 4
+
+    evaluate = evaluating(potential)
+    found = laplace(evaluate, at(evaluate, np.full(N, 0.1)))
+    shorter = scales(evaluate, found)
+    lengths, former = (np.sort(np.linalg.norm(each, axis=0)) for each in (shorter, found.root))
+    np.testing.assert_allclose(lengths[1:], former[1:], rtol=1e-6)
+    # At its end, the potential has risen by at most 1.
+    assert 0.5 * lengths[0] ** 2 + 200.0 * lengths[0] ** 4 <= 1.0 < 200.0 * former[0] ** 4

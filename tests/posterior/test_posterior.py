@@ -12,10 +12,9 @@ from tvb.simulator import monitors
 
 import tvb_jaxfit as tj
 from tests.linear_response.conftest import network as ornstein_uhlenbeck
-from tvb_jaxfit.posterior import nuts
 from tvb_jaxfit.posterior.importance import corrected_draws
 from tvb_jaxfit.posterior.laplace import Laplace, Point
-from tvb_jaxfit.posterior.nuts import sample
+from tvb_jaxfit.posterior.nuts import Sampler, starts
 from tvb_jaxfit.posterior.sample import observed_fc, observed_recordings, posterior
 from tvb_jaxfit.uncertainty.expected_fc import fisher_z
 
@@ -39,7 +38,12 @@ def test_nuts_draws_a_normal_distribution_in_units_that_are_not_its_own():
         return 0.5 * (u - mean) @ precision @ (u - mean)
 
     std = np.sqrt(np.diag(covariance))
-    chains = sample(potential, mean + 0.2 * std, np.diag(1.5 * std), 300, 500, 2, seed=1, progress=False)
+    sampler, done = Sampler(potential, 3, 295), []
+    units = np.diag(1.5 * std)
+    first = starts(potential, mean + 0.2 * std, units, 2, seed=1)
+    chains = sampler.chains(first, units, 800, 1, done.append)
+    assert sampler.n_warmup == 300 and sum(done) == 1600
+    chains = chains.between(300, 800)
     assert chains.u.shape == (2, 500, 3) and chains.potential.shape == chains.is_divergent.shape == (2, 500)
     assert not chains.is_divergent.any()
     u = chains.u.reshape(-1, 3)
@@ -50,23 +54,16 @@ def test_nuts_draws_a_normal_distribution_in_units_that_are_not_its_own():
     assert np.max(np.abs(covariance / np.outer(std, std) - np.eye(3))) > 0.3
 
 
-def test_an_interrupt_keeps_the_draws_that_all_chains_have(monkeypatch):
-    class Interrupting:
-        n = 0
+def test_an_interrupt_keeps_the_draws_that_all_chains_have():
+    done = []
 
-        def __enter__(self):
-            return self
+    def interrupt(n):
+        done.append(n)
+        if sum(done) >= 60:
+            raise KeyboardInterrupt
 
-        def __exit__(self, *_):
-            return False
-
-        def update(self, n):
-            self.n += n
-            if self.n >= 60:
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(nuts, "progress_bar", lambda *_, **__: Interrupting())
-    chains = sample(lambda u: 0.5 * jnp.sum(u**2), np.zeros(2), np.eye(2), 20, 500, 1, seed=0, progress=False)
+    sampler = Sampler(lambda u: 0.5 * jnp.sum(u**2), 2, 20)
+    chains = sampler.chains(np.zeros((1, 2)), np.eye(2), 500, 0, interrupt)
     assert 10 <= chains.u.shape[1] < 500
     assert np.all(np.isfinite(chains.u)) and chains.n_steps.shape == chains.u.shape[:2]
 

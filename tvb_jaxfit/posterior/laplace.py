@@ -12,11 +12,10 @@ import numpy as np
 import scipy.linalg
 from scipy.optimize import minimize
 
+from ..runtime.threads import map_in_threads
+
 # Step of the differences of gradients, in units of standard deviations.
 _STEP = 1e-4
-# Largest rise of the potential at one standard deviation of a scale, where a normal density has 0.5; factor by which a
-# longer scale is shortened, and how often at most.
-_RISE, _SHORTER, _MAX_SHORTENED = 1.0, 0.8, 15
 # Curvature below which a direction counts as flat, in units of that of the prior.
 _FLAT = 1e-2
 # Maximum number of evaluations of the first descent, and of later ones, which the curvature scales. They repeat until
@@ -117,7 +116,7 @@ def curvature(evaluate: Callable, point: Point, each: Callable = iter) -> np.nda
     Parameters
     ----------
     evaluate : callable
-        As for `maximum`.
+        As for `maximum`; thread-safe.
     point : Point
     each : callable, optional
         Iterator over the variables, which may show progress.
@@ -127,22 +126,23 @@ def curvature(evaluate: Callable, point: Point, each: Callable = iter) -> np.nda
     ndarray, shape (n, n)
         Symmetric. Beside a point without a potential, the difference is that to the other side.
     """
-    n, middle = point.u.size, None
+    n = point.u.size
 
     def gradient(u):
         value, gradient, _ = evaluate(u, point.x)
         return gradient if np.isfinite(value) else np.full(n, np.nan)
 
-    rows = np.empty((n, n))
-    for i in each(range(n)):
+    def row(i):
         step = _STEP * np.eye(n)[i]
         above, below = gradient(point.u + step), gradient(point.u - step)
-        width = 2.0 * _STEP
-        if not (np.all(np.isfinite(above)) and np.all(np.isfinite(below))):
-            middle = gradient(point.u) if middle is None else middle
-            above, below = (each if np.all(np.isfinite(each)) else middle for each in (above, below))
-            width = _STEP
-        rows[i] = (above - below) / width
+        if np.all(np.isfinite(above)) and np.all(np.isfinite(below)):
+            return (above - below) / (2.0 * _STEP)
+        middle = gradient(point.u)
+        above, below = (each if np.all(np.isfinite(each)) else middle for each in (above, below))
+        return (above - below) / _STEP
+
+    found = map_in_threads(row, range(n))
+    rows = np.array([next(found) for _ in each(range(n))])
     return 0.5 * (rows + rows.T)
 
 
@@ -172,32 +172,3 @@ def laplace(evaluate: Callable, point: Point, each: Callable = iter) -> Laplace:
     values = np.where(is_flat, 1.0, values)
     log_evidence = -point.potential + 0.5 * point.u.size * np.log(2.0 * np.pi) - 0.5 * np.sum(np.log(values))
     return Laplace(point, vectors / np.sqrt(values), float(log_evidence), int(is_flat.sum()))
-
-
-def scales(evaluate: Callable, laplace: Laplace) -> np.ndarray:
-    """Scales of a density that is flat at its maximum and steep beside it.
-
-    Parameters
-    ----------
-    evaluate : callable
-        As for `maximum`.
-    laplace : Laplace
-
-    Returns
-    -------
-    ndarray, shape (n, n)
-        The square root of the covariance with shorter columns: at the distance of a column to both sides, the mean rise
-        of the potential is at most twice that of a normal density.
-    """
-    best = laplace.maximum
-
-    def rise(column):
-        return np.mean([evaluate(best.u + sign * column, best.x)[0] - best.potential for sign in (-1.0, 1.0)])
-
-    root = laplace.root.copy()
-    for column in root.T:
-        for _ in range(_MAX_SHORTENED):
-            if rise(column) <= _RISE:
-                break
-            column *= _SHORTER
-    return root

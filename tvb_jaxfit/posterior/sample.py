@@ -16,8 +16,9 @@ from ..uncertainty.identifiability import number_of_samples, refuse_no_response,
 from .coordinates import Coordinates
 from .density import PosteriorDensity
 from .importance import corrected_draws
-from .laplace import Point, laplace, scales
-from .nuts import sample
+from .laplace import Point, laplace
+from .metric import scales, scales_at
+from .nuts import Sampler, starts, whole_batches
 from .observed_fc import ObservedFC
 from .priors import JointPrior, joint_prior
 from .recordings import ObservedRecordings, Recordings
@@ -26,6 +27,8 @@ from .validity import Validity
 
 # Number of draws at which the linear response is checked.
 _N_CHECKED = 50
+# Draws of each of the short chains, size of their first units, and at how many of their states there is a curvature.
+_N_SHORT, _NARROW, _N_CURVATURES = 50, 0.3, 6
 # Smallest number of draws of a chain that has a result.
 _MIN_DRAWS = 4
 # Eigenvalue of an FC, relative to the largest, below which it is no correlation matrix.
@@ -247,28 +250,59 @@ def _corrected(branch, approximation, sampling):
 def _nuts(branch, approximation, sampling):
     """Chains, their variables, and remarks; draws of the Laplace approximation after an early interrupt."""
     coordinates = Coordinates.at(branch.density, approximation.maximum)
-    target, origin, root = branch, approximation.maximum.u, approximation.root
-    if coordinates is not None:
-        coordinates, found = coordinates.normal(_bar("coordinates", "value", sampling.progress))
-        target, origin, root = coordinates, found.maximum.u, scales(coordinates.evaluate, found)
-    chains = sample(
-        target.potential,
-        origin,
-        root,
-        sampling.n_warmup,
-        sampling.n_draws,
-        sampling.n_chains,
-        sampling.seed,
-        sampling.progress,
-    )
-    if coordinates is not None:
-        chains = replace(chains, u=coordinates.all_variables(chains.u))
-    n_draws = chains.u.shape[1]
+    try:
+        if coordinates is None:
+            chains = _chains(branch, approximation, sampling)
+        else:
+            chains = _chains_in_coordinates(coordinates, sampling)
+    except KeyboardInterrupt:
+        chains = None
+    n_draws = 0 if chains is None else chains.u.shape[1]
     if n_draws < _MIN_DRAWS:
         u = approximation.draws(sampling.n_draws, sampling.seed)[None]
         return None, u, ["interrupted in the warm-up: draws of the Laplace approximation"]
     cut = [f"interrupted: {n_draws} of {sampling.n_draws} draws"] if n_draws < sampling.n_draws else []
     return chains, chains.u, cut
+
+
+def _chains(branch, approximation, sampling):
+    """Chains in units of the Laplace approximation."""
+    origin, root = approximation.maximum.u, approximation.root
+
+    def potential(u):
+        return branch.density.potential(u, branch.start(u))
+
+    first = starts(potential, origin, root, sampling.n_chains, sampling.seed)
+    return _without_warmup(Sampler(branch.potential, origin.size, sampling.n_warmup), first, root, sampling)
+
+
+def _chains_in_coordinates(coordinates, sampling):
+    """Chains in units of the curvature at states of short chains, which start near the maximum."""
+    bar = _bar("coordinates", "value", sampling.progress)
+    coordinates, found = coordinates.normal(bar)
+    origin, root = found.maximum.u, _NARROW * scales(coordinates.evaluate, found)
+    first = starts(lambda y: coordinates.evaluate(y, None)[0], origin, root, sampling.n_chains, sampling.seed)
+    sampler = Sampler(coordinates.potential, origin.size, sampling.n_warmup)
+    with progress_bar(
+        "posterior: short chains", "draw", _N_SHORT * len(first), sampling.progress, leave=False
+    ) as shown:
+        short = sampler.chains(first, root, _N_SHORT, sampling.seed, shown.update)
+    if short.u.shape[1] < _N_SHORT:
+        raise KeyboardInterrupt
+    chosen = short.u[:, np.linspace(_N_SHORT // 2, _N_SHORT - 1, -(-_N_CURVATURES // len(first))).astype(int)]
+    points = [Point(y, coordinates.features.point.x, np.nan) for y in chosen.reshape(-1, origin.size)]
+    root = scales_at(coordinates.evaluate, points, bar)
+    chains = _without_warmup(sampler, short.u[:, -1], root, sampling)
+    return replace(chains, u=coordinates.all_variables(chains.u))
+
+
+def _without_warmup(sampler, first, root, sampling):
+    n_warmup, n_draws = sampler.n_warmup, sampler.n_warmup + sampling.n_draws
+    total = len(first) * whole_batches(n_draws)
+    with progress_bar("posterior: NUTS", "draw", total, sampling.progress) as shown:
+        # The seed of short chains, plus one.
+        chains = sampler.chains(first, root, n_draws, sampling.seed + 1, shown.update)
+    return chains.between(n_warmup, n_draws)
 
 
 def _is_trusted(branch, u):
