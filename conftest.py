@@ -23,8 +23,8 @@ for handler in logging.getLogger("tvb").handlers:
 
 @pytest.fixture(autouse=True)
 def few_programs(request):
-    """Drop compiled programs after every 100 tests: JAX keeps them all, and a process has a limit of memory maps."""
+    """Drop compiled programs after every 400 tests: JAX keeps them all, and a process has a limit of memory maps."""
     yield
     request.session.n_done = getattr(request.session, "n_done", 0) + 1
-    if request.session.n_done % 100 == 0:
+    if request.session.n_done % 400 == 0:
         jax.clear_caches()

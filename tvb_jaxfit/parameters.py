@@ -294,7 +294,7 @@ class BoundedParameter(Parameter):
         if np.isinf(low) and np.isinf(high):
             return unconstrained
         if np.isfinite(low) and np.isfinite(high):
-            return jnp.clip(low + (high - low) * jax.nn.sigmoid(4.0 * unconstrained / (high - low)), low, high)
+            return _sigmoid(unconstrained, low, high)
         return low + jax.nn.softplus(unconstrained) if np.isfinite(low) else high - jax.nn.softplus(-unconstrained)
 
     def static_fields(self) -> tuple:
@@ -315,6 +315,11 @@ def _inverse_sigmoid(x, low, high):
     p = (x - low) / (high - low)
     p = jnp.where(p <= 0.0, _START_MARGIN, jnp.where(p >= 1.0, 1.0 - _START_MARGIN, p))
     return (high - low) / 4.0 * (jnp.log(p) - jnp.log1p(-p))
+
+
+@jax.jit
+def _sigmoid(unconstrained, low, high):
+    return jnp.clip(low + (high - low) * jax.nn.sigmoid(4.0 * unconstrained / (high - low)), low, high)
 
 
 @jax.jit

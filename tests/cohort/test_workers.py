@@ -192,6 +192,7 @@ def test_a_subject_that_kills_every_worker_is_lost_and_the_next_call_makes_it(sm
     assert study.called.count("00") == 1
 
 
+@pytest.mark.slow
 def test_dask_gives_the_task_of_a_killed_worker_to_another(small_cohort, stored_fit, tmp_path, dask_client):
     def happens(subject):
         if subject.id == "01" and once(tmp_path, "died"):

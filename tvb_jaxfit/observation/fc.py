@@ -1,5 +1,7 @@
 """Functional connectivity (FC) of a simulated or a recorded signal."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,6 +87,12 @@ def standardise(signals: jax.Array, axis: int = 0) -> jax.Array:
     >>> print(standardise(jnp.array([[1.0], [2.0], [3.0]])).ravel().round(4))
     [-0.7071  0.      0.7071]
     """
+    return _standardised(signals, axis)
+
+
+# Compiled as a whole: operation by operation, each would be compiled for each shape.
+@partial(jax.jit, static_argnames="axis")
+def _standardised(signals, axis):
     # The result does not depend on this first shift and scale, so that the gradient may treat them as constants. They
     # preserve the digits of a small fluctuation about a large offset (BOLD in float32) and prevent squares from
     # overflowing. An exactly constant column becomes 0/0; centring alone would leave rounding errors.

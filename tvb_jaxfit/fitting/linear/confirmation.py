@@ -110,10 +110,10 @@ def recorded_in_segments(
     tuple of ndarray
         See `Criterion.recorded`.
     """
-    first, *others = jax.random.split(key, n_segments)
-    result = simulate(resample(state, first))
+    keys = jax.random.split(key, n_segments)
+    result = simulate(resample(state, keys[0]))
     pieces = [[np.asarray(each) for each in criterion.recorded(result.data)]]
-    for each in others:
-        result = simulate(result.next_state(each))
+    for i in range(1, n_segments):
+        result = simulate(result.next_state(keys[i]))
         pieces.append([np.asarray(each) for each in criterion.recorded(result.data)])
     return tuple(np.concatenate(samples) for samples in zip(*pieces, strict=True))
