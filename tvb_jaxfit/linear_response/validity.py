@@ -181,21 +181,22 @@ def relaxation_residual(step, theta, weights, inputs, linearised, x, state_range
     def squared_norm(change):
         return jnp.sum((change / size) ** 2, axis=(0, 2))[None, :, None]
 
-    def relax(carry, _):
-        state, drift, former, former_drift = carry
+    def relax(carry, is_first):
+        state, former, former_drift = carry
+        drift = flow(state)
         # Far from the fixed point the rates are others: that of the last step is a difference quotient.
         moved, changed = squared_norm(state - former), squared_norm(drift - former_drift)
         known = (moved > 0.0) & (changed > 0.0)
         last_rate = jnp.where(known, jnp.sqrt(jnp.where(known, changed, 1.0) / jnp.where(known, moved, 1.0)), 0.0)
         fastest = jnp.maximum(rate / step_length, last_rate / _LONGEST_STEP)
-        new = jnp.clip(state + jnp.maximum(1.0 / fastest, 1.0) * drift, low, high)
-        return (new, flow(new), state, drift), None
+        # Before there is a last step, one of the simulator.
+        length = jnp.where(is_first, 1.0, jnp.maximum(1.0 / fastest, 1.0))
+        return (jnp.clip(state + length * drift, low, high), state, drift), None
 
     def residual(end):
         start = jnp.broadcast_to(end[:, None, None], x.shape)
-        drift = flow(start)
-        first = jnp.clip(start + drift, low, high)
-        carry = first, flow(first), start, drift
-        return (jax.lax.scan(relax, carry, length=round(_RELAXATION / step_length))[0][0] - x) / size
+        is_first = np.arange(round(_RELAXATION / step_length) + 1) == 0
+        (state, *_), _ = jax.lax.scan(relax, (start, start, jnp.zeros_like(start)), is_first)
+        return (state - x) / size
 
     return jax.vmap(residual)(state_range)
