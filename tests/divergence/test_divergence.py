@@ -9,6 +9,7 @@ from tvb.simulator.lab import coupling, models, monitors, noise
 
 import tvb_jaxfit as tj
 from tests.conftest import simulator, white_matter
+from tvb_jaxfit.fitting.criterion import ScoredRuns
 from tvb_jaxfit.fitting.linear.candidate import LinearFitCandidate
 from tvb_jaxfit.translate.clone import configured_clone
 from tvb_jaxfit.translate.divergence import DivergenceWatch, find_divergence
@@ -133,10 +134,9 @@ def test_the_error_of_an_fc_of_a_diverging_state_names_the_place(stopped):
 
 @pytest.mark.slow
 def test_a_linear_fit_whose_simulations_diverge_is_marked(monkeypatch):
-    not_finite = np.full((3, N_NODE, N_NODE), np.nan)
-    monkeypatch.setattr(
-        "tvb_jaxfit.fitting.linear_stage.confirmation", lambda *_: lambda fitted: (np.nan, np.nan, not_finite)
-    )
+    none = np.full(3, np.nan)
+    runs = ScoredRuns(none, {"r": none}, np.full((3, N_NODE, N_NODE), np.nan), [], 1.0)
+    monkeypatch.setattr("tvb_jaxfit.fitting.linear_stage.confirmation", lambda *_: lambda *_: runs)
     result = tj.fit(
         _sim(),
         _target(),
