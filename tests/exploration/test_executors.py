@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from types import SimpleNamespace
 
 import cloudpickle
 import jax
@@ -23,6 +25,7 @@ from tvb_jaxfit import Exploration, GridAxis, ParallelExecution, ProcessWorkers,
 from tvb_jaxfit.exploration.batches import Batches
 from tvb_jaxfit.exploration.folder import SweepFolder
 from tvb_jaxfit.exploration.sweep_files import RowWriter
+from tvb_jaxfit.runtime import executors
 
 # The workers cannot import a module of tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -210,14 +213,41 @@ def _poisoned(w, a):
     return np.asarray(w)
 
 
+def _allow_failures(n, dask_scheduler):
+    dask_scheduler.allowed_failures = n
+
+
+def test_a_cluster_without_workers_is_told(monkeypatch):
+    monkeypatch.setattr(executors, "_ANY_WORKERS", 0.05)
+    counts = iter([{}])
+
+    class Cluster:
+        _client = SimpleNamespace(nthreads=lambda: next(counts, {"tcp://a": 1}))
+
+    task = Future()
+    threading.Timer(0.4, task.set_result, (1,)).start()
+    with pytest.warns(UserWarning, match="The cluster has no workers") as warned:
+        assert executors.first_done([task], executors.Width(Cluster(), None)) == {task}
+    assert len(warned) == 1
+    # Negative control: tasks that take long.
+    slow = Future()
+    threading.Timer(0.2, slow.set_result, (1,)).start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        executors.first_done([slow], executors.Width(Cluster(), None))
+
+
 @pytest.mark.filterwarnings("ignore:folder. the loss depends on what cannot be tracked")
 @pytest.mark.parametrize("kind", ["workers", pytest.param("dask", marks=pytest.mark.slow)])
 def test_the_point_at_which_a_process_dies_is_found(kind, request, tmp_path, by_threads):
-    executor = (
-        request.getfixturevalue("workers")
-        if kind == "workers"
-        else request.getfixturevalue("client").get_executor(pure=False)
-    )
+    if kind == "workers":
+        executor = request.getfixturevalue("workers")
+    else:
+        client = request.getfixturevalue("client")
+        # A worker that is killed while it starts, as one of several in a row may be, is not started again by Dask.
+        client.run_on_scheduler(_allow_failures, 0)
+        request.addfinalizer(lambda: client.run_on_scheduler(_allow_failures, 3))
+        executor = client.get_executor(pure=False)
     found = _run(_with_callback(_poisoned), executor=executor, folder=tmp_path)
     expected = jax.tree.map(np.copy, by_threads.values)
     for leaf in jax.tree.leaves(expected):

@@ -2,9 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import suppress
 from typing import Any
+
+from ..runtime.executors import first_done
 
 # Number of times that a task is given to a worker, if workers die of it.
 _MAX_ATTEMPTS = 3
@@ -60,7 +62,7 @@ def completed(
                 except Exception as error:
                     yield entry[0], NotRun(_text(error))
             if running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                for future in first_done(running, n_running):
                     yield from _ended(future, running.pop(future), waiting, is_busy)
     finally:
         for future in running:

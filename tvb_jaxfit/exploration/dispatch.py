@@ -3,10 +3,11 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from dataclasses import dataclass
 
 from ..errors import WorkerDied
+from ..runtime.executors import first_done
 from .batches import Outcome
 from .space import Space
 
@@ -71,7 +72,7 @@ def evaluate_points(
                 running[submit(space.numbers(_slice(task.points)))] = task
             if not running:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            for future in first_done(running, width):
                 task, error = running.pop(future), _error(future)
                 if error is None:
                     lost = 0

@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 
 from .processes import processors
 
@@ -11,6 +12,8 @@ from .processes import processors
 _PER_WORKER = 2
 # Time after which the number of workers is asked for again [s].
 _COUNT_AGAIN = 10.0
+# Time without a result after which a cluster is asked whether it has workers [s].
+_ANY_WORKERS = 30.0
 
 
 class Inline(Executor):
@@ -52,6 +55,43 @@ class Width:
                 self._n_workers = max(1, _n_workers(self._executor))
             self._counted = time.perf_counter()
         return self._per_worker * self._n_workers
+
+    def has_no_workers(self) -> bool:
+        """True if a cluster says that it has no workers."""
+        with contextlib.suppress(Exception):
+            return _n_workers(self._executor) == 0
+        return False
+
+
+def first_done(running: Iterable[Future], width: Callable) -> set[Future]:
+    """Wait for tasks.
+
+    Parameters
+    ----------
+    running : iterable of Future
+    width : callable
+        For example a `Width`.
+
+    Returns
+    -------
+    set of Future
+        Those that are done, at least one.
+
+    Warns
+    -----
+    UserWarning
+        The cluster has no workers, so that the tasks wait.
+    """
+    is_told = False
+    while not (done := wait(running, _ANY_WORKERS, FIRST_COMPLETED).done):
+        if not is_told and isinstance(width, Width) and width.has_no_workers():
+            is_told = True
+            warnings.warn(
+                "The cluster has no workers: tasks wait for one. Start workers, or stop with Ctrl-C, which keeps what "
+                "is done. A worker of Dask that is killed while it starts is not started again.",
+                stacklevel=2,
+            )
+    return done
 
 
 def _n_workers(executor):
