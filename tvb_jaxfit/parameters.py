@@ -391,11 +391,11 @@ def with_values(state: State, values: dict[str, jax.Array]) -> State:
 
 def with_parameters(state: State, parameters: dict[str, Parameter]) -> State:
     """Copy of a state with parameters, by path, in place of what is there."""
-
-    def replaced(path, node):
-        return parameters.get(path_name(path), node)
-
-    return jax.tree_util.tree_map_with_path(replaced, state, is_leaf=is_parameter) if parameters else state
+    if not parameters:
+        return state
+    return jax.tree_util.tree_map_with_path(
+        lambda path, node: parameters.get(path_name(path), node), state, is_leaf=is_parameter
+    )
 
 
 __all__ = ["BoundedParameter", "Parameter", "State", "parameters_of", "strip_parameters", "with_values"]

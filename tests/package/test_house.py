@@ -1,11 +1,14 @@
 """Rules that neither ruff nor import-linter checks: sizes, docstrings, and imports inside functions."""
 
 import ast
+import configparser
+import re
 from pathlib import Path
 
 import tvb_jaxfit
 
 PACKAGE = Path(tvb_jaxfit.__file__).parent
+ROOT = Path(__file__).parents[2]
 MODULES = {str(path.relative_to(PACKAGE)): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
 TREES = {name: ast.parse(text) for name, text in MODULES.items()}
 MAX_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 60, 12
@@ -97,3 +100,13 @@ def test_imports_of_the_package_stand_at_the_top_of_a_module():
     allowed = {(name, module) for name, modules in LAZY_IMPORTS.items() for module in modules}
     assert sorted(found - allowed) == []
     assert sorted(allowed - found) == []
+
+
+def test_the_layers_of_the_architecture_page_are_those_of_the_import_contract():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    layers = settings["importlinter:contract:layers"]["layers"].split("\n")
+    page = (ROOT / "docs" / "developers" / "architecture.md").read_text()
+    rows = re.findall(r"^\| \d+ \| (.*?) \|", page, re.MULTILINE)
+    shown = [set(re.findall(r"`(\w+)(?:/|\.py)`", row)) for row in rows]
+    assert shown == [set(layer.split(" : ")) for layer in layers if layer]
