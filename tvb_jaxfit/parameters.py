@@ -334,10 +334,7 @@ def is_parameter(node: Any) -> bool:
 
 
 def strip_parameters(state: State) -> State:
-    """Copy of a state with every `Parameter` replaced by its value, as a simulation needs it.
-
-    The values of dependent parameters are worked out from the others.
-    """
+    """Copy of a state with the value of each `Parameter` in its place. Dependent ones follow from the others."""
     return with_plain_values(resolve_dependents(state))
 
 
@@ -391,11 +388,11 @@ def with_values(state: State, values: dict[str, jax.Array]) -> State:
 
 def with_parameters(state: State, parameters: dict[str, Parameter]) -> State:
     """Copy of a state with parameters, by path, in place of what is there."""
-    if not parameters:
-        return state
-    return jax.tree_util.tree_map_with_path(
-        lambda path, node: parameters.get(path_name(path), node), state, is_leaf=is_parameter
-    )
+
+    def replaced(path, node):
+        return parameters.get(path_name(path), node)
+
+    return jax.tree_util.tree_map_with_path(replaced, state, is_leaf=is_parameter) if parameters else state
 
 
 __all__ = ["BoundedParameter", "Parameter", "State", "parameters_of", "strip_parameters", "with_values"]
