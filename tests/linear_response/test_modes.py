@@ -152,13 +152,15 @@ def test_derivatives_of_filtered_covariances_are_those_of_sums_over_lags():
 
 
 @pytest.mark.parametrize("n_taps", [2, 3, 5, 16, 170, 1000])
-def test_sums_over_pairs_of_taps_are_those_over_lags(n_taps):
+def test_sums_over_taps_are_those_over_lags(n_taps):
     random = np.random.RandomState(n_taps)
     taps, values = random.normal(size=n_taps), np.array([0.99, -0.5, 0.9 * np.exp(0.3j), 0.0])
     lags = np.correlate(taps, taps, "full")[n_taps:]
     found = filters._positive_lags(jnp.asarray(values), jnp.asarray(taps, complex))
     exact = np.polynomial.polynomial.polyval(values, lags)
     np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-12 * np.sum(taps**2))
+    found = filters.sum_of_squared_autocorrelation(jnp.asarray(taps))
+    np.testing.assert_allclose(found, np.sum(np.correlate(taps, taps, "full") ** 2), rtol=1e-13)
 
 
 def test_factors_of_small_matrices_are_those_of_lapack():
@@ -176,7 +178,10 @@ def test_fits_in_several_threads_do_not_wait_for_each_other(connectivity_of):
     def waits(way):
         def value(w):
             response = replace(linear, way=way)(with_path(state, "model.w", w))
-            return sum(jnp.sum(response.fc(index)) for index in range(2)) + jnp.sum(response.nonlinearity)
+            of_recording = sum(jnp.sum(response.z_standard_error(1e6, index)) for index in range(2))
+            return (
+                sum(jnp.sum(response.fc(index)) for index in range(2)) + jnp.sum(response.nonlinearity) + of_recording
+            )
 
         text = jax.jit(with_standard_promotion(jax.grad(value))).lower(jnp.full(N_NODE, 0.5)).as_text()
         return bool(programs._BLOCKING.search(text))

@@ -251,7 +251,6 @@ def gain_correlation_time(gain, voi, dt: float, dtype) -> jax.Array:
 def filter_correlation_time(taps, n_mean: int) -> jax.Array:
     """Sum over all lags of a filter's squared autocorrelation [steps]."""
     if taps.size > 1:
-        lags, steps_per_lag = monitor_filters.autocorrelation(taps), n_mean
-    else:
-        lags, steps_per_lag = 1.0 - jnp.arange(n_mean, dtype=taps.dtype) / n_mean, 1
-    return (2.0 * jnp.sum((lags / lags[0]) ** 2) - 1.0) * steps_per_lag
+        return monitor_filters.sum_of_squared_autocorrelation(taps / jnp.sqrt(jnp.sum(taps**2))) * n_mean
+    lags = 1.0 - jnp.arange(n_mean, dtype=taps.dtype) / n_mean
+    return 2.0 * jnp.sum(lags**2) - 1.0

@@ -1,5 +1,7 @@
 """Filters of monitors: their autocorrelation, also as a function of an eigenvalue."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +106,35 @@ def autocorrelation(taps) -> jax.Array:
     n = 1 << (2 * taps.size - 1).bit_length()
     spectrum = jnp.fft.rfft(taps, n)
     return jnp.fft.irfft(jnp.real(spectrum * jnp.conj(spectrum)), n)[: taps.size].astype(taps.dtype)
+
+
+def sum_of_squared_autocorrelation(taps) -> jax.Array:
+    r"""Sum over all lags, positive and negative, of the squared `autocorrelation`, shape ().
+
+    Notes
+    -----
+    Parseval's theorem: the mean of :math:`|H|^4` over as many frequencies as there are lags, or more. The transform H
+    is two products of matrices, as for an FFT of two factors. A call of an FFT would keep other programs waiting: see
+    `runtime.blocking`.
+    """
+    size = math.isqrt(2 * taps.size - 2) + 1
+    n_row, n_frequency = -(-taps.size // size), size // 2 + 1
+    pieces = jnp.pad(taps, (0, n_row * size - taps.size)).reshape(n_row, size)
+    first, second, index = np.arange(n_frequency)[:, None], np.arange(size)[:, None], np.arange(size)
+    of_rows, turn = _cos_and_sin(first * index[:n_row] % size / size), _cos_and_sin(first * index / size**2)
+    of_columns = _cos_and_sin(second * index % size / size)
+    real, imaginary = (each.astype(taps.dtype) @ pieces for each in of_rows)
+    real, imaginary = real * turn[0] - imaginary * turn[1], real * turn[1] + imaginary * turn[0]
+    cos, sin = (each.astype(taps.dtype) for each in of_columns)
+    power = (real @ cos - imaginary @ sin) ** 2 + (real @ sin + imaginary @ cos) ** 2
+    # Frequencies of the other half are conjugates of these.
+    count = np.where((np.arange(n_frequency) == 0) | (2 * np.arange(n_frequency) == size), 1.0, 2.0)
+    return jnp.asarray(count, taps.dtype) @ jnp.sum(power**2, axis=1) / size**2
+
+
+def _cos_and_sin(turns):
+    angle = 2.0 * np.pi * turns
+    return np.cos(angle), np.sin(angle)
 
 
 def _powers(values, n):
