@@ -394,6 +394,7 @@ def uncertain(small_cohort, tmp_path_factory):
     return made(small_cohort, tmp_path_factory.mktemp("uncertain"), subjects, standard_errors=True)
 
 
+@pytest.mark.slow
 def test_standard_errors_are_those_of_the_fit(uncertain, small_cohort):
     subject = subjects_of(small_cohort, 60_000_000.0)[0][1]
     fit = uncertain.load("sub-00", small_cohort.make_simulator(subject))

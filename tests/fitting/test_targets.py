@@ -227,6 +227,7 @@ def test_problems_stand_in_one_message_before_anything_runs(weights_6, targets):
         tj.fit(sim, {"fc": fc, "powr": [1.0]}, FREE)
 
 
+@pytest.mark.slow
 def test_results_with_targets_travel_and_are_reported(weights_6, targets, tmp_path):
     names = ("fc", "power", "fcd", "gbc")
     sim = _sim(weights_6)

@@ -36,6 +36,12 @@ def coordinates(ten):
     return Coordinates.at(*_density(ten, parameters))
 
 
+@pytest.fixture(scope="module")
+def variables(coordinates):
+    """`Coordinates.variables`, compiled once."""
+    return jax.jit(with_standard_promotion(coordinates.variables))
+
+
 def _near(coordinates, seed=0, size=0.05):
     u = coordinates.features.point.u
     return jnp.asarray(u + size * np.random.default_rng(seed).standard_normal(u.size))
@@ -45,14 +51,14 @@ def _run(function, *arguments):
     return jax.jit(with_standard_promotion(function))(*arguments)
 
 
-def test_they_are_the_variables_and_the_features(coordinates):
+def test_they_are_the_variables_and_the_features(coordinates, variables):
     point = coordinates.features.point
-    u, x, is_found = _run(coordinates.variables, jnp.asarray(point.u))
+    u, x, is_found = variables(jnp.asarray(point.u))
     assert is_found
     np.testing.assert_allclose(u, point.u, atol=1e-12)
     np.testing.assert_allclose(x, point.x.ravel(), rtol=1e-12)
     y = _near(coordinates)
-    u, x, is_found = _run(coordinates.variables, y)
+    u, x, is_found = variables(y)
     assert is_found and np.max(np.abs(_run(coordinates.features.residual, u, x))) < 1e-12
     features = coordinates.features
 
@@ -65,9 +71,9 @@ def test_they_are_the_variables_and_the_features(coordinates):
     assert np.max(np.abs(u - y)) > 1e-3
 
 
-def test_the_determinant_is_that_of_autodiff(coordinates):
+def test_the_determinant_is_that_of_autodiff(coordinates, variables):
     y = _near(coordinates)
-    u, x, _ = _run(coordinates.variables, y)
+    u, x, _ = variables(y)
     jacobian = _run(jax.jacrev(lambda y: coordinates.variables(y)[0]), y)
     found = float(_run(coordinates.log_determinant, u, x))
     np.testing.assert_allclose(found, -np.linalg.slogdet(np.asarray(jacobian))[1], rtol=1e-9)
