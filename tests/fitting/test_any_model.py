@@ -414,12 +414,16 @@ def refused_and_simulated(sim, path, low, high):
     target = np.corrcoef(signals)
     with pytest.raises(ValueError, match="no stable fixed point.*method=.simulate."):
         tj.fit(sim, target, free, method="linear", progress=False)
-    result = tj.fit(sim, target, free, max_steps=3, n_starts=1, progress=False)
+    seen = []
+
+    def see(step, state, loss, gradients):
+        seen.append(np.asarray(get_path(strip_parameters(state), path)))
+
+    result = tj.fit(sim, target, free, max_steps=3, n_starts=1, callback=see, progress=False)
     assert result.way is Method.SIMULATE
     assert result.why.startswith("the linear response does not apply: no stable fixed point at the start values")
-    assert np.isfinite(result.loss).all() and not np.array_equal(
-        get_path(result.best, path).value, sim_value(sim, path)
-    )
+    # The best of these few seconds, on noise of their own, may be the start.
+    assert np.isfinite(result.loss).all() and not np.array_equal(seen[-1], sim_value(sim, path))
 
 
 def sim_value(sim, path):
