@@ -123,7 +123,7 @@ def grid(by_laplace):
     low, high = by_laplace.u[0].min(axis=0) - 0.7, by_laplace.u[0].max(axis=0) + 0.7
     axes = [np.linspace(*ends, n) for ends in zip(low, high, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    values = np.array([branch.density.potential(u, branch.start(u)) for u in points])
+    values = np.array([branch.value(u) for u in points])
     density = np.where(np.isfinite(values), np.exp(np.nanmin(values) - values), 0.0)
     cell = np.prod([axis[1] - axis[0] for axis in axes])
     log_evidence = np.log(cell * density.sum()) - np.nanmin(values)

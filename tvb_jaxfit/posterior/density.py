@@ -207,6 +207,10 @@ class Branch(PicklableMixin):
         """Start of the search for the fixed point at given variables."""
         return self.point.x + (self.tangent @ (u - self.point.u)).reshape(self.point.x.shape)
 
+    def value(self, u: np.ndarray) -> float:
+        """Compiled `PosteriorDensity.potential` of the variables alone."""
+        return self.density.potential(u, self.start(u))
+
     def potential(self, u: jax.Array) -> jax.Array:
         """`PosteriorDensity.evaluate` as a JAX function of the variables alone."""
         start = jax.lax.stop_gradient(self.start(u))

@@ -232,7 +232,7 @@ def _bar(name, unit, progress) -> Callable:
 def _corrected(branch, approximation, sampling):
     """No chains, the variables of draws of the Laplace approximation, corrected if possible, and remarks."""
     found = corrected_draws(
-        lambda u: branch.density.potential(u, branch.start(u)),
+        branch.value,
         approximation,
         sampling.n_draws,
         sampling.seed,
@@ -268,11 +268,7 @@ def _nuts(branch, approximation, sampling):
 def _chains(branch, approximation, sampling):
     """Chains in units of the Laplace approximation."""
     origin, root = approximation.maximum.u, approximation.root
-
-    def potential(u):
-        return branch.density.potential(u, branch.start(u))
-
-    first = starts(potential, origin, root, sampling.n_chains, sampling.seed)
+    first = starts(branch.value, origin, root, sampling.n_chains, sampling.seed)
     return _without_warmup(Sampler(branch.potential, origin.size, sampling.n_warmup), first, root, sampling)
 
 
