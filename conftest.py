@@ -1,5 +1,6 @@
 """Configuration of all tests and doctests. At the root, because the doctests are in the package."""
 
+import gc
 import logging
 
 import hypothesis
@@ -15,6 +16,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples in every run. No deadline: the first example compiles.
 hypothesis.settings.register_profile("tvb_jaxfit", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tvb_jaxfit")
+
+# Tracing makes many objects that live on, and Python's default is to look through them again and again.
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
 
 # TVB's loggers share their handlers and write to standard output, which doctests compare.
 for handler in logging.getLogger("tvb").handlers:

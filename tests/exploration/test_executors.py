@@ -237,6 +237,20 @@ def test_a_cluster_without_workers_is_told(monkeypatch):
         executors.first_done([slow], executors.Width(Cluster(), None))
 
 
+def test_tasks_that_a_closing_cluster_has_forgotten_are_cancelled(monkeypatch):
+    monkeypatch.setattr(executors, "_ANY_WORKERS", 0.05)
+    client = SimpleNamespace(status="closing", nthreads=lambda: {"tcp://a": 1})
+    width = executors.Width(SimpleNamespace(_client=client), None)
+    forgotten = [Future(), Future()]
+    threading.Timer(0.2, setattr, (client, "status", "closed")).start()
+    assert executors.first_done(forgotten, width) == set(forgotten)
+    assert all(task.cancelled() for task in forgotten)
+    # Negative control: a cluster that is not closed.
+    client.status, slow = "running", Future()
+    threading.Timer(0.2, slow.set_result, (1,)).start()
+    assert executors.first_done([slow], width) == {slow} and not slow.cancelled()
+
+
 @pytest.mark.filterwarnings("ignore:folder. the loss depends on what cannot be tracked")
 @pytest.mark.parametrize("kind", ["workers", pytest.param("dask", marks=pytest.mark.slow)])
 def test_the_point_at_which_a_process_dies_is_found(kind, request, tmp_path, by_threads):

@@ -26,12 +26,17 @@ def _sim(weights, seconds=60, **values):
     return simulator(weights, model=values, **parts)
 
 
+def _with(state, w=(0.4, 0.6, 0.5, 0.55, 0.45, 0.5), a=0.12):
+    """State with the values of the network whose observables are the targets, or with others."""
+    model, coupling = state.model.replace(w=jnp.array(w)), state.coupling.replace(a=jnp.array([a]))
+    return state.replace(model=model, coupling=coupling)
+
+
 @pytest.fixture(scope="module")
 def truth(weights_6):
     """Linear response of the network whose observables are the targets."""
     linear, state = tj.prepare_linear(_sim(weights_6))
-    state.model.w, state.coupling.a = jnp.array([0.4, 0.6, 0.5, 0.55, 0.45, 0.5]), jnp.array([0.12])
-    return linear(state)
+    return linear(_with(state))
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +76,15 @@ def _criterion(targets, sim, **options):
 
 def test_the_linear_response_of_the_truth_has_no_distance_from_its_stationary_observables(weights_6, targets, truth):
     criterion = _criterion(targets, _sim(weights_6), n_time=120)
-    found = criterion.of_response(truth, jax.random.key(1))
+    linear, state = tj.prepare_linear(_sim(weights_6))
+    distances = jax.jit(lambda state: criterion.of_response(linear(state), jax.random.key(1)))
+    found = distances(_with(state))
     for name in ("power", "lagged_covariance", "variance"):
         assert float(found[name]) < 1e-9, name
     # Four recordings of 120 samples, against another one.
     assert 0.0 < float(found["fcd"]) < 0.15
     # Negative control: the network before the fit differs in each.
-    linear, state = tj.prepare_linear(_sim(weights_6))
-    other = criterion.of_response(linear(state), jax.random.key(1))
+    other = distances(_with(state, w=N_NODE * (0.5,), a=0.07))
     assert all(float(other[name]) > 100.0 * float(found[name]) for name in ("power", "lagged_covariance", "variance"))
 
 

@@ -62,6 +62,10 @@ class Width:
             return _n_workers(self._executor) == 0
         return False
 
+    def is_closed(self) -> bool:
+        """True if the client of a cluster was closed."""
+        return getattr(getattr(self._executor, "_client", None), "status", None) == "closed"
+
 
 def first_done(running: Iterable[Future], width: Callable) -> set[Future]:
     """Wait for tasks.
@@ -75,7 +79,8 @@ def first_done(running: Iterable[Future], width: Callable) -> set[Future]:
     Returns
     -------
     set of Future
-        Those that are done, at least one.
+        Those that are done, at least one. If the client of the cluster was closed, all are cancelled: Dask forgets
+        tasks that it is given while it closes.
 
     Warns
     -----
@@ -84,7 +89,11 @@ def first_done(running: Iterable[Future], width: Callable) -> set[Future]:
     """
     is_told = False
     while not (done := wait(running, _ANY_WORKERS, FIRST_COMPLETED).done):
-        if not is_told and isinstance(width, Width) and width.has_no_workers():
+        if not isinstance(width, Width):
+            continue
+        if width.is_closed() and (cancelled := {task for task in running if task.cancel()}):
+            return cancelled
+        if not is_told and width.has_no_workers():
             is_told = True
             warnings.warn(
                 "The cluster has no workers: tasks wait for one. Start workers, or stop with Ctrl-C, which keeps what "
