@@ -1,5 +1,6 @@
 """A fit that was killed and resumed gives the same numbers as one that was not, bit for bit."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -25,7 +26,9 @@ from tvb_jaxfit import (
     StopOnLoss,
     StopOnPlateau,
 )
+from tvb_jaxfit.fitting import loop
 from tvb_jaxfit.fitting.callbacks import Callback
+from tvb_jaxfit.fitting.stopping import StopKind
 from tvb_jaxfit.persistence import serialise as store
 
 OPTIMIZERS = {
@@ -116,6 +119,60 @@ def test_a_fit_killed_at_any_step_ends_as_one_that_was_not(tmp_path, kill):
     with pytest.raises(Killed):
         _run(tmp_path / "fit.npz", kill)
     _assert_same(_run(tmp_path / "fit.npz"), _run())
+
+
+@contextlib.contextmanager
+def _interrupt_at(line):
+    """Context that interrupts a fit at the ``line``-th line of its steps and validations; yields the lines so far."""
+    lines, functions = [], ("advance", "_record", "_record_validation", "_update_best", "validate_last")
+
+    def trace(frame, event, _):
+        if frame.f_code.co_filename != loop.__file__ or frame.f_code.co_name not in functions:
+            return None
+        if event == "line":
+            lines.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
+            if len(lines) == line:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield lines
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.slow
+def test_a_fit_interrupted_at_any_line_ends_as_one_that_was_not(tmp_path):
+    """Four steps, a checkpoint after each second one, and validations of the first and of the last one."""
+
+    def run(path=None):
+        return _run(path, steps=3, optimizer="lbfgs", checkpoint_every=2)
+
+    whole, path, n_kept = run(), tmp_path / "fit.npz", 0
+    with _interrupt_at(None) as lines:
+        run()
+    for line in range(1, len(lines) + 1):
+        with _interrupt_at(line):
+            interrupted = run(path)
+        assert interrupted[1].stop_reason.kind is StopKind.INTERRUPTED, lines[line - 1]
+        n_kept += path.exists()
+        _assert_same(run(path), whole)
+        path.unlink(missing_ok=True)
+    assert len(lines) > 60 and 0.5 * len(lines) < n_kept < len(lines)
+
+
+@pytest.mark.parametrize("step", [0, 4])
+def test_a_fit_interrupted_within_a_step_that_has_a_checkpoint_ends_as_one_that_was_not(tmp_path, step):
+    def interrupt(at, *_):
+        if at == step:
+            raise KeyboardInterrupt
+
+    interrupted = _run(tmp_path / "fit.npz", callback=MultiCallback([SavingCallback("state", every=3), interrupt]))
+    assert interrupted[1].stop_reason.kind is StopKind.INTERRUPTED
+    callback = MultiCallback([SavingCallback("state", every=3)])
+    _assert_same(_run(tmp_path / "fit.npz", callback=callback), _run(callback=callback))
 
 
 def test_steps_before_the_checkpoint_are_not_repeated(tmp_path):

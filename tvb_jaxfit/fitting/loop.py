@@ -96,7 +96,8 @@ class FitLoop:
     @property
     def is_between_steps(self) -> bool:
         """True if all attributes belong to the same step: an interrupt may arrive within a step."""
-        return self.step == len(self.losses)
+        n_validated = len(self.validated)
+        return self.step == len(self.losses) and all(len(each) == n_validated for each in self.validated_aux.values())
 
     def last_loss(self) -> float:
         """Loss of the last finite values, computed again."""
@@ -245,9 +246,11 @@ class FitLoop:
     def _record_validation(self, step):
         """Validate the last finite values."""
         value, aux = self._validate(self.last_finite, self.plain_state)
-        self.validated[step] = value = float(value)
-        _append(self.validated_aux, aux)
+        value = float(value)
         self._update_best(step, value)
+        _append(self.validated_aux, aux)
+        # Last, as the number of the step is in `advance`.
+        self.validated[step] = value
         n_waited = sum(validated > self.best_step for validated in self.validated)
         if self.optimizer.patience is not None and n_waited >= self.optimizer.patience:
             self.stop_reason = StopReason(StopKind.PATIENCE, n_waited, str(self.best_step))

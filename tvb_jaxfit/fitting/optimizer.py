@@ -188,7 +188,8 @@ class OptaxOptimizer:
                 loop.validate_last()
             except KeyboardInterrupt:
                 # The checkpoint is saved before the stop reason is set: a resumed fit continues.
-                self.checkpoint.save(loop, ended=loop.is_between_steps)
+                if loop.is_between_steps:
+                    self.checkpoint.save(loop, ended=True)
                 loop.stop_reason = StopReason(StopKind.INTERRUPTED, len(loop.losses))
             except Exception as error:
                 loop.stop_reason = StopReason(StopKind.ERROR, len(loop.losses), type(error).__name__)
