@@ -68,7 +68,7 @@ def test_sigterm_writes_what_was_reached_and_the_resumed_fit_has_the_same_end(
 @pytest.mark.slow
 def test_sigterm_in_the_sweep_of_a_linear_fit_writes_its_best_point(files, tmp_path, monkeypatch, without_a_page):
     """An interrupted sweep keeps its best start."""
-    real, evaluations = linear_fit.Objective.__call__, []
+    real, evaluations = linear_fit.Objective._result, []
 
     def counted(self, *arguments):
         evaluations.append(real(self, *arguments))
@@ -76,7 +76,7 @@ def test_sigterm_in_the_sweep_of_a_linear_fit_writes_its_best_point(files, tmp_p
             os.kill(os.getpid(), signal.SIGTERM)
         return evaluations[-1]
 
-    monkeypatch.setattr(linear_fit.Objective, "__call__", counted)
+    monkeypatch.setattr(linear_fit.Objective, "_result", counted)
     assert main(_arguments(files, tmp_path / "out", "--method", "linear")) == 143
     (history,) = read_summary(tmp_path / "out").stages.values()
     assert str(history.stop_reason).startswith("interrupted in the sweep of starts; linear response: r ")

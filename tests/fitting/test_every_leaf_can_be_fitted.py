@@ -250,7 +250,8 @@ def test_every_parameter_is_fitted_from_the_command_line(tmp_path, monkeypatch, 
     monkeypatch.setattr(command, "fit", watched)
     arguments = ["fit", "--simulator", str(tmp_path / "mine.py"), "--fc", str(tmp_path / "fc.npy")]
     arguments += [part for path, (_, text) in chosen.items() for part in ("--free", f"{path}{text}")]
-    arguments += ["--learning-rate", str(RATE), "--steps", "2", "--quiet", "--out", str(tmp_path / "out")]
+    arguments += ["--method", "simulate", "--learning-rate", str(RATE), "--steps", "2", "--quiet"]
+    arguments += ["--out", str(tmp_path / "out")]
     assert main([*arguments, "--evaluate", "1", "--tvb"]) == 130
     assert main([*arguments, "--evaluate", "1", "--tvb", "--resume"]) == 0
     result = seen[-1]

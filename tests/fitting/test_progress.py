@@ -107,7 +107,7 @@ def test_a_linear_fit_shows_its_stages(build_small, capsys, monkeypatch):
     assert re.fullmatch(r"linear fit: [0-9.e-]+ s per evaluation, at most 7 evaluations", duration)
     assert order[1:] == [
         'fit: through the linear response (method="linear" asks for it)',
-        *("linear fit: translating the simulator", "linear fit", "linear fit: compiling", "linear fit: simulating"),
+        *("linear fit: translating the simulator", "linear fit: compiling", "linear fit", "linear fit: simulating"),
         "fit: simulating the result on fresh noise",
     ]
     assert told.count("linear fit: compiling") >= 2
