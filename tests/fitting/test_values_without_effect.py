@@ -65,7 +65,7 @@ def test_it_is_kept_at_its_start_and_the_others_are_fitted(both, monkeypatch):
         tqdm(disable=True) as bar,
         pytest.warns(UserWarning, match=f"the same whatever {NSIG} is: kept at the start") as said,
     ):
-        _, starts, _ = linear_fit._starts(both, bar)
+        _, starts, _ = linear_fit._starts(both, 2, bar)
     assert said[0].filename == __file__
     values = [parameters_of(both.state_of(seen)) for seen in starts]
     np.testing.assert_allclose([each[NSIG].value.item() for each in values], 1e-4, rtol=1e-12)
@@ -82,4 +82,4 @@ def test_a_fit_of_nothing_else_is_refused(linear, monkeypatch):
         tqdm(disable=True) as bar,
         pytest.raises(ValueError, match=f"whatever {NSIG} is, so that there is nothing to fit"),
     ):
-        linear_fit._starts(alone, bar)
+        linear_fit._starts(alone, 2, bar)

@@ -80,6 +80,7 @@ def test_the_determinant_is_that_of_autodiff(coordinates, variables):
     assert abs(found) > 1.0
 
 
+@pytest.mark.slow
 def test_the_potential_is_that_of_the_variables_and_the_determinant(coordinates):
     y = np.asarray(_near(coordinates))
     value, gradient, x = coordinates.evaluate(y, None)
