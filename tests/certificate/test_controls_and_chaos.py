@@ -112,12 +112,14 @@ CASES = {
 }  # fmt: skip
 
 
-# Slow: their reasons are those of "no gain" and of "one region".
+# Slow: their reasons are those of "no gain" and of "one region", or their models take long to compile.
 OTHERS = (
     "Epileptor by default",
     "a model that ignores its input",
     "symmetric weights",
     "noise on what is not recorded",
+    "a stimulus that has not begun",
+    "a flat signal through a Bold",
 )
 
 

@@ -411,6 +411,7 @@ def test_standard_errors_are_those_of_the_fit(uncertain, small_cohort):
     assert uncertain.scores["n_determined"].iloc[0] == record.n_determined
 
 
+@pytest.mark.slow
 def test_a_subject_that_has_no_standard_errors_is_not_failed_by_it(uncertain):
     assert uncertain.n_done == 2 and not uncertain.failures
     log = (uncertain.folder / "sub-01" / "log.txt").read_text()
@@ -425,6 +426,7 @@ def test_a_subject_that_has_no_standard_errors_is_not_failed_by_it(uncertain):
     assert (uncertain.folder / "parameters.tsv").read_text().splitlines()[-1].endswith("n/a\tn/a")
 
 
+@pytest.mark.slow
 def test_the_page_has_what_is_determined(uncertain, tmp_path):
     text = uncertain.report(tmp_path / "cohort.html").read_text()
     for said in ("Determined by FC", "(median over 1 fits", "Fits without standard errors", "median standard error"):

@@ -346,6 +346,7 @@ def test_a_fit_through_the_simulation_continues_where_it_was_killed(small_cohort
     assert not list((cohort.folder / "sub-00").glob(".checkpoint*"))
 
 
+@pytest.mark.slow
 def test_a_worker_with_other_settings_refuses(small_cohort, stored_fit, tmp_path):
     from tvb_jaxfit.cohort.job import OtherEnvironment, Worker
     from tvb_jaxfit.cohort.recipe import versions_and_settings

@@ -164,6 +164,13 @@ def test_what_cannot_be_estimated_is_refused_with_all_reasons(network, record):
             tj.effective_connectivity(sim, recordings)
     with pytest.raises(ValueError, match="no such parameter"):
         tj.effective_connectivity(sim, bold, free={"model.gama": tj.Parameter()})
+
+
+@pytest.mark.slow
+def test_structural_weights_without_a_stable_fixed_point_are_refused(network, record):
+    structural, directed = weights_of()
+    (bold,) = record(directed, 1, 1)
+    sim = network(structural)
     sim.model.gamma = np.array([1e-3])
     with pytest.raises(tj.NoStableFixedPoint, match="structural weights times"):
         tj.effective_connectivity(sim, bold, progress=False)

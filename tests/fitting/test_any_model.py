@@ -162,7 +162,7 @@ NETWORKS = {
     ),
 }
 # JansenRit is the one with delays, and the others have none.
-SLOW = [pytest.param(name, marks=pytest.mark.slow) if name != "Generic2dOscillator" else name for name in NETWORKS]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 
 
 def fc_function(network, linear, state):

@@ -136,6 +136,7 @@ def test_a_linear_fit_to_all_of_them_lowers_every_term(weights_6, targets, short
     assert f"fcd {np.mean(result.fresh.terms['fcd']):.4f}" in repr(result)
 
 
+@pytest.mark.slow
 def test_a_fit_through_the_simulation_sums_the_weighted_terms(weights_6, targets):
     sim = _sim(weights_6, seconds=60)
     result = tj.fit(sim, targets, FREE, method="simulate", max_steps=2, resample=False, progress=False)

@@ -166,7 +166,7 @@ def test_gradients_in_everything_equal_plain_autodiff(seed, structured, referenc
 
 @pytest.mark.parametrize(
     "most,used",
-    [(9, 9), pytest.param(0, 1, marks=pytest.mark.slow)],
+    [pytest.param(9, 9, marks=pytest.mark.slow), pytest.param(0, 1, marks=pytest.mark.slow)],
     ids=["remainder of four steps", "one step per block"],
 )
 def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(most, used, monkeypatch, reference):

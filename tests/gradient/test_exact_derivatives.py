@@ -175,7 +175,13 @@ def test_values_are_those_of_the_formula_bit_for_bit(dtype):
         np.testing.assert_array_equal(ours, expected)
 
 
-@pytest.mark.parametrize("name, f", [pytest.param(*case[:2], id=case[0]) for case in FORMULAS])
+@pytest.mark.parametrize(
+    "name, f",
+    [
+        pytest.param(*case[:2], id=case[0], marks=[pytest.mark.slow] * (case[0] not in IN_SINGLE_PRECISION))
+        for case in FORMULAS
+    ],
+)
 def test_gradients_go_through_a_scan_under_vmap(name, f):
     """JAX refuses them where a value has fewer batch axes than its derivative."""
     f, ends = _traced(f), jnp.array([0.3, 0.6, 1.2])

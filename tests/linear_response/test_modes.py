@@ -142,8 +142,8 @@ def test_derivatives_of_filtered_covariances_are_those_of_sums_over_lags():
         return np.sum(cotangents[0] * P) + np.sum(cotangents[1] * total)
 
     at = M, B, taps
-    np.testing.assert_allclose(by_modes(*map(jnp.asarray, at)), by_lags(*at), rtol=1e-11)
-    gradients = jax.jit(jax.grad(by_modes, (0, 1, 2)))(*map(jnp.asarray, at))
+    value, gradients = jax.jit(jax.value_and_grad(by_modes, (0, 1, 2)))(*map(jnp.asarray, at))
+    np.testing.assert_allclose(value, by_lags(*at), rtol=1e-11)
     for index, gradient in enumerate(gradients):
         direction = random.normal(size=at[index].shape)
         ends = ([*at[:index], at[index] + sign * 1e-5 * direction, *at[index + 1 :]] for sign in (1.0, -1.0))
@@ -156,10 +156,10 @@ def test_sums_over_taps_are_those_over_lags(n_taps):
     random = np.random.RandomState(n_taps)
     taps, values = random.normal(size=n_taps), np.array([0.99, -0.5, 0.9 * np.exp(0.3j), 0.0])
     lags = np.correlate(taps, taps, "full")[n_taps:]
-    found = filters._positive_lags(jnp.asarray(values), jnp.asarray(taps, complex))
+    found = jax.jit(filters._positive_lags)(jnp.asarray(values), jnp.asarray(taps, complex))
     exact = np.polynomial.polynomial.polyval(values, lags)
     np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-12 * np.sum(taps**2))
-    found = filters.sum_of_squared_autocorrelation(jnp.asarray(taps))
+    found = jax.jit(filters.sum_of_squared_autocorrelation)(jnp.asarray(taps))
     np.testing.assert_allclose(found, np.sum(np.correlate(taps, taps, "full") ** 2), rtol=1e-13)
 
 

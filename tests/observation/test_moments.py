@@ -165,7 +165,7 @@ def test_takes_tvbs_shape_and_float32_and_works_inside_vmap(name):
     result = OBSERVABLES[name](bold)
     assert result.dtype == jnp.float32
     np.testing.assert_array_equal(OBSERVABLES[name](bold[:, None, :, None]), result)
-    mapped = jax.vmap(OBSERVABLES[name])(np.stack([bold, 2.0 * bold]))
+    mapped = jax.jit(jax.vmap(OBSERVABLES[name]))(np.stack([bold, 2.0 * bold]))
     np.testing.assert_allclose(mapped[0], result, rtol=1e-4, atol=1e-4)
 
 

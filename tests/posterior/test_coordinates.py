@@ -71,6 +71,7 @@ def test_they_are_the_variables_and_the_features(coordinates, variables):
     assert np.max(np.abs(u - y)) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_determinant_is_that_of_autodiff(coordinates, variables):
     y = _near(coordinates)
     u, x, _ = variables(y)
