@@ -18,12 +18,16 @@ hypothesis.settings.register_profile("tvb_jaxfit", deadline=None, derandomize=Tr
 hypothesis.settings.load_profile("tvb_jaxfit")
 
 # Tracing makes many objects that live on, and Python's default is to look through them again and again.
-gc.freeze()
 gc.set_threshold(50_000, 20, 100)
 
 # TVB's loggers share their handlers and write to standard output, which doctests compare.
 for handler in logging.getLogger("tvb").handlers:
     handler.setLevel(logging.ERROR)
+
+
+def pytest_collection_finish():
+    """Leave out what imports have made when garbage is collected."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

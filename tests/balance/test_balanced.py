@@ -188,6 +188,7 @@ def test_a_simulation_follows_the_balance_whatever_is_changed():
     np.testing.assert_allclose(gradient, (4.0 * central[1] - central[0]) / 3.0, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_another_models_rate_is_balanced_by_a_parameter_that_excites():
     sim = exc_inh()
     sim.model = models.WilsonCowan(P=np.array([0.6]), variables_of_interest=("E", "I"))

@@ -101,6 +101,7 @@ def test_the_simulation_continues_from_the_linear_fit(sim, target):
     assert result.history.loss.size == 4 and result.history.validation.steps.tolist() == [0, 3]
 
 
+@pytest.mark.slow
 def test_each_step_has_its_own_noise_unless_resampling_is_off(sim, target):
     options = {"method": "simulate", "optimizer": optax.sgd(0.0), "max_steps": 3, "progress": False}
     fresh = tj.fit(sim, target, {"model.w": Parameter()}, **options).loss

@@ -35,9 +35,8 @@ FACTORS = np.array([1.0, -8.0, 8.0, -1.0]) / 12.0
 RELATIVE = 2e-4
 
 
-# Models of different kinds: masks and flags, numexpr, sigmoids, a hand-written vector field.
+# Models of different kinds: numexpr, sigmoids, a hand-written vector field.
 BY_DEFAULT = (
-    models.Epileptor,
     models.Generic2dOscillator,
     models.JansenRit,
     models.ReducedWongWangExcInh,

@@ -122,7 +122,7 @@ def test_lags_that_are_none_are_refused(build):
 @pytest.mark.parametrize(
     ("watched", "paths", "options"),
     [
-        ("means", ("connectivity.weights", "model.gamma"), {}),
+        pytest.param("means", ("connectivity.weights", "model.gamma"), {}, marks=pytest.mark.slow),
         pytest.param("BOLD", ("connectivity.weights", "integrator.noise.ntau"), {"ntau": 5.0}, marks=pytest.mark.slow),
         pytest.param("BOLD", ("connectivity.weights", "coupling.a"), {"delayed": True}, marks=pytest.mark.slow),
         pytest.param("BOLD", ("model.gamma",), {"symmetric": True}, marks=pytest.mark.slow),

@@ -128,7 +128,7 @@ def test_values_and_derivatives_are_those_of_plain_autodiff_at_many_frequencies(
     assert np.max(np.abs(covariance - by_many_frequencies(linearised, delays, observed)[0])) > 1e-6 * np.max(covariance)
 
 
-@pytest.mark.parametrize(("rate", "count"), [(1.0 / 300.0, 0), (1e-5, 1)])
+@pytest.mark.parametrize(("rate", "count"), [pytest.param(1.0 / 300.0, 0, marks=pytest.mark.slow), (1e-5, 1)])
 def test_a_mode_that_the_frequencies_do_not_resolve_counts_as_unstable(rate, count):
     linearised, delays, observed = network(rate)
     linearised = linearised._replace(N=0.0 * linearised.N)

@@ -59,7 +59,13 @@ def of_nan(a, b):
 FUNCTIONS = [several, in_a_scan, in_a_while, in_a_branch, gradient, of_nan]
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    "function",
+    [
+        pytest.param(each, marks=[pytest.mark.slow] * (each in (in_a_scan, in_a_while)), id=each.__name__)
+        for each in FUNCTIONS
+    ],
+)
 def test_the_numbers_are_the_same_bit_for_bit(function):
     closed = jax.make_jaxpr(function)(A, B)
     arguments = [jnp.asarray(A), jnp.asarray(B)]
