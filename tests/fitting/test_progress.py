@@ -39,7 +39,8 @@ def shown(capsys):
     return [line.strip() for line in re.split("[\r\n]", capsys.readouterr().err) if line.strip()]
 
 
-@pytest.mark.parametrize(("run", "name"), [pytest.param(optimised, "fit", marks=pytest.mark.slow), pytest.param(swept, "explore", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("run", "name"), [(optimised, "fit"), (swept, "explore")])
 def test_compiling_is_shown_and_not_counted(run, name, capsys):
     run(True)
     lines = shown(capsys)
