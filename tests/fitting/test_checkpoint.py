@@ -156,7 +156,10 @@ def test_a_fit_interrupted_at_any_line_ends_as_one_that_was_not(tmp_path):
     for line in range(1, len(lines) + 1):
         with _interrupt_at(line):
             interrupted = run(path)
-        assert interrupted[1].stop_reason.kind is StopKind.INTERRUPTED, lines[line - 1]
+        history = interrupted[1]
+        assert history.stop_reason.kind is StopKind.INTERRUPTED, lines[line - 1]
+        assert all(each.size == history.loss.size for each in history.aux.values())
+        assert all(each.size == len(history.validation.values) for each in history.validation.aux.values())
         n_kept += path.exists()
         _assert_same(run(path), whole)
         path.unlink(missing_ok=True)

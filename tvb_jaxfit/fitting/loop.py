@@ -272,9 +272,11 @@ class FitLoop:
         """Fitted state and history."""
         if self.validated and not np.any(np.isfinite(list(self.validated.values()))):
             self.diverged = self.diverged or "no value of the validation is finite, so that no state is the best."
+        # An interrupt may have left a record half written.
+        n_recorded = min(map(len, [self.losses, *self.aux.values()]))
         history = History(
-            loss=np.array(self.losses),
-            aux=_arrays(self.aux),
+            loss=np.array(self.losses[:n_recorded]),
+            aux=_arrays(self.aux, n_recorded),
             best=self.state_of(self.best),
             best_step=self.best_step,
             stop_reason=self.stop_reason or StopReason(StopKind.MAX_STEPS, max_steps),
@@ -282,7 +284,7 @@ class FitLoop:
             validation=Validation(
                 np.array(list(self.validated), int),
                 np.array(list(self.validated.values())),
-                _arrays(self.validated_aux),
+                _arrays(self.validated_aux, len(self.validated)),
             ),
             saved=self.optimizer.callback.saved,
             diverged=self.diverged,
@@ -348,5 +350,5 @@ def _append(lists, new):
         lists.setdefault(name, []).append(float(item))
 
 
-def _arrays(lists):
-    return {name: np.array(items) for name, items in lists.items()}
+def _arrays(lists, n):
+    return {name: np.array(items[:n]) for name, items in lists.items()}
