@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 
+import cloudpickle
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tvb.simulator import models
 
 from tvb_jaxfit import ProcessWorkers, WorkerDied, compute_fc
-from tvb_jaxfit.runtime.remote import RemoteFunction
+from tvb_jaxfit.runtime.remote import RemoteFunction, dumps
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,17 @@ def test_functions_travel_by_value_and_results_come_back(workers):
     np.testing.assert_array_equal(
         workers.submit(lambda: jax.random.uniform(key, 3)).result(), jax.random.uniform(key, 3)
     )
+
+
+def test_an_object_in_the_place_of_a_module_travels_by_name():
+    """`tvb.simulator.models` by value would be a copy, with all names of its file, which notebooks cannot pickle."""
+
+    def task():
+        return models, np, sys
+
+    assert pickle.loads(dumps(task))() == (models, np, sys)
+    # Negative control.
+    assert pickle.loads(cloudpickle.dumps(task))()[0] is not models
 
 
 @pytest.mark.parametrize("x64", [True, False])

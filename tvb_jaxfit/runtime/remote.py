@@ -2,15 +2,19 @@
 
 import contextlib
 import hashlib
+import importlib
 import io
 import pickle
 import sys
 import threading
+import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import cloudpickle
+
+from .modules import is_module
 
 # Settings of JAX that change numbers, or whether an error is raised: names of JAX's context managers. All of them are
 # settings of one thread, so that tasks in other threads of the process keep their own.
@@ -106,6 +110,8 @@ class _Pickler(cloudpickle.Pickler):
             and not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
         ):
             return _restored_array, value.__reduce__()
+        if is_module(value) and not isinstance(value, types.ModuleType):
+            return importlib.import_module, (value.__name__,)
         return super().reducer_override(value)
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .installed import is_library, is_module, library_label
+from ...runtime.modules import is_module
+from .installed import is_library, library_label
 from .objects import LibraryValue
 from .untracked import Untracked, is_query, untracked_attribute, untracked_callable
 

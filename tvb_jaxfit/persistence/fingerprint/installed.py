@@ -10,7 +10,6 @@ import os
 import pathlib
 import sys
 import sysconfig
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,20 +46,6 @@ def is_library(name: str | None) -> bool:
     # Decided by the folder: a file of the user's may have the name of a standard module.
     file = pathlib.Path(file)
     return _STANDARD_LIBRARY in file.parents or bool({"site-packages", "dist-packages"} & set(file.parts))
-
-
-def is_module(value: Any) -> bool:
-    """True for a module, and for an object of another class in `sys.modules`: ``tvb.simulator.models`` is one.
-
-    Parameters
-    ----------
-    value
-    """
-    if isinstance(value, types.ModuleType):
-        return True
-    names = getattr(value, "__dict__", None)
-    name = names.get("__name__") if type(names) is dict else None
-    return isinstance(name, str) and sys.modules.get(name) is value
 
 
 @contextlib.contextmanager

@@ -21,8 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from ...runtime.modules import is_module
 from ...runtime.processes import PicklableMixin
-from .installed import is_library, is_module
+from .installed import is_library
 
 # Attributes of TVB's objects that are no content: names that TVB draws at random, its estimates of memory and time.
 _TRANSIENT_OF_TVB = {
