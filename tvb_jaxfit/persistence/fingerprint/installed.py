@@ -11,7 +11,6 @@ import pathlib
 import sys
 import sysconfig
 from collections.abc import Iterator
-from typing import Any
 
 _STANDARD_LIBRARY = pathlib.Path(sysconfig.get_path("stdlib"))
 _PACKAGE = __name__.partition(".")[0]
