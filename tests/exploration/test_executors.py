@@ -408,7 +408,9 @@ print(result.stop_reason, len(result.failures), repr(float(np.sum(result.values[
 
 
 def _script(tmp_path, *arguments):
-    (tmp_path / "script.py").write_text(SCRIPT)
+    # Written once: another process may be reading it.
+    if not (tmp_path / "script.py").exists():
+        (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "sweep"), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
