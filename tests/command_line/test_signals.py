@@ -230,7 +230,7 @@ def test_signals_at_random_times_leave_results_or_a_checkpoint(files, undisturbe
     # The signal came before Python had set a handler, or after the end of the fit.
     assert process.returncode in (128 + number, -number, 0), error
     # After the end of the fit, it may interrupt what JAX does at the exit of Python.
-    assert "Traceback" not in error or "Exception ignored in atexit callback" in error
+    assert "Traceback" not in error.partition("Exception ignored in atexit callback")[0]
     has_checkpoint, has_results = (out / "checkpoint.npz").exists(), (out / "fit.npz").exists()
     if process.returncode == 128 + number and has_checkpoint:
         assert has_results

@@ -119,6 +119,7 @@ def one(value):
     return np.array([value])
 
 
+# JansenRit is the one with delays, and the others have none.
 NETWORKS = {
     "ReducedWongWang": Network(
         models.ReducedWongWang,
@@ -161,8 +162,6 @@ NETWORKS = {
         values={"C": one(1.0), "d_V": one(0.5)},
     ),
 }
-# JansenRit is the one with delays, and the others have none.
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 
 
 def fc_function(network, linear, state):
@@ -225,7 +224,8 @@ def assert_recovered(network, one, least, tolerance):
     np.testing.assert_allclose(one.values, network.truth, atol=tolerance * network.spread)
 
 
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_values_come_back_from_the_fc_of_the_linear_response(name):
     network = NETWORKS[name]
     here, mirrored = recover(network, [network.truth, network.start - 0.5 * network.spread * PATTERN])

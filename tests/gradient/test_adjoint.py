@@ -164,9 +164,10 @@ def test_gradients_in_everything_equal_plain_autodiff(seed, structured, referenc
     _assert_same(structured(*arguments, cotangent), reference(*arguments, cotangent))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "most,used",
-    [pytest.param(9, 9, marks=pytest.mark.slow), pytest.param(0, 1, marks=pytest.mark.slow)],
+    [(9, 9), (0, 1)],
     ids=["remainder of four steps", "one step per block"],
 )
 def test_gradients_equal_plain_autodiff_however_the_steps_divide_into_blocks(most, used, monkeypatch, reference):

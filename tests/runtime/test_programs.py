@@ -138,10 +138,8 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize(
-    "change",
-    [pytest.param(name, marks=pytest.mark.slow) for name in CHANGES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_change_is_compiled_separately_and_gives_the_numbers_of_an_empty_store(sim_of, compiled, change):
     base = on_the_same_noise(sim_of())
     after = CHANGES[change](sim_of)
