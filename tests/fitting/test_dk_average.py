@@ -41,10 +41,9 @@ def test_tvb_confirms_the_linear_fit_and_its_refinement():
         "window": 100_000.0,
         "progress": False,
     }
-    for fitted in (result.linear_stage, result):
-        print(fitted, fitted.evaluate(**judged))
-    in_tvb, refined = (each.evaluation.mean(simulator="TVB") for each in (result.linear_stage, result))
-    # Runs of 20 minutes scatter by 0.006.
-    assert result.linear_stage.r[-1] - 0.04 <= in_tvb and in_tvb >= 0.785
-    assert refined >= in_tvb + 0.01
+    for fitted, least, least_in_windows in ((result.linear_stage, 0.80, 0.71), (result, 0.84, 0.72)):
+        found = fitted.evaluate(**judged)
+        print(fitted, found)
+        assert found.mean(simulator="TVB") >= least and found.mean("window_r", simulator="TVB") >= least_in_windows
+    assert result.linear_stage.r[-1] - 0.04 <= result.linear_stage.evaluation.mean(simulator="TVB")
     assert "do not confirm" not in str(result.linear_stage.history.stop_reason)
